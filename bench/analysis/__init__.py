@@ -1,0 +1,1 @@
+"""From rows to answers, with pandas and scipy. No torch."""

@@ -1,0 +1,17 @@
+"""Rows as data frames, typed by the columns' kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.record import LAUNCHES, Row
+
+DTYPES = {"text": "str", "int": "Int64", "float": "Float64", "bool": "boolean"}
+
+
+def launches(rows: Sequence[Row]) -> pd.DataFrame:
+    """One row a launch, all columns of LAUNCHES; what is unknown is NA."""
+    frame = pd.DataFrame(list(rows), columns=list(LAUNCHES))
+    return frame.astype({name: DTYPES[column.kind] for name, column in LAUNCHES.items()})

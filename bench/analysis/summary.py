@@ -1,0 +1,39 @@
+"""What became of each case over its launches."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+FIGURES = (
+    *("samples_per_s", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share", "mfu", "startup_s"),
+    *("peak_allocated_mib", "peak_rss_mib"),
+)
+
+
+def summarise(launches: pd.DataFrame) -> pd.DataFrame:
+    """One row a case, in the order of their first launch, from a frame of LAUNCHES rows.
+
+    ``status`` is ``ok`` if every launch was, else the first other one; ``launches`` and ``ok`` count; each of FIGURES
+    is the median over the launches that were ok, with ``samples_per_s_min`` and ``_max`` beside the headline.
+    """
+    measured = launches[launches["role"] == "measure"]
+    return pd.DataFrame([_case(str(name), rows) for name, rows in measured.groupby("case_id", sort=False)])
+
+
+def _case(case_id: str, rows: pd.DataFrame) -> dict[str, object]:
+    good, bad = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
+    return {
+        "case_id": case_id,
+        "status": "ok" if bad.empty else bad["status"].iloc[0],
+        "reason": None if bad.empty else bad["reason"].iloc[0],
+        "launches": int(rows["order"].notna().sum()),
+        "ok": len(good),
+        **{name: _median(good[name]) for name in FIGURES},
+        "samples_per_s_min": None if good.empty else float(good["samples_per_s"].min()),
+        "samples_per_s_max": None if good.empty else float(good["samples_per_s"].max()),
+    }
+
+
+def _median(values: pd.Series) -> float | None:
+    known = values.dropna()
+    return None if known.empty else float(known.median())

@@ -1,0 +1,90 @@
+"""A case: one point of the matrix, and its readable, stable id."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from bench.options import AXES, Value, show
+from bench.workload import WorkloadSpec, parse_workload
+
+
+@dataclass(frozen=True)
+class Case:
+    """A value for every axis; None where the axis has no effect, or where only the workload knows it."""
+
+    workload: str
+    strategy: str
+    gpus: int
+    device: str
+    precision: str
+    activation_checkpointing: str
+    batch_size: int | None
+    data: str
+    num_workers: int | None
+    pin_memory: bool | None
+    prefetch_factor: int | None
+    persistent_workers: bool | None
+    omp_num_threads: int
+    seed: int
+    oversubscribe: bool = False
+
+    @property
+    def world_size(self) -> int:
+        return 1 if self.strategy == "single" else self.gpus
+
+    @property
+    def global_batch(self) -> int | None:
+        return None if self.batch_size is None else self.batch_size * self.world_size
+
+    @property
+    def spec(self) -> WorkloadSpec:
+        return parse_workload(self.workload)
+
+    @property
+    def data_kind(self) -> str:
+        return self.data.partition("=")[0]
+
+    @property
+    def case_id(self) -> str:
+        """A slug of what differs from the defaults, and eight digits of a hash of the same.
+
+        An axis at its default is not hashed, so that a later version with more axes gives the same id.
+        """
+        differs = {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name in ("workload", "strategy", "gpus", "device")
+            or (value is not None and name in AXES and value != AXES[name].default)
+            or (name == "oversubscribe" and value)
+        }
+        digest = hashlib.sha256(json.dumps(differs, sort_keys=True).encode()).hexdigest()[:8]
+        words = [_word(name, value) for name, value in differs.items() if name != "batch_size" or not self._own_batch]
+        return "-".join([*words, digest])
+
+    @property
+    def _own_batch(self) -> bool:
+        entry = self.spec.entry
+        return entry is not None and entry.batch_size == self.batch_size
+
+
+def _word(name: str, value: Value) -> str:
+    if name in ("strategy", "device", "precision"):
+        return str(value)
+    if name == "workload":
+        return _slug(PurePath(str(value)).name)
+    if name == "data":
+        kind, _, path = str(value).partition("=")
+        return _slug(f"{kind}-{PurePath(path).name}")
+    short = {"gpus": "x", "activation_checkpointing": "ac-", "batch_size": "b", "num_workers": "w"}
+    short |= {"omp_num_threads": "omp", "seed": "seed", "oversubscribe": "oversubscribe"}
+    tail = "" if value is True else show(value)
+    return short.get(name, name.replace("_", "-") + "-") + tail
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

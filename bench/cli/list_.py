@@ -1,0 +1,66 @@
+"""``bench list``: what there is to choose from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.options import AXES, SETTINGS, show
+from bench.strategies import STRATEGIES
+from bench.suite import suites
+from workloads import WORKLOADS
+
+
+class What(StrEnum):
+    workloads = "workloads"
+    strategies = "strategies"
+    suites = "suites"
+    options = "options"
+
+
+def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> int:
+    """List the workloads, strategies, suites or options there are."""
+    Console(soft_wrap=True).print(_TABLES[what]())
+    return 0
+
+
+def _table(*titles: str) -> Table:
+    return Table(*titles, show_edge=False, pad_edge=False)
+
+
+def _workloads() -> Table:
+    table = _table("workload", "parameters", "unit", "batch", "data", "options", "what it is")
+    for name, entry in WORKLOADS.items():
+        options = " ".join(f"{option}={value}" for option, value in entry.options.items())
+        size = f"{entry.parameters:,}"
+        table.add_row(name, size, entry.unit, str(entry.batch_size), ", ".join(entry.data), options, entry.about)
+    return table
+
+
+def _strategies() -> Table:
+    table = _table("strategy", "what it does")
+    for name, about in STRATEGIES.items():
+        table.add_row(name, about)
+    return table
+
+
+def _suites() -> Table:
+    table = _table("suite", "what it answers")
+    for name, about in suites().items():
+        table.add_row(name, about)
+    return table
+
+
+def _options() -> Table:
+    table = _table("option", "values", "default", "meaning")
+    for option in [*AXES.values(), *SETTINGS.values()]:
+        table.add_row(option.flag, Text(option.allowed), show(option.default) or "it depends", Text(option.help))
+    return table
+
+
+_TABLES = {What.workloads: _workloads, What.strategies: _strategies, What.suites: _suites, What.options: _options}

@@ -1,0 +1,138 @@
+"""``bench run``: the product of its options, or a suite, launched, measured and recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.errors import EXIT_FAILED, EXIT_OK
+from bench.options import AXES, SETTINGS, Option, show
+from bench.record import Row
+from bench.suite import Asked, Plan, asked, make_plan
+
+Text = str | None
+Many = list[str] | None
+
+
+def _axis(name: str, *more: str) -> Any:
+    return _option(AXES[name], "Axes (comma lists)", *more)
+
+
+def _setting(name: str) -> Any:
+    return _option(SETTINGS[name], "Protocol")
+
+
+def _option(option: Option, panel: str, *more: str) -> Any:
+    default = "" if option.default is None else f" [default: {show(option.default)}]"
+    words = option.allowed.replace("a whole number from", "≥")
+    return typer.Option(
+        option.flag, *more, help=f"{option.help}{default}", metavar=words, show_default=False, rich_help_panel=panel
+    )
+
+
+def run(
+    workload: Annotated[Many, _axis("workload")] = None,
+    strategy: Annotated[Text, _axis("strategy")] = None,
+    gpus: Annotated[Text, _axis("gpus")] = None,
+    device: Annotated[Text, _axis("device")] = None,
+    precision: Annotated[Text, _axis("precision")] = None,
+    activation_checkpointing: Annotated[Text, _axis("activation_checkpointing", "--checkpointing")] = None,
+    batch_size: Annotated[Text, _axis("batch_size")] = None,
+    data: Annotated[Many, _axis("data")] = None,
+    num_workers: Annotated[Text, _axis("num_workers")] = None,
+    pin_memory: Annotated[Text, _axis("pin_memory")] = None,
+    prefetch_factor: Annotated[Text, _axis("prefetch_factor")] = None,
+    persistent_workers: Annotated[Text, _axis("persistent_workers")] = None,
+    omp_num_threads: Annotated[Text, _axis("omp_num_threads")] = None,
+    seed: Annotated[Text, _axis("seed")] = None,
+    warmup_steps: Annotated[Text, _setting("warmup_steps")] = None,
+    steps: Annotated[Text, _setting("steps")] = None,
+    min_seconds: Annotated[Text, _setting("min_seconds")] = None,
+    launches: Annotated[Text, _setting("launches")] = None,
+    timeout: Annotated[Text, _setting("timeout")] = None,
+    launcher: Annotated[Text, _setting("launcher")] = None,
+    suite: Annotated[Text, typer.Option(help="A built-in suite or a TOML file; options override its axes.")] = None,
+    oversubscribe: Annotated[bool, typer.Option("--oversubscribe", help="Let ranks share a GPU, over Gloo.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and launch nothing.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout instead of a table.")] = False,
+) -> int:
+    """Run every combination of the axes, and record one row a launch.
+
+    Each axis takes a comma list; the run is their product. Combinations that cannot run become rows with a reason.
+    """
+    given = dict(locals())
+    wanted = asked(
+        axes={name: _texts(given[name]) for name in AXES if given[name]},
+        settings={name: given[name] for name in SETTINGS if given[name] is not None},
+        suite=suite,
+        oversubscribe=oversubscribe,
+    )
+    if dry_run:
+        return _show_plan(wanted, as_json)
+    return _run(wanted, out, quiet, as_json)
+
+
+def _texts(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
+
+
+def _show_plan(wanted: Asked, as_json: bool) -> int:
+    from rich.table import Table
+
+    from bench.devices import this_machine
+    from bench.session import plan_json
+
+    plan = make_plan(wanted, this_machine())
+    if as_json:
+        print(json.dumps(plan_json(plan)))
+        return EXIT_OK
+    table = Table("case", "world size", "runs", show_edge=False, pad_edge=False)
+    for planned in plan.cases:
+        table.add_row(planned.case.case_id, str(planned.case.world_size), planned.skip or "yes")
+    console = Console(soft_wrap=True)
+    console.print(table)
+    runs = sum(planned.skip is None for planned in plan.cases)
+    print(f"{runs} of {len(plan.cases)} cases x {plan.protocol.launches} launches = {runs * plan.protocol.launches}")
+    return EXIT_OK
+
+
+def _run(wanted: Asked, out: Path, quiet: bool, as_json: bool) -> int:
+    from bench.devices import this_machine
+    from bench.report.progress import observer
+    from bench.session import Session
+
+    machine = this_machine()
+    plan: Plan = make_plan(wanted, machine)
+    watcher = observer(Console(stderr=True), quiet)
+    session = Session(plan, machine, out, watcher)
+    try:
+        session.run()
+    finally:
+        watcher.close()
+        _show_results(session.rows, session.store.folder, as_json)
+    return _exit_code(session.rows)
+
+
+def _show_results(rows: list[Row], folder: Path, as_json: bool) -> None:
+    file = folder / "launches.csv"
+    if as_json:
+        print(json.dumps({"run_id": folder.name, "launches_csv": str(file), "launches": rows}, default=str))
+    elif rows:
+        from bench.analysis.frames import launches
+        from bench.analysis.summary import summarise
+        from bench.report.terminal import print_summary
+
+        print_summary(summarise(launches(rows)), Console())
+        print(f"\nresults: {file}")
+
+
+def _exit_code(rows: list[Row]) -> int:
+    """5 if a launch failed or nothing could run, else 0. A skipped case is no failure."""
+    failed = any(row["status"] not in ("ok", "skipped") for row in rows)
+    return EXIT_FAILED if failed or not any(row["status"] == "ok" for row in rows) else EXIT_OK

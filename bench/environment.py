@@ -1,0 +1,107 @@
+"""What a row says about machine, software and settings, and the two keys that say what may be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+import bench
+from bench.case import Case
+from bench.devices import Machine
+
+SETTINGS = ("NCCL_", "OMP_", "TORCH_", "CUDA_", "PYTORCH_", "GLOO_", "KMP_", "GOMP_", "MKL_", "CUDNN_", "CUBLAS_")
+MEASUREMENT_VERSION = 1  # raised whenever the same work would give another number
+GIT_SECONDS = 5.0
+
+
+def host_facts(machine: Machine, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Columns that are the same for every launch of a run on this host."""
+    commit, _ = _git(Path(bench.__file__).parent)
+    work_commit, dirty = _git(Path.cwd())
+    return {
+        "hostname": socket.gethostname(),
+        "cpu_model": _cpu_model(),
+        "cpu_cores": psutil.cpu_count(logical=False),
+        "cpu_threads": os.cpu_count(),
+        "ram_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        "driver": machine.driver,
+        "tool_version": bench.__version__,
+        "tool_commit": commit,
+        "work_commit": work_commit,
+        "work_dirty": dirty,
+        "settings": settings(environment),
+    }
+
+
+def settings(environment: Mapping[str, str]) -> str:
+    """The environment variables that steer libraries, as JSON with sorted keys."""
+    return json.dumps({k: v for k, v in sorted(environment.items()) if k.startswith(SETTINGS)})
+
+
+def installed() -> dict[str, str]:
+    """Versions of what a rank will import, without importing it."""
+    versions = {}
+    for package in ("torch", "torchvision", "nvidia-ml-py", "pandas", "numpy"):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = ""
+    return versions
+
+
+def work_key(case: Case, data_fingerprint: str) -> str:
+    """Equal for rows about the same work: workload, data, global batch, and the measurement's version."""
+    spec = case.spec
+    target = spec.target if spec.entry else Path(spec.target).name  # a user's file may lie anywhere
+    return _hash([target, dict(spec.options), data_fingerprint, case.global_batch, MEASUREMENT_VERSION])
+
+
+ENV_KEY_COLUMNS = (
+    *("cpu_model", "cpu_cores", "cpu_threads", "ram_gib", "device_name", "driver"),
+    *("python", "torch", "torchvision", "cuda", "cudnn", "nccl", "settings"),
+)
+
+
+def env_key(row: Mapping[str, Any]) -> str:
+    """Equal for rows measured on like machines with like software and settings; not the hostname, not the UUIDs."""
+    return _hash([row.get(column) for column in ENV_KEY_COLUMNS])
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _git(folder: Path) -> tuple[str, bool | None]:
+    """(commit, whether files differ from it) of the checkout that holds ``folder``; ('', None) outside of one."""
+    try:
+        commit = _git_says(folder, "rev-parse", "HEAD")
+        return commit, bool(_git_says(folder, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return "", None
+
+
+def _git_says(folder: Path, *words: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=GIT_SECONDS
+    )
+    return done.stdout.strip()

@@ -1,0 +1,36 @@
+"""What a person did or met, as opposed to a bug of ours. Only ``bench.cli`` catches these."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_OK, EXIT_USAGE, EXIT_FAILED, EXIT_BUG, EXIT_INTERRUPTED = 0, 2, 5, 70, 130
+
+
+class BenchError(Exception):
+    """A message that says what was given, what is allowed and what to do; and the exit code."""
+
+    exit_code = EXIT_FAILED
+
+
+class UsageError(BenchError):
+    """The command, a suite file or a user's workload asks for something that cannot be."""
+
+    exit_code = EXIT_USAGE
+
+
+class ResultsError(BenchError):
+    """The results cannot be written or read."""
+
+
+def near(given: str, allowed: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` for a name that is close to an allowed one, else nothing."""
+    matches = difflib.get_close_matches(given, list(allowed), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    """One line of at most ``limit`` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,0 +1,50 @@
+"""The user's data and workload files, checked before anything is launched. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.case import Case
+from bench.errors import UsageError
+from workloads import files
+
+
+def check_inputs(case: Case) -> int | None:
+    """Samples in the case's data where that can be told without torch, else None; UsageError if it cannot be read."""
+    spec = case.spec
+    if spec.entry is None:
+        where = spec.target.rpartition(":")[0]
+        if where.endswith(".py") and not Path(where).is_file():
+            raise UsageError(f"--workload {case.workload}: there is no file {where}")
+    kind, _, path = case.data.partition("=")
+    if kind == "folder":
+        return _images(path)
+    if kind == "text":
+        return _sequences(path, spec.options.get("seq"))
+    return None
+
+
+def _images(path: str) -> int:
+    if path == "demo":
+        return files.DEMO_CLASSES * files.DEMO_IMAGES_A_CLASS
+    if not Path(path).is_dir():
+        raise UsageError(f"--data folder={path}: there is no such folder")
+    count = len(files.images_of(Path(path)))
+    if not count:
+        raise UsageError(
+            f"--data folder={path}: no images in it; wanted: {path}/CLASS/FILE, "
+            f"FILE ending in {', '.join(files.IMAGE_SUFFIXES)}"
+        )
+    return count
+
+
+def _sequences(path: str, seq: object) -> int | None:
+    real = files.resolve(f"text={path}").partition("=")[2]
+    if not Path(real).is_file():
+        raise UsageError(f"--data text={path}: there is no such file (give one file of text)")
+    if not isinstance(seq, int):
+        return None
+    size = Path(real).stat().st_size
+    if size < seq + 1:
+        raise UsageError(f"--data text={path}: {size} bytes are shorter than one sequence of {seq} + 1 bytes")
+    return (size - 1) // seq

@@ -1,0 +1,164 @@
+"""What ``bench run`` and its ranks tell each other: JSON files in the folder of a launch. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import mmap
+import os
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.case import Case
+
+# Parts of a step, in the order in which they happen. A part begins where the one before it ended.
+PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that a rank needs to know."""
+
+    case: Case
+    target: str
+    options: dict[str, Any]
+    data: str
+    warmup_steps: int
+    steps: int
+    min_seconds: float
+    timeout_s: float
+    folder: str
+    scratch: str
+
+    def write(self) -> Path:
+        path = Path(self.folder) / "spec.json"
+        _write(path, dataclasses.asdict(self))
+        return path
+
+    @classmethod
+    def read(cls, path: str | Path) -> Spec:
+        values = json.loads(Path(path).read_text())
+        return cls(**{**values, "case": Case(**values["case"])})
+
+
+@dataclass(frozen=True)
+class Description:
+    """What only torch can know of a workload. FLOPs count 2 a multiply-add, forward and backward."""
+
+    unit: str
+    batch_size: int
+    data: tuple[str, ...]
+    tokens_per_sample: int | None
+    parameters: int
+    layers: int
+    flops_per_sample: float | None
+    hardware_flops_per_sample: float | None
+
+    @classmethod
+    def read(cls, folder: Path) -> Description:
+        values = json.loads((folder / "description.json").read_text())
+        return cls(**{**values, "data": tuple(values["data"])})
+
+    def write(self, folder: Path) -> None:
+        _write(folder / "description.json", dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a rank gave up. ``kind`` is ``oom`` or ``crashed``."""
+
+    kind: str
+    message: str
+    time_ns: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one rank saw of the window. Times are nanoseconds of its own clock, except where said.
+
+    ``parts_ns`` holds for each of PARTS its duration in each step; on a CUDA device they are the device's, and
+    ``data_wait_host_ns`` has what the host waited. ``losses`` are of every step, the warm-up's first.
+    """
+
+    first_step_at_ns: int  # wall clock, to be compared with the request's
+    first_step_ns: int
+    warmup_steps: int
+    window_ns: int
+    steps_ns: list[int]
+    parts_ns: dict[str, list[int]]
+    data_wait_host_ns: list[int]
+    samples: int
+    losses: list[float]
+    forward_is_local: bool | None
+    steps_per_epoch: int | None
+    memory: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class RankRecord:
+    """A rank's own account: written when it starts, and again when it is done or gives up."""
+
+    rank: int
+    local_rank: int
+    host: str
+    pid: int
+    preloaded: bool
+    device: str = ""
+    device_uuid: str = ""
+    software: dict[str, str] = field(default_factory=dict)
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+
+    def write(self, folder: str | Path) -> None:
+        _write(Path(folder) / f"rank{self.rank}.json", dataclasses.asdict(self))
+
+    @classmethod
+    def read_all(cls, folder: Path, ranks: int) -> dict[int, RankRecord]:
+        """The records that are there, by rank."""
+        paths = {rank: folder / f"rank{rank}.json" for rank in range(ranks)}
+        return {rank: cls._read(path) for rank, path in paths.items() if path.exists()}
+
+    @classmethod
+    def _read(cls, path: Path) -> RankRecord:
+        values = json.loads(path.read_text())
+        if values["measurement"]:
+            values["measurement"] = Measurement(**values["measurement"])
+        if values["failure"]:
+            values["failure"] = Failure(**values["failure"])
+        return cls(**values)
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    """All of it or nothing: a reader never sees half a record."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(values))
+    os.replace(partial, path)
+
+
+class Heartbeat:
+    """Steps done, steps planned, and when: 24 bytes of shared memory that a rank writes and its parent reads.
+
+    A store into mapped memory costs the rank 0.3 µs and no system call, so it can be written every step.
+    """
+
+    _FORMAT = struct.Struct("<qqq")
+
+    def __init__(self, scratch: str | Path, launch: str, rank: int) -> None:
+        self.path = Path(scratch) / f"heartbeat-{launch}-{rank}"
+        self.path.write_bytes(bytes(self._FORMAT.size))
+        with self.path.open("r+b") as stream:
+            self._memory = mmap.mmap(stream.fileno(), self._FORMAT.size)
+
+    def beat(self, done: int, planned: int, time_ns: int) -> None:
+        self._FORMAT.pack_into(self._memory, 0, done, planned, time_ns)
+
+    @classmethod
+    def read(cls, scratch: Path, launch: str, rank: int) -> tuple[int, int, int] | None:
+        """(steps done, steps planned, wall-clock ns), or None before the rank has come so far."""
+        try:
+            raw = (scratch / f"heartbeat-{launch}-{rank}").read_bytes()
+        except OSError:
+            return None
+        return cls._FORMAT.unpack(raw) if len(raw) == cls._FORMAT.size else None

@@ -1,0 +1,1 @@
+"""What runs inside a rank: build, warm up, measure, record. Everything here imports torch."""

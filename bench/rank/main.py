@@ -1,0 +1,79 @@
+"""The entry of every rank: its log, its record, and what it says when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from bench.messages import Failure, RankRecord, Spec
+from bench.rank.build import build
+from bench.rank.facts import device_facts, software
+from bench.rank.measure import measure
+from bench.rank.memory import resident_mib
+
+PRELOADED = os.getpid()  # the process that imported this module: the fork server, where there is one
+
+
+def run(spec_path: str) -> None:
+    """Train as ``spec.json`` says and leave ``rank<N>.json`` beside it."""
+    spec = Spec.read(spec_path)
+    rss_at_start = resident_mib()
+    with recorded(spec.folder) as record:
+        training = build(spec)
+        device, uuid = device_facts(training.device)
+        record = dataclasses.replace(record, device=device, device_uuid=uuid, software=software())
+        measurement = measure(training, spec, rss_at_start)
+        if training.distributed:
+            dist.destroy_process_group()
+        dataclasses.replace(record, measurement=measurement).write(spec.folder)
+
+
+@contextlib.contextmanager
+def recorded(folder: str) -> Iterator[RankRecord]:
+    """Send this rank's output to its log, write its record, and end the process at once if the body raises."""
+    rank = int(os.environ["RANK"])
+    record = RankRecord(
+        rank=rank,
+        local_rank=int(os.environ["LOCAL_RANK"]),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        preloaded=os.getpid() != PRELOADED,
+    )
+    _log_to(Path(folder) / f"rank{rank}.log")
+    record.write(folder)
+    try:
+        yield record
+    except BaseException as error:
+        failure = Failure(_kind(error), f"{type(error).__name__}: {error}", time.time_ns())
+        dataclasses.replace(record, failure=failure).write(folder)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # the peers must see the connection close now, not after the interpreter's teardown
+
+
+def _log_to(path: Path) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _kind(error: BaseException) -> str:
+    text = str(error)
+    out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError)
+        and ("can't allocate memory" in text or "not enough memory" in text or "Cannot allocate memory" in text)
+    )
+    return "oom" if out_of_memory else "crashed"

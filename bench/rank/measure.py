@@ -1,0 +1,142 @@
+"""Warm up, then measure: the loop whose time is the benchmark.
+
+Nothing in the window waits for the device, allocates for the measurement's sake, or talks to another rank but for
+training. A window opens with a barrier and one synchronisation and closes with one.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from bench.messages import Heartbeat, Measurement, Spec
+from bench.rank.build import Training
+from bench.rank.clock import Clock, CudaClock, HostClock, by_part, by_step
+from bench.rank.memory import PeakMemory
+
+# DDP rebuilds its buckets after the first step, and the optimizer makes its state in it.
+LEAST_WARMUP_STEPS = 3
+LENGTHEN_BY = 1.05  # a second window aims this much beyond min_seconds
+
+
+def measure(training: Training, spec: Spec, rss_at_start: float | None = None) -> Measurement:
+    """Warm up, measure ``spec.steps`` steps or as many as ``spec.min_seconds`` takes, and say what was seen."""
+    return _Run(training, spec, rss_at_start).measure()
+
+
+def warmup_steps(asked: int, queued: int) -> tuple[int, int]:
+    """How many steps come before the window, and how many of those after the pause for cleaning up.
+
+    While the process cleans up, a DataLoader fills its queues; the window must not find them full, so as many batches
+    as it can hold (and one more) are trained on after the pause; at least two, to fill caches and allocator again.
+    """
+    after_pause = max(queued + 1, 2)
+    return max(asked, LEAST_WARMUP_STEPS, after_pause + 1), after_pause
+
+
+class _Run:
+    def __init__(self, training: Training, spec: Spec, rss_at_start: float | None) -> None:
+        self.training, self.spec = training, spec
+        self.cuda = training.device.type == "cuda"
+        self.memory = PeakMemory(training.device, rss_at_start)
+        rank = dist.get_rank() if training.distributed else 0
+        self.heartbeat = Heartbeat(spec.scratch, spec.folder.rpartition("/")[2], rank)
+        self.losses: list[Tensor] = []
+        self.samples = 0
+        self.planned = spec.steps
+
+    def measure(self) -> Measurement:
+        warmup, after_pause = warmup_steps(self.spec.warmup_steps, self.training.batches.queued)
+        self.planned = warmup + self.spec.steps
+        first_step_at_ns = time.time_ns()
+        first_step_ns, _ = self._window(1)
+        self._window(warmup - after_pause - 1)
+        self._settle()
+        warm_ns, _ = self._window(after_pause)
+
+        steps = self._steps_for(self.spec.min_seconds, self.spec.steps, warm_ns / after_pause)
+        while True:
+            self.planned = len(self.losses) + steps
+            before = len(self.losses)
+            window_ns, clock = self._window(steps)
+            slowest_s = self._slowest(window_ns) / 1e9
+            if slowest_s >= self.spec.min_seconds:
+                break
+            # the steps so far become warm-up, and a longer window follows
+            steps = self._steps_for(self.spec.min_seconds, steps + 1, slowest_s * 1e9 / steps)
+        gc.enable()
+        parts = clock.parts_ns()
+        return Measurement(
+            first_step_at_ns=first_step_at_ns,
+            first_step_ns=first_step_ns,
+            warmup_steps=before,
+            window_ns=window_ns,
+            steps_ns=by_step(parts),
+            parts_ns=by_part(parts),
+            data_wait_host_ns=by_part(clock.host_ns())["data_wait"],
+            samples=self.samples,
+            losses=torch.stack(self.losses).float().cpu().tolist(),
+            forward_is_local=self.training.forward_is_local,
+            steps_per_epoch=self.training.batches.steps_per_epoch,
+            memory=self.memory.read(),
+        )
+
+    def _window(self, steps: int) -> tuple[int, Clock]:
+        """Train ``steps`` steps between two synchronisations; the wall time in ns, and the clock of their parts."""
+        clock: Clock = CudaClock() if self.cuda else HostClock()
+        self.samples = 0
+        self._synchronize(barrier=True)
+        start = time.perf_counter_ns()
+        clock.start()
+        for _ in range(steps):
+            self._step(clock)
+        self._synchronize()
+        return time.perf_counter_ns() - start, clock
+
+    def _step(self, clock: Clock) -> None:
+        training = self.training
+        batch = next(training.batches)
+        clock.mark()
+        self.samples += batch[0].shape[0]
+        batch = training.to_device(batch)
+        clock.mark()
+        loss = training.loss(batch)
+        clock.mark()
+        loss.backward()  # type: ignore[no-untyped-call]
+        clock.mark()
+        training.optimizer.step()
+        training.optimizer.zero_grad(set_to_none=True)
+        self.losses.append(loss.detach())
+        self.heartbeat.beat(len(self.losses), self.planned, time.time_ns())
+        clock.mark()
+
+    def _settle(self) -> None:
+        """Python's collector runs now and not in the window; memory peaks start anew."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self.memory.reset()
+
+    def _synchronize(self, barrier: bool = False) -> None:
+        if barrier and self.training.distributed:
+            dist.barrier()
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def _slowest(self, window_ns: int) -> float:
+        """The longest of all ranks' windows: all must agree on whether to go on."""
+        longest = torch.tensor(float(window_ns), dtype=torch.float64, device=self.training.device)
+        if self.training.distributed:
+            dist.all_reduce(longest, dist.ReduceOp.MAX)
+        return longest.item()
+
+    def _steps_for(self, seconds: float, at_least: int, step_ns: float) -> int:
+        """Steps that fill ``seconds`` at ``step_ns`` a step on the slowest rank."""
+        if not seconds:
+            return at_least
+        return max(at_least, math.ceil(seconds * LENGTHEN_BY * 1e9 / max(self._slowest(int(step_ns)), 1)))

@@ -1,0 +1,81 @@
+"""Peak memory of a rank: the CUDA allocator's, and the resident set as the kernel sees it."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import torch
+
+MIB = 1 << 20
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def resident_mib() -> float | None:
+    """The resident set now."""
+    return _status_mib("VmRSS")
+
+
+class PeakMemory:
+    """Peaks of the window apart from those of the whole life. ``reset`` after warm-up, ``read`` after the window."""
+
+    def __init__(self, device: torch.device, rss_at_start: float | None) -> None:
+        self._device, self._rss_at_start = device, rss_at_start
+        self._resets_rss = False
+        self._life: dict[str, float | None] = {}
+
+    def reset(self) -> None:
+        """Give back what warm-up freed, then forget its peaks."""
+        self._life = self._now()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        try:
+            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what warm-up freed: hundreds of MiB
+            CLEAR_REFS.write_text("5")  # proc(5): reset the peak resident set
+            self._resets_rss = True
+        except (OSError, AttributeError):
+            pass  # not Linux, or a container that forbids it: the window's peak stays unknown
+
+    def read(self) -> dict[str, float | None]:
+        """MiB by column name; None where it cannot be known."""
+        window = self._now()
+        peak_rss = window["rss"] if self._resets_rss else None
+        growth = peak_rss - self._rss_at_start if peak_rss and self._rss_at_start else None
+        memory = {
+            "peak_allocated_mib": window["allocated"],
+            "peak_reserved_mib": window["reserved"],
+            "peak_rss_mib": peak_rss,
+            "rss_growth_mib": growth,
+            "life_peak_allocated_mib": _larger(window["allocated"], self._life.get("allocated")),
+            "life_peak_rss_mib": _larger(window["rss"], self._life.get("rss")),
+            "alloc_retries": None,
+            "device_used_mib": None,
+        }
+        if self._device.type == "cuda":
+            free, total = torch.cuda.mem_get_info()
+            memory["device_used_mib"] = (total - free) / MIB
+            memory["alloc_retries"] = torch.cuda.memory_stats().get("num_alloc_retries", 0)
+        return memory
+
+    def _now(self) -> dict[str, float | None]:
+        cuda = self._device.type == "cuda"
+        return {
+            "allocated": torch.cuda.max_memory_allocated() / MIB if cuda else None,
+            "reserved": torch.cuda.max_memory_reserved() / MIB if cuda else None,
+            "rss": _status_mib("VmHWM"),
+        }
+
+
+def _larger(a: float | None, b: float | None) -> float | None:
+    return max((x for x in (a, b) if x is not None), default=None)
+
+
+def _status_mib(field: str) -> float | None:
+    """A field of /proc/self/status in MiB."""
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field + ":")), None)

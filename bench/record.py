@@ -1,0 +1,188 @@
+"""The rows: every column of every file, its kind and its meaning. ``results/README.md`` is made from this."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from bench.options import AXES, SETTINGS
+
+SCHEMA = 1
+STATUSES = {
+    "ok": "measured, and every check held",
+    "oom": "a rank ran out of device or host memory",
+    "timeout": "the launch took longer than `timeout`",
+    "crashed": "a rank raised, exited or was killed",
+    "invalid": "measured, but a check failed: `reason` says which",
+    "skipped": "cannot run here: `reason` says why",
+    "interrupted": "the run was stopped while this launch ran",
+}
+
+
+class Column(NamedTuple):
+    """``kind``: text, int, float or bool. An empty cell means unknown, or without meaning for this row."""
+
+    kind: str
+    meaning: str
+
+
+_KINDS = {str: "text", int: "int", float: "float", bool: "bool"}
+
+
+def _options() -> dict[str, Column]:
+    kinds = {"gpus": "int", "batch_size": "int", "timeout": "float", "min_seconds": "float"}
+    return {
+        option.name: Column(kinds.get(option.name) or _KINDS[type(option.default)], option.help)
+        for option in [*AXES.values(), *SETTINGS.values()]
+    }
+
+
+_OPTIONS = _options()
+
+IDENTITY = {
+    "schema": Column("int", "version of these columns; readers accept all older ones"),
+    "run_id": Column("text", "one invocation of `bench run`: UTC start time and four random digits"),
+    "launch_id": Column("text", "one fresh start of all ranks; the name of its folder under `logs/`"),
+    "case_id": Column("text", "what differs from the defaults, and a stable hash of it"),
+    "role": Column("text", "`measure` (enters statistics), `probe` or `control`"),
+    "order": Column("int", "place in the run, from 0; empty if it was never launched"),
+    "block": Column("int", "round in which the launch ran, from 0: each round launches every case once"),
+    "side": Column("text", "of a comparison; empty in `bench run`"),
+    "started_at": Column("text", "UTC, ISO 8601"),
+    "status": Column("text", "; ".join(f"`{k}`: {v}" for k, v in STATUSES.items())),
+    "reason": Column("text", "why the status is not `ok`, in one line"),
+}
+
+DERIVED = {
+    "oversubscribe": Column("bool", "true if ranks share a GPU, over Gloo"),
+    "world_size": Column("int", "ranks of the launch: 1 for `single`, whatever was asked"),
+    "global_batch": Column("int", "samples a step over all ranks"),
+    "parameters": Column("int", "of the whole model, shared ones once"),
+    "tokens_per_sample": Column("int", "where the workload's unit is tokens"),
+    "flops_per_sample": Column("float", "forward and backward, no recomputation"),
+    "hardware_flops_per_sample": Column("float", "the same with what activation checkpointing really recomputes"),
+    "flops_convention": Column("text", "how FLOPs were counted"),
+}
+
+METRICS = {
+    "samples_per_s": Column("float", "samples of the window / `window_s`: the headline"),
+    "samples_per_s_per_device": Column("float", "`samples_per_s` / `world_size`"),
+    "tokens_per_s": Column("float", "`samples_per_s` x `tokens_per_sample`"),
+    "tokens_per_s_per_device": Column("float", "`tokens_per_s` / `world_size`"),
+    "samples": Column("int", "trained in the window, all ranks"),
+    "window_s": Column("float", "wall time of the window on the slowest rank"),
+    "window_steps": Column("int", "measured steps; more than `steps` where `min_seconds` lengthened the window"),
+    "warmup_steps_done": Column("int", "steps before the window"),
+    "steps_per_epoch": Column("int", "of the data; empty for resident data"),
+    "step_ms": Column("float", "median over the steps; a step takes as long as its slowest rank"),
+    "step_mean_ms": Column("float", "mean of the same"),
+    "step_p05_ms": Column("float", "5th percentile of the same"),
+    "step_p95_ms": Column("float", "95th percentile of the same"),
+    "step_cv": Column("float", "standard deviation / mean of the same"),
+    "step_drift": Column("float", "median of the second half / median of the first half - 1"),
+    "steady": Column("bool", "true if `step_drift` is within 5 %"),
+    "critical_rank": Column("int", "the rank with the most own time before its first collective, over the window"),
+    "data_wait_ms": Column("float", "mean wait for a batch, on the host, of the critical rank; the parts below are of the same rank"),
+    "data_wait_share": Column("float", "its wait / its steps"),
+    "device_gap_ms": Column("float", "CUDA: mean gap that the wait left on the device"),
+    "copy_ms": Column("float", "mean copy to the device"),
+    "forward_ms": Column("float", "mean forward pass"),
+    "backward_ms": Column("float", "mean backward pass with its communication"),
+    "optimizer_ms": Column("float", "mean optimizer step and zero_grad"),
+    "startup_s": Column("float", "from the request to the start of the last rank's first step"),
+    "first_step_ms": Column("float", "first step of the slowest rank"),
+    "compile_s": Column("float", "empty: nothing is compiled yet"),
+    "tflops_per_device": Column("float", "model TFLOP/s: throughput x `flops_per_sample` / devices"),
+    "mfu": Column("float", "`tflops_per_device` / `peak_tflops`"),
+    "hfu": Column("float", "the same with `hardware_flops_per_sample`"),
+    "peak_tflops": Column("float", "dense peak of the device at this precision; empty for unknown devices"),
+    "peak_source": Column("text", "where `peak_tflops` comes from"),
+    "loss_first": Column("float", "mean over ranks, of the first step"),
+    "loss_last": Column("float", "mean over ranks, of the last step"),
+}
+
+MEMORY = {
+    "peak_allocated_mib": Column("float", "CUDA allocator, after warm-up; largest rank"),
+    "peak_reserved_mib": Column("float", "CUDA allocator's pool, after warm-up; largest rank"),
+    "life_peak_allocated_mib": Column("float", "CUDA allocator, warm-up included; largest rank"),
+    "alloc_retries": Column("int", "times the CUDA allocator had to free its pool; above 0 the timing is spoilt"),
+    "device_used_mib": Column("float", "of the whole device after the window, context and NCCL included"),
+    "peak_rss_mib": Column("float", "peak resident set after warm-up; largest rank (forked ranks share pages)"),
+    "rss_growth_mib": Column("float", "`peak_rss_mib` less the resident set when the rank started; largest rank"),
+    "life_peak_rss_mib": Column("float", "peak resident set, warm-up included; largest rank"),
+}
+
+ENVIRONMENT = {
+    "work_key": Column("text", "equal for rows about the same work: workload, data, global batch, version of measure"),
+    "env_key": Column("text", "equal for rows of like machines, software and settings"),
+    "hostname": Column("text", "of the machine that ran `bench run`"),
+    "device_name": Column("text", "of the ranks' devices; distinct ones joined by `;`"),
+    "device_uuids": Column("text", "of the ranks' GPUs, by rank, joined by `;`"),
+    "cpu_model": Column("text", "of the processor"),
+    "cpu_cores": Column("int", "physical cores"),
+    "cpu_threads": Column("int", "logical processors"),
+    "ram_gib": Column("float", "total"),
+    "os": Column("text", "platform"),
+    "python": Column("text", "version"),
+    "torch": Column("text", "version"),
+    "torchvision": Column("text", "version"),
+    "cuda": Column("text", "version that torch was built with; empty without a GPU"),
+    "cudnn": Column("text", "version"),
+    "nccl": Column("text", "version"),
+    "driver": Column("text", "NVIDIA driver"),
+    "backend": Column("text", "`nccl` or `gloo`; empty for `single`"),
+    "cudnn_benchmark": Column("text", "`on`, `off`; empty without a GPU"),
+    "loader_start_method": Column("text", "of DataLoader workers"),
+    "tool_version": Column("text", "stepbench's"),
+    "tool_commit": Column("text", "of stepbench's checkout, where it is one"),
+    "work_commit": Column("text", "of the checkout that `bench run` was called in"),
+    "work_dirty": Column("bool", "true if tracked files there differ from the commit"),
+    "settings": Column("text", "JSON: NCCL_*, OMP_*, TORCH_*, CUDA_* and other variables that steer libraries"),
+    "command": Column("text", "the command line that gives this case again"),
+}
+
+LAUNCHES = {
+    **IDENTITY,
+    **{name: _OPTIONS[name] for name in AXES},
+    **{name: _OPTIONS[name] for name in SETTINGS},
+    **DERIVED,
+    **METRICS,
+    **MEMORY,
+    **ENVIRONMENT,
+}
+
+STEPS = {
+    "run_id": IDENTITY["run_id"],
+    "launch_id": IDENTITY["launch_id"],
+    "step": Column("int", "from 0, in the window"),
+    "step_ms": Column("float", "of the slowest rank"),
+    "step_min_ms": Column("float", "of the fastest rank"),
+    "data_wait_ms": Column("float", "on the host, of the rank that waited most"),
+    "critical_rank": Column("int", "the rank with the most own time before its first collective"),
+    "loss": Column("float", "mean over ranks"),
+}
+
+RANKS = {
+    "run_id": IDENTITY["run_id"],
+    "launch_id": IDENTITY["launch_id"],
+    "rank": Column("int", "global"),
+    "local_rank": Column("int", "on its host"),
+    "host": Column("text", "its name"),
+    "device_name": Column("text", "as CUDA names it, or `cpu`"),
+    "device_uuid": Column("text", "of its GPU"),
+    "pid": Column("int", "process id"),
+    "exit_code": Column("int", "negative for a signal; empty where it ended well or is not known"),
+    "failure": Column("text", "its own last words, if it failed"),
+    "window_s": Column("float", "wall time of its window"),
+    "step_ms": Column("float", "median of its steps"),
+    "data_wait_ms": Column("float", "mean, on the host"),
+    "device_gap_ms": Column("float", "CUDA: mean gap on the device"),
+    "copy_ms": Column("float", "mean"),
+    "forward_ms": Column("float", "mean"),
+    "backward_ms": Column("float", "mean"),
+    "optimizer_ms": Column("float", "mean"),
+    **{name: Column(column.kind, column.meaning.replace("; largest rank", "")) for name, column in MEMORY.items()},
+}
+
+FILES = {"launches.csv": LAUNCHES, "steps.csv": STEPS, "ranks.csv": RANKS}
+
+Row = dict[str, Any]

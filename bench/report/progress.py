@@ -1,0 +1,102 @@
+"""What a person sees while a run goes on, on stderr: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from bench.case import Case
+from bench.record import Row
+from bench.report.words import number
+
+REFRESH_A_SECOND = 2  # more would take cycles from the ranks
+
+
+class Quiet:
+    """Says nothing but warnings."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def note(self, message: str) -> None:
+        if message.startswith("warning"):
+            self.console.print(Text(message, "yellow"), soft_wrap=True)
+
+    def launch_begins(self, case: Case, number: int, of: int) -> None: ...
+    def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
+    def launch_ends(self, row: Row) -> None: ...
+    def close(self) -> None: ...
+
+
+class Plain(Quiet):
+    """A line when a launch ends."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._head, self._began = "", time.monotonic()
+        self._run_began: float | None = None
+        self._number, self._of = 0, 0
+
+    def note(self, message: str) -> None:
+        self.console.print(Text(message, "yellow" if message.startswith("warning") else "dim"), soft_wrap=True)
+
+    def launch_begins(self, case: Case, number: int, of: int) -> None:
+        self._began = time.monotonic()
+        self._run_began = self._run_began or self._began
+        self._number, self._of = number, of
+        self._head = f"[{number}/{of}] {case.case_id}"
+
+    def launch_ends(self, row: Row) -> None:
+        if row.get("launch_id") is None:
+            self.console.print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"), soft_wrap=True)
+            return
+        if row["status"] == "ok":
+            said = f"ok  {number(row['samples_per_s'])} samples/s  {number(row['step_ms'])} ms/step"
+        else:
+            said = f"{row['status']}  {row['reason']}"
+        self.console.print(Text(f"{self._head}  {said}  ({time.monotonic() - self._began:.1f} s)"), soft_wrap=True)
+
+    def time_left(self) -> str:
+        """At the pace of the launches so far; nothing before the first has ended."""
+        done = self._number - 1
+        if not done or self._run_began is None:
+            return ""
+        seconds = (self._began - self._run_began) / done * (self._of - done) - (time.monotonic() - self._began)
+        return f"about {max(0, seconds) // 60:.0f}:{max(0, seconds) % 60:02.0f} left"
+
+
+class OnTerminal(Plain):
+    """The same lines, and under them one that lives: launch, step, throughput so far, time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self._live = Live(console=console, refresh_per_second=REFRESH_A_SECOND, transient=True)
+        self._live.start()
+        self._global_batch = 0
+        self._first: tuple[int, int] | None = None
+
+    def launch_begins(self, case: Case, number: int, of: int) -> None:
+        super().launch_begins(case, number, of)
+        self._global_batch, self._first = case.global_batch or 0, None
+        self._live.update(Text(f"{self._head}  starting  {self.time_left()}"))
+
+    def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None:
+        if not steps_done:
+            return
+        self._first = self._first or (steps_done, time_ns)
+        steps, seconds = steps_done - self._first[0], (time_ns - self._first[1]) / 1e9
+        pace = f"  {number(steps * self._global_batch / seconds)} samples/s" if steps and seconds else ""
+        self._live.update(Text(f"{self._head}  step {steps_done}/{steps_planned}{pace}  {self.time_left()}"))
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+def observer(console: Console, quiet: bool) -> Quiet:
+    """The one that fits: for a terminal, for a file or a pipe, or a quiet one."""
+    if quiet:
+        return Quiet(console)
+    return OnTerminal(console) if console.is_terminal else Plain(console)

@@ -1,0 +1,56 @@
+"""The summary as one table."""
+
+from __future__ import annotations
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.report.words import number
+
+COLOURS = {"ok": "green", "skipped": "yellow"}
+
+
+def summary_table(summary: pd.DataFrame) -> Table:
+    """One row a case; a dash where nothing is known. Columns that no case fills are left out."""
+    table = Table(title=None, show_edge=False, pad_edge=False)
+    table.add_column("case", overflow="fold", min_width=24)
+    table.add_column("status", no_wrap=True)
+    columns = [
+        (title, name, show) for title, name, show in _COLUMNS if title in _ALWAYS or summary[name].notna().any()
+    ]
+    for title, _, _ in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    for _, row in summary.iterrows():
+        status = str(row["status"])
+        count = "" if row["ok"] == row["launches"] else f" {row['ok']}/{row['launches']}"
+        cells = ["—" if pd.isna(row[name]) else show(row) for _, name, show in columns]
+        label = Text(status + (count if status != "skipped" else ""), COLOURS.get(status, "red"))
+        table.add_row(Text(str(row["case_id"])), label, *cells)
+    return table
+
+
+def print_summary(summary: pd.DataFrame, console: Console) -> None:
+    """The table, and below it why what is not ok is not."""
+    console.print(summary_table(summary))
+    for _, row in summary.iterrows():
+        if row["status"] != "ok":
+            console.print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"), soft_wrap=True)
+
+
+_ALWAYS = ("samples/s", "min … max", "step ms")
+_COLUMNS = (
+    ("samples/s", "samples_per_s", lambda row: number(row["samples_per_s"])),
+    (
+        "min … max",
+        "samples_per_s_min",
+        lambda row: f"{number(row['samples_per_s_min'])} … {number(row['samples_per_s_max'])}",
+    ),
+    ("tokens/s", "tokens_per_s", lambda row: number(row["tokens_per_s"])),
+    ("step ms", "step_ms", lambda row: number(row["step_ms"])),
+    ("data wait", "data_wait_share", lambda row: f"{row['data_wait_share']:.1%}"),
+    ("MFU", "mfu", lambda row: f"{row['mfu']:.1%}"),
+    ("GPU peak MiB", "peak_allocated_mib", lambda row: number(row["peak_allocated_mib"])),
+    ("RSS peak MiB", "peak_rss_mib", lambda row: number(row["peak_rss_mib"])),
+)

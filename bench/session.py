@@ -1,0 +1,307 @@
+"""Runs a plan: describes the workloads, launches every case round by round, and turns each end into a row."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench import environment
+from bench.case import Case
+from bench.cause import cause, oom_kills
+from bench.devices import Machine
+from bench.errors import BenchError, UsageError
+from bench.messages import Description, Heartbeat, RankRecord, Spec
+from bench.metrics import efficiency, faults, launch_metrics, rank_rows, step_rows
+from bench.options import AXES, SETTINGS
+from bench.peaks import peak_tflops
+from bench.record import SCHEMA, Row
+from bench.rules import Facts, refusal
+from bench.store import Store
+from bench.suite import Plan, Planned, command
+from launch import LAUNCHERS, Launcher, Outcome, Request
+from workloads import WORKLOADS, files
+
+RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
+# What a rank would import: the fork server does it once. torch._dynamo is imported by the first optimizer.
+PRELOAD = (
+    *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
+    *("bench.rank.main", "bench.rank.describe"),
+    *("bench.strategies.single", "bench.strategies.ddp", "bench.strategies.fsdp"),
+    *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
+)
+
+
+class Observer(Protocol):
+    """Who watches a run; ``bench.report.progress`` has those for people."""
+
+    def note(self, message: str) -> None: ...
+    def launch_begins(self, case: Case, number: int, of: int) -> None: ...
+    def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
+    def launch_ends(self, row: Row) -> None: ...
+
+
+class Session:
+    """One run. ``rows`` holds what was recorded so far, in order."""
+
+    def __init__(self, plan: Plan, machine: Machine, out: Path, observer: Observer) -> None:
+        self.plan, self.machine, self.observer = plan, machine, observer
+        self.store = Store(out)
+        self.rows: list[Row] = []
+        self._environment = rank_environment()
+        self._host = environment.host_facts(machine, self._environment)
+        self._launcher = self._make_launcher()
+        self._descriptions: dict[tuple[str, str], Description] = {}
+        self._order = 0
+        self._warned: set[str] = set()
+
+    def run(self) -> list[Row]:
+        """Every launch of every case; a case that ran out of memory once is not launched again."""
+        try:
+            ready = self._prepare()
+            rounds = self.plan.protocol.launches
+            out_of_memory: set[Case] = set()
+            for block in range(rounds):
+                for case in ready:
+                    if case in out_of_memory:
+                        self._record(self._blank(case, "skipped", "it ran out of memory in an earlier launch", block))
+                        continue
+                    row = self._launch(case, block, rounds * len(ready))
+                    if row["status"] == "oom":
+                        out_of_memory.add(case)
+        finally:
+            self._launcher.close()
+        return self.rows
+
+    # -- before the first launch ---------------------------------------------------------------------------------
+
+    def _prepare(self) -> list[Case]:
+        """The cases to launch, with what only torch knows filled in; the others become rows now."""
+        ready: list[Case] = []
+        skipped: list[tuple[Case, str]] = []
+        for planned in self.plan.cases:
+            case, skip = planned.case, planned.skip
+            if skip is None:
+                case, skip = self._complete(planned)
+            if skip is None:
+                ready.append(case)
+            else:
+                skipped.append((case, skip))
+        self.store.plan(plan_json(self.plan))
+        for case, reason in skipped:
+            self._record(self._blank(case, "skipped", reason))
+        return ready
+
+    def _complete(self, planned: Planned) -> tuple[Case, str | None]:
+        case = planned.case
+        description = self._describe(case)
+        if case.batch_size is None:
+            case = dataclasses.replace(case, batch_size=description.batch_size)
+        return case, refusal(case, Facts(self.machine, planned.samples, description))
+
+    def _describe(self, case: Case) -> Description:
+        key = (case.workload, case.activation_checkpointing)
+        if key not in self._descriptions:
+            self.observer.note(f"looking at {case.workload} on the meta device")
+            self._descriptions[key] = self._ask_torch(case, f"describe-{len(self._descriptions)}")
+        return self._descriptions[key]
+
+    def _ask_torch(self, case: Case, name: str) -> Description:
+        request, _ = self._request(case, self.store.launch_folder(name), DESCRIBE_ENTRY, ranks=1)
+        outcome = self._launcher.launch(request)
+        if outcome.ok:
+            return Description.read(request.log)
+        _, reason = self._cause(request, outcome, 0)
+        message = f"--workload {case.workload}: {reason.removeprefix('rank 0: ')} (see {request.log}/rank0.log)"
+        raise (UsageError if case.spec.entry is None else BenchError)(message)
+
+    # -- one launch ----------------------------------------------------------------------------------------------
+
+    def _launch(self, case: Case, block: int, of: int) -> Row:
+        launch_id = f"{self._order:04}-{case.case_id}"[:120]
+        self.observer.launch_begins(case, self._order + 1, of)
+        kills_before = oom_kills()
+        started = datetime.now(UTC)
+        row = {**self._blank(case, "interrupted", "the run was stopped", block), "launch_id": launch_id}
+        row |= {"order": self._order, "started_at": started.isoformat(timespec="milliseconds")}
+        self._order += 1
+        try:
+            folder = self.store.launch_folder(launch_id)
+            request, spec = self._request(case, folder, RANK_ENTRY, ranks=case.world_size)
+            requested_at_ns = time.time_ns()
+            outcome = self._launcher.launch(request, lambda: self._watch(Path(spec.scratch), folder.name))
+            records = RankRecord.read_all(folder, case.world_size)
+            row |= self._result(case, request, outcome, records, requested_at_ns, oom_kills() - kills_before)
+            self._record(row, records, outcome)
+        except KeyboardInterrupt:
+            self._record(row)
+            raise
+        return row
+
+    def _request(self, case: Case, folder: Path, entry: str, ranks: int) -> tuple[Request, Spec]:
+        protocol, spec = self.plan.protocol, case.spec
+        request = Request(
+            entry=entry,
+            argument=str((folder / "spec.json").resolve()),
+            ranks=ranks,
+            timeout_s=protocol.timeout,
+            log=folder.resolve(),
+            environment={"OMP_NUM_THREADS": str(case.omp_num_threads)},
+        )
+        message = Spec(
+            case=case,
+            target=absolute_target(spec.target),
+            options=spec.options,
+            data=absolute_data(case.data),
+            warmup_steps=protocol.warmup_steps,
+            steps=protocol.steps,
+            min_seconds=protocol.min_seconds,
+            timeout_s=protocol.timeout,
+            folder=str(folder.resolve()),
+            scratch=str(self._launcher.scratch(request)),
+        )
+        message.write()
+        return request, message
+
+    def _result(
+        self,
+        case: Case,
+        request: Request,
+        outcome: Outcome,
+        records: Mapping[int, RankRecord],
+        requested_at_ns: int,
+        kills: int,
+    ) -> Row:
+        """Status, metrics and what the ranks say of their software."""
+        seen = self._rank_facts(records)
+        ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
+        if not outcome.ok or len(ranks) != case.world_size:
+            status, reason = self._cause(request, outcome, kills)
+            return {**seen, "status": status, "reason": reason}
+        description = self._descriptions[case.workload, case.activation_checkpointing]
+        metrics = launch_metrics(ranks, requested_at_ns, description.tokens_per_sample)
+        metrics |= efficiency(metrics, description, self._peak(str(seen["device_name"]), case))
+        assert case.batch_size is not None
+        found = faults(ranks, metrics, case.batch_size)
+        verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
+        if self.plan.protocol.launcher == "server" and not all(r.preloaded for r in records.values()):
+            self._warn("the fork server has not preloaded the ranks' modules: launches are slower than they could be")
+        return {**seen, **metrics, **verdict}
+
+    def _peak(self, device: str, case: Case) -> tuple[float, str] | None:
+        peak = peak_tflops(device, case.precision)
+        if peak is None:
+            self._warn(f"no peak is known for {device} in {case.precision}: mfu and hfu stay empty")
+        return peak
+
+    def _rank_facts(self, records: Mapping[int, RankRecord]) -> Row:
+        told = [r for _, r in sorted(records.items()) if r.software]
+        if not told:
+            return {}
+        names = dict.fromkeys(r.device for r in told)
+        facts = {"device_name": ";".join(names), "device_uuids": ";".join(r.device_uuid for r in told).strip(";")}
+        return {**told[0].software, **facts}
+
+    def _cause(self, request: Request, outcome: Outcome, kills: int) -> tuple[str, str]:
+        records = RankRecord.read_all(request.log, request.ranks)
+        return cause(records, outcome, request.ranks, request.timeout_s, kills)
+
+    def _watch(self, scratch: Path, launch: str) -> None:
+        beat = Heartbeat.read(scratch, launch, 0)
+        if beat:
+            self.observer.progress(*beat)
+
+    # -- rows ----------------------------------------------------------------------------------------------------
+
+    def _blank(self, case: Case, status: str, reason: str, block: int | None = None) -> Row:
+        """All that is known of a launch before it is one."""
+        protocol = self.plan.protocol
+        description = self._descriptions.get((case.workload, case.activation_checkpointing))
+        known = {
+            "parameters": description.parameters if description else None,
+            "tokens_per_sample": description.tokens_per_sample if description else None,
+            "work_key": environment.work_key(case, files.fingerprint(absolute_data(case.data))),
+        }
+        settings = {**self._environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
+        return {
+            "schema": SCHEMA,
+            "run_id": self.store.run_id,
+            "case_id": case.case_id,
+            "role": "measure",
+            "block": block,
+            "status": status,
+            "reason": reason,
+            **{name: getattr(case, name) for name in AXES},
+            **{name: getattr(protocol, name) for name in SETTINGS},
+            "oversubscribe": case.oversubscribe,
+            "world_size": case.world_size,
+            "global_batch": case.global_batch,
+            **known,
+            **self._host,
+            "settings": environment.settings(settings),
+            "command": command(case, protocol),
+        }
+
+    def _record(
+        self, row: Row, records: Mapping[int, RankRecord] | None = None, outcome: Outcome | None = None
+    ) -> None:
+        if row.get("torch"):  # else no rank came far enough to say what it runs on
+            row["env_key"] = environment.env_key(row)
+        self.store.append("launches.csv", [row])
+        self.rows.append(row)
+        identity = {"run_id": row["run_id"], "launch_id": row.get("launch_id")}
+        if records and outcome:
+            ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
+            if row["status"] in ("ok", "invalid"):
+                self.store.append("steps.csv", [{**identity, **step} for step in step_rows(ranks)])
+            self.store.append("ranks.csv", [{**identity, **rank} for rank in rank_rows(records, outcome.exit_codes)])
+        self.observer.launch_ends(row)
+
+    def _warn(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            self.observer.note(f"warning: {message}")
+
+    def _make_launcher(self) -> Launcher:
+        module, _, name = LAUNCHERS[self.plan.protocol.launcher][1].partition(":")
+        make = getattr(importlib.import_module(module), name)
+        launcher: Launcher = make(self._environment, PRELOAD, self.store.folder / "logs" / "launcher.log")
+        return launcher
+
+
+def rank_environment() -> dict[str, str]:
+    """The environment of every rank, less what a case decides: nothing of the user's folder may shadow our modules."""
+    return {**os.environ, "PYTHONSAFEPATH": "1"}
+
+
+def absolute_target(target: str) -> str:
+    """A user's file by its full path, as a rank may not share our folder; all else as it is."""
+    where, _, name = target.rpartition(":")
+    return f"{Path(where).resolve()}:{name}" if where.endswith(".py") else target
+
+
+def absolute_data(data: str) -> str:
+    """Data with its full path; the demo's files are made if they are not there yet."""
+    kind, equals, path = files.resolve(data).partition("=")
+    return f"{kind}={Path(path).resolve()}" if equals else data
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as ``plan.json`` and ``--dry-run --json`` show it."""
+    return {
+        "protocol": dataclasses.asdict(plan.protocol),
+        "cases": [
+            {
+                "case_id": planned.case.case_id,
+                **dataclasses.asdict(planned.case),
+                "world_size": planned.case.world_size,
+                "skip": planned.skip,
+            }
+            for planned in plan.cases
+        ],
+    }

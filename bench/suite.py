@@ -1,0 +1,214 @@
+"""From what was asked, as options or in a suite file, to the plan: cases, in order, and the reasons of those that
+cannot run. No torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shlex
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.case import Case
+from bench.devices import Machine
+from bench.errors import UsageError, near
+from bench.inputs import check_inputs
+from bench.options import AXES, SETTINGS, Value, show, split_list
+from bench.rules import Facts, refusal
+
+SUITES = Path(__file__).parent / "suites"
+LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")
+DEFAULT_CPU_RANKS = 2
+
+Axes = dict[str, list[Value]]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How each case is measured; see SETTINGS for the meaning of each field."""
+
+    warmup_steps: int
+    steps: int
+    min_seconds: float
+    launches: int
+    timeout: float
+    launcher: str
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for, each value checked by itself. ``matrices`` are products; their cases are joined."""
+
+    matrices: tuple[Axes, ...] = ({},)
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    oversubscribe: bool = False
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A case, and why it cannot run (None if it can). ``samples`` in its data, where known."""
+
+    case: Case
+    skip: str | None
+    samples: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    cases: tuple[Planned, ...]
+    protocol: Protocol
+
+
+def asked(
+    axes: Mapping[str, Sequence[str]],
+    settings: Mapping[str, str],
+    suite: str | None = None,
+    oversubscribe: bool = False,
+) -> Asked:
+    """What the command line says, over what the suite says where there is one."""
+    base = read_suite(suite) if suite else Asked()
+    given: Axes = {
+        name: [
+            AXES[name].read(value, AXES[name].flag) for text in texts for value in split_list(name, text)
+        ]
+        for name, texts in axes.items()
+    }
+    own = {name: SETTINGS[name].read(text, SETTINGS[name].flag) for name, text in settings.items()}
+    return Asked(
+        matrices=tuple({**matrix, **given} for matrix in base.matrices),
+        settings={**base.settings, **own},
+        oversubscribe=oversubscribe,
+    )
+
+
+def suites() -> dict[str, str]:
+    """The built-in suites: name -> what question each answers (the first comment of its file)."""
+    return {file.stem: file.read_text().partition("\n")[0].lstrip("# ") for file in sorted(SUITES.glob("*.toml"))}
+
+
+def read_suite(name: str) -> Asked:
+    """A built-in suite by name or a file by path. UsageError names file, key, what was given and what is allowed."""
+    file = SUITES / f"{name}.toml" if name in suites() else Path(name)
+    if not file.is_file():
+        raise UsageError(f"--suite {name}: no such suite or file; built in: {', '.join(suites())}.{near(name, suites())}")
+    try:
+        content = tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not a TOML file: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{file}: cannot read it: {error.strerror}") from None
+    _known(content, ("protocol", "matrix"), str(file))
+    matrices, protocol = content.get("matrix", []), content.get("protocol", {})
+    if not isinstance(matrices, list) or not all(isinstance(matrix, dict) for matrix in matrices) or not matrices:
+        raise UsageError(f"{file}: matrix: got {matrices!r}; allowed: one [[matrix]] table or more.")
+    if not isinstance(protocol, dict):
+        raise UsageError(f"{file}: protocol: got {protocol!r}; allowed: a [protocol] table.")
+    _known(protocol, SETTINGS, f"{file}: protocol")
+    return Asked(
+        matrices=tuple(_matrix(matrix, f"{file}: matrix[{i}]") for i, matrix in enumerate(matrices)),
+        settings={name: SETTINGS[name].read(value, f"{file}: protocol.{name}") for name, value in protocol.items()},
+    )
+
+
+def _matrix(matrix: Mapping[str, Any], where: str) -> Axes:
+    _known(matrix, AXES, where)
+    axes: Axes = {}
+    for name, given in matrix.items():
+        values = given if isinstance(given, list) else [given]
+        if not values:
+            raise UsageError(f"{where}.{name}: got an empty list; allowed: {AXES[name].allowed}.")
+        axes[name] = [AXES[name].read(value, f"{where}.{name}") for value in values]
+    return axes
+
+
+def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
+    for name in given:
+        if name not in (names := list(allowed)):
+            raise UsageError(f"{where}: unknown key {name!r}; allowed: {', '.join(names)}.{near(name, names)}")
+
+
+def make_plan(asked: Asked, machine: Machine) -> Plan:
+    """All cases, equal ones once, in the order of the matrix. UsageError for what no machine of this kind can do."""
+    protocol = Protocol(**{**{name: option.default for name, option in SETTINGS.items()}, **asked.settings})  # type: ignore[arg-type]
+    cases = dict.fromkeys(
+        case for matrix in asked.matrices for case in _cases(matrix, machine, asked.oversubscribe)
+    )
+    planned = []
+    for case in cases:
+        samples = check_inputs(case)
+        planned.append(Planned(case, refusal(case, Facts(machine, samples)), samples))
+    return Plan(tuple(planned), protocol)
+
+
+def _cases(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[Case]:
+    values = {name: matrix.get(name, [option.default]) for name, option in AXES.items()}
+    cases = [
+        make_case(dict(zip(values, point, strict=True)), machine, oversubscribe)
+        for point in itertools.product(*values.values())
+    ]
+    for name in LOADER_AXES:
+        if name in matrix and all(getattr(case, name) is None for case in cases):
+            raise UsageError(_without_effect(name, cases))
+    return cases
+
+
+def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool = False) -> Case:
+    """A case from a value for every axis: defaults of this machine filled in, axes without effect emptied."""
+    given = dict(values)
+    if given["device"] == "auto":
+        given["device"] = "cuda" if machine.gpus or given["gpus"] is not None else "cpu"
+    cuda = given["device"] == "cuda"
+    if given["strategy"] == "single":
+        given["gpus"] = 1
+    elif given["gpus"] is None:
+        given["gpus"] = len(machine.gpus) if cuda else DEFAULT_CPU_RANKS
+    _check_gpus(given["gpus"], cuda, machine, oversubscribe)
+    if given["data"] == "resident":
+        given.update(dict.fromkeys(LOADER_AXES))
+    elif given["num_workers"] == 0:
+        given.update(prefetch_factor=None, persistent_workers=None)
+    if not cuda:
+        given["pin_memory"] = None
+    shares = cuda and oversubscribe and given["gpus"] > len(machine.gpus)
+    case = Case(**given, oversubscribe=shares)
+    entry = case.spec.entry
+    return case if case.batch_size or not entry else dataclasses.replace(case, batch_size=entry.batch_size)
+
+
+def _check_gpus(gpus: int, cuda: bool, machine: Machine, oversubscribe: bool) -> None:
+    there = len(machine.gpus)
+    if not cuda or (gpus <= there and there):
+        return
+    if not there:
+        raise UsageError(f"{gpus} GPUs asked for, and this machine has none; add --device cpu for ranks on the CPU.")
+    if not oversubscribe:
+        raise UsageError(
+            f"--gpus {gpus}: this machine has {there}; ask for at most {there}, or add --device cpu (ranks on the CPU) "
+            "or --oversubscribe (ranks share a GPU over Gloo, and the rows say so)."
+        )
+
+
+def _without_effect(name: str, cases: Sequence[Case]) -> str:
+    flag = AXES[name].flag
+    if all(case.data == "resident" for case in cases):
+        return f"{flag} has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."
+    if name == "pin_memory":
+        return f"{flag} has no effect on the CPU; add --device cuda, or leave it out."
+    return f"{flag} has no effect without DataLoader workers; add --num-workers 1 or more."
+
+
+def command(case: Case, protocol: Protocol) -> str:
+    """The command line that runs this case alone."""
+    words = ["bench", "run"]
+    for name in AXES:
+        value = getattr(case, name)
+        if value is not None and (value != AXES[name].default or name in ("workload", "strategy", "device")):
+            words += [AXES[name].flag, show(value)]
+    for name, option in SETTINGS.items():
+        value = getattr(protocol, name)
+        if value != option.default:
+            words += [option.flag, format(value, "g") if isinstance(value, float) else show(value)]
+    return shlex.join([*words, *(["--oversubscribe"] if case.oversubscribe else [])])

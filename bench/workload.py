@@ -1,0 +1,89 @@
+"""What ``--workload`` says, understood without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.errors import UsageError, near
+from workloads import WORKLOADS, Entry
+
+OptionValue = int | float | bool | str
+
+
+@dataclass(frozen=True)
+class WorkloadSpec:
+    """A workload by name with its options. ``entry`` is None for a user's own, of which only torch knows more."""
+
+    spec: str
+    target: str
+    given: Mapping[str, OptionValue]
+    entry: Entry | None
+
+    @property
+    def options(self) -> dict[str, OptionValue]:
+        """What the class is called with."""
+        return {**(self.entry.options if self.entry else {}), **self.given}
+
+
+def parse_workload(text: str) -> WorkloadSpec:
+    """``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; UsageError for anything else."""
+    head, *rest = text.split(":")
+    own = bool(rest) and "=" not in rest[0]
+    if own:
+        head, rest = f"{head}:{rest[0]}", rest[1:]
+    elif head not in WORKLOADS:
+        hint = " A user's own is file.py:Name." if head.endswith(".py") or "." in head else near(head, WORKLOADS)
+        raise UsageError(f"no workload {head!r}; allowed: {', '.join(WORKLOADS)}, file.py:Name.{hint}")
+    entry = None if own else WORKLOADS[head]
+    given = dict(_option(head, item, entry) for item in rest)
+    if entry:
+        _check_options(text, entry, {**entry.options, **given})
+        given = {name: value for name, value in given.items() if value != entry.options[name]}
+    spec = ":".join([head, *(f"{name}={_show(value)}" for name, value in sorted(given.items()))])
+    return WorkloadSpec(spec, entry.target if entry else head, given, entry)
+
+
+def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionValue]:
+    name, equals, text = item.partition("=")
+    if not (equals and name and text):
+        raise UsageError(f"workload {workload}: got {item!r}; allowed: option=value.")
+    if entry is None:
+        return name, _guess(text)
+    if name not in entry.options:
+        raise UsageError(
+            f"workload {workload} has no option {name!r}; allowed: {', '.join(entry.options)}.{near(name, entry.options)}"
+        )
+    try:
+        return name, int(text)
+    except ValueError:
+        raise UsageError(f"workload {workload}: {name} got {text!r}; allowed: a whole number.") from None
+
+
+def _check_options(text: str, entry: Entry, options: Mapping[str, OptionValue]) -> None:
+    for name, value in options.items():
+        minimum = entry.minimum.get(name, 1)
+        if int(value) < minimum:
+            raise UsageError(f"workload {text}: {name} got {value}; allowed: a whole number from {minimum}.")
+    for multiple, of in entry.multiples:
+        if int(options[multiple]) % int(options[of]):
+            raise UsageError(
+                f"workload {text}: {multiple} {options[multiple]} does not divide by {of} {options[of]}; "
+                f"give a {multiple} that is a multiple of {of}."
+            )
+
+
+def _guess(text: str) -> OptionValue:
+    """The value of a user's own option: on/off, a whole number, a number, else text."""
+    if text in ("on", "off"):
+        return text == "on"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _show(value: OptionValue) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)

@@ -1,0 +1,62 @@
+"""How ranks are started: warm, by the launch server, or cold, by torchrun.
+
+Nothing here imports torch in the process that asks for a launch, and nothing here knows what a rank does:
+an entry is a name, ``package.module:function``, and its one argument is a string.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Request:
+    """One launch: ``ranks`` fresh processes that each call ``entry(argument)``."""
+
+    entry: str
+    argument: str
+    ranks: int
+    timeout_s: float
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the processes of a launch ended.
+
+    ``exit_codes`` holds what is known: rank -> code, a signal as its negative number. ``error`` is the last word
+    of whatever started the ranks, for when the ranks themselves left none.
+    """
+
+    exit_codes: Mapping[int, int]
+    timed_out: bool = False
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.timed_out and not self.error and not any(self.exit_codes.values())
+
+
+class Launcher(Protocol):
+    """Starts ranks. ``watch`` is called every ``POLL_SECONDS`` while they run."""
+
+    def launch(self, request: Request, watch: Callable[[], None] = lambda: None) -> Outcome: ...
+
+    def scratch(self, request: Request) -> Path:
+        """A local folder that lives at least as long as the launch, and goes away with its launcher."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# name -> (one line, where it is); the classes are imported only when asked for
+LAUNCHERS = {
+    "server": ("a warm launch server forks fresh ranks, without the imports", "launch.server:ServerLauncher"),
+    "torchrun": ("the plain torchrun command, a cold start of every rank", "launch.torchrun:TorchrunLauncher"),
+}

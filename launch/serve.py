@@ -1,0 +1,99 @@
+"""The launch server's process: imports torch once, then starts every launch from its fork server.
+
+Runs under ``python -c`` so that its ``__main__`` is empty: multiprocessing would import it again in every rank.
+It speaks JSON, one message a line, over one socket: first a hello, then a reply to each request.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import uuid
+from multiprocessing import forkserver, resource_tracker
+from typing import Any
+
+PORT_TRIES = 3
+
+
+def main() -> None:
+    """Serve until the socket closes. ``argv``: the socket's descriptor, the modules to preload as JSON."""
+    descriptor, preload = int(sys.argv[1]), json.loads(sys.argv[2])
+    os.set_inheritable(descriptor, False)  # neither the fork server nor a rank may hold our channel open
+    channel = socket.socket(fileno=descriptor)
+    forkserver.set_forkserver_preload(preload)
+    forkserver.ensure_running()
+    resource_tracker.ensure_running()
+    agent_exit_codes = _collect_exit_codes()
+    with channel, channel.makefile("rwb") as stream:
+        _say(stream, {"hello": os.getpid(), "forkserver": forkserver._forkserver._forkserver_pid})  # type: ignore[attr-defined]
+        for line in stream:
+            agent_exit_codes.clear()
+            error = _launch(**json.loads(line))
+            _say(stream, {"exit_codes": agent_exit_codes, "error": error})
+
+
+def _say(stream: Any, message: dict[str, Any]) -> None:
+    stream.write(json.dumps(message).encode() + b"\n")
+    stream.flush()
+
+
+def _collect_exit_codes() -> dict[int, int]:
+    """A dict that will hold every rank's exit code: elastic itself reports one failure, often the wrong one."""
+    from torch.distributed.launcher import api
+
+    codes: dict[int, int] = {}
+
+    class Agent(api.LocalElasticAgent):
+        def _monitor_workers(self, worker_group: Any) -> Any:
+            result = super()._monitor_workers(worker_group)
+            if result.is_failed() and self._pcontext is not None:
+                processes = getattr(getattr(self._pcontext, "_pc", None), "processes", ())
+                codes.update({rank: p.exitcode for rank, p in enumerate(processes) if p.exitcode is not None})
+            return result
+
+    api.LocalElasticAgent = Agent  # type: ignore[misc]
+    return codes
+
+
+def _launch(entry: str, argument: str, ranks: int, timeout_s: float) -> str:
+    """Run one launch to its end; what went wrong, in one line, or an empty string."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from launch.ranks import call
+
+    for attempt in range(1, PORT_TRIES + 1):
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=ranks,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="static",  # the dynamic rendezvous waits up to 0.3 s at random
+            rdzv_endpoint=f"127.0.0.1:{free_port()}",
+            rdzv_configs={"rank": 0, "timeout": timeout_s},
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            monitor_interval=0.01,
+            start_method="forkserver",
+        )
+        try:
+            elastic_launch(config, call)(entry, argument)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            return f"rank {rank} ended with exit code {failure.exitcode}"
+        except Exception as error:
+            # between our looking for a free port and elastic's taking it, somebody else may have it
+            if "EADDRINUSE" in str(error) and attempt < PORT_TRIES:
+                continue
+            return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+        return ""
+    raise AssertionError("unreachable")
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

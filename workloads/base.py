@@ -1,0 +1,87 @@
+"""What a workload is. A user's own class needs these members and no base class."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+Batch = Sequence[Tensor]
+
+
+@runtime_checkable
+class Workload(Protocol):
+    """A model, its loss and its data.
+
+    Attributes that may be added: ``data``, the kinds of ``--data`` that ``samples`` understands (default ``resident``
+    and ``synthetic``); ``tokens``, the tokens in a sample where ``unit`` is ``"tokens"``.
+    """
+
+    unit: str  # "samples" or "tokens": what throughput is counted in beside samples
+    batch_size: int  # the default, per device
+
+    def build(self) -> nn.Module:
+        """The model in float32, freshly initialised from torch's global generator."""
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """The scalar mean loss of a batch: tensors whose first dimension is the batch."""
+
+    def samples(self, data: str) -> Dataset[Any]:
+        """A map-style dataset with a length; item i is a tuple of tensors, the same one for the same i."""
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """The parts to shard and to checkpoint one by one, in forward order; may be empty."""
+
+
+MEMBERS = ("unit", "batch_size", "build", "loss", "samples", "layers")
+
+
+def load(target: str, options: Mapping[str, Any]) -> Workload:
+    """The workload that ``target`` names: ``package.module:Name`` or ``path/to/file.py:Name``.
+
+    The folder of a file (the current one for a module) is appended to ``sys.path`` last, so that its siblings import
+    and nothing in it can shadow an installed package. Raises whatever the import raises, and TypeError or
+    AttributeError with a message for the user where the name is not a workload.
+    """
+    where, _, name = target.rpartition(":")
+    module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
+    if not hasattr(module, name):
+        raise AttributeError(f"{where} has no {name!r}")
+    workload = getattr(module, name)(**options)
+    missing = [member for member in MEMBERS if not hasattr(workload, member)]
+    if missing:
+        raise TypeError(f"{target} is no workload: it lacks {', '.join(missing)}")
+    if workload.unit not in ("samples", "tokens"):
+        raise TypeError(f"{target}: unit is {workload.unit!r}; allowed: 'samples', 'tokens'")
+    if workload.unit == "tokens" and not hasattr(workload, "tokens"):
+        raise TypeError(f"{target}: a workload in tokens needs 'tokens', the tokens in a sample")
+    return workload  # type: ignore[no-any-return]
+
+
+def _load_module(name: str) -> Any:
+    _append_to_path(Path.cwd())
+    return importlib.import_module(name)
+
+
+def _load_file(path: Path) -> Any:
+    path = path.resolve()
+    name = f"bench_user_{path.stem}"
+    _append_to_path(path.parent)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileNotFoundError(f"no Python file {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that what it defines can be pickled and inspected
+    spec.loader.exec_module(module)
+    return module
+
+
+def _append_to_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))

@@ -1,0 +1,88 @@
+"""GPT-2's architecture: pre-norm decoder blocks, learned positions, the head tied to the embedding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workloads.base import Batch
+from workloads.data import SyntheticTokens, Text
+
+
+class Block(nn.Module):
+    """Attention and MLP on (batch, seq, width)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, seq, width = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, seq, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(attended.transpose(1, 2).reshape(batch, seq, width))
+        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+
+
+class Decoder(nn.Module):
+    """Tokens (batch, seq) to logits (batch, seq, vocab)."""
+
+    def __init__(self, layers: int, heads: int, width: int, seq: int, vocab: int) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(vocab, width), nn.Embedding(seq, width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocab, bias=False)
+        self.head.weight = self.tokens.weight
+        self._init_weights(layers)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+    def _init_weights(self, layers: int) -> None:
+        """Radford et al. 2019, section 2.3: normal(0.02), residual projections scaled by 1/sqrt(2 layers)."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 2:
+                residual = name.endswith(("out.weight", "down.weight"))
+                nn.init.normal_(parameter, std=0.02 / (math.sqrt(2 * layers) if residual else 1))
+
+
+class GPT:
+    unit = "tokens"
+    batch_size = 16
+    data = ("resident", "synthetic", "text")
+
+    def __init__(self, layers: int = 4, heads: int = 4, width: int = 128, seq: int = 128, vocab: int = 256) -> None:
+        self.n_layers, self.heads, self.width, self.seq, self.vocab = layers, heads, width, seq, vocab
+        self.tokens = seq
+
+    def build(self) -> nn.Module:
+        return Decoder(self.n_layers, self.heads, self.width, self.seq, self.vocab)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        (tokens,) = batch  # (batch, seq + 1): inputs and targets are the same bytes, one apart
+        logits = model(tokens[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+
+    def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor]]:
+        kind, _, path = data.partition("=")
+        if kind == "text":
+            return Text(path, self.seq)
+        return SyntheticTokens(self.seq, self.vocab)
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return list(model.blocks.children())  # type: ignore[union-attr]

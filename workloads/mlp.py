@@ -1,0 +1,39 @@
+"""A stack of linear layers: the smallest thing that trains, for trying things out and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workloads.base import Batch
+from workloads.data import SyntheticVectors
+
+
+class MLP:
+    unit = "samples"
+    batch_size = 64
+    data = ("resident", "synthetic")
+
+    def __init__(self, layers: int = 4, width: int = 256, features: int = 256, classes: int = 10) -> None:
+        self.widths = [features, *[width] * layers]
+        self.features, self.classes = features, classes
+
+    def build(self) -> nn.Module:
+        blocks = [
+            nn.Sequential(nn.Linear(n_in, n_out), nn.GELU())
+            for n_in, n_out in zip(self.widths, self.widths[1:], strict=False)
+        ]
+        return nn.Sequential(*blocks, nn.Linear(self.widths[-1], self.classes))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        x, y = batch
+        return F.cross_entropy(model(x).float(), y)
+
+    def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor, Tensor]]:
+        return SyntheticVectors(self.features, self.classes)
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return [child for child in model.children() if isinstance(child, nn.Sequential)]
