@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bench.errors import UsageError, near
@@ -51,8 +51,8 @@ class Option:
         raise UsageError(f"{where}: got {given!r}; allowed: {self.allowed}.")
 
 
-def _one_of(names: object) -> Callable[[str], str]:
-    allowed = list(names)  # type: ignore[call-overload]
+def _one_of(names: Iterable[str]) -> Callable[[str], str]:
+    allowed = list(names)
 
     def parse(text: str) -> str:
         if text not in allowed:
@@ -96,8 +96,8 @@ def _workload(text: str) -> str:
     return parse_workload(text).spec
 
 
-def _words(names: object) -> str:
-    return ", ".join(names)  # type: ignore[call-overload, no-any-return]
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 AXES: dict[str, Option] = {

@@ -81,7 +81,9 @@ METRICS = {
     "step_drift": Column("float", "median of the second half / median of the first half - 1"),
     "steady": Column("bool", "true if `step_drift` is within 5 %"),
     "critical_rank": Column("int", "the rank with the most own time before its first collective, over the window"),
-    "data_wait_ms": Column("float", "mean wait for a batch, on the host, of the critical rank; the parts below are of the same rank"),
+    "data_wait_ms": Column(
+        "float", "mean wait for a batch, on the host, of the critical rank; the parts below are of the same rank"
+    ),
     "data_wait_share": Column("float", "its wait / its steps"),
     "device_gap_ms": Column("float", "CUDA: mean gap that the wait left on the device"),
     "copy_ms": Column("float", "mean copy to the device"),

@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def _typed(text: str, kind: str) -> Any:
-    if text == "":
-        return None
-    return {"int": int, "float": float, "bool": lambda t: t == "true", "text": str}[kind](text)
+    return None if text == "" else _PARSE[kind](text)
+
+
+_PARSE: dict[str, Callable[[str], Value]] = {"int": int, "float": float, "bool": lambda t: t == "true", "text": str}

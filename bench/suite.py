@@ -71,9 +71,7 @@ def asked(
     """What the command line says, over what the suite says where there is one."""
     base = read_suite(suite) if suite else Asked()
     given: Axes = {
-        name: [
-            AXES[name].read(value, AXES[name].flag) for text in texts for value in split_list(name, text)
-        ]
+        name: [AXES[name].read(value, AXES[name].flag) for text in texts for value in split_list(name, text)]
         for name, texts in axes.items()
     }
     own = {name: SETTINGS[name].read(text, SETTINGS[name].flag) for name, text in settings.items()}
@@ -93,7 +91,9 @@ def read_suite(name: str) -> Asked:
     """A built-in suite by name or a file by path. UsageError names file, key, what was given and what is allowed."""
     file = SUITES / f"{name}.toml" if name in suites() else Path(name)
     if not file.is_file():
-        raise UsageError(f"--suite {name}: no such suite or file; built in: {', '.join(suites())}.{near(name, suites())}")
+        raise UsageError(
+            f"--suite {name}: no such suite or file; built in: {', '.join(suites())}.{near(name, suites())}"
+        )
     try:
         content = tomllib.loads(file.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -133,9 +133,7 @@ def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
 def make_plan(asked: Asked, machine: Machine) -> Plan:
     """All cases, equal ones once, in the order of the matrix. UsageError for what no machine of this kind can do."""
     protocol = Protocol(**{**{name: option.default for name, option in SETTINGS.items()}, **asked.settings})  # type: ignore[arg-type]
-    cases = dict.fromkeys(
-        case for matrix in asked.matrices for case in _cases(matrix, machine, asked.oversubscribe)
-    )
+    cases = dict.fromkeys(case for matrix in asked.matrices for case in _cases(matrix, machine, asked.oversubscribe))
     planned = []
     for case in cases:
         samples = check_inputs(case)

@@ -51,9 +51,8 @@ def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionV
     if entry is None:
         return name, _guess(text)
     if name not in entry.options:
-        raise UsageError(
-            f"workload {workload} has no option {name!r}; allowed: {', '.join(entry.options)}.{near(name, entry.options)}"
-        )
+        allowed = ", ".join(entry.options)
+        raise UsageError(f"workload {workload} has no option {name!r}; allowed: {allowed}.{near(name, entry.options)}")
     try:
         return name, int(text)
     except ValueError:

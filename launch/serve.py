@@ -6,6 +6,7 @@ It speaks JSON, one message a line, over one socket: first a hello, then a reply
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import socket
@@ -41,11 +42,10 @@ def _say(stream: Any, message: dict[str, Any]) -> None:
 
 def _collect_exit_codes() -> dict[int, int]:
     """A dict that will hold every rank's exit code: elastic itself reports one failure, often the wrong one."""
-    from torch.distributed.launcher import api
-
+    api: Any = importlib.import_module("torch.distributed.launcher.api")
     codes: dict[int, int] = {}
 
-    class Agent(api.LocalElasticAgent):
+    class Agent(api.LocalElasticAgent):  # type: ignore[misc]
         def _monitor_workers(self, worker_group: Any) -> Any:
             result = super()._monitor_workers(worker_group)
             if result.is_failed() and self._pcontext is not None:
@@ -53,7 +53,7 @@ def _collect_exit_codes() -> dict[int, int]:
                 codes.update({rank: p.exitcode for rank, p in enumerate(processes) if p.exitcode is not None})
             return result
 
-    api.LocalElasticAgent = Agent  # type: ignore[misc]
+    api.LocalElasticAgent = Agent
     return codes
 
 
@@ -62,6 +62,7 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float) -> str:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    from launch.ports import free_port
     from launch.ranks import call
 
     for attempt in range(1, PORT_TRIES + 1):
@@ -90,10 +91,3 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float) -> str:
             return f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
         return ""
     raise AssertionError("unreachable")
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

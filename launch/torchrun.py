@@ -10,7 +10,7 @@ from pathlib import Path
 
 from launch import POLL_SECONDS, Outcome, Request
 from launch.guard import Guarded
-from launch.serve import free_port
+from launch.ports import free_port
 
 FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*exitcode\s*:\s*(-?\d+) \(pid: \d+\)")
 

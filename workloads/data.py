@@ -39,7 +39,8 @@ def augment(image: Tensor, size: int, generator: random.Random) -> Tensor:
     image = image_ops.resized_crop(image, top, left, h, w, [size, size], antialias=True)
     if generator.random() < 0.5:
         image = image_ops.horizontal_flip(image)
-    return image_ops.normalize(image_ops.to_dtype(image, torch.float32, scale=True), MEAN, STD)
+    normalised: Tensor = image_ops.normalize(image_ops.to_dtype(image, torch.float32, scale=True), MEAN, STD)
+    return normalised
 
 
 class SyntheticImages(Dataset[tuple[Tensor, Tensor]]):

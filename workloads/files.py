@@ -73,7 +73,8 @@ def _cut_photograph(folder: Path) -> None:
     from PIL import Image
 
     spec = importlib.util.find_spec("matplotlib")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     photograph = Path(spec.submodule_search_locations[0], "mpl-data", "sample_data", "grace_hopper.jpg")
     pixels = np.asarray(Image.open(photograph).convert("RGB"))
     height, width = pixels.shape[0] - DEMO_SIDE, pixels.shape[1] - DEMO_SIDE

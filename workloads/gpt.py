@@ -29,7 +29,8 @@ class Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).reshape(batch, seq, width))
-        return x + self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+        mlp: Tensor = self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
+        return x + mlp
 
 
 class Decoder(nn.Module):
@@ -85,4 +86,4 @@ class GPT:
         return SyntheticTokens(self.seq, self.vocab)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
-        return list(model.blocks.children())  # type: ignore[union-attr]
+        return list(model.get_submodule("blocks").children())

@@ -36,4 +36,6 @@ class ResNet:
         return SyntheticImages(self.size, self.classes)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
-        return [block for name, stage in model.named_children() if name.startswith("layer") for block in stage]
+        return [
+            block for name, stage in model.named_children() if name.startswith("layer") for block in stage.children()
+        ]

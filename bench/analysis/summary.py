@@ -14,7 +14,8 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     """One row a case, in the order of their first launch, from a frame of LAUNCHES rows.
 
     ``status`` is ``ok`` if every launch was, else the first other one; ``launches`` and ``ok`` count; each of FIGURES
-    is the median over the launches that were ok, with ``samples_per_s_min`` and ``_max`` beside the headline.
+    is the median over the launches that were ok. ``spread`` is (largest - smallest) / median throughput of those,
+    unknown for fewer than two.
     """
     measured = launches[launches["role"] == "measure"]
     return pd.DataFrame([_case(str(name), rows) for name, rows in measured.groupby("case_id", sort=False)])
@@ -29,11 +30,14 @@ def _case(case_id: str, rows: pd.DataFrame) -> dict[str, object]:
         "launches": int(rows["order"].notna().sum()),
         "ok": len(good),
         **{name: _median(good[name]) for name in FIGURES},
-        "samples_per_s_min": None if good.empty else float(good["samples_per_s"].min()),
-        "samples_per_s_max": None if good.empty else float(good["samples_per_s"].max()),
+        "spread": _spread(good["samples_per_s"]),
     }
 
 
 def _median(values: pd.Series) -> float | None:
     known = values.dropna()
     return None if known.empty else float(known.median())
+
+
+def _spread(values: pd.Series) -> float | None:
+    return None if len(values) < 2 else float((values.max() - values.min()) / values.median())

@@ -6,12 +6,12 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench.devices import this_machine
 from bench.environment import host_facts, installed
+from bench.report.words import wide_console
 from bench.session import rank_environment
 
 
@@ -30,5 +30,5 @@ def env(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
     for name, value in facts.items():
         text = "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
         table.add_row(name, Text(text or "—"))
-    Console(soft_wrap=True).print(table)
+    wide_console().print(table)
     return 0

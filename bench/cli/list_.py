@@ -6,11 +6,11 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench.options import AXES, SETTINGS, show
+from bench.report.words import wide_console
 from bench.strategies import STRATEGIES
 from bench.suite import suites
 from workloads import WORKLOADS
@@ -25,7 +25,7 @@ class What(StrEnum):
 
 def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> int:
     """List the workloads, strategies, suites or options there are."""
-    Console(soft_wrap=True).print(_TABLES[what]())
+    wide_console().print(_TABLES[what]())
     return 0
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.errors import EXIT_FAILED, EXIT_OK
 from bench.options import AXES, SETTINGS, Option, show
 from bench.record import Row
+from bench.report.words import wide_console
 from bench.suite import Asked, Plan, asked, make_plan
 
 Text = str | None
@@ -95,8 +96,7 @@ def _show_plan(wanted: Asked, as_json: bool) -> int:
     table = Table("case", "world size", "runs", show_edge=False, pad_edge=False)
     for planned in plan.cases:
         table.add_row(planned.case.case_id, str(planned.case.world_size), planned.skip or "yes")
-    console = Console(soft_wrap=True)
-    console.print(table)
+    wide_console().print(table)
     runs = sum(planned.skip is None for planned in plan.cases)
     print(f"{runs} of {len(plan.cases)} cases x {plan.protocol.launches} launches = {runs * plan.protocol.launches}")
     return EXIT_OK
@@ -128,7 +128,7 @@ def _show_results(rows: list[Row], folder: Path, as_json: bool) -> None:
         from bench.analysis.summary import summarise
         from bench.report.terminal import print_summary
 
-        print_summary(summarise(launches(rows)), Console())
+        print_summary(summarise(launches(rows)), wide_console())
         print(f"\nresults: {file}")
 
 

@@ -22,7 +22,7 @@ from bench.messages import Spec
 from bench.rank.loader import Batches, batches
 from workloads.base import Batch, Workload, load
 
-GPT3_ADAM = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
+GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
 
 
 @dataclass
@@ -92,7 +92,7 @@ def checkpoint_layers(layers: Sequence[nn.Module], mode: str) -> None:
     """Recompute each layer in the backward pass. Hooks that a strategy adds later stay outside of it."""
     if mode == "full":
         for layer in layers:
-            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)  # type: ignore[method-assign]
+            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def pin_numerics(case: Case) -> None:
@@ -114,5 +114,3 @@ def _device(case: Case) -> torch.device:
         index %= torch.cuda.device_count()
     torch.cuda.set_device(index)
     return torch.device("cuda", index)
-
-

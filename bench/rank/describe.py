@@ -58,5 +58,5 @@ def flops_per_sample(workload: Workload, checkpointing: str, data: str) -> float
     dataset = workload.samples(data)
     batch = [t.to("meta") for t in default_collate([dataset[i] for i in range(COUNTED_SAMPLES)])]
     with FlopCounterMode(display=False) as counter:
-        workload.loss(model, batch).backward()  # type: ignore[no-untyped-call]
-    return counter.get_total_flops() / COUNTED_SAMPLES
+        workload.loss(model, batch).backward()
+    return float(counter.get_total_flops()) / COUNTED_SAMPLES

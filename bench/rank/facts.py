@@ -15,7 +15,7 @@ def software() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "cuda": (torch.version.cuda or "") if cuda else "",
         "cudnn": str(torch.backends.cudnn.version() or "") if cuda else "",
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else "",  # type: ignore[no-untyped-call]
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else "",
         "backend": dist.get_backend() if dist.is_initialized() else "",
         "cudnn_benchmark": ("on" if torch.backends.cudnn.benchmark else "off") if cuda else "",
         "loader_start_method": torch.multiprocessing.get_start_method(),

@@ -34,7 +34,8 @@ class GlobalBatches(Sampler[list[int]]):
     """
 
     def __init__(self, length: int, case: Case, rank: int) -> None:
-        assert case.batch_size is not None and case.global_batch is not None
+        assert case.batch_size is not None
+        assert case.global_batch is not None
         self.length, self.seed, self.rank, self.epoch = length, case.seed, rank, 0
         self.batch_size, self.global_batch = case.batch_size, case.global_batch
 

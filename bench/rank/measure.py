@@ -107,7 +107,7 @@ class _Run:
         clock.mark()
         loss = training.loss(batch)
         clock.mark()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         clock.mark()
         training.optimizer.step()
         training.optimizer.zero_grad(set_to_none=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -12,14 +15,25 @@ from bench.report.words import number
 COLOURS = {"ok": "green", "skipped": "yellow"}
 
 
+_ALWAYS = ("samples/s", "spread", "step ms")
+_COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("samples/s", "samples_per_s", lambda row: number(row["samples_per_s"])),
+    ("spread", "spread", lambda row: f"{row['spread']:.1%}"),
+    ("tokens/s", "tokens_per_s", lambda row: number(row["tokens_per_s"])),
+    ("step ms", "step_ms", lambda row: number(row["step_ms"])),
+    ("wait", "data_wait_share", lambda row: f"{row['data_wait_share']:.1%}"),
+    ("MFU", "mfu", lambda row: f"{row['mfu']:.1%}"),
+    ("GPU MiB", "peak_allocated_mib", lambda row: number(row["peak_allocated_mib"])),
+    ("RSS MiB", "peak_rss_mib", lambda row: number(row["peak_rss_mib"])),
+)
+
+
 def summary_table(summary: pd.DataFrame) -> Table:
     """One row a case; a dash where nothing is known. Columns that no case fills are left out."""
     table = Table(title=None, show_edge=False, pad_edge=False)
-    table.add_column("case", overflow="fold", min_width=24)
+    table.add_column("case", overflow="fold", min_width=20)
     table.add_column("status", no_wrap=True)
-    columns = [
-        (title, name, show) for title, name, show in _COLUMNS if title in _ALWAYS or summary[name].notna().any()
-    ]
+    columns = [(title, name, show) for title, name, show in _COLUMNS if title in _ALWAYS or summary[name].notna().any()]
     for title, _, _ in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for _, row in summary.iterrows():
@@ -37,20 +51,3 @@ def print_summary(summary: pd.DataFrame, console: Console) -> None:
     for _, row in summary.iterrows():
         if row["status"] != "ok":
             console.print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"), soft_wrap=True)
-
-
-_ALWAYS = ("samples/s", "min … max", "step ms")
-_COLUMNS = (
-    ("samples/s", "samples_per_s", lambda row: number(row["samples_per_s"])),
-    (
-        "min … max",
-        "samples_per_s_min",
-        lambda row: f"{number(row['samples_per_s_min'])} … {number(row['samples_per_s_max'])}",
-    ),
-    ("tokens/s", "tokens_per_s", lambda row: number(row["tokens_per_s"])),
-    ("step ms", "step_ms", lambda row: number(row["step_ms"])),
-    ("data wait", "data_wait_share", lambda row: f"{row['data_wait_share']:.1%}"),
-    ("MFU", "mfu", lambda row: f"{row['mfu']:.1%}"),
-    ("GPU peak MiB", "peak_allocated_mib", lambda row: number(row["peak_allocated_mib"])),
-    ("RSS peak MiB", "peak_rss_mib", lambda row: number(row["peak_rss_mib"])),
-)

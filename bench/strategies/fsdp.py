@@ -35,6 +35,8 @@ def forward_is_local(model: nn.Module) -> bool | None:
 
 def _keep_batch_norms(part: nn.Module, mesh: DeviceMesh | None) -> None:
     """Batch norms stay in float32, as under autocast: their running statistics are, and must be of one type."""
-    norms = [m for m in part.modules() if isinstance(m, _BatchNorm) and not hasattr(m, "set_requires_gradient_sync")]
+    norms: list[nn.Module] = [
+        m for m in part.modules() if isinstance(m, _BatchNorm) and not hasattr(m, "set_requires_gradient_sync")
+    ]
     if norms:
         fully_shard(norms, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
