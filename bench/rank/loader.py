@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,16 @@ from workloads.base import Batch
 class Batches:
     """An endless iterator of batches. ``steps_per_epoch`` is None where there are no epochs."""
 
-    iterator: Iterator[Batch]
+    iterator: Generator[Batch, None, None]
     steps_per_epoch: int | None
     queued: int  # batches that the loader may hold ready when nobody takes any
 
     def __next__(self) -> Batch:
         return next(self.iterator)
+
+    def close(self) -> None:
+        """End the DataLoader's workers."""
+        self.iterator.close()
 
 
 class GlobalBatches(Sampler[list[int]]):
@@ -75,12 +79,12 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
     return Batches(_epochs(loader, sampler), len(sampler), case.num_workers * (case.prefetch_factor or 0))
 
 
-def _repeat(batch: Batch) -> Iterator[Batch]:
+def _repeat(batch: Batch) -> Generator[Batch, None, None]:
     while True:
         yield batch
 
 
-def _epochs(loader: DataLoader[Any], sampler: GlobalBatches) -> Iterator[Batch]:
+def _epochs(loader: DataLoader[Any], sampler: GlobalBatches) -> Generator[Batch, None, None]:
     while True:
         yield from loader
         sampler.epoch += 1

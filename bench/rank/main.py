@@ -33,6 +33,7 @@ def run(spec_path: str) -> None:
         device, uuid = device_facts(training.device)
         record = dataclasses.replace(record, device=device, device_uuid=uuid, software=software())
         measurement = measure(training, spec, rss_at_start)
+        training.batches.close()
         if training.distributed:
             dist.destroy_process_group()
         dataclasses.replace(record, measurement=measurement).write(spec.folder)

@@ -46,7 +46,8 @@ class _Run:
         self.memory = PeakMemory(training.device, rss_at_start)
         rank = dist.get_rank() if training.distributed else 0
         self.heartbeat = Heartbeat(spec.scratch, spec.folder.rpartition("/")[2], rank)
-        self.losses: list[Tensor] = []
+        self.losses: list[Tensor] = []  # one tensor a window
+        self.done = 0
         self.samples = 0
         self.planned = spec.steps
 
@@ -61,8 +62,8 @@ class _Run:
 
         steps = self._steps_for(self.spec.min_seconds, self.spec.steps, warm_ns / after_pause)
         while True:
-            self.planned = len(self.losses) + steps
-            before = len(self.losses)
+            self.planned = self.done + steps
+            before = self.done
             window_ns, clock = self._window(steps)
             slowest_s = self._slowest(window_ns) / 1e9
             if slowest_s >= self.spec.min_seconds:
@@ -80,7 +81,7 @@ class _Run:
             parts_ns=by_part(parts),
             data_wait_host_ns=by_part(clock.host_ns())["data_wait"],
             samples=self.samples,
-            losses=torch.stack(self.losses).float().cpu().tolist(),
+            losses=torch.cat(self.losses).cpu().tolist(),
             forward_is_local=self.training.forward_is_local,
             steps_per_epoch=self.training.batches.steps_per_epoch,
             memory=self.memory.read(),
@@ -90,15 +91,18 @@ class _Run:
         """Train ``steps`` steps between two synchronisations; the wall time in ns, and the clock of their parts."""
         clock: Clock = CudaClock() if self.cuda else HostClock()
         self.samples = 0
+        # Keeping each step's own loss alive would pin the heap around it, and memory would grow with every step.
+        losses = torch.empty(steps, device=self.training.device)
+        self.losses.append(losses)
         self._synchronize(barrier=True)
         start = time.perf_counter_ns()
         clock.start()
-        for _ in range(steps):
-            self._step(clock)
+        for step in range(steps):
+            self._step(clock, losses[step])
         self._synchronize()
         return time.perf_counter_ns() - start, clock
 
-    def _step(self, clock: Clock) -> None:
+    def _step(self, clock: Clock, keep_loss: Tensor) -> None:
         training = self.training
         batch = next(training.batches)
         clock.mark()
@@ -111,8 +115,9 @@ class _Run:
         clock.mark()
         training.optimizer.step()
         training.optimizer.zero_grad(set_to_none=True)
-        self.losses.append(loss.detach())
-        self.heartbeat.beat(len(self.losses), self.planned, time.time_ns())
+        keep_loss.copy_(loss.detach())
+        self.done += 1
+        self.heartbeat.beat(self.done, self.planned, time.time_ns())
         clock.mark()
 
     def _settle(self) -> None:

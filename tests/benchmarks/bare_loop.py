@@ -1,0 +1,154 @@
+"""A training script as one writes it by hand, without stepbench: samples ÷ one outer wall clock.
+
+    torchrun --nproc-per-node 2 bare_loop.py gpt-nano ddp --batch-size 4 --warmup 10 --steps 60
+
+Prints one JSON line from rank 0. The models repeat stepbench's built-in ones on purpose: nothing is imported from it.
+"""
+
+import argparse
+import json
+import os
+import time
+
+import torch
+import torch.distributed as dist
+import torchvision
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+LAYERS, HEADS, WIDTH, SEQ, VOCAB = 4, 4, 128, 128, 256
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.ln1, self.ln2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.attn, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.fc1, self.fc2 = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = self.attn(self.ln1(x)).view(b, t, 3, HEADS, c // HEADS).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.proj(y.transpose(1, 2).reshape(b, t, c))
+        return x + self.fc2(F.gelu(self.fc1(self.ln2(x)), approximate="tanh"))
+
+
+class NanoGPT(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(VOCAB, WIDTH), nn.Embedding(SEQ, WIDTH)
+        self.h = nn.ModuleList(Block() for _ in range(LAYERS))
+        self.ln = nn.LayerNorm(WIDTH)
+        self.head = nn.Linear(WIDTH, VOCAB, bias=False)
+        self.head.weight = self.wte.weight
+        nn.init.normal_(self.wte.weight, std=0.02)
+
+    def forward(self, tokens):
+        x = self.wte(tokens) + self.wpe.weight[: tokens.shape[1]]
+        for block in self.h:
+            x = block(x)
+        return self.head(self.ln(x))
+
+
+class SlowData(torch.utils.data.Dataset):
+    """Each sample takes 5 ms to make: the loader is what the step waits for."""
+
+    def __len__(self):
+        return 1_000_000
+
+    def __getitem__(self, index):
+        time.sleep(0.005)
+        return torch.zeros(64), torch.tensor(index % 10)
+
+
+def gpt_nano(batch_size, device):
+    model = NanoGPT()
+    tokens = torch.randint(0, VOCAB, (batch_size, SEQ + 1), device=device)
+
+    def loss(model, batch):
+        return F.cross_entropy(model(batch[0][:, :-1]).flatten(0, 1), batch[0][:, 1:].flatten())
+
+    return model, list(model.h), loss, forever((tokens,))
+
+
+def resnet18(batch_size, device):
+    model = torchvision.models.resnet18()
+    layers = [block for stage in (model.layer1, model.layer2, model.layer3, model.layer4) for block in stage]
+    images = torch.randn(batch_size, 3, 64, 64, device=device)
+    labels = torch.randint(0, 1000, (batch_size,), device=device)
+    return model, layers, classify, forever((images, labels))
+
+
+def slow_loader(batch_size, device):
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+    sampler = torch.utils.data.DistributedSampler(SlowData())
+    loader = torch.utils.data.DataLoader(SlowData(), batch_size, sampler=sampler, num_workers=2)
+    batches = ([t.to(device) for t in batch] for batch in loader)
+    return model, [], classify, batches
+
+
+def classify(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def forever(batch):
+    while True:
+        yield batch
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", choices=["gpt-nano", "resnet18", "slow-loader"])
+    parser.add_argument("strategy", choices=["ddp", "fsdp"])
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--warmup", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=60)
+    args = parser.parse_args()
+
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False
+    dist.init_process_group("nccl" if cuda else "gloo")
+    torch.manual_seed(0)
+    build = {"gpt-nano": gpt_nano, "resnet18": resnet18, "slow-loader": slow_loader}[args.model]
+    model, layers, loss_of, batches = build(args.batch_size, device)
+    model.to(device)
+    if args.strategy == "ddp":
+        model = DistributedDataParallel(model, device_ids=[device.index] if cuda else None)
+    else:
+        for layer in layers:
+            fully_shard(layer)
+        fully_shard(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def train(steps):
+        for _ in range(steps):
+            loss = loss_of(model, next(batches))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    train(args.warmup)
+    dist.barrier()
+    if cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    train(args.steps)
+    if cuda:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    if dist.get_rank() == 0:
+        samples = args.steps * args.batch_size * dist.get_world_size()
+        print(json.dumps({"samples_per_s": samples / seconds}), flush=True)
+    dist.destroy_process_group()
+    os._exit(0)  # torch 2.15 sometimes aborts in the interpreter's teardown after FSDP over Gloo
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The launch server and torchrun: fresh processes, contained faults, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launch import Request
+from launch.server import LAUNCHES_PER_SERVER, ServerLauncher
+from launch.torchrun import TorchrunLauncher
+
+TESTS = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
+GONE_WITHIN_S = 10
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[ServerLauncher]:
+    """A launcher of this test's own, that it may break."""
+    launcher = ServerLauncher(ENVIRONMENT, ["torch", "bench.rank.main"], tmp_path / "launcher.log")
+    yield launcher
+    launcher.close()
+
+
+def request(entry: str, argument: object, folder: Path, **more: object) -> Request:
+    return Request(f"entries:{entry}", str(argument), 2, **{"timeout_s": 60.0, "log": folder, **more})  # type: ignore[arg-type]
+
+
+def facts(folder: Path) -> list[dict[str, object]]:
+    return [json.loads((folder / f"facts{rank}.json").read_text()) for rank in range(2)]
+
+
+def alive(pids: list[int]) -> list[int]:
+    return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+
+
+def test_every_launch_is_new_processes_of_one_fork_server(own: ServerLauncher, tmp_path: Path) -> None:
+    seen = []
+    for _ in range(2):
+        assert own.launch(request("facts", tmp_path, tmp_path)).ok
+        seen += facts(tmp_path)
+    assert len({rank["pid"] for rank in seen}) == 4
+    assert len({rank["parent"] for rank in seen}) == 1
+    assert all(rank["preloaded"] and rank["session"] == rank["pid"] for rank in seen)
+    assert all(rank["stdin"] == "/dev/null" for rank in seen)
+
+
+def test_the_fork_server_has_one_thread_and_no_cuda(own: ServerLauncher, tmp_path: Path) -> None:
+    assert own.launch(request("facts", tmp_path, tmp_path)).ok
+    forkserver = int(str(facts(tmp_path)[0]["parent"]))
+    assert psutil.Process(forkserver).num_threads() == 1
+    assert "libcuda.so" not in Path(f"/proc/{forkserver}/maps").read_text()
+    assert "libtorch" in Path(f"/proc/{forkserver}/maps").read_text()
+    assert not any(rank["cuda_initialized"] for rank in facts(tmp_path))
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_omp_num_threads_reaches_the_ranks(launcher: ServerLauncher, tmp_path: Path, threads: str) -> None:
+    asked = request("facts", tmp_path, tmp_path, environment={"OMP_NUM_THREADS": threads})
+    assert launcher.launch(asked).ok
+    assert [(rank["omp"], rank["threads"]) for rank in facts(tmp_path)] == [(threads, int(threads))] * 2
+
+
+@pytest.mark.parametrize("code", [-signal.SIGKILL, -signal.SIGSEGV, 3])
+def test_a_fault_in_a_rank_is_told_and_leaves_the_server_alone(own: ServerLauncher, tmp_path: Path, code: int) -> None:
+    own.launch(request("facts", tmp_path, tmp_path))
+    before = facts(tmp_path)[0]["parent"]
+    outcome = own.launch(request("die", int(code), tmp_path))
+    assert not outcome.ok
+    assert outcome.exit_codes[1] == code
+    assert own.launch(request("facts", tmp_path, tmp_path)).ok
+    assert facts(tmp_path)[0]["parent"] == before
+
+
+def test_a_server_is_replaced_after_some_launches_and_when_it_dies(own: ServerLauncher, tmp_path: Path) -> None:
+    servers = []
+    for n in range(LAUNCHES_PER_SERVER + 2):
+        assert own.launch(request("facts", tmp_path, tmp_path)).ok
+        servers.append(int(str(facts(tmp_path)[0]["parent"])))
+        if n == LAUNCHES_PER_SERVER:
+            os.kill(psutil.Process(servers[-1]).ppid(), signal.SIGKILL)
+            time.sleep(0.5)
+    assert len(set(servers[:LAUNCHES_PER_SERVER])) == 1
+    assert len(set(servers)) == 3
+
+
+def test_a_launch_past_its_timeout_leaves_nothing(own: ServerLauncher, tmp_path: Path) -> None:
+    scratch = own.scratch(request("hang", tmp_path, tmp_path))
+    outcome = own.launch(request("hang", tmp_path, tmp_path, timeout_s=8.0))
+    assert outcome.timed_out
+    pids = [int(file.read_text()) for file in [*tmp_path.glob("rank*"), *tmp_path.glob("child*")]]
+    assert len(pids) == 4
+    assert not alive(pids)
+    assert not scratch.exists()
+    assert own.launch(request("facts", tmp_path, tmp_path)).ok
+
+
+ORPHANER = """
+import sys
+from pathlib import Path
+from launch import Request
+from launch.server import ServerLauncher
+import os
+folder = Path(sys.argv[1])
+launcher = ServerLauncher(dict(os.environ), ["torch"], folder / "launcher.log")
+launcher.launch(Request("entries:hang", str(folder), 2, 600.0, folder))
+"""
+
+
+def test_killing_the_parent_leaves_nothing(tmp_path: Path) -> None:
+    parent = subprocess.Popen([sys.executable, "-P", "-c", ORPHANER, str(tmp_path)], env=ENVIRONMENT)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("child*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    tree = [p.pid for p in psutil.Process(parent.pid).children(recursive=True)]
+    tree += [int(file.read_text()) for file in tmp_path.glob("child*")]
+    assert len(tree) >= 7  # guard, server, resource tracker, fork server, ranks and their children
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + GONE_WITHIN_S
+    while alive(tree) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(tree)
+
+
+def test_torchrun_starts_the_same_entry_and_tells_exit_codes(tmp_path: Path) -> None:
+    launcher = TorchrunLauncher(ENVIRONMENT, (), tmp_path / "launcher.log")
+    assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
+    assert len({rank["pid"] for rank in facts(tmp_path)}) == 2
+    outcome = launcher.launch(request("die", 3, tmp_path))
+    assert not outcome.ok
+    assert outcome.exit_codes[1] == 3
+
+
+def test_nothing_is_left_in_shared_memory(own: ServerLauncher, tmp_path: Path) -> None:
+    before = set(os.listdir("/dev/shm"))
+    own.launch(request("facts", tmp_path, tmp_path))
+    with contextlib.suppress(Exception):
+        own.launch(request("hang", tmp_path, tmp_path, timeout_s=4.0))
+    own.close()
+    assert set(os.listdir("/dev/shm")) <= before

@@ -1,0 +1,89 @@
+"""What ``--workload`` says."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.errors import UsageError
+from bench.workload import parse_workload
+
+NANO = {"layers": 4, "heads": 4, "width": 128, "seq": 128, "vocab": 256}
+
+
+def test_built_in_without_options_has_the_defaults() -> None:
+    spec = parse_workload("gpt-nano")
+    assert (spec.spec, spec.target, spec.given, spec.options) == ("gpt-nano", "workloads.gpt:GPT", {}, NANO)
+
+
+def test_options_replace_defaults_and_are_sorted() -> None:
+    spec = parse_workload("gpt-nano:width=64:layers=2")
+    assert spec.spec == "gpt-nano:layers=2:width=64"
+    assert spec.given == {"width": 64, "layers": 2}
+    assert spec.options == {**NANO, "width": 64, "layers": 2}
+
+
+def test_option_at_its_default_is_as_if_it_were_not_given() -> None:
+    assert parse_workload("gpt-nano:layers=4:seq=64").spec == "gpt-nano:seq=64"
+    assert parse_workload("gpt-nano:layers=04").spec == "gpt-nano"
+
+
+def test_own_file_with_options_guesses_their_types() -> None:
+    spec = parse_workload("a/my.py:Net:opt=3:x=1.5:flag=on:other=off:name=abc")
+    assert spec.target == "a/my.py:Net"
+    assert spec.entry is None
+    assert spec.options == {"opt": 3, "x": 1.5, "flag": True, "other": False, "name": "abc"}
+    assert [type(value) for value in spec.options.values()] == [int, float, bool, bool, str]
+    assert spec.spec == "a/my.py:Net:flag=on:name=abc:opt=3:other=off:x=1.5"
+
+
+@pytest.mark.parametrize("text", ["file.py:Name:opt=3", "pack.age:Name", "resnet18:size=64", "f.py:N:a=on:b=x=y"])
+def test_spec_parses_back_to_itself(text: str) -> None:
+    once = parse_workload(text)
+    assert once.spec == text
+    assert parse_workload(once.spec) == once
+
+
+ALL = "resnet18, gpt, gpt-nano, gpt-124m, mlp, file.py:Name"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("resnet81", f"no workload 'resnet81'; allowed: {ALL}. Did you mean 'resnet18'?"),
+        ("zzz", f"no workload 'zzz'; allowed: {ALL}."),
+        ("", f"no workload ''; allowed: {ALL}."),
+        ("train.py", f"no workload 'train.py'; allowed: {ALL}. A user's own is file.py:Name."),
+        ("my.nets", f"no workload 'my.nets'; allowed: {ALL}. A user's own is file.py:Name."),
+        (
+            "gpt:wdth=64",
+            "workload gpt has no option 'wdth'; allowed: layers, heads, width, seq, vocab. Did you mean 'width'?",
+        ),
+        ("mlp:zzz=1", "workload mlp has no option 'zzz'; allowed: layers, width, features, classes."),
+        ("gpt:layers=two", "workload gpt: layers got 'two'; allowed: a whole number."),
+        ("gpt:layers=2.5", "workload gpt: layers got '2.5'; allowed: a whole number."),
+        ("gpt:layers=", "workload gpt: got 'layers='; allowed: option=value."),
+        ("gpt:layers=2:heads", "workload gpt: got 'heads'; allowed: option=value."),
+        ("file.py:Net:=3", "workload file.py:Net: got '=3'; allowed: option=value."),
+        ("gpt:layers=0", "workload gpt:layers=0: layers got 0; allowed: a whole number from 1."),
+        ("resnet18:size=31", "workload resnet18:size=31: size got 31; allowed: a whole number from 32."),
+        ("mlp:classes=1", "workload mlp:classes=1: classes got 1; allowed: a whole number from 2."),
+        ("gpt:heads=0", "workload gpt:heads=0: heads got 0; allowed: a whole number from 1."),
+        (  # 130 = 32 x 4 + 2
+            "gpt:width=130",
+            "workload gpt:width=130: width 130 does not divide by heads 4; give a width that is a multiple of heads.",
+        ),
+        (  # 128 = 42 x 3 + 2
+            "gpt:heads=3",
+            "workload gpt:heads=3: width 128 does not divide by heads 3; give a width that is a multiple of heads.",
+        ),
+    ],
+)
+def test_message_says_what_was_given_and_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_workload(text)
+    assert str(error.value) == message
+
+
+def test_smallest_allowed_values_are_allowed() -> None:
+    assert parse_workload("resnet18:size=32:classes=2").given == {"size": 32, "classes": 2}
+    assert parse_workload("gpt:width=3:heads=3").given == {"width": 3, "heads": 3}
