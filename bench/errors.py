@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-EXIT_OK, EXIT_USAGE, EXIT_FAILED, EXIT_BUG, EXIT_INTERRUPTED = 0, 2, 5, 70, 130
+EXIT_OK, EXIT_USAGE, EXIT_FAILED, EXIT_BUG = 0, 2, 5, 70
 
 
 class BenchError(Exception):
@@ -24,9 +24,17 @@ class ResultsError(BenchError):
     """The results cannot be written or read."""
 
 
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived. No Exception, so that nothing takes it for a fault on its way up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.exit_code = 128 + number
+
+
 def near(given: str, allowed: Iterable[str]) -> str:
     """`` Did you mean 'x'?`` for a name that is close to an allowed one, else nothing."""
-    matches = difflib.get_close_matches(given, list(allowed), n=3, cutoff=0.5)
+    matches = difflib.get_close_matches(given, list(allowed), n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
 
 

@@ -81,10 +81,13 @@ def efficiency(row: Row, description: Description | None, peak: tuple[float, str
 def faults(ranks: Sequence[Measurement], row: Row, batch_size: int) -> list[str]:
     """Checks that make a row ``invalid``: what failed, in words."""
     found = []
+    not_finite = [
+        (step, rank) for rank, m in enumerate(ranks) for step, loss in enumerate(m.losses) if not math.isfinite(loss)
+    ]
+    if not_finite:
+        step, rank = min(not_finite)  # gradients carry it to the other ranks a step later
+        found.append(f"the loss of rank {rank} is {ranks[rank].losses[step]} at step {step}")
     for rank, m in enumerate(ranks):
-        bad = next((step for step, loss in enumerate(m.losses) if not math.isfinite(loss)), None)
-        if bad is not None:
-            found.append(f"the loss of rank {rank} is {m.losses[bad]} at step {bad}")
         expected = batch_size * len(m.steps_ns)
         if m.samples != expected:
             found.append(f"rank {rank} trained {m.samples} samples where {len(m.steps_ns)} steps have {expected}")

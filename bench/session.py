@@ -15,7 +15,7 @@ from bench import environment
 from bench.case import Case
 from bench.cause import cause, oom_kills
 from bench.devices import Machine
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, Interrupted, UsageError
 from bench.messages import Description, Heartbeat, RankRecord, Spec
 from bench.metrics import efficiency, faults, launch_metrics, rank_rows, step_rows
 from bench.options import AXES, SETTINGS
@@ -138,7 +138,7 @@ class Session:
             records = RankRecord.read_all(folder, case.world_size)
             row |= self._result(case, request, outcome, records, requested_at_ns, oom_kills() - kills_before)
             self._record(row, records, outcome)
-        except KeyboardInterrupt:
+        except Interrupted:
             self._record(row)
             raise
         return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -73,14 +74,13 @@ def _check_options(text: str, entry: Entry, options: Mapping[str, OptionValue]) 
 
 
 def _guess(text: str) -> OptionValue:
-    """The value of a user's own option: on/off, a whole number, a number, else text."""
+    """The value of a user's own option: on/off, a whole number, a number, else text (``nan`` is text)."""
     if text in ("on", "off"):
         return text == "on"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
+    if re.fullmatch(r"[+-]?\d+", text):
+        return int(text)
+    if re.fullmatch(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", text, re.IGNORECASE):
+        return float(text)
     return text
 
 

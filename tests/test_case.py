@@ -45,13 +45,13 @@ GOLDEN = [
     (
         case(workload="gpt-nano:layers=2", strategy="single", gpus=1, device="cuda", batch_size=4),
         '{"batch_size": 4, "device": "cuda", "gpus": 1, "strategy": "single", "workload": "gpt-nano:layers=2"}',
-        "gpt-nano-layers-2-single-x1-cuda-b4-64aefcb8",
+        "gpt-nano-layers-2-single-x1-cuda-b4-3d2c17f8",
     ),
     (
         case(device="cuda", data="synthetic", **LOADER),
         '{"batch_size": 32, "data": "synthetic", "device": "cuda", "gpus": 2, "strategy": "ddp", '
         '"workload": "resnet18"}',
-        "resnet18-ddp-x2-cuda-synthetic-f464de64",
+        "resnet18-ddp-x2-cuda-synthetic-b82a9822",
     ),
     (
         case(
@@ -72,18 +72,18 @@ GOLDEN = [
         '"gpus": 2, "num_workers": 4, "omp_num_threads": 3, "persistent_workers": false, "pin_memory": false, '
         '"precision": "amp-bf16", "prefetch_factor": 3, "seed": 7, "strategy": "fsdp", "workload": "resnet18"}',
         "resnet18-fsdp-x2-cuda-amp-bf16-ac-full-b8-folder-my-photos-w4-pin-memory-off-prefetch-factor-3-"
-        "persistent-workers-off-omp3-seed7-e0f92d46",
+        "persistent-workers-off-omp3-seed7-fd4acf83",
     ),
     (
         case(device="cuda", gpus=4, oversubscribe=True),
         '{"batch_size": 32, "device": "cuda", "gpus": 4, "oversubscribe": true, "strategy": "ddp", '
         '"workload": "resnet18"}',
-        "resnet18-ddp-x4-cuda-oversubscribe-8a055069",
+        "resnet18-ddp-x4-cuda-oversubscribe-0c108af1",
     ),
     (
         case(workload="/home/me/nets.py:Net:depth=3", batch_size=None),
         '{"device": "cpu", "gpus": 2, "strategy": "ddp", "workload": "/home/me/nets.py:Net:depth=3"}',
-        "nets-py-net-depth-3-ddp-x2-cpu-8c3ee07d",
+        "nets-py-net-depth-3-ddp-x2-cpu-43cae353",
     ),
 ]
 

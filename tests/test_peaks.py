@@ -16,7 +16,6 @@ from bench.peaks import PEAKS, peak_tflops
         ("NVIDIA H100 PCIe", 51, 1513),
         ("NVIDIA H100 NVL", 60, 1671),
         ("NVIDIA H200", 67, 1979),
-        ("NVIDIA L40S", 91.6, 733),
         ("NVIDIA A10", 31.2, 250),
         ("NVIDIA A30", 10.3, 330),
         ("NVIDIA A40", 37.4, 299.4),
@@ -34,6 +33,7 @@ def test_peak_is_the_datasheets(device: str, fp32: float, sparse_bf16: float) ->
 
 def test_whole_answer() -> None:
     assert peak_tflops("NVIDIA H200", "amp-bf16") == (989, "NVIDIA H200 SXM datasheet, dense")
+    assert peak_tflops("NVIDIA L40S", "amp-bf16") == (362, "NVIDIA L40S datasheet, dense")  # printed beside the sparse
 
 
 @pytest.mark.parametrize("device", ["cpu", "", "NVIDIA H200 NVL", "nvidia h200", "NVIDIA H2000"])

@@ -73,9 +73,7 @@ def test_data_of_an_own_workload_is_known_once_torch_has_described_it() -> None:
 
 def test_samples_must_fill_one_global_batch() -> None:
     # 32 x 2 ranks = 64
-    reason = (
-        "63 samples do not fill one global batch of 64; give a smaller --batch-size, fewer --gpus or more data"
-    )
+    reason = "63 samples do not fill one global batch of 64; give a smaller --batch-size, fewer --gpus or more data"
     assert why(case(data="folder=/a"), samples=63) == reason
     assert why(case(data="folder=/a"), samples=64) is None
     assert why(case(data="folder=/a", strategy="single", gpus=1), samples=63) is None

@@ -38,7 +38,16 @@ def ours(name: str, strategy: str, ranks: int, launcher: str) -> float:
     workload, batch, steps, more = CASES[name]
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-P", "-m", "bench", "run", "--workload", workload, "--strategy", strategy]
-        command += ["--gpus", str(ranks), "--batch-size", str(batch), "--warmup-steps", str(WARMUP), "--steps", str(steps)]
+        command += [
+            "--gpus",
+            str(ranks),
+            "--batch-size",
+            str(batch),
+            "--warmup-steps",
+            str(WARMUP),
+            "--steps",
+            str(steps),
+        ]
         command += ["--launches", "1", "--launcher", launcher, "--out", out, "--quiet", "--json", *more]
         command += [] if cuda() else ["--device", "cpu"]
         return float(run(command)["launches"][0]["samples_per_s"])

@@ -14,13 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from rich.console import Console
+
 from bench.devices import Machine
 from bench.messages import RankRecord
 from bench.report.progress import Quiet
 from bench.session import RANK_ENTRY, Session
 from bench.suite import asked, make_plan
 from launch.ports import free_port
-from rich.console import Console
 
 HERE = Path(__file__).parent
 LATER = 3

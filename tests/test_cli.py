@@ -1,0 +1,105 @@
+"""The command line: bad input gets one message and exit code 2, and nothing of it imports torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CPU = ("--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workload", "resnet81"], "no workload 'resnet81'; allowed: resnet18, gpt, gpt-nano, gpt-124m, mlp, file.py:Name. Did you mean 'resnet18'?"),
+        (["--strategy", "fdsp"], "--strategy: got 'fdsp'; allowed: single, ddp, fsdp. Did you mean 'fsdp'?"),
+        (["--gpus", "0", *CPU], "--gpus: got '0'; allowed: a whole number from 1."),
+        (["--steps", "many", *CPU], "--steps: got 'many'; allowed: a whole number from 2."),
+        (["--num-workers", "2", *CPU], "--num-workers has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."),
+        (["--pin-memory", "on", "--data", "synthetic", *CPU], "--pin-memory has no effect on the CPU; add --device cuda, or leave it out."),
+        (["--prefetch-factor", "4", "--num-workers", "0", "--data", "synthetic", *CPU], "--prefetch-factor has no effect without DataLoader workers; add --num-workers 1 or more."),
+        (["--data", "folder=/nowhere", *CPU], "--data folder=/nowhere: there is no such folder"),
+        (["--data", "text=/nowhere", "--workload", "gpt-nano", *CPU], "--data text=/nowhere: there is no such file (give one file of text)"),
+        (["--workload", "nowhere.py:Name", *CPU], "--workload nowhere.py:Name: there is no file nowhere.py"),
+        (["--suite", "quik"], "--suite quik: no such suite or file; built in: quick. Did you mean 'quick'?"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_message_and_exit_2(bench: Any, words: list[str], message: str) -> None:
+    run = bench("run", *words)
+    assert (run.code, run.stdout, run.stderr) == (2, "", f"bench: {message}\n")
+    assert run.folder is None
+
+
+def test_an_empty_folder_and_a_short_text_are_told(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "short").write_text("too short")
+    empty = bench("run", "--data", "folder=empty", *CPU)
+    assert (empty.code, empty.stderr) == (
+        2,
+        "bench: --data folder=empty: no images in it; wanted: empty/CLASS/FILE, FILE ending in .jpg, .jpeg, .png\n",
+    )
+    short = bench("run", "--workload", "gpt-nano", "--data", "text=short", *CPU)
+    assert (short.code, short.stderr) == (
+        2,
+        "bench: --data text=short: 9 bytes are shorter than one sequence of 128 + 1 bytes\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
+        ("class Other: ...\n", "own.py has no 'Name'"),
+        ("class Name:\n    unit = 'samples'\n", "is no workload: it lacks batch_size, build, loss, samples, layers"),
+    ],
+)
+def test_a_users_file_that_is_no_workload_is_told_before_any_launch(
+    bench: Any, tmp_path: Path, source: str, reason: str
+) -> None:
+    (tmp_path / "own.py").write_text(source)
+    run = bench("run", "--workload", "own.py:Name", *CPU, "--quiet")
+    assert run.code == 2
+    assert reason in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.rows() == []
+
+
+def test_planning_and_listing_import_no_torch(tmp_path: Path) -> None:
+    """With a torch on the path that cannot be imported, all that needs none still works."""
+    (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for words in (
+        ["--help"],
+        ["list", "workloads"],
+        ["list", "strategies"],
+        ["list", "suites"],
+        ["list", "options"],
+        ["env"],
+        ["run", "--dry-run", "--suite", "quick", "--device", "cpu"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "bench", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+
+
+def test_a_dry_run_shows_what_is_skipped_and_why(bench: Any) -> None:
+    words = ("--workload", "mlp,gpt-nano", "--data", "text=demo", "--strategy", "single,ddp", "--gpus", "2", *CPU)
+    run = bench("run", "--dry-run", *words)
+    assert run.code == 0
+    assert "mlp cannot read text; it takes resident, synthetic" in run.stdout
+    assert "2 of 4 cases x 3 launches = 6" in run.stdout
+    assert run.folder is None
+
+
+def test_another_launch_package_on_pythonpath_is_told(bench: Any, tmp_path: Path) -> None:
+    (tmp_path / "launch.py").write_text("")
+    run = bench("list", "suites", environment={"PYTHONPATH": str(tmp_path)})
+    assert run.code == 2
+    assert "hides stepbench's own 'launch'" in run.stderr

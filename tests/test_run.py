@@ -1,0 +1,188 @@
+"""`bench run` from end to end: what is in the files, and what becomes of faults."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+TESTS = Path(__file__).parent
+FAULTY = f"{TESTS}/faulty.py:Faulty"
+BRIEF = ("--device", "cpu", "--steps", "5", "--warmup-steps", "3", "--launches", "1", "--quiet")
+
+
+def number(row: dict[str, str], name: str) -> float:
+    return float(row[name])
+
+
+def test_a_row_agrees_with_the_steps_and_ranks_beside_it(bench: Any) -> None:
+    run = bench("run", "--workload", "mlp", "--strategy", "ddp", *BRIEF)
+    assert run.code == 0, run.stderr
+    (row,), steps, ranks = run.rows(), run.rows("steps.csv"), run.rows("ranks.csv")
+    assert (row["status"], row["world_size"], row["global_batch"], row["backend"]) == ("ok", "2", "128", "gloo")
+    assert number(row, "samples") == 5 * 2 * 64
+    slowest = max(number(rank, "window_s") for rank in ranks)
+    assert number(row, "samples_per_s") == pytest.approx(5 * 2 * 64 / slowest)
+    assert number(row, "step_ms") == pytest.approx(statistics.median(number(step, "step_ms") for step in steps))
+    assert [step["step"] for step in steps] == list("01234")
+    critical = ranks[int(row["critical_rank"])]
+    parts = ["data_wait_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"]
+    assert [row[part] for part in parts] == [critical[part] for part in parts]
+    assert sum(number(row, part) for part in parts) * 5 / 1e3 == pytest.approx(number(critical, "window_s"), rel=0.01)
+    assert number(row, "loss_last") == number(steps[-1], "loss")
+    assert row["mfu"] == row["peak_tflops"] == row["peak_allocated_mib"] == row["num_workers"] == ""
+
+
+def test_a_row_tells_software_machine_and_settings(bench: Any) -> None:
+    run = bench("run", "--workload", "mlp", "--strategy", "single", *BRIEF, environment={"NCCL_DEBUG": "WARN"})
+    (row,) = run.rows()
+    assert row["hostname"] == socket.gethostname()
+    assert row["torch"].partition("+")[0] == importlib.metadata.version("torch").partition("+")[0]
+    assert int(row["cpu_threads"]) == os.cpu_count()
+    settings = json.loads(row["settings"])
+    assert (settings["NCCL_DEBUG"], settings["OMP_NUM_THREADS"]) == ("WARN", "1")
+    assert row["parameters"] == "265738"
+    assert row["tool_version"] == importlib.metadata.version("stepbench")
+    # 3 x 2 FLOPs a weight and sample, less the input's gradient of the first layer
+    weights, first = 4 * 256 * 256 + 256 * 10, 256 * 256
+    assert number(row, "flops_per_sample") == 6 * weights - 2 * first
+
+
+def test_the_command_in_a_row_gives_the_same_case_again(bench: Any) -> None:
+    first = bench("run", "--workload", "gpt:layers=1:width=16:heads=1:seq=8", "--strategy", "single", *BRIEF).rows()
+    command = first[0]["command"].split()[1:]
+    again = bench(*command, "--quiet").rows()
+    assert (again[0]["case_id"], again[0]["work_key"]) == (first[0]["case_id"], first[0]["work_key"])
+    assert again[0]["loss_last"] == first[0]["loss_last"]
+
+
+def test_torchrun_trains_the_same_and_fills_the_same_columns(bench: Any) -> None:
+    words = ("run", "--workload", "mlp", "--strategy", "fsdp", *BRIEF)
+    server, torchrun = bench(*words).rows()[0], bench(*words, "--launcher", "torchrun").rows()[0]
+    assert torchrun["status"] == "ok"
+    assert torchrun["loss_last"] == server["loss_last"]
+    assert {name for name in server if server[name]} == {name for name in torchrun if torchrun[name]}
+
+
+def test_known_waits_are_found_where_they_are(bench: Any) -> None:
+    """20 ms of sleep in the forward pass, 2 samples of 15 ms each in the loader: a sleep is never shorter."""
+    workload = f"{FAULTY}:sleep_ms=20:data_ms=15"
+    run = bench("run", "--workload", workload, "--strategy", "ddp", "--data", "synthetic", "--num-workers", "0", *BRIEF)
+    (row,) = run.rows()
+    assert number(row, "forward_ms") >= 20
+    assert number(row, "data_wait_ms") >= 30
+    assert number(row, "samples_per_s") <= 2 * 2 / 0.050
+    assert number(row, "data_wait_share") == pytest.approx(
+        number(row, "data_wait_ms") / (sum(number(r, "window_s") for r in run.rows("ranks.csv")) / 2 / 5 * 1e3),
+        rel=0.02,
+    )
+
+
+def test_queues_are_drained_before_the_window(bench: Any) -> None:
+    """2 workers x 3 batches ahead: 7 steps after the pause and one before it."""
+    workload = f"{FAULTY}:data_ms=2"
+    words = ("--data", "synthetic", "--num-workers", "2", "--prefetch-factor", "3")
+    (row,) = bench("run", "--workload", workload, "--strategy", "single", *words, *BRIEF).rows()
+    assert (row["warmup_steps_done"], row["steps_per_epoch"]) == ("8", "32")
+
+
+def test_min_seconds_lengthens_the_window(bench: Any) -> None:
+    words = ("--workload", f"{FAULTY}:sleep_ms=5", "--strategy", "ddp", "--min-seconds", "1")
+    (row,) = bench("run", *words, *BRIEF).rows()
+    assert number(row, "window_s") >= 1
+    assert int(row["window_steps"]) > 5
+    assert number(row, "samples") == 2 * 2 * int(row["window_steps"])
+
+
+def test_memory_that_is_taken_is_seen(bench: Any) -> None:
+    (small,) = bench("run", "--workload", FAULTY, "--strategy", "single", *BRIEF).rows()
+    (large,) = bench("run", "--workload", f"{FAULTY}:mib=300", "--strategy", "single", *BRIEF).rows()
+    assert 290 <= number(large, "rss_growth_mib") - number(small, "rss_growth_mib") <= 330
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [
+        ("raise:rank=1", "crashed", "rank 1: ValueError: the cause's last line"),
+        ("exit:rank=1", "crashed", f"rank 1 on {socket.gethostname()} exited with code 3"),
+        ("kill:rank=1", "crashed", f"rank 1 on {socket.gethostname()} was killed by SIGKILL"),
+        ("hang:rank=1", "timeout", "still running after 15 s (--timeout)"),
+        ("nan:rank=1", "invalid", "the loss of rank 1 is nan at step 3"),
+    ],
+)
+def test_a_fault_is_a_row_and_the_other_cases_go_on(bench: Any, fault: str, status: str, reason: str) -> None:
+    workload = f"{FAULTY}:fault={fault}"
+    run = bench("run", "--workload", workload, "--strategy", "ddp,single", "--timeout", "15", *BRIEF)
+    assert run.code == 5
+    assert [row["strategy"] for row in run.rows()] == ["ddp", "single"]
+    faulty, other = run.rows()
+    assert (faulty["status"], faulty["reason"].partition(";")[0]) == (status, reason)
+    assert other["status"] == "ok"  # its only rank is 0
+    if status != "invalid":
+        assert faulty["samples_per_s"] == ""
+    assert reason in run.stdout
+    assert not [p for p in psutil.process_iter() if str(run.folder) in " ".join(_command(p))]
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_a_case_that_ran_out_of_memory_is_not_launched_again(bench: Any) -> None:
+    run = bench("run", "--workload", f"{FAULTY}:fault=oom,mlp", "--strategy", "ddp", *BRIEF, "--launches", "2")
+    assert run.code == 5
+    seen = [(row["status"], row["order"]) for row in run.rows()]
+    assert seen == [("oom", "0"), ("ok", "1"), ("skipped", ""), ("ok", "2")]
+    assert "can't allocate memory" in run.rows()[0]["reason"] or "allocate" in run.rows()[0]["reason"]
+    assert run.rows()[2]["reason"] == "it ran out of memory in an earlier launch"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_is_a_row_and_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
+    words = ["--workload", f"{FAULTY}:fault=hang", "--strategy", "ddp", *BRIEF]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", "run", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("results/runs/*/logs/0000-*/rank1.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    assert len(tree) >= 5
+    process.send_signal(number)
+    stdout, _ = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert "interrupted" in stdout
+    (file,) = tmp_path.glob("results/runs/*/launches.csv")
+    (row,) = csv.DictReader(file.open(newline=""))
+    assert row["status"] == "interrupted"
+    assert not [p for p in tree if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_json_has_the_rows_and_nothing_else(bench: Any) -> None:
+    run = bench("run", "--workload", "mlp", "--strategy", "single", *BRIEF, "--json")
+    said = json.loads(run.stdout)
+    assert said["run_id"] == run.folder.name
+    assert [row["status"] for row in said["launches"]] == ["ok"]
+    assert said["launches"][0]["samples_per_s"] == pytest.approx(number(run.rows()[0], "samples_per_s"))
+
+
+def test_only_skipped_cases_exit_with_5(bench: Any) -> None:
+    run = bench("run", "--workload", "mlp", "--data", "text=demo", *BRIEF)
+    assert run.code == 5
+    assert [row["status"] for row in run.rows()] == ["skipped"]
+    assert run.rows()[0]["reason"] == "mlp cannot read text; it takes resident, synthetic"
