@@ -196,7 +196,7 @@ class Session:
     def _peak(self, device: str, case: Case) -> tuple[float, str] | None:
         peak = peak_tflops(device, case.precision)
         if peak is None:
-            self._warn(f"no peak is known for {device} in {case.precision}: mfu and hfu stay empty")
+            self._warn(f"no peak arithmetic rate is known for device {device}: mfu and hfu stay empty")
         return peak
 
     def _rank_facts(self, records: Mapping[int, RankRecord]) -> Row:

@@ -10,14 +10,14 @@ import random
 from pathlib import Path
 
 import torch
-import torchvision
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as image_ops
 
 from workloads.files import images_of
 
-LENGTH = 8192  # samples in an epoch of synthetic data
+LENGTH = 1 << 20  # samples in an epoch of synthetic data: about ImageNet's
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, as torchvision's references use them
 
 
@@ -75,8 +75,9 @@ class ImageFolder(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         file = self.files[index]
-        image = torchvision.io.decode_image(str(file), mode=torchvision.io.ImageReadMode.RGB)
-        return augment(image, self.size, random.Random(index)), torch.tensor(self.labels[file.parent.name])
+        with Image.open(file) as image:
+            pixels = image_ops.pil_to_tensor(image.convert("RGB"))
+        return augment(pixels, self.size, random.Random(index)), torch.tensor(self.labels[file.parent.name])
 
 
 class SyntheticTokens(Dataset[tuple[Tensor]]):

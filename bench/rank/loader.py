@@ -48,23 +48,25 @@ class GlobalBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator).tolist()
+        order = torch.randperm(self.length, generator=generator)
         for step in range(len(self)):
             start = step * self.global_batch + self.rank * self.batch_size
-            yield order[start : start + self.batch_size]
+            yield order[start : start + self.batch_size].tolist()
 
 
 def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
     """The batches of this rank, on the host, or for ``resident`` one batch on the device for ever."""
-    sampler = GlobalBatches(len(dataset), case, int(os.environ.get("RANK", 0)))  # type: ignore[arg-type]
+    rank, length = int(os.environ.get("RANK", 0)), len(dataset)  # type: ignore[arg-type]
+    assert case.batch_size is not None
+    if case.data_kind == "resident":
+        first = [dataset[i % length] for i in range(rank * case.batch_size, (rank + 1) * case.batch_size)]
+        return Batches(_repeat([tensor.to(device) for tensor in default_collate(first)]), None, 0)
+    sampler = GlobalBatches(length, case, rank)
     if not len(sampler):
         raise ValueError(
             f"{sampler.length} samples do not fill one global batch of {sampler.global_batch}; "
             "give a smaller --batch-size, fewer --gpus or more data"
         )
-    if case.data_kind == "resident":
-        first = default_collate([dataset[i] for i in next(iter(sampler))])
-        return Batches(_repeat([tensor.to(device) for tensor in first]), None, 0)
     assert case.num_workers is not None
     options: dict[str, Any] = {}
     if case.num_workers:

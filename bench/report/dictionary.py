@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.options import AXES, SETTINGS, show
 from bench.record import FILES, Column
 
 HEAD = """# Results
@@ -31,6 +32,15 @@ def dictionary() -> str:
 def _section(name: str, columns: dict[str, Column]) -> str:
     lines = [f"| `{column}` | {kind} | {meaning} |" for column, (kind, meaning) in columns.items()]
     return "\n".join([f"\n## `{name}`\n", "| column | kind | meaning |", "|---|---|---|", *lines, ""])
+
+
+def options_table() -> str:
+    """The table of axes and settings, as the README has it."""
+    lines = ["| option | values | default | meaning |", "|---|---|---|---|"]
+    for option in [*AXES.values(), *SETTINGS.values()]:
+        default = show(option.default) or "it depends"
+        lines.append(f"| `{option.flag}` | {option.allowed} | {default} | {option.help} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

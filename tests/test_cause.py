@@ -1,0 +1,144 @@
+"""Which rank failed first, and of what."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from bench.cause import cause, last_line
+from bench.messages import Failure, RankRecord
+from launch import Outcome
+
+VICTIM = "RuntimeError: [gloo/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
+
+
+def record(rank: int, message: str | None = None, time_ns: int = 100, kind: str = "crashed") -> RankRecord:
+    failure = None if message is None else Failure(kind, message, time_ns)
+    return RankRecord(rank=rank, local_rank=rank, host="node1", pid=10 + rank, preloaded=True, failure=failure)
+
+
+def why(
+    *records: RankRecord,
+    codes: dict[int, int] | None = None,
+    ranks: int = 2,
+    error: str = "",
+    timed_out: bool = False,
+    oom_kills: int = 0,
+) -> tuple[str, str]:
+    outcome = Outcome(codes or {}, timed_out, error)
+    return cause({r.rank: r for r in records}, outcome, ranks, 90.0, oom_kills)
+
+
+def test_timeout_is_told_first() -> None:
+    assert why(record(0, VICTIM), codes={1: -9}, timed_out=True) == ("timeout", "still running after 90 s (--timeout)")
+
+
+def test_silent_killed_rank_beats_those_that_complain() -> None:
+    records = record(0, VICTIM, 50), record(1), record(2, VICTIM, 60)
+    assert why(*records, codes={0: 1, 1: -9, 2: 1}, ranks=3) == ("crashed", "rank 1 on node1 was killed by SIGKILL")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (-signal.SIGSEGV, "was killed by SIGSEGV"),
+        (-signal.SIGABRT, "was killed by SIGABRT"),
+        (-40, "was killed by signal 40"),  # a real-time signal has no name
+        (3, "exited with code 3"),
+    ],
+)
+def test_silent_rank_is_known_by_its_exit_code(code: int, reason: str) -> None:
+    assert why(record(0, VICTIM), record(1), codes={0: 1, 1: code}) == ("crashed", f"rank 1 on node1 {reason}")
+
+
+def test_rank_that_died_before_its_first_record_has_no_host() -> None:
+    assert why(record(0, VICTIM), codes={0: 1, 1: -11}) == ("crashed", "rank 1 was killed by SIGSEGV")
+
+
+def test_rank_that_the_agent_ended_is_not_to_blame() -> None:
+    # rank 1 fails, and the agent sends SIGTERM to rank 0
+    records = record(0), record(1, "ValueError: bad weather")
+    assert why(*records, codes={0: -15, 1: 1}) == ("crashed", "rank 1: ValueError: bad weather")
+
+
+def test_kill_by_the_kernel_is_out_of_memory() -> None:
+    records = record(0, VICTIM), record(1)
+    reason = "rank 1 on node1 was killed by the kernel: out of host memory"
+    assert why(*records, codes={0: 1, 1: -9}, oom_kills=1) == ("oom", reason)
+
+
+def test_other_signals_are_no_matter_of_memory() -> None:
+    records = record(0, VICTIM), record(1)
+    assert why(*records, codes={1: -11}, oom_kills=1) == ("crashed", "rank 1 on node1 was killed by SIGSEGV")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Connection closed by peer",
+        "Connection reset by peer",
+        "Broken pipe",
+        "Socket closed",
+        "NCCL communicator was aborted on rank 0",
+        "ncclRemoteError: A call failed possibly due to a network error",
+    ],
+)
+def test_victim_is_never_blamed_where_there_is_a_failure(words: str) -> None:
+    victim = record(0, f"RuntimeError: {words}", time_ns=1)  # though it spoke first
+    assert why(victim, record(1, "ValueError: no", 2), codes={0: 1, 1: 1}) == ("crashed", "rank 1: ValueError: no")
+
+
+def test_earliest_failure_wins() -> None:
+    records = record(0, "ValueError: late", 300), record(1, "KeyError: 'early'", 200), record(2, "OSError: later", 400)
+    assert why(*records, codes={0: 1, 1: 1, 2: 1}, ranks=3) == ("crashed", "rank 1: KeyError: 'early'")
+
+
+def test_earliest_victim_is_told_where_there_is_nothing_else() -> None:
+    records = record(0, "RuntimeError: Broken pipe", 300), record(1, "RuntimeError: Socket closed", 200)
+    assert why(*records, codes={0: 1, 1: 1}) == ("crashed", "rank 1: RuntimeError: Socket closed")
+
+
+def test_rank_that_ran_out_of_device_memory() -> None:
+    failed = record(1, "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", kind="oom")
+    assert why(record(0, VICTIM), failed, codes={0: 1, 1: 1}) == (
+        "oom",
+        "rank 1: OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+    )
+
+
+@pytest.mark.parametrize(("oom_kills", "status"), [(1, "oom"), (0, "crashed")])
+def test_loader_worker_killed_by_the_kernel(oom_kills: int, status: str) -> None:
+    words = "RuntimeError: DataLoader worker (pid 77) is killed by signal: Killed. "
+    assert why(record(0, words), record(1), codes={0: 1, 1: -15}, oom_kills=oom_kills) == (
+        status,
+        "rank 0: RuntimeError: DataLoader worker (pid 77) is killed by signal: Killed.",
+    )
+
+
+def test_rank_that_never_started() -> None:
+    assert why(record(0), error="no port\nleft") == ("crashed", "rank 1 never started: no port left")
+
+
+def test_last_word_of_the_launcher_where_the_ranks_said_nothing() -> None:
+    assert why(record(0), record(1), error="it broke") == ("crashed", "it broke")
+    assert why(record(0), record(1)) == ("crashed", "the ranks ended without a word")
+
+
+def test_long_words_are_shortened_to_one_line() -> None:
+    status, reason = why(record(0, "ValueError: " + "x" * 400), record(1))
+    # 300 characters: "rank 0: ValueError: " are 20, the ellipsis is 1
+    assert (status, reason) == ("crashed", "rank 0: ValueError: " + "x" * 279 + "…")
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("ValueError: no", "ValueError: no"),
+        ("RuntimeError: first\n  more\n\nthe point\n", "RuntimeError: the point"),
+        ("\n\nKeyError: 3\n", "KeyError: 3"),
+        ("", ""),
+    ],
+)
+def test_last_line_keeps_the_type(text: str, line: str) -> None:
+    assert last_line(text) == line

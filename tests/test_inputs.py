@@ -1,0 +1,130 @@
+"""The user's files, checked before anything is launched."""
+
+from __future__ import annotations
+
+import dataclasses
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.case import Case
+from bench.errors import UsageError
+from bench.inputs import check_inputs
+
+PLAIN = Case(
+    workload="resnet18",
+    strategy="ddp",
+    gpus=2,
+    device="cpu",
+    precision="fp32",
+    activation_checkpointing="none",
+    batch_size=32,
+    data="resident",
+    num_workers=None,
+    pin_memory=None,
+    prefetch_factor=None,
+    persistent_workers=None,
+    omp_num_threads=1,
+    seed=0,
+)
+
+
+def samples(**changes: Any) -> int | None:
+    return check_inputs(dataclasses.replace(PLAIN, **changes))
+
+
+def message_of(**changes: Any) -> str:
+    with pytest.raises(UsageError) as error:
+        samples(**changes)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("data", ["resident", "synthetic"])
+def test_data_without_files_has_no_known_number_of_samples(data: str) -> None:
+    assert samples(data=data) is None
+
+
+def test_images_are_counted_in_folders_of_classes_only(tmp_path: Path) -> None:
+    for name in ("cats/a.jpg", "cats/b.JPEG", "dogs/c.png", "dogs/notes.txt", "top.jpg", "dogs/deep/d.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    # a.jpg, b.JPEG, c.png; not the text, not the one above all classes, not the one below
+    assert samples(data=f"folder={tmp_path}") == 3
+
+
+def test_demo_images_are_known_without_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert samples(data="folder=demo") == 512  # 8 classes x 64 images
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_folder() -> None:
+    assert message_of(data="folder=/no/such") == "--data folder=/no/such: there is no such folder"
+
+
+def test_file_is_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert message_of(data=f"folder={file}") == f"--data folder={file}: there is no such folder"
+
+
+def test_folder_without_images_says_what_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert message_of(data=f"folder={tmp_path}") == (
+        f"--data folder={tmp_path}: no images in it; wanted: {tmp_path}/CLASS/FILE, FILE ending in .jpg, .jpeg, .png"
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "workload", "count"),
+    [
+        (129, "gpt-nano", 1),  # (129 - 1) // 128
+        (256, "gpt-nano", 1),  # (256 - 1) // 128: the last sequence lacks its last target
+        (257, "gpt-nano", 2),
+        (1000, "gpt-nano:seq=10", 99),  # (1000 - 1) // 10
+        (1000, "resnet18", None),  # no sequences: refused by a rule
+        (1000, "net:Net", None),
+        (1000, "net:Net:seq=100", 9),
+    ],
+)
+def test_sequences_of_a_text(tmp_path: Path, size: int, workload: str, count: int | None) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(b"x" * size)
+    assert samples(workload=workload, data=f"text={file}") == count
+
+
+def test_text_shorter_than_one_sequence(tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_bytes(b"x" * 128)
+    assert message_of(workload="gpt-nano", data=f"text={file}") == (
+        f"--data text={file}: 128 bytes are shorter than one sequence of 128 + 1 bytes"
+    )
+
+
+@pytest.mark.parametrize("path", ["/no/such", "/"])
+def test_missing_text(path: str) -> None:
+    message = f"--data text={path}: there is no such file (give one file of text)"
+    assert message_of(workload="gpt-nano", data=f"text={path}") == message
+
+
+def test_demo_text_is_the_standard_librarys_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    sizes = [source.stat().st_size for source in Path(sysconfig.get_paths()["stdlib"]).glob("*.py")]
+    joined = sum(sizes) + len(sizes) - 1  # a newline between each two
+    assert samples(workload="gpt-nano", data="text=demo") == (joined - 1) // 128
+    assert [file.stat().st_size for file in (tmp_path / "stepbench").iterdir()] == [joined]
+
+
+def test_missing_workload_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = "--workload my/net.py:Net:depth=3: there is no file my/net.py"
+    assert message_of(workload="my/net.py:Net:depth=3") == message
+    Path("my").mkdir()
+    Path("my/net.py").touch()
+    assert samples(workload="my/net.py:Net:depth=3") is None
+
+
+def test_workload_of_a_package_is_left_to_torch() -> None:
+    assert samples(workload="no_such.package:Net") is None

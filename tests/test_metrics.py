@@ -1,0 +1,333 @@
+"""From the ranks' measurements to the columns of rows, on numbers made by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from bench.messages import Description, Failure, Measurement, RankRecord
+from bench.metrics import critical_rank, efficiency, faults, launch_metrics, own_time_ns, rank_rows, step_rows
+from bench.record import FILES, MEMORY
+
+MS = 1_000_000
+NO_MEMORY: dict[str, float | None] = dict.fromkeys(MEMORY)
+
+
+def rank(steps_ms: list[int], **changes: Any) -> Measurement:
+    """One rank: 8 samples a step, one step of warm-up, every part 1 ms in every step unless said otherwise."""
+    count = len(steps_ms)
+    parts = {"data_wait": 1, "copy": 1, "forward": 1, "backward": 1, "optimizer": 1, **changes.pop("parts_ms", {})}
+    plain = Measurement(
+        first_step_at_ns=3_000 * MS,
+        first_step_ns=100 * MS,
+        warmup_steps=1,
+        window_ns=sum(steps_ms) * MS,
+        steps_ns=[ms * MS for ms in steps_ms],
+        parts_ns={name: [ms * MS] * count for name, ms in parts.items()},
+        data_wait_host_ns=[parts["data_wait"] * MS] * count,
+        samples=8 * count,
+        losses=[2.0] * (1 + count),
+        forward_is_local=True,
+        steps_per_epoch=None,
+        memory=NO_MEMORY,
+    )
+    return dataclasses.replace(plain, **changes)
+
+
+# Two ranks whose steps take turns in being slow. The slowest: 20, 20, 30, 40.
+RANKS = [
+    rank(  # 80 ms in all; wait and copy 6 ms, with the forward pass 7 ms
+        [10, 20, 30, 20],
+        parts_ms={"data_wait": 5, "copy": 1, "forward": 1, "backward": 10, "optimizer": 2},
+        losses=[4.0, 3.0, 2.0, 2.0, 1.0],
+        first_step_ns=150 * MS,
+        steps_per_epoch=16,
+        memory={**NO_MEMORY, "peak_rss_mib": 300.0, "rss_growth_mib": 20.0},
+    ),
+    rank(  # 90 ms in all; wait and copy 5 ms, with the forward pass 13 ms
+        [20, 10, 20, 40],
+        parts_ms={"data_wait": 3, "copy": 2, "forward": 8, "backward": 6, "optimizer": 3},
+        losses=[6.0, 3.0, 2.0, 2.0, 2.0],
+        first_step_at_ns=3_500 * MS,
+        steps_per_epoch=16,
+        memory={**NO_MEMORY, "peak_rss_mib": 280.0, "rss_growth_mib": 50.0},
+    ),
+]
+
+
+def test_every_column_of_a_launch() -> None:
+    found = launch_metrics(RANKS, requested_at_ns=1_000 * MS, tokens_per_sample=100)
+    assert found == pytest.approx(
+        {
+            "samples_per_s": 64 / 0.090,  # 2 ranks x 4 steps x 8 samples in the window of the slower rank
+            "samples_per_s_per_device": 32 / 0.090,
+            "tokens_per_s": 6400 / 0.090,
+            "tokens_per_s_per_device": 3200 / 0.090,
+            "samples": 64,
+            "window_s": 0.090,
+            "window_steps": 4,
+            "warmup_steps_done": 1,
+            "steps_per_epoch": 16,
+            "step_ms": 25.0,  # of 20, 20, 30, 40: (20 + 30) / 2
+            "step_mean_ms": 27.5,  # 110 / 4
+            "step_p05_ms": 20.0,  # at 0.05 x 3 = 0.15, between 20 and 20
+            "step_p95_ms": 38.5,  # at 0.95 x 3 = 2.85, between 30 and 40
+            "step_cv": math.sqrt(275 / 3) / 27.5,  # 7.5² + 7.5² + 2.5² + 12.5² = 275
+            "step_drift": 0.75,  # median of 30, 40 over median of 20, 20: 35 / 20 - 1
+            "steady": False,
+            "critical_rank": 1,  # 13 ms of its own against 7 ms
+            "data_wait_ms": 3.0,  # of rank 1, as all parts
+            "data_wait_share": 3.0 / 22.5,  # rank 1's steps: 90 / 4
+            "device_gap_ms": None,
+            "copy_ms": 2.0,
+            "forward_ms": 8.0,
+            "backward_ms": 6.0,
+            "optimizer_ms": 3.0,
+            "startup_s": 2.5,  # 3.5 - 1.0: the last rank
+            "first_step_ms": 150.0,
+            "loss_first": 5.0,  # (4 + 6) / 2
+            "loss_last": 1.5,  # (1 + 2) / 2
+            **NO_MEMORY,
+            "peak_rss_mib": 300.0,
+            "rss_growth_mib": 50.0,
+        }
+    )
+
+
+def test_columns_are_all_known_to_the_file() -> None:
+    found = launch_metrics(RANKS, 0, None)
+    assert set(found | efficiency(found, None, None)) <= set(FILES["launches.csv"])
+    assert all(set(row) <= set(FILES["steps.csv"]) for row in step_rows(RANKS))
+
+
+def test_without_tokens_there_is_no_token_rate() -> None:
+    found = launch_metrics(RANKS, 0, None)
+    assert (found["tokens_per_s"], found["tokens_per_s_per_device"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "drift", "steady"),
+    [
+        ([20, 20, 20, 20], 0.0, True),
+        ([20, 20, 21, 21], 0.05, True),  # 21 / 20 - 1: still within
+        ([100, 100, 106, 106], 0.06, False),
+        ([100, 100, 94, 94], -0.06, False),
+        ([10, 20, 30, 20, 10], -0.25, False),  # the odd step falls to the first half: 15 / 20 - 1
+        ([20, 21], 0.05, True),
+    ],
+)
+def test_drift_compares_the_halves(steps: list[int], drift: float, steady: bool) -> None:
+    found = launch_metrics([rank(steps)], 0, None)
+    assert found["step_drift"] == pytest.approx(drift)
+    if abs(drift) != 0.05:
+        assert found["steady"] is steady
+
+
+@pytest.mark.parametrize(
+    ("forward_is_local", "critical", "own_ms"),
+    [
+        (True, 1, [7, 13]),  # wait, copy and forward: 5 + 1 + 1 and 3 + 2 + 8
+        (False, 0, [6, 5]),  # wait and copy: 5 + 1 and 3 + 2
+    ],
+)
+def test_critical_rank_has_the_most_time_before_the_first_collective(
+    forward_is_local: bool, critical: int, own_ms: list[int]
+) -> None:
+    ranks = [dataclasses.replace(m, forward_is_local=forward_is_local) for m in RANKS]
+    own = own_time_ns(ranks)
+    assert own is not None
+    assert own.tolist() == [[own_ms[0] * MS] * 4, [own_ms[1] * MS] * 4]
+    assert critical_rank(ranks) == critical
+
+
+def test_rank_alone_is_critical_and_waits_for_nobody() -> None:
+    alone = [rank([10, 10], forward_is_local=None)]
+    assert own_time_ns(alone) is None
+    assert critical_rank(alone) == 0
+    assert [row["critical_rank"] for row in step_rows(alone)] == [None, None]
+
+
+def test_on_a_device_the_wait_is_the_hosts_and_the_gap_the_devices() -> None:
+    on_cuda = rank(
+        [10, 30],
+        parts_ms={"data_wait": 1},
+        data_wait_host_ns=[4 * MS, 6 * MS],
+        memory={**NO_MEMORY, "device_used_mib": 900.0},
+    )
+    found = launch_metrics([on_cuda], 0, None)
+    assert (found["data_wait_ms"], found["device_gap_ms"]) == (5.0, 1.0)
+    assert found["data_wait_share"] == pytest.approx(5 / 20)
+
+
+def test_steps_are_of_the_slowest_and_fastest_rank() -> None:
+    waits = dataclasses.replace(RANKS[0], data_wait_host_ns=[5 * MS, 1 * MS, 5 * MS, 2 * MS])
+    # losses of the window: 3, 2, 2, 1 and 3, 2, 2, 2
+    expected = [(0, 20, 10, 5, 3.0), (1, 20, 10, 3, 2.0), (2, 30, 20, 5, 2.0), (3, 40, 20, 3, 1.5)]
+    assert step_rows([waits, RANKS[1]]) == [
+        {
+            "step": step,
+            "step_ms": pytest.approx(slowest),
+            "step_min_ms": pytest.approx(fastest),
+            "data_wait_ms": pytest.approx(wait),
+            "critical_rank": 1,
+            "loss": loss,
+        }
+        for step, slowest, fastest, wait, loss in expected
+    ]
+
+
+def test_critical_rank_is_told_for_each_step() -> None:
+    parts = {**RANKS[0].parts_ns, "forward": [1 * MS, 20 * MS, 1 * MS, 20 * MS]}  # 7 or 26 ms against 13 ms
+    turns = dataclasses.replace(RANKS[0], parts_ns=parts)
+    assert [row["critical_rank"] for row in step_rows([turns, RANKS[1]])] == [1, 0, 1, 0]
+
+
+def test_ranks_each_with_their_own_numbers_or_last_words() -> None:
+    measured = RankRecord(rank=0, local_rank=0, host="a", pid=11, preloaded=True, device="cpu", measurement=RANKS[0])
+    failed = RankRecord(
+        rank=1, local_rank=1, host="a", pid=12, preloaded=True, failure=Failure("crashed", "ValueError: no", 5)
+    )
+    first, second = rank_rows({1: failed, 0: measured}, {1: 1})
+    assert first == {
+        "rank": 0,
+        "local_rank": 0,
+        "host": "a",
+        "device_name": "cpu",
+        "device_uuid": "",
+        "pid": 11,
+        "exit_code": None,
+        "failure": None,
+        "window_s": 0.08,
+        "step_ms": 20.0,  # of 10, 20, 20, 30
+        "data_wait_ms": 5.0,
+        "device_gap_ms": None,
+        "copy_ms": 1.0,
+        "forward_ms": 1.0,
+        "backward_ms": 10.0,
+        "optimizer_ms": 2.0,
+        **NO_MEMORY,
+        "peak_rss_mib": 300.0,
+        "rss_growth_mib": 20.0,
+    }
+    assert second == {
+        "rank": 1,
+        "local_rank": 1,
+        "host": "a",
+        "device_name": "",
+        "device_uuid": "",
+        "pid": 12,
+        "exit_code": 1,
+        "failure": "ValueError: no",
+    }
+    assert set(first) <= set(FILES["ranks.csv"])
+
+
+# -- checks -----------------------------------------------------------------------------------------------------
+
+GOOD = {"mfu": None}
+
+
+def test_good_launch_has_no_faults() -> None:
+    assert faults(RANKS, {"mfu": None}, batch_size=8) == []
+    assert faults(RANKS, {"mfu": 1.0}, batch_size=8) == []
+
+
+@pytest.mark.parametrize(("loss", "shown"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
+def test_loss_that_is_no_number(loss: float, shown: str) -> None:
+    bad = dataclasses.replace(RANKS[1], losses=[6.0, 3.0, loss, loss, 2.0])
+    assert faults([RANKS[0], bad], GOOD, 8) == [f"the loss of rank 1 is {shown} at step 2"]
+
+
+def test_samples_that_do_not_add_up() -> None:
+    short = dataclasses.replace(RANKS[0], samples=31)
+    assert faults([short, RANKS[1]], GOOD, 8) == ["rank 0 trained 31 samples where 4 steps have 32"]  # 4 x 8
+
+
+@pytest.mark.parametrize(
+    ("window_ms", "found"),
+    [
+        (200, []),
+        (198.5, []),  # 200 / 198.5 = 1.0076
+        (201.5, []),  # 200 / 201.5 = 0.9926
+        (250, ["the steps of rank 0 sum to -20.0% of its window"]),  # 200 / 250 - 1
+        (196, ["the steps of rank 0 sum to +2.0% of its window"]),  # 200 / 196 - 1 = 0.0204
+    ],
+)
+def test_steps_must_sum_to_the_window_within_one_percent(window_ms: float, found: list[str]) -> None:
+    off = rank([100, 100], window_ns=int(window_ms * MS))
+    assert faults([off], GOOD, 8) == found
+
+
+@pytest.mark.parametrize(("mfu", "shown"), [(1.25, "1.250"), (0.0, "0.000"), (math.nan, "nan")])
+def test_mfu_must_be_above_zero_and_at_most_one(mfu: float, shown: str) -> None:
+    assert faults(RANKS, {"mfu": mfu}, 8) == [f"the MFU is {shown}; check FLOPs and peak"]
+
+
+def test_all_faults_are_told() -> None:
+    bad = dataclasses.replace(RANKS[0], losses=[math.nan] * 5, samples=0, window_ns=160 * MS)
+    assert faults([bad, RANKS[1]], {"mfu": 2.0}, 8) == [
+        "the loss of rank 0 is nan at step 0",
+        "rank 0 trained 0 samples where 4 steps have 32",
+        "the steps of rank 0 sum to -50.0% of its window",  # 80 / 160 - 1
+        "the MFU is 2.000; check FLOPs and peak",
+    ]
+
+
+# -- efficiency -------------------------------------------------------------------------------------------------
+
+
+def description(flops: float | None, hardware_flops: float | None) -> Description:
+    return Description("samples", 8, ("resident",), None, 10, 2, flops, hardware_flops)
+
+
+CONVENTION = "2 a multiply-add, causal attention in full (FlopCounterMode on meta)"
+
+
+def test_utilisation_against_a_known_peak() -> None:
+    # 200 samples/s x 3e11 = 60 TFLOP/s; with recomputation 200 x 4e11 = 80; of 400
+    assert efficiency(
+        {"samples_per_s_per_device": 200.0}, description(3e11, 4e11), (400.0, "a sheet")
+    ) == pytest.approx(
+        {
+            "flops_per_sample": 3e11,
+            "hardware_flops_per_sample": 4e11,
+            "flops_convention": CONVENTION,
+            "tflops_per_device": 60.0,
+            "peak_tflops": 400.0,
+            "peak_source": "a sheet",
+            "mfu": 0.15,
+            "hfu": 0.2,
+        }
+    )
+
+
+def test_unknown_peak_leaves_the_utilisation_empty() -> None:
+    assert efficiency({"samples_per_s_per_device": 200.0}, description(3e11, 4e11), None) == pytest.approx(
+        {
+            "flops_per_sample": 3e11,
+            "hardware_flops_per_sample": 4e11,
+            "flops_convention": CONVENTION,
+            "tflops_per_device": 60.0,
+            "peak_tflops": None,
+            "peak_source": None,
+            "mfu": None,
+            "hfu": None,
+        }
+    )
+
+
+@pytest.mark.parametrize("unknown", [None, description(None, None)])
+def test_unknown_flops_leave_all_but_the_peak_empty(unknown: Description | None) -> None:
+    assert efficiency({"samples_per_s_per_device": 200.0}, unknown, (400.0, "a sheet")) == {
+        "flops_per_sample": None,
+        "hardware_flops_per_sample": None,
+        "flops_convention": None,
+        "tflops_per_device": None,
+        "peak_tflops": 400.0,
+        "peak_source": "a sheet",
+        "mfu": None,
+        "hfu": None,
+    }
