@@ -24,7 +24,7 @@ from bench.record import SCHEMA, Row
 from bench.rules import Facts, refusal
 from bench.store import Store
 from bench.suite import Plan, Planned, command
-from launch import LAUNCHERS, Launcher, Outcome, Request
+from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Request
 from workloads import WORKLOADS, files
 
 RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
@@ -95,7 +95,7 @@ class Session:
         self.store.plan(plan_json(self.plan))
         for case, reason in skipped:
             self._record(self._blank(case, "skipped", reason))
-        return ready
+        return list(dict.fromkeys(ready))  # a batch size may be given, and be the workload's own as well
 
     def _complete(self, planned: Planned) -> tuple[Case, str | None]:
         case = planned.case
@@ -112,8 +112,11 @@ class Session:
         return self._descriptions[key]
 
     def _ask_torch(self, case: Case, name: str) -> Description:
-        request, _ = self._request(case, self.store.launch_folder(name), DESCRIBE_ENTRY, ranks=1)
-        outcome = self._launcher.launch(request)
+        try:
+            request, _ = self._request(case, self.store.launch_folder(name), DESCRIBE_ENTRY, ranks=1)
+            outcome = self._launcher.launch(request)
+        except LaunchError as error:
+            raise BenchError(str(error)) from None
         if outcome.ok:
             return Description.read(request.log)
         _, reason = self._cause(request, outcome, 0)
@@ -137,10 +140,14 @@ class Session:
             outcome = self._launcher.launch(request, lambda: self._watch(Path(spec.scratch), folder.name))
             records = RankRecord.read_all(folder, case.world_size)
             row |= self._result(case, request, outcome, records, requested_at_ns, oom_kills() - kills_before)
-            self._record(row, records, outcome)
         except Interrupted:
             self._record(row)
             raise
+        except LaunchError as error:
+            row |= {"status": "crashed", "reason": str(error)}
+            self._record(row)
+        else:
+            self._record(row, records, outcome)
         return row
 
     def _request(self, case: Case, folder: Path, entry: str, ranks: int) -> tuple[Request, Spec]:

@@ -43,8 +43,12 @@ class Outcome:
         return not self.timed_out and not self.error and not any(self.exit_codes.values())
 
 
+class LaunchError(Exception):
+    """Nothing could be started; the message says what was tried and where its log is."""
+
+
 class Launcher(Protocol):
-    """Starts ranks. ``watch`` is called every ``POLL_SECONDS`` while they run."""
+    """Starts ranks. ``watch`` is called every ``POLL_SECONDS`` while they run. Methods may raise LaunchError."""
 
     def launch(self, request: Request, watch: Callable[[], None] = lambda: None) -> Outcome: ...
 

@@ -29,7 +29,7 @@ def main() -> None:
     resource_tracker.ensure_running()
     agent_exit_codes = _collect_exit_codes()
     with channel, channel.makefile("rwb") as stream:
-        _say(stream, {"hello": os.getpid(), "forkserver": forkserver._forkserver._forkserver_pid})  # type: ignore[attr-defined]
+        _say(stream, {"hello": os.getpid()})
         for line in stream:
             agent_exit_codes.clear()
             error = _launch(**json.loads(line))

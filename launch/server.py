@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch import POLL_SECONDS, Outcome, Request
+from launch import POLL_SECONDS, LaunchError, Outcome, Request
 from launch.guard import Guarded
 
 BOOT_SECONDS = 180.0
@@ -33,10 +33,6 @@ class ServerLauncher:
 
     def scratch(self, request: Request) -> Path:
         return self._server(request).scratch
-
-    def prepare(self, request: Request) -> None:
-        """Boot the server that ``request`` needs, so that the launch itself is warm."""
-        self._server(request)
 
     def close(self) -> None:
         for server in list(self._servers.values()):
@@ -75,10 +71,16 @@ class _Server:
         self._received = b""
         self.launches = 0
         self.scratch = self._guarded.tmp
-        self.hello = self._receive(time.monotonic() + BOOT_SECONDS, lambda: None)
-        if self.hello is None:
+        self._greet(log)
+
+    def _greet(self, log: Path) -> None:
+        try:
+            hello = self._receive(time.monotonic() + BOOT_SECONDS, lambda: None)
+        except TimeoutError:
+            hello = None
+        if hello is None:
             self.close()
-            raise RuntimeError(f"the launch server did not start; see {log}")
+            raise LaunchError(f"the launch server did not start; see {log}")
 
     @property
     def alive(self) -> bool:

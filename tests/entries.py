@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from bench.messages import Spec
 from bench.rank.build import build
+from bench.rank.main import KEPT
 
 
 def facts(folder: str) -> None:
@@ -80,5 +81,4 @@ def train(argument: str) -> None:
     if int(os.environ["RANK"]) == 0:
         np.savez(given["out"], losses=np.array(losses), **gradients)
     training.batches.close()
-    if training.distributed:
-        dist.destroy_process_group()
+    KEPT.append(training)

@@ -53,7 +53,7 @@ DATA = "resident, synthetic, folder=PATH, text=PATH (PATH may be demo)"
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("strategy", "dpp", "here: got 'dpp'; allowed: single, ddp, fsdp. Did you mean 'ddp' or 'fsdp'?"),
+        ("strategy", "dpp", "here: got 'dpp'; allowed: single, ddp, fsdp. Did you mean 'ddp'?"),
         ("strategy", "", "here: got ''; allowed: single, ddp, fsdp."),
         ("precision", "amp-bf61", "here: got 'amp-bf61'; allowed: fp32, amp-bf16. Did you mean 'amp-bf16'?"),
         ("gpus", "0", "here: got '0'; allowed: a whole number from 1."),

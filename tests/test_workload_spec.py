@@ -36,6 +36,27 @@ def test_own_file_with_options_guesses_their_types() -> None:
     assert spec.spec == "a/my.py:Net:flag=on:name=abc:opt=3:other=off:x=1.5"
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("-3", -3),
+        ("007", 7),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("2.", 2.0),
+        ("1.5E-2", 0.015),
+        ("nan", "nan"),
+        ("inf", "inf"),
+        ("1_000", "1_000"),
+        ("0x10", "0x10"),
+        ("On", "On"),
+    ],
+)
+def test_value_of_an_own_option(text: str, value: object) -> None:
+    read = parse_workload(f"net:Net:opt={text}").options["opt"]
+    assert (read, type(read)) == (value, type(value))
+
+
 @pytest.mark.parametrize("text", ["file.py:Name:opt=3", "pack.age:Name", "resnet18:size=64", "f.py:N:a=on:b=x=y"])
 def test_spec_parses_back_to_itself(text: str) -> None:
     once = parse_workload(text)

@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from bench.messages import Failure, RankRecord, Spec
-from bench.rank.build import build
+from bench.rank.build import Training, build
 from bench.rank.facts import device_facts, software
 from bench.rank.measure import measure
 from bench.rank.memory import resident_mib
 
+# What has trained is never torn down: to end a Gloo process group torch joins its threads with the GIL held, and one of
+# them may be waiting for the GIL to drop a tensor (seen with 2.11), or aborts the process (2.15). A rank ends by _exit.
+KEPT: list[Training] = []
 PRELOADED = os.getpid()  # the process that imported this module: the fork server, where there is one
 
 
@@ -34,8 +36,7 @@ def run(spec_path: str) -> None:
         record = dataclasses.replace(record, device=device, device_uuid=uuid, software=software())
         measurement = measure(training, spec, rss_at_start)
         training.batches.close()
-        if training.distributed:
-            dist.destroy_process_group()
+        KEPT.append(training)
         dataclasses.replace(record, measurement=measurement).write(spec.folder)
 
 

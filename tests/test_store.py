@@ -1,0 +1,168 @@
+"""A run's folder: files that only grow."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.errors import EXIT_FAILED, ResultsError
+from bench.record import FILES, Column
+from bench.store import Store, cell, read
+
+STEPS_HEAD = b"run_id,launch_id,step,step_ms,step_min_ms,data_wait_ms,critical_rank,loss\r\n"
+STEP: dict[str, Any] = {"run_id": "r", "launch_id": "l", "step": 0, "step_ms": 12.5, "step_min_ms": 10.0, "loss": 2.25}
+
+
+def rank_row(**changes: Any) -> dict[str, Any]:
+    """A whole row of ranks.csv, empty but for its identity and what is given."""
+    return {**dict.fromkeys(FILES["ranks.csv"]), "run_id": "r", "launch_id": "l", "rank": 0, **changes}
+
+
+def test_new_run_has_every_file_with_its_header(tmp_path: Path) -> None:
+    store = Store(tmp_path / "deep" / "results")
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", store.run_id)
+    assert store.folder == tmp_path / "deep" / "results" / "runs" / store.run_id
+    assert sorted(path.name for path in store.folder.iterdir()) == ["launches.csv", "logs", "ranks.csv", "steps.csv"]
+    assert (store.folder / "steps.csv").read_bytes() == STEPS_HEAD
+    for name, columns in FILES.items():
+        assert (store.folder / name).read_bytes() == ",".join(columns).encode() + b"\r\n"
+        assert read(store.folder / name) == []
+
+
+def test_appended_rows_only_grow(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = store.folder / "steps.csv"
+    store.append("steps.csv", [STEP])
+    first = file.read_bytes()
+    assert first == STEPS_HEAD + b"r,l,0,12.5,10,,,2.25\r\n"
+    store.append("steps.csv", [{**STEP, "step": 1, "critical_rank": 1}, {**STEP, "step": 2, "data_wait_ms": 0.1}])
+    assert file.read_bytes() == first + b"r,l,1,12.5,10,,1,2.25\r\nr,l,2,12.5,10,0.1,,2.25\r\n"
+    store.append("steps.csv", [])
+    assert file.read_bytes().startswith(first)
+
+
+def test_text_with_comma_quote_and_newline_comes_back(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    words = 'ValueError: "a", b\n  at line 3\r\nü → 😀, done'
+    store.append("ranks.csv", [rank_row(failure=words), rank_row(rank=1, failure="plain")])
+    quoted = 'r,l,0,,,,,,,"ValueError: ""a"", b\n  at line 3\r\nü → 😀, done",' + "," * 15 + "\r\n"
+    head = ",".join(FILES["ranks.csv"]) + "\r\n"
+    assert len(FILES["ranks.csv"]) == 26  # 9 before failure, 16 after: 15 commas between those
+    raw = (store.folder / "ranks.csv").read_bytes().decode()
+    assert raw == head + quoted + "r,l,1,,,,,,,plain," + "," * 15 + "\r\n"
+    assert read(store.folder / "ranks.csv") == [rank_row(failure=words), rank_row(rank=1, failure="plain")]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (None, "text", ""),
+        (None, "int", ""),
+        (None, "float", ""),
+        (None, "bool", ""),
+        (True, "bool", "true"),
+        (False, "bool", "false"),
+        (3, "int", "3"),
+        (3.0, "int", "3"),
+        (2**40, "int", "1099511627776"),
+        (3, "float", "3"),
+        (0.1, "float", "0.1"),
+        (1 / 3, "float", "0.3333333333"),  # ten digits
+        (711.1111111111111, "float", "711.1111111"),
+        (1234567.0, "float", "1234567"),
+        (3.5e14, "float", "3.5e+14"),
+        (0.0, "float", "0"),
+        (math.nan, "float", "nan"),
+        ("ddp", "text", "ddp"),
+        (64, "text", "64"),
+    ],
+)
+def test_cell(value: Any, kind: str, text: str) -> None:
+    assert cell(value, Column(kind, "")) == text
+
+
+def test_values_come_back_typed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    given = {
+        "schema": 1,
+        "run_id": "007",  # text stays text
+        "status": "ok",
+        "gpus": 2,
+        "pin_memory": False,
+        "steady": True,
+        "timeout": 600.0,
+        "samples_per_s": 711.125,
+        "loss_last": math.inf,
+        "seed": 0,
+    }
+    store.append("launches.csv", [given])
+    [row] = read(store.folder / "launches.csv")
+    assert row == {**dict.fromkeys(FILES["launches.csv"]), **given}
+    assert {name: type(row[name]) for name in given} == {name: type(value) for name, value in given.items()}
+
+
+@pytest.mark.parametrize("torn", [b"r", b"r,l,1,12", b"r,l,1,12.5,10,,,2.25", b"r,l,1,12.5,10,,,2.25\r"])
+def test_torn_last_line_is_dropped(tmp_path: Path, torn: bytes) -> None:
+    store = Store(tmp_path)
+    store.append("steps.csv", [STEP])
+    file = store.folder / "steps.csv"
+    whole = read(file)
+    file.write_bytes(file.read_bytes() + torn)
+    assert read(file) == whole == [{**dict.fromkeys(FILES["steps.csv"]), **STEP}]
+
+
+def test_torn_header_has_no_rows(tmp_path: Path) -> None:
+    file = tmp_path / "steps.csv"
+    file.write_bytes(STEPS_HEAD[:20])
+    assert read(file) == []
+
+
+def test_reader_knows_columns_by_name_and_forgets_unknown_ones(tmp_path: Path) -> None:
+    file = tmp_path / "steps.csv"
+    file.write_bytes(b"loss,of_a_later_version,step\r\n1.5,x,4\r\n")
+    assert read(file) == [{"loss": 1.5, "step": 4}]
+
+
+def test_unknown_column_is_a_bug_of_ours(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(AssertionError, match=re.escape("steps.csv has no columns ['sleep_ms']")):
+        store.append("steps.csv", [{**STEP, "sleep_ms": 1.0}])
+    assert (store.folder / "steps.csv").read_bytes() == STEPS_HEAD
+
+
+def test_unwritable_out(tmp_path: Path) -> None:
+    out = tmp_path / "file"
+    out.touch()
+    with pytest.raises(ResultsError) as error:
+        Store(out)
+    assert str(error.value) == f"cannot write results to {out}: Not a directory; choose another --out"
+    assert error.value.exit_code == EXIT_FAILED
+
+
+def test_run_whose_file_cannot_be_written_any_more(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = store.folder / "steps.csv"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ResultsError) as error:
+        store.append("steps.csv", [STEP])
+    assert str(error.value) == f"cannot write {file}: Is a directory"
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError) as error:
+        read(tmp_path / "steps.csv")
+    assert str(error.value) == f"cannot read {tmp_path / 'steps.csv'}: No such file or directory"
+
+
+def test_launch_has_a_folder_of_its_own_and_the_plan_a_file(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.launch_folder("0000-x") == store.folder / "logs" / "0000-x"
+    assert (store.folder / "logs" / "0000-x").is_dir()
+    store.plan({"cases": [1], "ü": None})
+    assert json.loads((store.folder / "plan.json").read_text()) == {"cases": [1], "ü": None}

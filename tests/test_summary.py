@@ -1,0 +1,127 @@
+"""What became of each case over its launches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.analysis.frames import launches
+from bench.analysis.summary import FIGURES, summarise
+from bench.record import FILES, Row
+
+
+def row(case_id: str, **changes: Any) -> Row:
+    return {"case_id": case_id, "role": "measure", "order": 0, "status": "ok", **changes}
+
+
+def case_of(summary: pd.DataFrame, case_id: str) -> dict[str, Any]:
+    """A row of the summary, None for what is not known."""
+    [found] = summary[summary["case_id"] == case_id].to_dict("records")
+    return {str(name): None if pd.isna(value) else value for name, value in found.items()}
+
+
+UNKNOWN: dict[str, Any] = dict.fromkeys(FIGURES)
+
+
+def test_figures_are_medians_over_launches() -> None:
+    rates = [(100.0, 10.0, 0.5), (130.0, 8.0, 0.3), (110.0, 9.0, 0.1)]
+    summary = summarise(
+        launches([row("a", order=i, samples_per_s=s, step_ms=m, mfu=u) for i, (s, m, u) in enumerate(rates)])
+    )
+    assert len(summary) == 1
+    assert case_of(summary, "a") == {
+        "case_id": "a",
+        "status": "ok",
+        "reason": None,
+        "launches": 3,
+        "ok": 3,
+        **UNKNOWN,
+        "samples_per_s": 110.0,
+        "step_ms": 9.0,
+        "mfu": 0.3,
+        "spread": pytest.approx(30 / 110),  # (130 - 100) / 110
+    }
+
+
+def test_even_number_of_launches_has_the_mean_of_the_middle_two() -> None:
+    rows = [row("a", order=i, samples_per_s=value) for i, value in enumerate([100.0, 104.0, 90.0, 120.0])]
+    found = case_of(summarise(launches(rows)), "a")
+    assert found["samples_per_s"] == 102.0  # (100 + 104) / 2
+    assert found["spread"] == pytest.approx(30 / 102)
+
+
+def test_one_launch_has_no_spread() -> None:
+    found = case_of(summarise(launches([row("a", samples_per_s=100.0)])), "a")
+    assert (found["samples_per_s"], found["spread"]) == (100.0, None)
+
+
+def test_failed_launches_count_and_the_first_gives_the_status() -> None:
+    rows = [
+        row("a", order=0, samples_per_s=100.0),
+        row("a", order=1, status="crashed", reason="rank 1 was killed by SIGSEGV"),
+        row("a", order=2, status="timeout", reason="still running"),
+        row("a", order=3, samples_per_s=110.0),
+    ]
+    assert case_of(summarise(launches(rows)), "a") == {
+        "case_id": "a",
+        "status": "crashed",
+        "reason": "rank 1 was killed by SIGSEGV",
+        "launches": 4,
+        "ok": 2,
+        **UNKNOWN,
+        "samples_per_s": 105.0,
+        "spread": pytest.approx(10 / 105),
+    }
+
+
+def test_invalid_launch_does_not_enter_the_figures() -> None:
+    rows = [row("a", samples_per_s=100.0), row("a", order=1, status="invalid", reason="no", samples_per_s=9999.0)]
+    found = case_of(summarise(launches(rows)), "a")
+    assert (found["samples_per_s"], found["spread"], found["ok"], found["launches"]) == (100.0, None, 1, 2)
+
+
+def test_case_that_was_never_launched_has_no_launches() -> None:
+    found = case_of(summarise(launches([row("a", order=None, status="skipped", reason="too big")])), "a")
+    assert (found["status"], found["reason"], found["launches"], found["ok"]) == ("skipped", "too big", 0, 0)
+    assert {name: found[name] for name in FIGURES} == UNKNOWN
+
+
+def test_rounds_left_out_after_running_out_of_memory_are_no_launches() -> None:
+    rows = [
+        row("a", order=0, status="oom", reason="rank 0: CUDA out of memory"),
+        row("a", order=None, status="skipped", reason="it ran out of memory in an earlier launch"),
+    ]
+    found = case_of(summarise(launches(rows)), "a")
+    assert (found["status"], found["reason"], found["launches"]) == ("oom", "rank 0: CUDA out of memory", 1)
+
+
+def test_probes_and_controls_do_not_enter() -> None:
+    rows = [row("a", samples_per_s=100.0), row("a", role="probe", samples_per_s=1.0), row("b", role="control")]
+    summary = summarise(launches(rows))
+    assert list(summary["case_id"]) == ["a"]
+    assert case_of(summary, "a")["samples_per_s"] == 100.0
+
+
+def test_cases_stand_in_the_order_of_their_first_launch() -> None:
+    rows = [row(case_id, order=i, samples_per_s=1.0) for i, case_id in enumerate("bacab")]
+    assert list(summarise(launches(rows))["case_id"]) == ["b", "a", "c"]
+
+
+def test_frame_has_every_column_typed_and_na_for_the_unknown() -> None:
+    frame = launches([row("a", gpus=2, pin_memory=False, samples_per_s=1.5, reason="x"), row("b", order=None)])
+    assert list(frame.columns) == list(FILES["launches.csv"])
+    assert [str(frame[name].dtype) for name in ("gpus", "samples_per_s", "pin_memory", "reason")] == [
+        "Int64",
+        "Float64",
+        "boolean",
+        "str",
+    ]
+    first, second = (frame.loc[i, ["gpus", "samples_per_s", "pin_memory", "reason", "order"]] for i in (0, 1))
+    assert list(first) == [2, 1.5, False, "x", 0]
+    assert second.isna().all()
+
+
+def test_no_rows_make_an_empty_frame() -> None:
+    assert launches([]).shape == (0, len(FILES["launches.csv"]))
