@@ -27,6 +27,8 @@ def cause(
     own = {rank: r.failure for rank, r in records.items() if r.failure and not _is_victim(r.failure)}
     killed = {rank: code for rank, code in outcome.exit_codes.items() if code and code != ENDED_BY_AGENT}
     silent = {rank: code for rank, code in killed.items() if rank not in records or not records[rank].failure}
+    if own:  # a runtime that aborts because of another rank's failure is a victim as well
+        silent = {rank: code for rank, code in silent.items() if code != -signal.SIGABRT}
     if silent:  # a rank that could not speak died before those that complain of it
         rank, code = min(silent.items())
         return _of_exit_code(rank, code, records.get(rank), oom_kills)

@@ -56,7 +56,7 @@ def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
     chosen: list[Gpu] = []
     for word in setting.split(","):
         word = word.strip()
-        if word.isdigit():
+        if word.isdecimal():
             found = gpus[int(word) : int(word) + 1]
         else:
             found = tuple(g for g in gpus if word.startswith("GPU-") and g.uuid.startswith(word))

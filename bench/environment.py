@@ -26,7 +26,8 @@ GIT_SECONDS = 5.0
 
 def host_facts(machine: Machine, environment: Mapping[str, str]) -> dict[str, Any]:
     """Columns that are the same for every launch of a run on this host."""
-    commit, _ = _git(Path(bench.__file__).parent)
+    home = Path(bench.__file__).parent.parent
+    commit = _git(home)[0] if (home / ".git").exists() else ""  # not that of a checkout which only holds our venv
     work_commit, dirty = _git(Path.cwd())
     return {
         "hostname": socket.gethostname(),
@@ -70,13 +71,15 @@ def work_key(case: Case, data_fingerprint: str) -> str:
 
 ENV_KEY_COLUMNS = (
     *("cpu_model", "cpu_cores", "cpu_threads", "ram_gib", "device_name", "driver"),
-    *("python", "torch", "torchvision", "cuda", "cudnn", "nccl", "settings"),
+    *("python", "torch", "torchvision", "cuda", "cudnn", "nccl"),
 )
 
 
 def env_key(row: Mapping[str, Any]) -> str:
     """Equal for rows measured on like machines with like software and settings; not the hostname, not the UUIDs."""
-    return _hash([row.get(column) for column in ENV_KEY_COLUMNS])
+    steering = json.loads(row.get("settings") or "{}")
+    steering.pop("CUDA_VISIBLE_DEVICES", None)  # which devices, not what kind
+    return _hash([steering, *(row.get(column) for column in ENV_KEY_COLUMNS)])
 
 
 def _hash(value: object) -> str:

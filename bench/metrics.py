@@ -18,8 +18,14 @@ FLOPS_CONVENTION = "2 a multiply-add, causal attention in full (FlopCounterMode 
 Array = NDArray[np.float64]
 
 
-def launch_metrics(ranks: Sequence[Measurement], requested_at_ns: int, tokens_per_sample: int | None) -> Row:
-    """The METRICS and MEMORY columns of a launch that measured something, less what needs a device's peak."""
+def launch_metrics(
+    ranks: Sequence[Measurement], requested_at_ns: int, tokens_per_sample: int | None, devices: int | None = None
+) -> Row:
+    """The METRICS and MEMORY columns of a launch that measured something, less what needs a device's peak.
+
+    ``devices`` is how many the ranks had, where that is not one each.
+    """
+    devices = devices or len(ranks)
     steps = _steps_ms(ranks)
     slowest = steps.max(axis=0)
     window_s = max(m.window_ns for m in ranks) / 1e9
@@ -33,9 +39,9 @@ def launch_metrics(ranks: Sequence[Measurement], requested_at_ns: int, tokens_pe
     parts = part_means_ms(ranks[critical])
     return {
         "samples_per_s": samples_per_s,
-        "samples_per_s_per_device": samples_per_s / len(ranks),
+        "samples_per_s_per_device": samples_per_s / devices,
         "tokens_per_s": tokens_per_s,
-        "tokens_per_s_per_device": None if tokens_per_s is None else tokens_per_s / len(ranks),
+        "tokens_per_s_per_device": None if tokens_per_s is None else tokens_per_s / devices,
         "samples": samples,
         "window_s": window_s,
         "window_steps": steps.shape[1],
@@ -127,7 +133,7 @@ def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) 
             "device_name": record.device,
             "device_uuid": record.device_uuid,
             "pid": record.pid,
-            "exit_code": exit_codes.get(record.rank),
+            "exit_code": exit_codes.get(record.rank) or None,
             "failure": record.failure.message if record.failure else None,
             **(_rank_metrics(record.measurement) if record.measurement else {}),
         }

@@ -44,8 +44,8 @@ class Option:
         if isinstance(given, (str, int, float)) and text is not None:
             try:
                 return self.parse(text.strip())
-            except UsageError:
-                raise
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}") from None
             except ValueError as error:
                 raise UsageError(f"{where}: got {given!r}; allowed: {self.allowed}.{error}") from None
         raise UsageError(f"{where}: got {given!r}; allowed: {self.allowed}.")
@@ -68,7 +68,7 @@ def _number(kind: type[int] | type[float], minimum: float) -> Callable[[str], in
             value = kind(text)
         except ValueError:
             raise ValueError("") from None
-        if not (math.isfinite(value) and value >= minimum):
+        if not minimum <= value < math.inf:
             raise ValueError("")
         return value
 
@@ -82,10 +82,10 @@ def _on_off(text: str) -> bool:
 
 
 def _data(text: str) -> str:
-    kind, _, path = text.partition("=")
+    kind, equals, path = text.partition("=")
     if kind not in DATA_KINDS:
         raise ValueError(near(kind, DATA_KINDS))
-    if (kind in ("folder", "text")) != bool(path):
+    if not path if kind in ("folder", "text") else equals:
         raise ValueError(f" {kind} takes {'a path' if kind in ('folder', 'text') else 'no path'}.")
     return text
 
@@ -168,7 +168,6 @@ SETTINGS: dict[str, Option] = {
     )
 }
 
-LIST_AXES = ("workload", "data")  # values may hold commas in paths: repeatable as well
 _NEXT_DATA = re.compile(r",(?=(?:resident|synthetic)(?:,|$)|(?:folder|text)=)")
 
 

@@ -32,7 +32,7 @@ PEAKS: dict[str, Peak] = {
     "NVIDIA H20": Peak(None, 148, "NVIDIA H20 datasheet, dense"),
     "NVIDIA GH200 480GB": Peak(67, 989, "NVIDIA GH200 datasheet, dense"),
     "NVIDIA B200": Peak(None, 2250, "NVIDIA DGX B200 datasheet, dense"),
-    "NVIDIA L4": Peak(30, 121, "NVIDIA L4 datasheet, dense"),
+    "NVIDIA L4": Peak(30.3, 121, "NVIDIA L4 datasheet, dense"),
     "NVIDIA L40S": Peak(91.6, 362, "NVIDIA L40S datasheet, dense"),
     "NVIDIA A10": Peak(31.2, 125, "NVIDIA A10 datasheet, dense"),
     "NVIDIA A30": Peak(10.3, 165, "NVIDIA A30 datasheet, dense"),

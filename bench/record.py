@@ -65,9 +65,9 @@ DERIVED = {
 
 METRICS = {
     "samples_per_s": Column("float", "samples of the window / `window_s`: the headline"),
-    "samples_per_s_per_device": Column("float", "`samples_per_s` / `world_size`"),
+    "samples_per_s_per_device": Column("float", "`samples_per_s` / devices that the ranks had"),
     "tokens_per_s": Column("float", "`samples_per_s` x `tokens_per_sample`"),
-    "tokens_per_s_per_device": Column("float", "`tokens_per_s` / `world_size`"),
+    "tokens_per_s_per_device": Column("float", "`tokens_per_s` / devices that the ranks had"),
     "samples": Column("int", "trained in the window, all ranks"),
     "window_s": Column("float", "wall time of the window on the slowest rank"),
     "window_steps": Column("int", "measured steps; more than `steps` where `min_seconds` lengthened the window"),

@@ -82,27 +82,21 @@ class Session:
 
     def _prepare(self) -> list[Case]:
         """The cases to launch, with what only torch knows filled in; the others become rows now."""
-        ready: list[Case] = []
-        skipped: list[tuple[Case, str]] = []
-        for planned in self.plan.cases:
-            case, skip = planned.case, planned.skip
-            if skip is None:
-                case, skip = self._complete(planned)
-            if skip is None:
-                ready.append(case)
-            else:
-                skipped.append((case, skip))
-        self.store.plan(plan_json(self.plan))
-        for case, reason in skipped:
-            self._record(self._blank(case, "skipped", reason))
-        return list(dict.fromkeys(ready))  # a batch size may be given, and be the workload's own as well
+        # a set: a batch size may be given, and be the workload's own as well
+        complete = tuple(dict.fromkeys(self._complete(planned) for planned in self.plan.cases))
+        self.store.plan(plan_json(dataclasses.replace(self.plan, cases=complete)))
+        for planned in complete:
+            if planned.skip is not None:
+                self._record(self._blank(planned.case, "skipped", planned.skip))
+        return [planned.case for planned in complete if planned.skip is None]
 
-    def _complete(self, planned: Planned) -> tuple[Case, str | None]:
-        case = planned.case
-        description = self._describe(case)
+    def _complete(self, planned: Planned) -> Planned:
+        if planned.skip is not None:
+            return planned
+        case, description = planned.case, self._describe(planned.case)
         if case.batch_size is None:
             case = dataclasses.replace(case, batch_size=description.batch_size)
-        return case, refusal(case, Facts(self.machine, planned.samples, description))
+        return Planned(case, refusal(case, Facts(self.machine, planned.samples, description)), planned.samples)
 
     def _describe(self, case: Case) -> Description:
         key = (case.workload, case.activation_checkpointing)
@@ -191,7 +185,8 @@ class Session:
             status, reason = self._cause(request, outcome, kills)
             return {**seen, "status": status, "reason": reason}
         description = self._descriptions[case.workload, case.activation_checkpointing]
-        metrics = launch_metrics(ranks, requested_at_ns, description.tokens_per_sample)
+        devices = len({r.device_uuid for r in records.values() if r.device_uuid}) or case.world_size
+        metrics = launch_metrics(ranks, requested_at_ns, description.tokens_per_sample, devices)
         metrics |= efficiency(metrics, description, self._peak(str(seen["device_name"]), case))
         assert case.batch_size is not None
         found = faults(ranks, metrics, case.batch_size)

@@ -33,7 +33,10 @@ class Store:
     def launch_folder(self, launch_id: str) -> Path:
         """The folder for a launch's records and logs."""
         folder = self.folder / "logs" / launch_id
-        folder.mkdir()
+        try:
+            folder.mkdir()
+        except OSError as error:
+            raise ResultsError(f"cannot write {folder}: {error.strerror}") from None
         return folder
 
     def plan(self, plan: Mapping[str, Any]) -> None:
@@ -55,7 +58,7 @@ class Store:
         csv.writer(text, lineterminator="\r\n").writerows(lines)  # RFC 4180
         descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            data = text.getvalue().encode()
+            data = text.getvalue().encode(errors="backslashreplace")
             while data:
                 data = data[os.write(descriptor, data) :]
             os.fsync(descriptor)
@@ -80,12 +83,20 @@ def read(file: Path) -> list[dict[str, Any]]:
     """The rows of one of the FILES, with typed values and None for empty cells; a torn last line is dropped."""
     columns = FILES[file.name]
     try:
-        text = file.read_bytes().decode()
+        content = file.read_bytes()
     except OSError as error:
         raise ResultsError(f"cannot read {file}: {error.strerror}") from None
-    complete = text[: text.rfind("\n") + 1]
-    rows = list(csv.DictReader(io.StringIO(complete)))
+    rows = list(csv.DictReader(io.StringIO(_whole_rows(content).decode(), newline="")))
     return [{name: _typed(value, columns[name].kind) for name, value in row.items() if name in columns} for row in rows]
+
+
+def _whole_rows(content: bytes) -> bytes:
+    """Without a torn last row: up to the last line end that is not inside of quotes."""
+    end = len(content)
+    while (end := content.rfind(b"\r\n", 0, end)) >= 0:
+        if content.count(b'"', 0, end) % 2 == 0:
+            return content[: end + 2]
+    return b""
 
 
 def _typed(text: str, kind: str) -> Any:

@@ -134,6 +134,7 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
     """All cases, equal ones once, in the order of the matrix. UsageError for what no machine of this kind can do."""
     protocol = Protocol(**{**{name: option.default for name, option in SETTINGS.items()}, **asked.settings})  # type: ignore[arg-type]
     cases = dict.fromkeys(case for matrix in asked.matrices for case in _cases(matrix, machine, asked.oversubscribe))
+    _check_effects(asked.matrices, list(cases))
     planned = []
     for case in cases:
         samples = check_inputs(case)
@@ -143,14 +144,17 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
 
 def _cases(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[Case]:
     values = {name: matrix.get(name, [option.default]) for name, option in AXES.items()}
-    cases = [
+    return [
         make_case(dict(zip(values, point, strict=True)), machine, oversubscribe)
         for point in itertools.product(*values.values())
     ]
+
+
+def _check_effects(matrices: Sequence[Axes], cases: Sequence[Case]) -> None:
+    """UsageError for a loader option that was given and changes nothing anywhere."""
     for name in LOADER_AXES:
-        if name in matrix and all(getattr(case, name) is None for case in cases):
+        if any(name in matrix for matrix in matrices) and all(getattr(case, name) is None for case in cases):
             raise UsageError(_without_effect(name, cases))
-    return cases
 
 
 def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool = False) -> Case:
@@ -181,7 +185,7 @@ def _check_gpus(gpus: int, cuda: bool, machine: Machine, oversubscribe: bool) ->
     if not cuda or (gpus <= there and there):
         return
     if not there:
-        raise UsageError(f"{gpus} GPUs asked for, and this machine has none; add --device cpu for ranks on the CPU.")
+        raise UsageError("this machine has no GPU; add --device cpu for ranks on the CPU.")
     if not oversubscribe:
         raise UsageError(
             f"--gpus {gpus}: this machine has {there}; ask for at most {there}, or add --device cpu (ranks on the CPU) "
@@ -208,5 +212,5 @@ def command(case: Case, protocol: Protocol) -> str:
     for name, option in SETTINGS.items():
         value = getattr(protocol, name)
         if value != option.default:
-            words += [option.flag, format(value, "g") if isinstance(value, float) else show(value)]
+            words += [option.flag, show(value).removesuffix(".0")]
     return shlex.join([*words, *(["--oversubscribe"] if case.oversubscribe else [])])

@@ -30,7 +30,9 @@ class WorkloadSpec:
 def parse_workload(text: str) -> WorkloadSpec:
     """``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; UsageError for anything else."""
     head, *rest = text.split(":")
-    own = bool(rest) and "=" not in rest[0]
+    own = head not in WORKLOADS and bool(rest) and "=" not in rest[0]
+    if "," in text:
+        raise UsageError(f"workload {text!r}: a comma separates workloads; an option's value cannot hold one.")
     if own:
         head, rest = f"{head}:{rest[0]}", rest[1:]
     elif head not in WORKLOADS:

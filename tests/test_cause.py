@@ -142,3 +142,9 @@ def test_long_words_are_shortened_to_one_line() -> None:
 )
 def test_last_line_keeps_the_type(text: str, line: str) -> None:
     assert last_line(text) == line
+
+
+def test_rank_that_its_runtime_aborted_is_a_victim_of_a_real_failure() -> None:
+    out_of_memory = record(0, "OutOfMemoryError: CUDA out of memory", kind="oom")
+    seen = why(out_of_memory, record(1), codes={0: 1, 1: -signal.SIGABRT})
+    assert seen == ("oom", "rank 0: OutOfMemoryError: CUDA out of memory")

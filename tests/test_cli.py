@@ -16,7 +16,7 @@ CPU = ("--device", "cpu")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--workload", "resnet81"], "no workload 'resnet81'; allowed: resnet18, gpt, gpt-nano, gpt-124m, mlp, file.py:Name. Did you mean 'resnet18'?"),
+        (["--workload", "resnet81"], "--workload: no workload 'resnet81'; allowed: resnet18, gpt, gpt-nano, gpt-124m, mlp, file.py:Name. Did you mean 'resnet18'?"),
         (["--strategy", "fdsp"], "--strategy: got 'fdsp'; allowed: single, ddp, fsdp. Did you mean 'fsdp'?"),
         (["--gpus", "0", *CPU], "--gpus: got '0'; allowed: a whole number from 1."),
         (["--steps", "many", *CPU], "--steps: got 'many'; allowed: a whole number from 2."),

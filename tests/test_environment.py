@@ -128,8 +128,8 @@ def test_options_in_another_order_are_the_same_work() -> None:
 
 def test_env_key_hashes_machine_software_and_settings() -> None:
     by_hand = (
-        '["AMD EPYC 9654", 96, 192, 755.2, "NVIDIA H100 80GB HBM3", "550.54", "3.11.7", "2.11.0", "0.26.0", "12.8", '
-        r'"91002", "2.27.3", "{\"OMP_NUM_THREADS\": \"1\"}"]'
+        '[{"OMP_NUM_THREADS": "1"}, "AMD EPYC 9654", 96, 192, 755.2, "NVIDIA H100 80GB HBM3", "550.54", "3.11.7", "2.11.0", "0.26.0", "12.8", '
+        '"91002", "2.27.3"]'
     )
     assert env_key(ROW) == twelve_digits(by_hand)
 
@@ -218,3 +218,9 @@ def test_folder_that_is_no_checkout_has_no_commit(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     facts = host_facts(Machine(), {})
     assert (facts["work_commit"], facts["work_dirty"]) == ("", None)
+
+
+def test_env_key_does_not_ask_which_devices() -> None:
+    two = [json.dumps({"CUDA_VISIBLE_DEVICES": which, "NCCL_ALGO": "Ring"}) for which in ("0", "1")]
+    first, second = (env_key({**ROW, "settings": settings}) for settings in two)
+    assert first == second != env_key({**ROW, "settings": json.dumps({"NCCL_ALGO": "Tree"})})

@@ -106,3 +106,23 @@ def test_comma_splits_all_other_lists() -> None:
 
 def test_values_are_shown_as_they_are_typed() -> None:
     assert [show(value) for value in (True, False, None, 3, 0.5, "ddp")] == ["on", "off", "", "3", "0.5", "ddp"]
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("data", "resident=", "here: got 'resident='; allowed: resident, synthetic, folder=PATH, text=PATH (PATH may be demo). resident takes no path."),
+        ("workload", "gpt:layers", "here: workload gpt: got 'layers'; allowed: option=value."),
+        ("workload", "m.py:N:x=1,2", "here: workload 'm.py:N:x=1,2': a comma separates workloads; an option's value cannot hold one."),
+    ],
+)  # fmt: skip
+def test_malformed_values_are_told_with_their_place(name: str, given: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        AXES[name].read(given, "here")
+    assert str(error.value) == message
+
+
+def test_a_number_of_any_length_is_compared() -> None:
+    assert AXES["seed"].read("9" * 400, "--seed") == int("9" * 400)
+    with pytest.raises(UsageError):
+        AXES["gpus"].read("-" + "9" * 400, "--gpus")

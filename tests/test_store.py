@@ -166,3 +166,24 @@ def test_launch_has_a_folder_of_its_own_and_the_plan_a_file(tmp_path: Path) -> N
     assert (store.folder / "logs" / "0000-x").is_dir()
     store.plan({"cases": [1], "ü": None})
     assert json.loads((store.folder / "plan.json").read_text()) == {"cases": [1], "ü": None}
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_row_torn_inside_a_quoted_cell_with_line_ends_is_dropped(tmp_path: Path, lost: int) -> None:
+    """Cut off so that what is left ends in the cell's own first, second or third line end."""
+    store = Store(tmp_path)
+    store.append("ranks.csv", [rank_row(rank=0, failure="whole")])
+    whole = (store.folder / "ranks.csv").read_bytes()
+    store.append("ranks.csv", [rank_row(rank=1, failure='first\r\nsecond "quoted"\r\nthird é\r\n')])
+    content = (store.folder / "ranks.csv").read_bytes()
+    end = len(whole)
+    for _ in range(lost):
+        end = content.index(b"\r\n", end) + 2
+    (store.folder / "ranks.csv").write_bytes(content[:end])
+    assert [row["failure"] for row in read(store.folder / "ranks.csv")] == ["whole"]
+
+
+def test_text_that_is_no_unicode_is_kept_readable(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append("ranks.csv", [rank_row(failure="bad \udcff byte")])
+    assert read(store.folder / "ranks.csv")[0]["failure"] == "bad \\udcff byte"

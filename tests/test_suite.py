@@ -166,7 +166,7 @@ def test_case_that_cannot_run_stays_in_the_plan_with_its_reason() -> None:
 
 
 def test_gpus_on_a_machine_without() -> None:
-    message = "2 GPUs asked for, and this machine has none; add --device cpu for ranks on the CPU."
+    message = "this machine has no GPU; add --device cpu for ranks on the CPU."
     assert message_of(gpus="2") == message
     assert message_of(gpus="2", oversubscribe=True) == message
     assert message_of(gpus="2", device="cuda") == message
@@ -416,3 +416,9 @@ def test_command_parses_back_to_the_same_case_on_the_same_machine(machine: Machi
     [case] = cases(machine, **axes)
     again = make_plan(parsed(command(case, DEFAULTS)), machine)
     assert ([planned.case for planned in again.cases], again.protocol) == ([case], DEFAULTS)
+
+
+def test_loader_option_over_a_suite_needs_effect_in_one_matrix_only(suite: Any) -> None:
+    file = suite('[[matrix]]\nworkload = "mlp"\n[[matrix]]\nworkload = "mlp"\ndata = "synthetic"\n')
+    seen = make_plan(asked({"num_workers": ["4"]}, {}, suite=str(file)), LAPTOP).cases
+    assert [planned.case.num_workers for planned in seen] == [None, 4]

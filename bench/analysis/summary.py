@@ -18,7 +18,8 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     unknown for fewer than two.
     """
     measured = launches[launches["role"] == "measure"]
-    return pd.DataFrame([_case(str(name), rows) for name, rows in measured.groupby("case_id", sort=False)])
+    cases = [_case(str(name), rows) for name, rows in measured.groupby("case_id", sort=False)]
+    return pd.DataFrame(cases, columns=list(_case("", measured.head(0))))
 
 
 def _case(case_id: str, rows: pd.DataFrame) -> dict[str, object]:
@@ -40,4 +41,5 @@ def _median(values: pd.Series) -> float | None:
 
 
 def _spread(values: pd.Series) -> float | None:
-    return None if len(values) < 2 else float((values.max() - values.min()) / values.median())
+    known = values.dropna()
+    return None if len(known) < 2 else float((known.max() - known.min()) / known.median())

@@ -9,7 +9,7 @@ FILE_WIDTH = 200  # a table in a file or a pipe has no screen to fit
 
 def number(value: float) -> str:
     """Four significant digits, thousands separated."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.4g}"
 
 
 def wide_console() -> Console:
