@@ -20,4 +20,4 @@ for _ in range(3):
     nn.functional.cross_entropy(model(x), y).backward()
     optimizer.step()
     optimizer.zero_grad()
-dist.destroy_process_group()
+os._exit(0)  # torch 2.15 sometimes aborts in the teardown of Gloo
