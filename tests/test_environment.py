@@ -12,29 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain import PLAIN
 
 import bench
-from bench.case import Case
 from bench.devices import Machine
 from bench.environment import env_key, host_facts, installed, settings, work_key
 from bench.record import FILES
 
-PLAIN = Case(
-    workload="resnet18",
-    strategy="ddp",
-    gpus=2,
-    device="cpu",
-    precision="fp32",
-    activation_checkpointing="none",
-    batch_size=32,
-    data="resident",
-    num_workers=None,
-    pin_memory=None,
-    prefetch_factor=None,
-    persistent_workers=None,
-    omp_num_threads=1,
-    seed=0,
-)
 ROW: dict[str, Any] = {
     "cpu_model": "AMD EPYC 9654",
     "cpu_cores": 96,

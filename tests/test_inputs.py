@@ -8,27 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain import PLAIN
 
-from bench.case import Case
 from bench.errors import UsageError
 from bench.inputs import check_inputs
-
-PLAIN = Case(
-    workload="resnet18",
-    strategy="ddp",
-    gpus=2,
-    device="cpu",
-    precision="fp32",
-    activation_checkpointing="none",
-    batch_size=32,
-    data="resident",
-    num_workers=None,
-    pin_memory=None,
-    prefetch_factor=None,
-    persistent_workers=None,
-    omp_num_threads=1,
-    seed=0,
-)
 
 
 def samples(**changes: Any) -> int | None:

@@ -6,28 +6,13 @@ import dataclasses
 from typing import Any
 
 import pytest
+from plain import PLAIN
 
 from bench.case import Case
 from bench.devices import Gpu, Machine
 from bench.messages import Description
 from bench.rules import Facts, refusal
 
-PLAIN = Case(
-    workload="resnet18",
-    strategy="ddp",
-    gpus=2,
-    device="cpu",
-    precision="fp32",
-    activation_checkpointing="none",
-    batch_size=32,
-    data="resident",
-    num_workers=None,
-    pin_memory=None,
-    prefetch_factor=None,
-    persistent_workers=None,
-    omp_num_threads=1,
-    seed=0,
-)
 A100 = Gpu("GPU-a", "NVIDIA A100-SXM4-80GB", 81920.0, (8, 0))
 T4 = Gpu("GPU-t", "Tesla T4", 15360.0, (7, 5))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plain import PLAIN
 
 from bench.case import Case
 from bench.devices import Gpu, Machine
@@ -42,24 +43,7 @@ def message_of(machine: Machine = LAPTOP, oversubscribe: bool = False, **axes: s
 
 
 def test_without_gpus_the_default_is_two_ranks_on_the_cpu() -> None:
-    assert cases() == [
-        Case(
-            workload="resnet18",
-            strategy="ddp",
-            gpus=2,
-            device="cpu",
-            precision="fp32",
-            activation_checkpointing="none",
-            batch_size=32,
-            data="resident",
-            num_workers=None,
-            pin_memory=None,
-            prefetch_factor=None,
-            persistent_workers=None,
-            omp_num_threads=1,
-            seed=0,
-        )
-    ]
+    assert cases() == [PLAIN]
     assert plan().protocol == DEFAULTS
 
 
