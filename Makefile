@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test test-all lint dictionary clean
+.PHONY: bench test test-all lint dictionary parity clean
 
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
@@ -22,6 +22,9 @@ lint: $(VENV)/installed
 
 dictionary: $(VENV)/installed
 	$(BIN)/python -m bench.report.dictionary > results/README.md
+
+parity: $(VENV)/installed
+	$(BIN)/python tests/benchmarks/parity.py > docs/parity.md
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

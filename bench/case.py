@@ -6,10 +6,13 @@ import dataclasses
 import hashlib
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from bench.options import AXES, Value, show
+from bench.strategies import ONE_PROCESS
+from bench.strategy import StrategySpec, parse_strategy
 from bench.workload import WorkloadSpec, parse_workload
 
 
@@ -31,15 +34,45 @@ class Case:
     persistent_workers: bool | None
     omp_num_threads: int
     seed: int
+    compile: str = "off"
+    grad_accum_steps: int = 1
+    max_grad_norm: float = 0.0
+    optimizer: str = "adamw"
+    channels_last: bool | None = False
+    deterministic: bool = False
+    cudnn_benchmark: bool | None = True
+    numa_binding: str | None = "off"
+    env: str = ""
     oversubscribe: bool = False
 
     @property
+    def spread(self) -> StrategySpec:
+        """The strategy and its options, understood."""
+        return parse_strategy(self.strategy)
+
+    @property
     def world_size(self) -> int:
-        return 1 if self.strategy == "single" else self.gpus
+        return 1 if self.spread.name in ONE_PROCESS else self.gpus
+
+    @property
+    def devices(self) -> int:
+        """All that compute, over all ranks."""
+        return 1 if self.spread.name == "single" else self.gpus
+
+    @property
+    def rank_batch(self) -> int | None:
+        """Samples of a micro-batch in one rank, over all its devices."""
+        return None if self.batch_size is None else self.batch_size * self.devices // self.world_size
 
     @property
     def global_batch(self) -> int | None:
-        return None if self.batch_size is None else self.batch_size * self.world_size
+        return None if self.batch_size is None else self.batch_size * self.devices * self.grad_accum_steps
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What ``--env`` adds to the ranks' environment."""
+        pairs = (word.partition("=") for word in shlex.split(self.env))
+        return {name: value for name, _, value in pairs}
 
     @property
     def spec(self) -> WorkloadSpec:
@@ -72,18 +105,26 @@ class Case:
         return entry is not None and entry.batch_size == self.batch_size
 
 
+_SHORT = {
+    **{"gpus": "x", "activation_checkpointing": "ac-", "batch_size": "b", "grad_accum_steps": "accum"},
+    **{"max_grad_norm": "clip", "num_workers": "w", "omp_num_threads": "omp", "seed": "seed", "numa_binding": "numa-"},
+}
+
+
 def _word(name: str, value: Value) -> str:
-    if name in ("strategy", "device", "precision"):
+    if name in ("device", "precision", "optimizer"):
         return str(value)
+    if name in ("strategy", "env"):
+        return _slug(str(value))
     if name == "workload":
         return _slug(PurePath(str(value)).name)
     if name == "data":
         kind, _, path = str(value).partition("=")
         return _slug(f"{kind}-{PurePath(path).name}")
-    short = {"gpus": "x", "activation_checkpointing": "ac-", "batch_size": "b", "num_workers": "w"}
-    short |= {"omp_num_threads": "omp", "seed": "seed", "oversubscribe": "oversubscribe"}
-    tail = "" if value is True else show(value)
-    return short.get(name, name.replace("_", "-") + "-") + tail
+    long = name.replace("_", "-")
+    if isinstance(value, bool):
+        return long if value else f"{long}-off"
+    return _SHORT.get(name, f"{long}-") + _slug(show(value))
 
 
 def _slug(text: str) -> str:

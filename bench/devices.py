@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """``capability`` is CUDA's compute capability, as (major, minor)."""
+    """``capability`` is CUDA's compute capability, as (major, minor); ``memory_mib`` is NaN where NVML cannot say."""
 
     uuid: str
     name: str
@@ -21,28 +24,27 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """The GPUs that a rank started here may use, and their driver's version (empty without NVML)."""
+    """The GPUs that a rank started here may use, and their driver's version (empty without NVML).
+
+    ``note`` says in one line why a GPU that one would expect is not among them; else it is empty.
+    """
 
     gpus: tuple[Gpu, ...] = ()
     driver: str = ""
+    note: str = ""
 
 
 def this_machine() -> Machine:
     """What NVML says, less what CUDA_VISIBLE_DEVICES hides; no GPUs where there is no NVML."""
-    with _nvml() as nvml:
-        if nvml is None:
-            return Machine()
-        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        gpus = tuple(
-            Gpu(
-                uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
-                name=_text(nvml.nvmlDeviceGetName(handle)),
-                memory_mib=nvml.nvmlDeviceGetMemoryInfo(handle).total / 2**20,
-                capability=tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)),
-            )
-            for handle in handles
-        )
-        return Machine(visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES")), _text(nvml.nvmlSystemGetDriverVersion()))
+    import pynvml
+
+    try:
+        with nvml() as library:
+            return _listed(library, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
+        return Machine()  # a machine without NVIDIA's driver is nothing to write home about
+    except pynvml.NVMLError as error:
+        return Machine(note=f"NVML cannot be used, so no GPU is seen: {error}")
 
 
 def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
@@ -67,19 +69,47 @@ def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
 
 
 @contextlib.contextmanager
-def _nvml() -> Iterator[Any]:
-    """The pynvml module, initialised; None where there is no NVIDIA driver."""
+def nvml() -> Iterator[Any]:
+    """The pynvml module, initialised. Raises its NVMLError where there is no driver that works."""
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield None
-        return
+    pynvml.nvmlInit()
     try:
         yield pynvml
     finally:
-        pynvml.nvmlShutdown()
+        with contextlib.suppress(pynvml.NVMLError):  # a GPU that fell off the bus; what was read stays true
+            pynvml.nvmlShutdown()
+
+
+def _listed(library: Any, setting: str | None) -> Machine:
+    """A GPU that cannot be read is left out, with a note: the others are still there."""
+    gpus, notes = [], []
+    for index in range(library.nvmlDeviceGetCount()):
+        try:
+            gpus.append(_gpu(library, library.nvmlDeviceGetHandleByIndex(index)))
+        except library.NVMLError as error:
+            notes.append(f"GPU {index} is left out, as NVML cannot read it: {error}")
+    if setting and "MIG-" in setting:
+        notes.append("CUDA_VISIBLE_DEVICES names MIG devices, which are not supported: they count as no GPU")
+    driver = _known(library, lambda: _text(library.nvmlSystemGetDriverVersion()), "")
+    return Machine(visible(tuple(gpus), setting), driver, "; ".join(notes))
+
+
+def _gpu(library: Any, handle: Any) -> Gpu:
+    return Gpu(
+        uuid=_text(library.nvmlDeviceGetUUID(handle)),
+        name=_text(library.nvmlDeviceGetName(handle)),
+        # not supported where CPU and GPU share one memory (GB10, Jetson)
+        memory_mib=_known(library, lambda: library.nvmlDeviceGetMemoryInfo(handle).total / 2**20, math.nan),
+        capability=tuple(library.nvmlDeviceGetCudaComputeCapability(handle)),
+    )
+
+
+def _known(library: Any, read: Callable[[], T], otherwise: T) -> T:
+    try:
+        return read()
+    except library.NVMLError:
+        return otherwise
 
 
 def _text(value: str | bytes) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
-from collections.abc import Mapping
+import sysconfig
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,23 @@ import bench
 from bench.case import Case
 from bench.devices import Machine
 
-SETTINGS = ("NCCL_", "OMP_", "TORCH_", "CUDA_", "PYTORCH_", "GLOO_", "KMP_", "GOMP_", "MKL_", "CUDNN_", "CUBLAS_")
-MEASUREMENT_VERSION = 1  # raised whenever the same work would give another number
+SETTINGS = (
+    "NCCL_",
+    "OMP_",
+    "TORCH_",
+    "CUDA_",
+    "PYTORCH_",
+    "GLOO_",
+    "KMP_",
+    "GOMP_",
+    "MKL_",
+    "CUDNN_",
+    "CUBLAS_",
+    "TORCHINDUCTOR_",
+    "TRITON_",
+    "NVIDIA_TF32_",
+)
+MEASUREMENT_VERSION = 2  # raised whenever the same work would give another number
 GIT_SECONDS = 5.0
 
 
@@ -46,9 +64,23 @@ def host_facts(machine: Machine, environment: Mapping[str, str]) -> dict[str, An
     }
 
 
-def settings(environment: Mapping[str, str]) -> str:
-    """The environment variables that steer libraries, as JSON with sorted keys."""
-    return json.dumps({k: v for k, v in sorted(environment.items()) if k.startswith(SETTINGS)})
+def settings(environment: Mapping[str, str], always: Collection[str] = ()) -> str:
+    """The environment variables that steer libraries, and those of ``always``, as JSON with sorted keys."""
+    return json.dumps({k: v for k, v in sorted(environment.items()) if k.startswith(SETTINGS) or k in always})
+
+
+@functools.cache
+def compiler_lacks() -> str:
+    """What torch.compile needs of this machine and does not find, in words; empty if all is there.
+
+    Inductor builds its kernels for the CPU, and Triton its launchers, with a compiler and Python's own headers.
+    """
+    lacks = []
+    if not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
+        lacks.append("a C++ compiler (g++)")
+    if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
+        lacks.append("Python's headers (python3-dev)")
+    return " and ".join(lacks)
 
 
 def installed() -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from bench.case import Case
 from bench.errors import UsageError
-from workloads import files
+from workloads import criteo, demo, files, idx
 
 
 def check_inputs(case: Case) -> int | None:
@@ -21,12 +22,16 @@ def check_inputs(case: Case) -> int | None:
         return _images(path)
     if kind == "text":
         return _sequences(path, spec.options.get("seq"))
+    if kind == "mnist":
+        return _digits(path)
+    if kind == "criteo":
+        return _clicks(path)
     return None
 
 
 def _images(path: str) -> int:
     if path == "demo":
-        return files.DEMO_CLASSES * files.DEMO_IMAGES_A_CLASS
+        return demo.IMAGES
     if not Path(path).is_dir():
         raise UsageError(f"--data folder={path}: there is no such folder")
     count = len(files.images_of(Path(path)))
@@ -48,3 +53,22 @@ def _sequences(path: str, seq: object) -> int | None:
     if size < seq + 1:
         raise UsageError(f"--data text={path}: {size} bytes are shorter than one sequence of {seq} + 1 bytes")
     return (size - 1) // seq
+
+
+def _digits(path: str) -> int:
+    if path == "demo":
+        return demo.DIGITS
+    try:
+        return idx.training_set(path)[0].shape[0]
+    except (OSError, ValueError) as error:  # OSError also: no gzip file
+        raise UsageError(f"--data mnist={path}: {error}") from None
+
+
+@functools.lru_cache  # one file in many cases is read once
+def _clicks(path: str) -> int:
+    if path == "demo":
+        return demo.CLICKS
+    try:
+        return criteo.count(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--data criteo={path}: {error}") from None

@@ -32,6 +32,11 @@ class Spec:
     folder: str
     scratch: str
 
+    @property
+    def compile_cache(self) -> Path:
+        """Where torch.compile keeps what it made, for this launch alone."""
+        return Path(self.scratch) / f"inductor-{Path(self.folder).name}"
+
     def write(self) -> Path:
         path = Path(self.folder) / "spec.json"
         _write(path, dataclasses.asdict(self))
@@ -79,10 +84,12 @@ class Measurement:
     """What one rank saw of the window. Times are nanoseconds of its own clock, except where said.
 
     ``parts_ns`` holds for each of PARTS its duration in each step; on a CUDA device they are the device's, and
-    ``data_wait_host_ns`` has what the host waited. ``losses`` are of every step, the warm-up's first.
+    ``data_wait_host_ns`` has what the host waited. ``losses`` are of every step, the warm-up's first. With accumulation
+    a part is the sum over a step's micro-batches. The compiler's figures are None where nothing is compiled.
     """
 
     first_step_at_ns: int  # wall clock, to be compared with the request's
+    window_at_ns: int  # wall clock at its start
     first_step_ns: int
     warmup_steps: int
     window_ns: int
@@ -94,6 +101,10 @@ class Measurement:
     forward_is_local: bool | None
     steps_per_epoch: int | None
     memory: dict[str, float | None]
+    compile_ns: int | None = None
+    recompilations: int | None = None
+    window_compilations: int | None = None
+    optimizer_steps_skipped: int | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ class RankRecord:
     pid: int
     preloaded: bool
     device: str = ""
-    device_uuid: str = ""
+    device_uuids: list[str] = field(default_factory=list)
     software: dict[str, str] = field(default_factory=dict)
     measurement: Measurement | None = None
     failure: Failure | None = None

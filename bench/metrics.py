@@ -13,6 +13,7 @@ from bench.record import MEMORY, Row
 
 STEADY_WITHIN = 0.05
 STEPS_SUM_WITHIN = 0.01
+SLICE_NS = 10_000_000  # what the scheduler may take between the last step's end and the window's
 FLOPS_CONVENTION = "2 a multiply-add, causal attention in full (FlopCounterMode on meta)"
 
 Array = NDArray[np.float64]
@@ -59,6 +60,10 @@ def launch_metrics(
         "data_wait_share": parts["data_wait_ms"] / float(steps[critical].mean()),
         "startup_s": (max(m.first_step_at_ns for m in ranks) - requested_at_ns) / 1e9,
         "first_step_ms": max(m.first_step_ns for m in ranks) / 1e6,
+        "compile_s": _largest([m.compile_ns and m.compile_ns / 1e9 for m in ranks]),
+        "recompilations": _largest([m.recompilations for m in ranks]),
+        "window_compilations": _largest([m.window_compilations for m in ranks]),
+        "optimizer_steps_skipped": _largest([m.optimizer_steps_skipped for m in ranks]),
         "loss_first": float(losses[0]),
         "loss_last": float(losses[-1]),
         **{name: _largest([m.memory[name] for m in ranks]) for name in MEMORY},
@@ -84,8 +89,8 @@ def efficiency(row: Row, description: Description | None, peak: tuple[float, str
     }
 
 
-def faults(ranks: Sequence[Measurement], row: Row, batch_size: int) -> list[str]:
-    """Checks that make a row ``invalid``: what failed, in words."""
+def faults(ranks: Sequence[Measurement], row: Row, rank_samples: int) -> list[str]:
+    """Checks that make a row ``invalid``: what failed, in words. A rank must train ``rank_samples`` a step."""
     found = []
     not_finite = [
         (step, rank) for rank, m in enumerate(ranks) for step, loss in enumerate(m.losses) if not math.isfinite(loss)
@@ -94,12 +99,12 @@ def faults(ranks: Sequence[Measurement], row: Row, batch_size: int) -> list[str]
         step, rank = min(not_finite)  # gradients carry it to the other ranks a step later
         found.append(f"the loss of rank {rank} is {ranks[rank].losses[step]} at step {step}")
     for rank, m in enumerate(ranks):
-        expected = batch_size * len(m.steps_ns)
+        expected = rank_samples * len(m.steps_ns)
         if m.samples != expected:
             found.append(f"rank {rank} trained {m.samples} samples where {len(m.steps_ns)} steps have {expected}")
-        off = sum(m.steps_ns) / m.window_ns - 1
-        if abs(off) > STEPS_SUM_WITHIN:
-            found.append(f"the steps of rank {rank} sum to {off:+.1%} of its window")
+        off_ns = sum(m.steps_ns) - m.window_ns
+        if abs(off_ns) > max(STEPS_SUM_WITHIN * m.window_ns, SLICE_NS):
+            found.append(f"the steps of rank {rank} are off its window by {off_ns / m.window_ns:+.1%}")
     if row["mfu"] is not None and not 0 < row["mfu"] <= 1:
         found.append(f"the MFU is {row['mfu']:.3f}; check FLOPs and peak")
     return found
@@ -131,7 +136,7 @@ def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) 
             "local_rank": record.local_rank,
             "host": record.host,
             "device_name": record.device,
-            "device_uuid": record.device_uuid,
+            "device_uuids": ";".join(record.device_uuids),
             "pid": record.pid,
             "exit_code": exit_codes.get(record.rank) or None,
             "failure": record.failure.message if record.failure else None,

@@ -2,41 +2,73 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Callable, Iterable
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.errors import UsageError, near
 from bench.strategies import STRATEGIES
-from launch import LAUNCHERS
+from launch import LAUNCHERS, NUMA_BINDINGS
 
 Value = str | int | float | bool | None
 
-DATA_KINDS = ("resident", "synthetic", "folder", "text")
+PATH_KINDS = ("folder", "text", "mnist", "criteo")
+DATA_KINDS = ("resident", "synthetic", *PATH_KINDS)
 PRECISIONS = {
     "fp32": "float32 everywhere, TF32 off",
+    "tf32": "float32 with TF32 matmuls and convolutions; CUDA only",
     "amp-bf16": "autocast to bfloat16, weights in float32; FSDP by its MixedPrecisionPolicy, reduced in float32",
+    "amp-fp16": "the same with float16, and a GradScaler",
+    "bf16": "all in bfloat16: parameters, gradients and optimizer state as well",
 }
 CHECKPOINTING = {
     "none": "keep all activations",
     "full": "recompute every layer in the backward pass (non-reentrant)",
+    "selective": "recompute every layer, but keep what its matmuls, convolutions and attention gave",
+    "every=N": "recompute every N-th layer",
+}
+COMPILE = {
+    "off": "eager",
+    "default": "torch.compile: the whole model; under fsdp layer by layer",
+    "max-autotune": "the same, and kernels are chosen by trying them out (without CUDA graphs)",
+}
+OPTIMIZERS = {
+    "adamw": "AdamW, fused, with GPT-3's hyperparameters",
+    "sgd": "SGD with momentum 0.9 and weight decay, foreach",
+}
+# What the tool itself sets in a rank's environment, or must know before it plans.
+RESERVED = {
+    "OMP_NUM_THREADS": "use --omp-num-threads",
+    "CUDA_VISIBLE_DEVICES": "set it for bench itself",
+    **dict.fromkeys(("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"), "the launcher sets it"),
+    **dict.fromkeys(("MASTER_ADDR", "MASTER_PORT", "PYTHONSAFEPATH", "TMPDIR"), "the launcher sets it"),
 }
 
 
 @dataclass(frozen=True)
 class Option:
-    """An axis (of a case) or a setting (of the protocol). ``default`` None means: it depends, ``help`` says on what."""
+    """An axis (of a case) or a setting (of the protocol). ``default`` None means: it depends, ``help`` says on what.
+
+    ``default_text`` is for people, where the default as it would be typed says too little.
+    """
 
     name: str
     parse: Callable[[str], Value]
     allowed: str
     default: Value
     help: str
+    default_text: str = ""
 
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def shown_default(self) -> str:
+        return self.default_text or show(self.default) or "it depends"
 
     def read(self, given: object, where: str) -> Value:
         """The value of what was given as text or in TOML; UsageError names ``where``, the value and what is allowed."""
@@ -85,8 +117,8 @@ def _data(text: str) -> str:
     kind, equals, path = text.partition("=")
     if kind not in DATA_KINDS:
         raise ValueError(near(kind, DATA_KINDS))
-    if not path if kind in ("folder", "text") else equals:
-        raise ValueError(f" {kind} takes {'a path' if kind in ('folder', 'text') else 'no path'}.")
+    if not path if kind in PATH_KINDS else equals:
+        raise ValueError(f" {kind} takes {'a path' if kind in PATH_KINDS else 'no path'}.")
     return text
 
 
@@ -94,6 +126,40 @@ def _workload(text: str) -> str:
     from bench.workload import parse_workload
 
     return parse_workload(text).spec
+
+
+def _strategy(text: str) -> str:
+    from bench.strategy import parse_strategy
+
+    return parse_strategy(text).spec
+
+
+def _checkpointing(text: str) -> str:
+    every, _, count = text.partition("every=")
+    if every == "" and count.isascii() and count.isdecimal() and int(count):
+        return "full" if int(count) == 1 else f"every={int(count)}"
+    if text == "every=N" or text not in CHECKPOINTING:
+        raise ValueError(near(text, CHECKPOINTING))
+    return text
+
+
+def _environment(text: str) -> str:
+    """One environment, ``NAME=VALUE`` words quoted as for a shell, as the same text with sorted names."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        raise ValueError("") from None
+    pairs = dict(_variable(word) for word in words)
+    return shlex.join(f"{name}={value}" for name, value in sorted(pairs.items()))
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not value.isprintable():
+        raise ValueError("")
+    if name in RESERVED:
+        raise ValueError(f" {name} cannot be set so: {RESERVED[name]}.")
+    return name, value
 
 
 def _words(names: Iterable[str]) -> str:
@@ -110,7 +176,13 @@ AXES: dict[str, Option] = {
             "resnet18",
             "what is trained; see `bench list workloads`",
         ),
-        Option("strategy", _one_of(STRATEGIES), _words(STRATEGIES), "ddp", "how it is spread over devices"),
+        Option(
+            "strategy",
+            _strategy,
+            _words(STRATEGIES) + ", each with :option=value",
+            "ddp",
+            "how it is spread over devices; see `bench list strategies`",
+        ),
         Option(
             "gpus",
             _number(int, 1),
@@ -122,22 +194,38 @@ AXES: dict[str, Option] = {
         Option("precision", _one_of(PRECISIONS), _words(PRECISIONS), "fp32", "of the computation"),
         Option(
             "activation_checkpointing",
-            _one_of(CHECKPOINTING),
+            _checkpointing,
             _words(CHECKPOINTING),
             "none",
             "what the backward pass recomputes",
         ),
+        Option("compile", _one_of(COMPILE), _words(COMPILE), "off", "torch.compile; each launch compiles anew"),
         Option(
             "batch_size",
             _number(int, 1),
             "a whole number from 1",
             None,
-            "samples a device and step (default: the workload's)",
+            "samples a device and micro-batch (default: the workload's)",
         ),
+        Option(
+            "grad_accum_steps",
+            _number(int, 1),
+            "a whole number from 1",
+            1,
+            "micro-batches a step; gradients are exchanged after the last",
+        ),
+        Option(
+            "max_grad_norm",
+            _number(float, 0),
+            "a number from 0",
+            0.0,
+            "clips the norm of all gradients to this; 0: no clipping",
+        ),
+        Option("optimizer", _one_of(OPTIMIZERS), _words(OPTIMIZERS), "adamw", "what updates the parameters"),
         Option(
             "data",
             _data,
-            "resident, synthetic, folder=PATH, text=PATH (PATH may be demo)",
+            "resident, synthetic, folder=PATH, text=PATH, mnist=PATH, criteo=PATH (PATH may be demo)",
             "resident",
             "resident: one batch that stays on the device; synthetic: made by the DataLoader; real files",
         ),
@@ -147,6 +235,26 @@ AXES: dict[str, Option] = {
         Option("persistent_workers", _on_off, "on, off", True, "keep DataLoader workers from epoch to epoch"),
         Option("omp_num_threads", _number(int, 1), "a whole number from 1", 1, "OpenMP threads of every rank"),
         Option("seed", _number(int, 0), "a whole number from 0", 0, "of weights and of the order of the data"),
+        Option("channels_last", _on_off, "on, off", False, "images and convolutions in NHWC order"),
+        Option(
+            "deterministic", _on_off, "on, off", False, "torch's deterministic algorithms; turns cudnn-benchmark off"
+        ),
+        Option("cudnn_benchmark", _on_off, "on, off", True, "cuDNN picks its fastest kernel in warm-up (GPUs only)"),
+        Option(
+            "numa_binding",
+            _one_of(("off", *NUMA_BINDINGS)),
+            _words(("off", *NUMA_BINDINGS)),
+            "off",
+            "torchrun's: ranks stay on the processors beside their GPU (GPUs only)",
+        ),
+        Option(
+            "env",
+            _environment,
+            "NAME=VALUE, or NAME=V1|V2 for an axis",
+            "",
+            "environment variables of the ranks; repeatable",
+            "none",
+        ),
     )
 }
 
@@ -168,12 +276,32 @@ SETTINGS: dict[str, Option] = {
     )
 }
 
-_NEXT_DATA = re.compile(r",(?=(?:resident|synthetic)(?:,|$)|(?:folder|text)=)")
+_NEXT_DATA = re.compile(rf",(?=(?:resident|synthetic)(?:,|$)|(?:{'|'.join(PATH_KINDS)})=)")
 
 
 def split_list(name: str, text: str) -> list[str]:
     """The values of a comma list. A comma inside a path of ``--data`` splits nothing unless a kind follows it."""
     return _NEXT_DATA.split(text) if name == "data" else text.split(",")
+
+
+def read_axis(name: str, given: Sequence[object], where: str) -> list[Value]:
+    """The values of an axis from those given in a list; for ``env`` the product of all its variables' values."""
+    option = AXES[name]
+    if name != "env":
+        return [option.read(value, where) for value in given]
+    variables = [_alternatives(str(item), where) for item in given]
+    repeated = {name for name, _ in variables if [n for n, _ in variables].count(name) > 1}
+    if repeated:
+        raise UsageError(f"{where}: {min(repeated)} is given twice; give its values in one: {min(repeated)}=V1|V2.")
+    points = itertools.product(*([f"{name}={value}" for value in values] for name, values in variables))
+    return [option.read(shlex.join(point), where) for point in points]
+
+
+def _alternatives(text: str, where: str) -> tuple[str, list[str]]:
+    name, equals, values = text.partition("=")
+    if not equals:
+        raise UsageError(f"{where}: got {text!r}; allowed: {AXES['env'].allowed}.")
+    return name, values.split("|")
 
 
 def show(value: Value) -> str:

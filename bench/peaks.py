@@ -9,45 +9,49 @@ from typing import NamedTuple
 
 
 class Peak(NamedTuple):
-    """TFLOP/s. ``fp32`` is without tensor cores, as TF32 is off; ``bf16`` is dense, half of the sparse figure."""
+    """TFLOP/s. ``fp32`` is without tensor cores, the others with them, dense: half of a sparse figure."""
 
     fp32: float | None
+    tf32: float | None
+    fp16: float | None
     bf16: float | None
     source: str
 
 
-_A100 = Peak(19.5, 312, "NVIDIA A100 datasheet, dense")
-_H100_SXM = Peak(67, 989, "NVIDIA H100 SXM datasheet, dense")
-_H100_PCIE = Peak(51, 756, "NVIDIA H100 PCIe datasheet, dense")
+def _ampere(fp32: float | None, tf32: float | None, half: float, source: str) -> Peak:
+    """From Ampere on, float16 and bfloat16 have one rate."""
+    return Peak(fp32, tf32, half, half, f"NVIDIA {source} datasheet, dense")
+
+
+_A100 = _ampere(19.5, 156, 312, "A100")
+_V100 = Peak(15.7, None, 125, None, "NVIDIA V100 datasheet")
 
 PEAKS: dict[str, Peak] = {
     "NVIDIA A100-SXM4-40GB": _A100,
     "NVIDIA A100-SXM4-80GB": _A100,
     "NVIDIA A100-PCIE-40GB": _A100,
     "NVIDIA A100 80GB PCIe": _A100,
-    "NVIDIA H100 80GB HBM3": _H100_SXM,
-    "NVIDIA H100 PCIe": _H100_PCIE,
-    "NVIDIA H100 NVL": Peak(60, 835, "NVIDIA H100 NVL datasheet, dense"),
-    "NVIDIA H200": Peak(67, 989, "NVIDIA H200 SXM datasheet, dense"),
-    "NVIDIA H20": Peak(None, 148, "NVIDIA H20 datasheet, dense"),
-    "NVIDIA GH200 480GB": Peak(67, 989, "NVIDIA GH200 datasheet, dense"),
-    "NVIDIA B200": Peak(None, 2250, "NVIDIA DGX B200 datasheet, dense"),
-    "NVIDIA L4": Peak(30.3, 121, "NVIDIA L4 datasheet, dense"),
-    "NVIDIA L40S": Peak(91.6, 362, "NVIDIA L40S datasheet, dense"),
-    "NVIDIA A10": Peak(31.2, 125, "NVIDIA A10 datasheet, dense"),
-    "NVIDIA A30": Peak(10.3, 165, "NVIDIA A30 datasheet, dense"),
-    "NVIDIA A40": Peak(37.4, 149.7, "NVIDIA A40 datasheet, dense"),
-    "NVIDIA RTX A6000": Peak(38.7, 154.85, "NVIDIA RTX A6000 datasheet, dense"),
-    "Tesla T4": Peak(8.1, None, "NVIDIA T4 datasheet"),
-    "Tesla V100-SXM2-16GB": Peak(15.7, None, "NVIDIA V100 datasheet"),
-    "Tesla V100-SXM2-32GB": Peak(15.7, None, "NVIDIA V100 datasheet"),
+    "NVIDIA H100 80GB HBM3": _ampere(67, 494.5, 989, "H100 SXM"),
+    "NVIDIA H100 PCIe": _ampere(51, 378, 756, "H100 PCIe"),
+    "NVIDIA H100 NVL": _ampere(60, 417.5, 835, "H100 NVL"),
+    "NVIDIA H200": _ampere(67, 494.5, 989, "H200 SXM"),
+    "NVIDIA H20": _ampere(None, 74, 148, "H20"),
+    "NVIDIA GH200 480GB": _ampere(67, 494.5, 989, "GH200"),
+    "NVIDIA B200": _ampere(None, None, 2250, "DGX B200"),
+    "NVIDIA L4": _ampere(30.3, 60, 121, "L4"),
+    "NVIDIA L40S": _ampere(91.6, 183, 362, "L40S"),
+    "NVIDIA A10": _ampere(31.2, 62.5, 125, "A10"),
+    "NVIDIA A30": _ampere(10.3, 82, 165, "A30"),
+    "NVIDIA A40": _ampere(37.4, 74.8, 149.7, "A40"),
+    "NVIDIA RTX A6000": _ampere(38.7, 77.4, 154.85, "RTX A6000"),
+    "Tesla T4": Peak(8.1, None, 65, None, "NVIDIA T4 datasheet"),
+    "Tesla V100-SXM2-16GB": _V100,
+    "Tesla V100-SXM2-32GB": _V100,
 }
 
 
 def peak_tflops(device: str, precision: str) -> tuple[float, str] | None:
     """(dense peak in TFLOP/s, its source) for a device and a value of ``--precision``; None where unknown."""
     peak = PEAKS.get(device)
-    if peak is None:
-        return None
-    rate = peak.fp32 if precision == "fp32" else peak.bf16
-    return None if rate is None else (rate, peak.source)
+    rate = getattr(peak, precision.removeprefix("amp-")) if peak else None
+    return None if peak is None or rate is None else (rate, peak.source)

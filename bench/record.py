@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bench.options import AXES, SETTINGS
 
-SCHEMA = 1
+SCHEMA = 2
 STATUSES = {
     "ok": "measured, and every check held",
     "oom": "a rank ran out of device or host memory",
@@ -53,9 +53,9 @@ IDENTITY = {
 }
 
 DERIVED = {
-    "oversubscribe": Column("bool", "true if ranks share a GPU, over Gloo"),
-    "world_size": Column("int", "ranks of the launch: 1 for `single`, whatever was asked"),
-    "global_batch": Column("int", "samples a step over all ranks"),
+    "oversubscribe": Column("bool", "true if ranks share a GPU, over Gloo; under `dp` replicas"),
+    "world_size": Column("int", "ranks of the launch: 1 for `single` and `dp`, whatever was asked"),
+    "global_batch": Column("int", "samples a step: over all devices and micro-batches"),
     "parameters": Column("int", "of the whole model, shared ones once"),
     "tokens_per_sample": Column("int", "where the workload's unit is tokens"),
     "flops_per_sample": Column("float", "forward and backward, no recomputation"),
@@ -89,10 +89,13 @@ METRICS = {
     "copy_ms": Column("float", "mean copy to the device"),
     "forward_ms": Column("float", "mean forward pass"),
     "backward_ms": Column("float", "mean backward pass with its communication"),
-    "optimizer_ms": Column("float", "mean optimizer step and zero_grad"),
+    "optimizer_ms": Column("float", "mean clipping, optimizer step and zero_grad"),
     "startup_s": Column("float", "from the request to the start of the last rank's first step"),
     "first_step_ms": Column("float", "first step of the slowest rank"),
-    "compile_s": Column("float", "empty: nothing is compiled yet"),
+    "compile_s": Column("float", "torch.compile: time spent compiling, over the launch; slowest rank"),
+    "recompilations": Column("int", "code compiled more than once: unlike layers of one class, or a broken guard"),
+    "window_compilations": Column("int", "compilations inside the window; above 0 the timing is spoilt"),
+    "optimizer_steps_skipped": Column("int", "amp-fp16: steps of the window that overflowed and updated nothing"),
     "tflops_per_device": Column("float", "model TFLOP/s: throughput x `flops_per_sample` / devices"),
     "mfu": Column("float", "`tflops_per_device` / `peak_tflops`"),
     "hfu": Column("float", "the same with `hardware_flops_per_sample`"),
@@ -111,6 +114,26 @@ MEMORY = {
     "peak_rss_mib": Column("float", "peak resident set after warm-up; largest rank (forked ranks share pages)"),
     "rss_growth_mib": Column("float", "`peak_rss_mib` less the resident set when the rank started; largest rank"),
     "life_peak_rss_mib": Column("float", "peak resident set, warm-up included; largest rank"),
+}
+
+DEVICE_METRICS = {
+    "energy_j": Column(
+        "float", "of the ranks' GPUs in the window, summed; within 5 %: empty for windows under 2 s (by power: 10 s)"
+    ),
+    "energy_source": Column("text", "`counter` (NVML's total energy) or `power` (integrated); both if GPUs differ"),
+    "joules_per_sample": Column("float", "`energy_j` / `samples`"),
+    "power_mean_w": Column("float", "`energy_j` / the window: of all the ranks' GPUs together"),
+    "sm_clock_min_mhz": Column("int", "lowest reading in the window, of any of the ranks' GPUs"),
+    "utilisation_mean": Column("float", "share of time in which a kernel ran, mean over readings, then over GPUs"),
+    "temperature_max_c": Column("int", "highest reading in the window, of any of the ranks' GPUs"),
+    "device_memory_peak_mib": Column(
+        "float", "largest NVML reading in the window, of any of the ranks' GPUs: all processes, context and NCCL"
+    ),
+    "throttled_share": Column("float", "share of readings in the window with a lowered clock, of the worst GPU"),
+    "throttle_reasons": Column("text", "why, as NVML names it; joined by `;`; empty also where `throttled_share` is 0"),
+    "foreign_processes": Column(
+        "bool", "true if another's process was on the ranks' GPUs during the launch; empty where NVML cannot tell"
+    ),
 }
 
 ENVIRONMENT = {
@@ -132,7 +155,6 @@ ENVIRONMENT = {
     "nccl": Column("text", "version"),
     "driver": Column("text", "NVIDIA driver"),
     "backend": Column("text", "`nccl` or `gloo`; empty for `single`"),
-    "cudnn_benchmark": Column("text", "`on`, `off`; empty without a GPU"),
     "loader_start_method": Column("text", "of DataLoader workers"),
     "tool_version": Column("text", "stepbench's"),
     "tool_commit": Column("text", "of stepbench's checkout, where it is one"),
@@ -149,6 +171,7 @@ LAUNCHES = {
     **DERIVED,
     **METRICS,
     **MEMORY,
+    **DEVICE_METRICS,
     **ENVIRONMENT,
 }
 
@@ -170,7 +193,7 @@ RANKS = {
     "local_rank": Column("int", "on its host"),
     "host": Column("text", "its name"),
     "device_name": Column("text", "as CUDA names it, or `cpu`"),
-    "device_uuid": Column("text", "of its GPU"),
+    "device_uuids": Column("text", "of its GPUs, joined by `;`"),
     "pid": Column("int", "process id"),
     "exit_code": Column("int", "negative for a signal; empty where it ended well or is not known"),
     "failure": Column("text", "its own last words, if it failed"),
@@ -185,6 +208,23 @@ RANKS = {
     **{name: Column(column.kind, column.meaning.replace("; largest rank", "")) for name, column in MEMORY.items()},
 }
 
-FILES = {"launches.csv": LAUNCHES, "steps.csv": STEPS, "ranks.csv": RANKS}
+DEVICES = {
+    "run_id": IDENTITY["run_id"],
+    "launch_id": IDENTITY["launch_id"],
+    "device_uuid": Column("text", "of the GPU"),
+    "time_s": Column("float", "of the reading, from the launch's request"),
+    "in_window": Column("bool", "true if it fell into the measured steps; empty if there were none"),
+    "energy_j": Column("float", "NVML's counter, since the driver was loaded"),
+    "power_w": Column("float", "the mean of the last second on most GPUs from Ampere on"),
+    "memory_used_mib": Column("float", "by all processes, without what the driver reserves"),
+    "utilisation": Column("float", "share of the last 1/6 to 1 s in which a kernel ran"),
+    "sm_clock_mhz": Column("int", "of the multiprocessors"),
+    "temperature_c": Column("int", "of the GPU"),
+    "throttled": Column("bool", "true if a reason lowered the clock against the will of the user"),
+    "clock_reasons_mask": Column("int", "all bits of NVML's nvmlClocksEventReasons; 0 is none"),
+    "processes": Column("int", "that compute on it; empty in readings that did not ask"),
+}
+
+FILES = {"launches.csv": LAUNCHES, "steps.csv": STEPS, "ranks.csv": RANKS, "devices.csv": DEVICES}
 
 Row = dict[str, Any]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,9 @@ from bench.options import AXES, SETTINGS
 from bench.peaks import peak_tflops
 from bench.record import SCHEMA, Row
 from bench.rules import Facts, refusal
+from bench.sampler import Sampler, device_metrics, device_rows, foreign_processes
 from bench.store import Store
+from bench.strategies import STRATEGIES
 from bench.suite import Plan, Planned, command
 from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Request
 from workloads import WORKLOADS, files
@@ -32,7 +35,7 @@ RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
 PRELOAD = (
     *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
     *("bench.rank.main", "bench.rank.describe"),
-    *("bench.strategies.single", "bench.strategies.ddp", "bench.strategies.fsdp"),
+    *(f"bench.strategies.{name}" for name in STRATEGIES),
     *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
 )
 
@@ -62,6 +65,8 @@ class Session:
 
     def run(self) -> list[Row]:
         """Every launch of every case; a case that ran out of memory once is not launched again."""
+        if self.machine.note:
+            self._warn(self.machine.note)
         try:
             ready = self._prepare()
             rounds = self.plan.protocol.launches
@@ -96,7 +101,8 @@ class Session:
         case, description = planned.case, self._describe(planned.case)
         if case.batch_size is None:
             case = dataclasses.replace(case, batch_size=description.batch_size)
-        return Planned(case, refusal(case, Facts(self.machine, planned.samples, description)), planned.samples)
+        facts = Facts(self.machine, planned.samples, description, environment.compiler_lacks())
+        return Planned(case, refusal(case, facts), planned.samples)
 
     def _describe(self, case: Case) -> Description:
         key = (case.workload, case.activation_checkpointing)
@@ -127,13 +133,16 @@ class Session:
         row = {**self._blank(case, "interrupted", "the run was stopped", block), "launch_id": launch_id}
         row |= {"order": self._order, "started_at": started.isoformat(timespec="milliseconds")}
         self._order += 1
+        spec: Spec | None = None
         try:
             folder = self.store.launch_folder(launch_id)
             request, spec = self._request(case, folder, RANK_ENTRY, ranks=case.world_size)
-            requested_at_ns = time.time_ns()
-            outcome = self._launcher.launch(request, lambda: self._watch(Path(spec.scratch), folder.name))
+            with Sampler(self.machine.gpus if case.device == "cuda" else ()) as sampler:
+                requested_at_ns = time.time_ns()
+                outcome = self._launcher.launch(request, self._watch(Path(spec.scratch), folder.name))
             records = RankRecord.read_all(folder, case.world_size)
             row |= self._result(case, request, outcome, records, requested_at_ns, oom_kills() - kills_before)
+            row |= self._devices(sampler, launch_id, records, row, requested_at_ns)
         except Interrupted:
             self._record(row)
             raise
@@ -142,6 +151,9 @@ class Session:
             self._record(row)
         else:
             self._record(row, records, outcome)
+        finally:
+            if spec is not None:
+                shutil.rmtree(spec.compile_cache, ignore_errors=True)
         return row
 
     def _request(self, case: Case, folder: Path, entry: str, ranks: int) -> tuple[Request, Spec]:
@@ -152,7 +164,8 @@ class Session:
             ranks=ranks,
             timeout_s=protocol.timeout,
             log=folder.resolve(),
-            environment={"OMP_NUM_THREADS": str(case.omp_num_threads)},
+            environment={**case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)},
+            numa_binding=None if case.numa_binding in (None, "off") else case.numa_binding,
         )
         message = Spec(
             case=case,
@@ -185,15 +198,38 @@ class Session:
             status, reason = self._cause(request, outcome, kills)
             return {**seen, "status": status, "reason": reason}
         description = self._descriptions[case.workload, case.activation_checkpointing]
-        devices = len({r.device_uuid for r in records.values() if r.device_uuid}) or case.world_size
+        devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
         metrics = launch_metrics(ranks, requested_at_ns, description.tokens_per_sample, devices)
         metrics |= efficiency(metrics, description, self._peak(str(seen["device_name"]), case))
-        assert case.batch_size is not None
-        found = faults(ranks, metrics, case.batch_size)
+        assert case.rank_batch is not None
+        found = faults(ranks, metrics, case.rank_batch * case.grad_accum_steps)
         verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
         if self.plan.protocol.launcher == "server" and not all(r.preloaded for r in records.values()):
             self._warn("the fork server has not preloaded the ranks' modules: launches are slower than they could be")
         return {**seen, **metrics, **verdict}
+
+    def _devices(
+        self, sampler: Sampler, launch_id: str, records: Mapping[int, RankRecord], row: Row, requested_at_ns: int
+    ) -> Row:
+        """What NVML saw of the ranks' GPUs: a row of devices.csv a reading, and the columns of the launch."""
+        samples, note = sampler.stop()
+        if note:
+            self._warn(f"{note}; columns of the devices stay empty")
+        pids: dict[str, list[int]] = {}
+        for record in records.values():
+            for uuid in record.device_uuids:
+                pids.setdefault(uuid, []).append(record.pid)
+        samples = [sample for sample in samples if sample.uuid in pids or not pids]
+        spans = [(m.window_at_ns, m.window_at_ns + m.window_ns) for r in records.values() if (m := r.measurement)]
+        measured = row.get("samples") is not None
+        window = (min(start for start, _ in spans), max(end for _, end in spans)) if measured else None
+        identity = {"run_id": self.store.run_id, "launch_id": launch_id}
+        if samples:
+            readings = device_rows(samples, requested_at_ns, window)
+            self.store.append("devices.csv", [{**identity, **reading} for reading in readings])
+        if window is None:
+            return {"foreign_processes": foreign_processes(samples, pids)} if pids else {}
+        return device_metrics(samples, pids, window, row["samples"])
 
     def _peak(self, device: str, case: Case) -> tuple[float, str] | None:
         peak = peak_tflops(device, case.precision)
@@ -206,17 +242,23 @@ class Session:
         if not told:
             return {}
         names = dict.fromkeys(r.device for r in told)
-        facts = {"device_name": ";".join(names), "device_uuids": ";".join(r.device_uuid for r in told).strip(";")}
+        facts = {
+            "device_name": ";".join(names),
+            "device_uuids": ";".join(uuid for r in told for uuid in r.device_uuids),
+        }
         return {**told[0].software, **facts}
 
     def _cause(self, request: Request, outcome: Outcome, kills: int) -> tuple[str, str]:
         records = RankRecord.read_all(request.log, request.ranks)
         return cause(records, outcome, request.ranks, request.timeout_s, kills)
 
-    def _watch(self, scratch: Path, launch: str) -> None:
-        beat = Heartbeat.read(scratch, launch, 0)
-        if beat:
-            self.observer.progress(*beat)
+    def _watch(self, scratch: Path, launch: str) -> Callable[[], None]:
+        def look() -> None:
+            beat = Heartbeat.read(scratch, launch, 0)
+            if beat:
+                self.observer.progress(*beat)
+
+        return look
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -229,7 +271,7 @@ class Session:
             "tokens_per_sample": description.tokens_per_sample if description else None,
             "work_key": environment.work_key(case, files.fingerprint(absolute_data(case.data))),
         }
-        settings = {**self._environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
+        settings = {**self._environment, **case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
         return {
             "schema": SCHEMA,
             "run_id": self.store.run_id,
@@ -245,7 +287,7 @@ class Session:
             "global_batch": case.global_batch,
             **known,
             **self._host,
-            "settings": environment.settings(settings),
+            "settings": environment.settings(settings, always=case.environment),
             "command": command(case, protocol),
         }
 

@@ -14,13 +14,17 @@ from typing import Any
 
 from bench.case import Case
 from bench.devices import Machine
+from bench.environment import compiler_lacks
 from bench.errors import UsageError, near
 from bench.inputs import check_inputs
-from bench.options import AXES, SETTINGS, Value, show, split_list
+from bench.options import AXES, SETTINGS, Value, read_axis, show, split_list
 from bench.rules import Facts, refusal
+from bench.strategy import StrategySpec, parse_strategy
+from bench.workload import parse_workload
 
 SUITES = Path(__file__).parent / "suites"
 LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")
+GPU_AXES = ("pin_memory", "cudnn_benchmark", "numa_binding")
 DEFAULT_CPU_RANKS = 2
 
 Axes = dict[str, list[Value]]
@@ -71,7 +75,7 @@ def asked(
     """What the command line says, over what the suite says where there is one."""
     base = read_suite(suite) if suite else Asked()
     given: Axes = {
-        name: [AXES[name].read(value, AXES[name].flag) for text in texts for value in split_list(name, text)]
+        name: read_axis(name, [value for text in texts for value in _split(name, text)], AXES[name].flag)
         for name, texts in axes.items()
     }
     own = {name: SETTINGS[name].read(text, SETTINGS[name].flag) for name, text in settings.items()}
@@ -80,6 +84,10 @@ def asked(
         settings={**base.settings, **own},
         oversubscribe=oversubscribe,
     )
+
+
+def _split(name: str, text: str) -> list[str]:
+    return [text] if name == "env" else split_list(name, text)
 
 
 def suites() -> dict[str, str]:
@@ -120,7 +128,7 @@ def _matrix(matrix: Mapping[str, Any], where: str) -> Axes:
         values = given if isinstance(given, list) else [given]
         if not values:
             raise UsageError(f"{where}.{name}: got an empty list; allowed: {AXES[name].allowed}.")
-        axes[name] = [AXES[name].read(value, f"{where}.{name}") for value in values]
+        axes[name] = read_axis(name, values, f"{where}.{name}")
     return axes
 
 
@@ -138,7 +146,7 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
     planned = []
     for case in cases:
         samples = check_inputs(case)
-        planned.append(Planned(case, refusal(case, Facts(machine, samples)), samples))
+        planned.append(Planned(case, refusal(case, Facts(machine, samples, compiler_lacks=compiler_lacks())), samples))
     return Plan(tuple(planned), protocol)
 
 
@@ -151,8 +159,8 @@ def _cases(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[Case]:
 
 
 def _check_effects(matrices: Sequence[Axes], cases: Sequence[Case]) -> None:
-    """UsageError for a loader option that was given and changes nothing anywhere."""
-    for name in LOADER_AXES:
+    """UsageError for an option that was given and changes nothing anywhere."""
+    for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
         if any(name in matrix for matrix in matrices) and all(getattr(case, name) is None for case in cases):
             raise UsageError(_without_effect(name, cases))
 
@@ -160,10 +168,11 @@ def _check_effects(matrices: Sequence[Axes], cases: Sequence[Case]) -> None:
 def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool = False) -> Case:
     """A case from a value for every axis: defaults of this machine filled in, axes without effect emptied."""
     given = dict(values)
+    spread = parse_strategy(given["strategy"])
     if given["device"] == "auto":
         given["device"] = "cuda" if machine.gpus or given["gpus"] is not None else "cpu"
     cuda = given["device"] == "cuda"
-    if given["strategy"] == "single":
+    if spread.name == "single":
         given["gpus"] = 1
     elif given["gpus"] is None:
         given["gpus"] = len(machine.gpus) if cuda else DEFAULT_CPU_RANKS
@@ -173,11 +182,24 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     elif given["num_workers"] == 0:
         given.update(prefetch_factor=None, persistent_workers=None)
     if not cuda:
-        given["pin_memory"] = None
+        given.update(dict.fromkeys(GPU_AXES))
+    elif given["deterministic"]:
+        given["cudnn_benchmark"] = False
+    entry = parse_workload(given["workload"]).entry
+    if entry and not entry.images:
+        given["channels_last"] = None
+    given["strategy"] = _reduced_in_own(spread, given["precision"]).spec
     shares = cuda and oversubscribe and given["gpus"] > len(machine.gpus)
     case = Case(**given, oversubscribe=shares)
-    entry = case.spec.entry
     return case if case.batch_size or not entry else dataclasses.replace(case, batch_size=entry.batch_size)
+
+
+def _reduced_in_own(spread: StrategySpec, precision: str) -> StrategySpec:
+    """``fsdp:reduce=`` left out where it names the type that gradients are reduced in anyway."""
+    own = "bf16" if precision == "bf16" else "fp32"
+    if spread.options.get("reduce") != own:
+        return spread
+    return dataclasses.replace(spread, options={**spread.options, "reduce": "own"})
 
 
 def _check_gpus(gpus: int, cuda: bool, machine: Machine, oversubscribe: bool) -> None:
@@ -195,9 +217,11 @@ def _check_gpus(gpus: int, cuda: bool, machine: Machine, oversubscribe: bool) ->
 
 def _without_effect(name: str, cases: Sequence[Case]) -> str:
     flag = AXES[name].flag
-    if all(case.data == "resident" for case in cases):
+    if name == "channels_last":
+        return f"{flag} has no effect without images; add a workload that has them, or leave it out."
+    if name in LOADER_AXES and all(case.data == "resident" for case in cases):
         return f"{flag} has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."
-    if name == "pin_memory":
+    if name in GPU_AXES:
         return f"{flag} has no effect on the CPU; add --device cuda, or leave it out."
     return f"{flag} has no effect without DataLoader workers; add --num-workers 1 or more."
 
@@ -207,7 +231,9 @@ def command(case: Case, protocol: Protocol) -> str:
     words = ["bench", "run"]
     for name in AXES:
         value = getattr(case, name)
-        if value is not None and (value != AXES[name].default or name in ("workload", "strategy", "device")):
+        if name == "env":
+            words += [word for variable in shlex.split(case.env) for word in (AXES[name].flag, variable)]
+        elif value is not None and (value != AXES[name].default or name in ("workload", "strategy", "device")):
             words += [AXES[name].flag, show(value)]
     for name, option in SETTINGS.items():
         value = getattr(protocol, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionV
     if entry is None:
         return name, _guess(text)
     if name not in entry.options:
-        allowed = ", ".join(entry.options)
-        raise UsageError(f"workload {workload} has no option {name!r}; allowed: {allowed}.{near(name, entry.options)}")
+        allowed = f"allowed: {', '.join(entry.options)}" if entry.options else "it has none"
+        raise UsageError(f"workload {workload} has no option {name!r}; {allowed}.{near(name, entry.options)}")
     try:
         return name, int(text)
     except ValueError:
@@ -64,14 +65,19 @@ def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionV
 
 def _check_options(text: str, entry: Entry, options: Mapping[str, OptionValue]) -> None:
     for name, value in options.items():
-        minimum = entry.minimum.get(name, 1)
-        if int(value) < minimum:
-            raise UsageError(f"workload {text}: {name} got {value}; allowed: a whole number from {minimum}.")
-    for multiple, of in entry.multiples:
-        if int(options[multiple]) % int(options[of]):
+        minimum, maximum = entry.minimum.get(name, 1), entry.maximum.get(name, math.inf)
+        if not minimum <= int(value) <= maximum:
+            allowed = f"from {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
+            raise UsageError(f"workload {text}: {name} got {value}; allowed: a whole number {allowed}.")
+    for multiple, *factors in entry.multiples:
+        value = math.prod(int(options[factor]) if isinstance(factor, str) else factor for factor in factors)
+        if int(options[multiple]) % value:
+            of = " × ".join(
+                f"{factor} {options[factor]}" if isinstance(factor, str) else f"{factor}" for factor in factors
+            )
             raise UsageError(
-                f"workload {text}: {multiple} {options[multiple]} does not divide by {of} {options[of]}; "
-                f"give a {multiple} that is a multiple of {of}."
+                f"workload {text}: {multiple} {options[multiple]} does not divide by {of}; "
+                f"give a {multiple} that is a multiple of {' × '.join(map(str, factors))}."
             )
 
 

@@ -16,7 +16,10 @@ POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Request:
-    """One launch: ``ranks`` fresh processes that each call ``entry(argument)``."""
+    """One launch: ``ranks`` fresh processes that each call ``entry(argument)``.
+
+    ``numa_binding`` is one of NUMA_BINDINGS, or None: ranks run on any processor.
+    """
 
     entry: str
     argument: str
@@ -24,6 +27,7 @@ class Request:
     timeout_s: float
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    numa_binding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Launcher(Protocol):
 
     def close(self) -> None: ...
 
+
+# the values of torchrun's --numa-binding; what each does is in torch.numa.binding.AffinityMode
+NUMA_BINDINGS = ("node", "socket", "exclusive", "core-complex")
 
 # name -> (one line, where it is); the classes are imported only when asked for
 LAUNCHERS = {

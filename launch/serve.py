@@ -58,10 +58,11 @@ def _collect_exit_codes() -> dict[int, int]:
     return codes
 
 
-def _launch(entry: str, argument: str, ranks: int, timeout_s: float) -> str:
+def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_binding: str | None) -> str:
     """Run one launch to its end; what went wrong, in one line, or an empty string."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+    from torch.numa.binding import AffinityMode, NumaOptions
 
     from launch.ports import free_port
     from launch.ranks import call
@@ -79,6 +80,7 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float) -> str:
             max_restarts=0,
             monitor_interval=MONITOR_SECONDS,
             start_method="forkserver",
+            numa_options=NumaOptions(AffinityMode(numa_binding)) if numa_binding else None,
         )
         try:
             elastic_launch(config, call)(entry, argument)

@@ -24,8 +24,15 @@ SERVE = "from launch.serve import main; main()"
 class ServerLauncher:
     """Starts ranks from warm servers; an environment gets a server of its own (OpenMP reads it when it loads)."""
 
-    def __init__(self, environment: Mapping[str, str], preload: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        preload: Sequence[str],
+        log: Path,
+        launches_per_server: int = LAUNCHES_PER_SERVER,
+    ) -> None:
         self._environment, self._preload, self._log = dict(environment), list(preload), log
+        self._launches_per_server = launches_per_server
         self._servers: dict[tuple[tuple[str, str], ...], _Server] = {}  # least recently used first
 
     def launch(self, request: Request, watch: Callable[[], None] = lambda: None) -> Outcome:
@@ -41,7 +48,7 @@ class ServerLauncher:
     def _server(self, request: Request) -> _Server:
         key = tuple(sorted(request.environment.items()))
         server = self._servers.pop(key, None)
-        if server is not None and (server.launches >= LAUNCHES_PER_SERVER or not server.alive):
+        if server is not None and (server.launches >= self._launches_per_server or not server.alive):
             server.close()
             server = None
         while len(self._servers) >= SERVERS_AT_ONCE:
@@ -93,6 +100,7 @@ class _Server:
             "argument": request.argument,
             "ranks": request.ranks,
             "timeout_s": request.timeout_s,
+            "numa_binding": request.numa_binding,
         }
         try:
             self._socket.sendall(json.dumps(message).encode() + b"\n")

@@ -21,6 +21,7 @@ def command(request: Request, port: int) -> list[str]:
         *(sys.executable, "-P", "-m", "torch.distributed.run"),
         *("--nnodes", "1", "--nproc-per-node", str(request.ranks), "--max-restarts", "0"),
         *("--master-addr", "127.0.0.1", "--master-port", str(port)),
+        *(("--numa-binding", request.numa_binding) if request.numa_binding else ()),
         *("-m", "launch.ranks", request.entry, request.argument),
     ]
 

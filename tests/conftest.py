@@ -53,8 +53,8 @@ def bench(tmp_path: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerLauncher]:
-    """A warm launcher whose ranks can import the modules of this folder."""
+    """A warm launcher whose ranks can import the modules of this folder; its servers last, as nothing is timed."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONSAFEPATH": "1"}
-    launcher = ServerLauncher(environment, PRELOAD, tmp_path_factory.mktemp("launcher") / "launcher.log")
+    launcher = ServerLauncher(environment, PRELOAD, tmp_path_factory.mktemp("launcher") / "launcher.log", 40)
     yield launcher
     launcher.close()

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from bench.messages import Spec
 from bench.rank.build import build
 from bench.rank.main import KEPT
+from bench.rank.measure import _Run
 
 
 def facts(folder: str) -> None:
@@ -57,28 +58,39 @@ def hang(folder: str) -> None:
 
 
 def train(argument: str) -> None:
-    """Train as a spec says; rank 0 leaves the mean loss of each step and the gradients of the first."""
+    """Train as a spec says, by the loop that is measured; rank 0 leaves what the optimizer first saw and all losses."""
     given = json.loads(argument)
     spec = Spec.read(given["spec"])
     training = build(spec)
-    losses, gradients = [], {}
-    for step in range(given["steps"]):
-        loss = training.loss(training.to_device(next(training.batches)))
-        loss.backward()
-        if step == 0:
-            for name, parameter in training.model.named_parameters():
-                gradient = parameter.grad
-                assert gradient is not None, name
-                whole = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
-                gradients[name.removeprefix("module.")] = whole.detach().float().numpy().copy()
-        training.optimizer.step()
-        training.optimizer.zero_grad(set_to_none=True)
-        mean = loss.detach().clone()
-        if training.distributed:
-            dist.all_reduce(mean)
-            mean /= dist.get_world_size()
-        losses.append(mean.item())
+    gradients: dict[str, np.ndarray] = {}
+    before = _parameters(training.model)
+
+    def keep(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        scale = getattr(optimizer, "grad_scale", None)  # set where the fused kernel unscales
+        for name, parameter in training.model.named_parameters() if not gradients else ():
+            assert parameter.grad is not None, name
+            whole = _whole(parameter.grad) / (1 if scale is None else scale.item())
+            gradients[name.removeprefix("module.")] = whole
+
+    training.optimizer.register_step_pre_hook(keep)
+    run = _Run(training, spec, None)
+    run._window(spec.steps)
+    (losses,) = run.losses
+    if training.distributed:
+        dist.all_reduce(losses)
+        losses /= dist.get_world_size()
+    after = _parameters(training.model)
     if int(os.environ["RANK"]) == 0:
-        np.savez(given["out"], losses=np.array(losses), **gradients)
+        np.savez(given["out"], losses=losses.numpy(), **gradients)
+        np.savez(given["parameters"], **{f"{k} before": v for k, v in before.items()}, **after)
     training.batches.close()
     KEPT.append(training)
+
+
+def _parameters(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {name.removeprefix("module."): _whole(parameter) for name, parameter in model.named_parameters()}
+
+
+def _whole(tensor: torch.Tensor) -> np.ndarray:
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole.detach().float().numpy().copy()

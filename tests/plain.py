@@ -17,4 +17,6 @@ PLAIN = Case(
     persistent_workers=None,
     omp_num_threads=1,
     seed=0,
+    cudnn_benchmark=None,
+    numa_binding=None,
 )

@@ -16,8 +16,8 @@ CPU = ("--device", "cpu")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--workload", "resnet81"], "--workload: no workload 'resnet81'; allowed: resnet18, gpt, gpt-nano, gpt-124m, mlp, file.py:Name. Did you mean 'resnet18'?"),
-        (["--strategy", "fdsp"], "--strategy: got 'fdsp'; allowed: single, ddp, fsdp. Did you mean 'fsdp'?"),
+        (["--workload", "resnet81"], "--workload: no workload 'resnet81'; allowed: resnet18, resnet50, vit-b-16, mnist-cnn, gpt, gpt-nano, gpt-124m, gpt-350m, llama, llama-nano, llama-1b, llama-8b, bert, dlrm, mlp, file.py:Name. Did you mean 'resnet18' or 'resnet50'?"),
+        (["--strategy", "fdsp"], "--strategy: no strategy 'fdsp'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp' or 'dp'?"),
         (["--gpus", "0", *CPU], "--gpus: got '0'; allowed: a whole number from 1."),
         (["--steps", "many", *CPU], "--steps: got 'many'; allowed: a whole number from 2."),
         (["--num-workers", "2", *CPU], "--num-workers has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."),

@@ -27,7 +27,7 @@ def test_every_cell_runs_on_all_gpus(bench: Any, strategy: str, precision: str, 
     assert sum(parts) * 20 / 1e3 == pytest.approx(float(ranks[int(row["critical_rank"])]["window_s"]), rel=0.01)
     assert 0 < float(row["peak_allocated_mib"]) <= float(row["peak_reserved_mib"]) <= float(row["device_used_mib"])
     uuids = {gpu.uuid for gpu in this_machine().gpus}
-    assert {rank["device_uuid"] for rank in ranks} <= uuids
+    assert {uuid for rank in ranks for uuid in rank["device_uuids"].split(";")} <= uuids
 
 
 def test_losses_equal_those_of_the_cpu(bench: Any) -> None:

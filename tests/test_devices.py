@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
+import math
 
+import nvml
+import pynvml
 import pytest
 
 from bench.devices import Gpu, Machine, this_machine, visible
@@ -15,53 +16,13 @@ C = Gpu("GPU-cccc-3", "Tesla T4", 15360.0, (7, 5))
 ALL = (A, B, C)
 
 
-class NVMLError(Exception):
-    """As pynvml's."""
+def device(gpu: Gpu, **facts: object) -> nvml.Device:
+    total = int(gpu.memory_mib) * 1024 * 1024
+    return nvml.Device(gpu.uuid, facts={"name": gpu.name, "total": total, "capability": gpu.capability, **facts})
 
 
-class Nvml:
-    """The part of pynvml's surface that is used, over ``gpus``; counts how often it is open."""
-
-    NVMLError = NVMLError
-
-    def __init__(self, gpus: tuple[Gpu, ...] = ALL, bytes_for_text: bool = False, driver: bool = True) -> None:
-        self.gpus, self.bytes_for_text, self.driver, self.open = gpus, bytes_for_text, driver, 0
-
-    def _text(self, text: str) -> str | bytes:
-        return text.encode() if self.bytes_for_text else text
-
-    def nvmlInit(self) -> None:  # noqa: N802
-        if not self.driver:
-            raise NVMLError("Driver Not Loaded")
-        self.open += 1
-
-    def nvmlShutdown(self) -> None:  # noqa: N802
-        self.open -= 1
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return len(self.gpus)
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
-        return index
-
-    def nvmlDeviceGetUUID(self, handle: int) -> str | bytes:  # noqa: N802
-        return self._text(self.gpus[handle].uuid)
-
-    def nvmlDeviceGetName(self, handle: int) -> str | bytes:  # noqa: N802
-        return self._text(self.gpus[handle].name)
-
-    def nvmlDeviceGetMemoryInfo(self, handle: int) -> SimpleNamespace:  # noqa: N802
-        return SimpleNamespace(total=int(self.gpus[handle].memory_mib) * 1024 * 1024)
-
-    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> list[int]:  # noqa: N802
-        return list(self.gpus[handle].capability)
-
-    def nvmlSystemGetDriverVersion(self) -> str | bytes:  # noqa: N802
-        return self._text("550.54.15")
-
-
-def machine(monkeypatch: pytest.MonkeyPatch, nvml: Nvml, setting: str | None = None) -> Machine:
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)  # type: ignore[arg-type]
+def machine(monkeypatch: pytest.MonkeyPatch, library: nvml.Library, setting: str | None = None) -> Machine:
+    library.load(monkeypatch)
     if setting is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     else:
@@ -71,24 +32,74 @@ def machine(monkeypatch: pytest.MonkeyPatch, nvml: Nvml, setting: str | None = N
 
 @pytest.mark.parametrize("bytes_for_text", [False, True])
 def test_all_gpus_and_their_driver(monkeypatch: pytest.MonkeyPatch, bytes_for_text: bool) -> None:
-    nvml = Nvml(bytes_for_text=bytes_for_text)
-    assert machine(monkeypatch, nvml) == Machine(ALL, "550.54.15")
-    assert nvml.open == 0
+    library = nvml.Library(*map(device, ALL))
+    if bytes_for_text:  # older bindings; what convertStrBytes wraps is the function without the conversion
+        for name in ("nvmlDeviceGetUUID", "nvmlDeviceGetName", "nvmlSystemGetDriverVersion"):
+            monkeypatch.setattr(pynvml, name, getattr(pynvml, name).__wrapped__)
+    assert machine(monkeypatch, library) == Machine(ALL, "550.54.15")
+    assert (library.opened, library.open) == (1, 0)
 
 
 def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = Nvml(driver=False)
-    assert machine(monkeypatch, nvml) == Machine((), "")
-    assert nvml.open == 0  # what was never opened is not closed
+    library = nvml.Library()
+    library.init = nvml.DRIVER_NOT_LOADED
+    assert machine(monkeypatch, library) == Machine((), "", "")
+    assert library.open == 0  # what was never opened is not closed
+
+
+def test_without_the_library_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(pynvml, "nvmlLib", None)
+    monkeypatch.setattr(pynvml, "CDLL", missing)
+    assert this_machine() == Machine((), "", "")
+
+
+def test_a_driver_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = nvml.Library(device(A))
+    library.init = 18  # NVML_ERROR_LIB_RM_VERSION_MISMATCH: the driver was updated under a running kernel module
+    note = "NVML cannot be used, so no GPU is seen: RM has detected an NVML/RM version mismatch."
+    assert machine(monkeypatch, library) == Machine((), "", note)
 
 
 def test_driver_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine(monkeypatch, Nvml(gpus=())) == Machine((), "550.54.15")
+    assert machine(monkeypatch, nvml.Library()) == Machine((), "550.54.15")
+
+
+def test_driver_that_does_not_tell_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = nvml.Library(device(A), driver=nvml.Error(999))
+    assert machine(monkeypatch, library) == Machine((A,), "")
+
+
+def test_a_gpu_that_cannot_be_read_does_not_hide_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, forbidden = device(B), device(B, capability=nvml.Error(4))
+    lost.handle = nvml.LOST
+    library = nvml.Library(device(A), lost, forbidden, device(C))
+    note = (
+        "GPU 1 is left out, as NVML cannot read it: GPU is lost; "
+        "GPU 2 is left out, as NVML cannot read it: Insufficient Permissions"
+    )
+    assert machine(monkeypatch, library) == Machine((A, C), "550.54.15", note)
+    assert library.open == 0
+
+
+def test_a_gpu_that_shares_the_memory_of_the_cpu_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    (gpu,) = machine(monkeypatch, nvml.Library(device(A, total=nvml.Error(nvml.NOT_SUPPORTED)))).gpus
+    assert (gpu.uuid, gpu.name, gpu.capability) == ("GPU-aaaa-1", "NVIDIA A100-SXM4-80GB", (8, 0))
+    assert math.isnan(gpu.memory_mib)
 
 
 def test_what_cuda_visible_devices_hides_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine(monkeypatch, Nvml(), "2,0") == Machine((C, A), "550.54.15")
-    assert machine(monkeypatch, Nvml(), "") == Machine((), "550.54.15")
+    library = nvml.Library(*map(device, ALL))
+    assert machine(monkeypatch, library, "2,0") == Machine((C, A), "550.54.15")
+    assert machine(monkeypatch, library, "") == Machine((), "550.54.15")
+
+
+def test_mig_devices_are_named_as_what_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    note = "CUDA_VISIBLE_DEVICES names MIG devices, which are not supported: they count as no GPU"
+    seen = machine(monkeypatch, nvml.Library(device(A)), "MIG-5c6a4f8e-9b0d-5f3a-8a11-0a2b3c4d5e6f")
+    assert seen == Machine((), "550.54.15", note)
 
 
 # The rules: CUDA C++ Programming Guide, "CUDA Environment Variables"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench.record import LAUNCHES
-from bench.report.dictionary import dictionary, options_table
+from bench.report.dictionary import dictionary, options_table, values_table, workloads_table
 from bench.suite import suites
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +22,11 @@ def test_the_data_dictionary_is_that_of_the_code() -> None:
 
 def test_the_readme_has_every_option() -> None:
     assert options_table() in README
+
+
+def test_the_readme_has_every_value_and_workload() -> None:
+    assert values_table() in README
+    assert workloads_table() in README
 
 
 def test_names_that_others_build_on_are_columns() -> None:

@@ -16,7 +16,7 @@ from plain import PLAIN
 
 import bench
 from bench.devices import Machine
-from bench.environment import env_key, host_facts, installed, settings, work_key
+from bench.environment import compiler_lacks, env_key, host_facts, installed, settings, work_key
 from bench.record import FILES
 
 ROW: dict[str, Any] = {
@@ -52,9 +52,9 @@ def twelve_digits(text: str) -> str:
 
 
 def test_work_key_hashes_target_options_data_and_global_batch() -> None:
-    # global batch: 32 x 2; the version of the measurement: 1
-    by_hand = '["workloads.resnet:ResNet", {"classes": 1000, "size": 224}, "resident", 64, 1]'
-    assert key() == twelve_digits(by_hand) == "650b52741bfe"
+    # global batch: 32 x 2; the version of the measurement: 2
+    by_hand = '["workloads.resnet:ResNet", {"classes": 1000, "size": 224}, "resident", 64, 2]'
+    assert key() == twelve_digits(by_hand) == "90f9f6fa2ea3"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,20 @@ def test_work_key_hashes_target_options_data_and_global_batch() -> None:
         {"gpus": 4, "batch_size": 16},  # 4 x 16 = 2 x 32
         {"strategy": "single", "gpus": 1, "batch_size": 64},
         {"workload": "resnet18:size=224"},  # the default
+        {"batch_size": 16, "grad_accum_steps": 2},  # 16 x 2 x 2
+        {"batch_size": 4, "gpus": 4, "grad_accum_steps": 4},  # 4 x 4 x 4
+        {"strategy": "single", "gpus": 1, "grad_accum_steps": 2},  # 32 x 2
+        {"strategy": "dp", "device": "cuda"},
+        {"strategy": "fsdp:reshard=off:reduce=bf16"},
+        {"precision": "tf32"},
+        {"compile": "default"},
+        {"max_grad_norm": 1.0},
+        {"optimizer": "sgd"},
+        {"channels_last": True},
+        {"deterministic": True},
+        {"cudnn_benchmark": False},
+        {"numa_binding": "node"},
+        {"env": "A=1"},
     ],
 )
 def test_work_is_the_same_however_it_is_done(changes: dict[str, Any]) -> None:
@@ -84,6 +98,8 @@ def test_work_is_the_same_however_it_is_done(changes: dict[str, Any]) -> None:
         {"batch_size": 16},
         {"gpus": 4},
         {"strategy": "single"},  # one rank of 32 samples
+        {"grad_accum_steps": 2},
+        {"strategy": "dp", "gpus": 1},
         {"data": "synthetic"},
         {"data": "folder:0123456789abcdef"},
     ],
@@ -98,7 +114,7 @@ def test_names_of_one_model_are_the_same_work() -> None:
 
 def test_own_file_is_the_same_work_wherever_it_lies() -> None:
     here, there = key(workload="net.py:Net:depth=3"), key(workload="/home/me/net.py:Net:depth=3")
-    assert here == there == twelve_digits('["net.py:Net", {"depth": 3}, "resident", 64, 1]')
+    assert here == there == twelve_digits('["net.py:Net", {"depth": 3}, "resident", 64, 2]')
     assert here != key(workload="net.py:Other:depth=3")
     assert here != key(workload="net.py:Net:depth=4")
 
@@ -149,6 +165,85 @@ def test_settings_are_those_that_steer_libraries_sorted() -> None:
     environment = {"OMP_NUM_THREADS": "1", "HOME": "/root", "NCCL_DEBUG": "INFO", "MY_OMP_X": "no", "CUDA_CACHE": 'a"b'}
     assert settings(environment) == r'{"CUDA_CACHE": "a\"b", "NCCL_DEBUG": "INFO", "OMP_NUM_THREADS": "1"}'
     assert settings({}) == "{}"
+    assert settings({"NVIDIA_TF32_OVERRIDE": "0", "NVIDIA_VISIBLE_DEVICES": "all", "TORCHINDUCTOR_X": "1"}) == (
+        '{"NVIDIA_TF32_OVERRIDE": "0", "TORCHINDUCTOR_X": "1"}'
+    )
+
+
+def test_settings_have_what_a_case_sets_whatever_it_is_called() -> None:
+    environment = {"LD_PRELOAD": "/lib/x.so", "HOME": "/root", "OMP_NUM_THREADS": "2", "A": ""}
+    assert settings(environment, always=["LD_PRELOAD", "A"]) == (
+        '{"A": "", "LD_PRELOAD": "/lib/x.so", "OMP_NUM_THREADS": "2"}'
+    )
+    assert settings(environment, always=["NOT_SET"]) == '{"OMP_NUM_THREADS": "2"}'
+    assert settings(environment, always={"LD_PRELOAD": "of the case"}) == (
+        '{"LD_PRELOAD": "/lib/x.so", "OMP_NUM_THREADS": "2"}'
+    )
+
+
+def test_variables_of_a_case_change_the_env_key() -> None:
+    rows = [{**ROW, "settings": settings({"LD_PRELOAD": value}, always=["LD_PRELOAD"])} for value in ("", "/lib/x.so")]
+    assert len({env_key(row) for row in [ROW, *rows]}) == 3
+
+
+# -- what torch.compile needs -----------------------------------------------------------------------------------
+
+NO_COMPILER, NO_HEADERS = "a C++ compiler (g++)", "Python's headers (python3-dev)"
+
+
+def lacking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: list[str], headers: bool = True) -> str:
+    """What is lacking on a machine with these programs; CXX is taken from the environment as it is."""
+    for name in programs:
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    if headers:
+        (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sysconfig.get_paths", lambda: {"include": str(tmp_path)})
+    compiler_lacks.cache_clear()
+    try:
+        return compiler_lacks()
+    finally:
+        compiler_lacks.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("programs", "headers", "lacks"),
+    [
+        (["g++"], True, ""),
+        ([], True, NO_COMPILER),
+        (["gcc", "cc"], True, NO_COMPILER),
+        (["g++"], False, NO_HEADERS),
+        ([], False, f"{NO_COMPILER} and {NO_HEADERS}"),
+    ],
+)
+def test_what_the_compiler_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, programs: list[str], headers: bool, lacks: str
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    assert lacking(tmp_path, monkeypatch, programs, headers) == lacks
+
+
+@pytest.mark.parametrize(
+    ("cxx", "programs", "lacks"),
+    [
+        ("icpx", ["icpx"], ""),
+        ("icpx", ["g++"], NO_COMPILER),  # it is CXX or nothing
+        ("icpx", [], NO_COMPILER),
+        ("ccache g++", ["ccache", "g++"], ""),  # torch splits it as a shell does
+    ],
+)
+def test_a_compiler_of_ones_own_is_the_only_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cxx: str, programs: list[str], lacks: str
+) -> None:
+    monkeypatch.setenv("CXX", cxx)
+    assert lacking(tmp_path, monkeypatch, programs) == lacks
+
+
+def test_clang_is_not_looked_for_on_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch._inductor.config.cpp.cxx is (None, os.environ.get("CXX", "g++")) but on macOS."""
+    monkeypatch.delenv("CXX", raising=False)
+    assert lacking(tmp_path, monkeypatch, ["clang++"]) == NO_COMPILER
 
 
 def test_installed_asks_for_versions_without_importing(monkeypatch: pytest.MonkeyPatch) -> None:

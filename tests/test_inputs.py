@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import struct
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,120 @@ def test_demo_text_is_the_standard_librarys_sources(tmp_path: Path, monkeypatch:
     joined = sum(sizes) + len(sizes) - 1  # a newline between each two
     assert samples(workload="gpt-nano", data="text=demo") == (joined - 1) // 128
     assert [file.stat().st_size for file in (tmp_path / "stepbench").iterdir()] == [joined]
+
+
+def idx(folder: Path, images: bytes, labels: bytes, end: str = "") -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / f"train-images-idx3-ubyte{end}").write_bytes(images)
+    (folder / f"train-labels-idx1-ubyte{end}").write_bytes(labels)
+
+
+IMAGES = struct.pack(">4i", 2051, 3, 28, 28) + bytes(3 * 28 * 28)
+LABELS = struct.pack(">2i", 2049, 3) + bytes(3)
+
+
+def test_digits_are_counted(tmp_path: Path) -> None:
+    idx(tmp_path / "plain", IMAGES, LABELS)
+    idx(tmp_path / "gz", gzip.compress(IMAGES), gzip.compress(LABELS), ".gz")
+    for name in ("plain", "gz"):
+        assert samples(workload="mnist-cnn", data=f"mnist={tmp_path / name}") == 3
+
+
+def test_demo_digits_and_clicks_are_known_without_being_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert samples(workload="mnist-cnn", data="mnist=demo") == samples(workload="dlrm", data="criteo=demo") == 4096
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (
+            LABELS,
+            LABELS,
+            "train-images-idx3-ubyte has 11 bytes; wanted a header of 16",
+        ),
+        (
+            struct.pack(">4i", 2049, 3, 28, 28),
+            LABELS,
+            "train-images-idx3-ubyte begins with 2049; wanted 2051, the magic number of such a file",
+        ),
+        (
+            IMAGES,
+            struct.pack("<2i", 2049, 3) + bytes(3),  # 2049 = 0x0801, little-endian
+            "train-labels-idx1-ubyte begins with 17301504; wanted 2049, the magic number of such a file",
+        ),
+        (
+            IMAGES + b"x",
+            LABELS,
+            "train-images-idx3-ubyte has 2369 bytes; wanted 2368, by its header",  # 16 + 3 x 784
+        ),
+        (
+            IMAGES,
+            struct.pack(">2i", 2049, 2) + bytes(2),
+            "train-images-idx3-ubyte has 3 images, train-labels-idx1-ubyte 2 labels; wanted as many",
+        ),
+        (
+            struct.pack(">4i", 2051, 3, 32, 28) + bytes(3 * 32 * 28),
+            LABELS,
+            "train-images-idx3-ubyte has images of 32 x 28; wanted 28 x 28",
+        ),
+        (
+            struct.pack(">4i", 2051, 0, 28, 28),
+            struct.pack(">2i", 2049, 0),
+            "train-images-idx3-ubyte has no images",
+        ),
+        (b"", LABELS, "train-images-idx3-ubyte has 0 bytes; wanted a header of 16"),
+    ],
+)
+def test_digits_that_cannot_be_read(tmp_path: Path, images: bytes, labels: bytes, message: str) -> None:
+    idx(tmp_path, images, labels)
+    assert message_of(workload="mnist-cnn", data=f"mnist={tmp_path}") == f"--data mnist={tmp_path}: {message}"
+
+
+def test_missing_digits(tmp_path: Path) -> None:
+    assert message_of(data="mnist=/no/such") == "--data mnist=/no/such: there is no such folder"
+    idx(tmp_path, IMAGES, LABELS)
+    (tmp_path / "train-labels-idx1-ubyte").unlink()
+    assert message_of(data=f"mnist={tmp_path}") == (
+        f"--data mnist={tmp_path}: there is no train-labels in it; wanted: train-labels-idx1-ubyte or "
+        "train-labels.idx1-ubyte or train-labels-idx1-ubyte.gz or train-labels.idx1-ubyte.gz"
+    )
+
+
+def test_digits_that_are_not_compressed_as_they_say(tmp_path: Path) -> None:
+    idx(tmp_path, IMAGES, LABELS, ".gz")
+    assert message_of(data=f"mnist={tmp_path}").startswith(f"--data mnist={tmp_path}: Not a gzipped file")
+
+
+CLICK = b"\t".join([b"1", *[b"7"] * 13, *[b"0a"] * 26])
+
+
+@pytest.mark.parametrize(("content", "count"), [(CLICK, 1), (CLICK + b"\n", 1), (CLICK + b"\r\n" + CLICK, 2)])
+def test_clicks_are_counted(tmp_path: Path, content: bytes, count: int) -> None:
+    (tmp_path / "log").write_bytes(content)
+    assert samples(workload="dlrm", data=f"criteo={tmp_path / 'log'}") == count
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "the file is empty"),
+        (b"a,b\n", "line 1: 1 fields between tabs; wanted 40: a label, 13 whole numbers, 26 hexadecimal ones"),
+        (b"2" + CLICK[1:], "line 1: the label is '2'; wanted 0 or 1"),
+        (CLICK[:-1] + b"x", "line 1: '0x' is no hexadecimal number"),
+    ],
+)
+def test_clicks_that_cannot_be_read(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "log").write_bytes(content)
+    assert message_of(data=f"criteo={tmp_path / 'log'}") == f"--data criteo={tmp_path / 'log'}: {message}"
+
+
+@pytest.mark.parametrize("path", ["/no/such", "/"])
+def test_missing_clicks(path: str) -> None:
+    assert message_of(data=f"criteo={path}") == (
+        f"--data criteo={path}: there is no such file (give one file of Criteo's tab-separated lines)"
+    )
 
 
 def test_missing_workload_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

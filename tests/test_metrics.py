@@ -22,6 +22,7 @@ def rank(steps_ms: list[int], **changes: Any) -> Measurement:
     parts = {"data_wait": 1, "copy": 1, "forward": 1, "backward": 1, "optimizer": 1, **changes.pop("parts_ms", {})}
     plain = Measurement(
         first_step_at_ns=3_000 * MS,
+        window_at_ns=3_200 * MS,
         first_step_ns=100 * MS,
         warmup_steps=1,
         window_ns=sum(steps_ms) * MS,
@@ -46,6 +47,10 @@ RANKS = [
         first_step_ns=150 * MS,
         steps_per_epoch=16,
         memory={**NO_MEMORY, "peak_rss_mib": 300.0, "rss_growth_mib": 20.0},
+        compile_ns=3_000 * MS,
+        recompilations=0,
+        window_compilations=1,
+        optimizer_steps_skipped=2,
     ),
     rank(  # 90 ms in all; wait and copy 5 ms, with the forward pass 13 ms
         [20, 10, 20, 40],
@@ -54,6 +59,10 @@ RANKS = [
         first_step_at_ns=3_500 * MS,
         steps_per_epoch=16,
         memory={**NO_MEMORY, "peak_rss_mib": 280.0, "rss_growth_mib": 50.0},
+        compile_ns=2_500 * MS,
+        recompilations=4,
+        window_compilations=0,
+        optimizer_steps_skipped=2,
     ),
 ]
 
@@ -88,6 +97,10 @@ def test_every_column_of_a_launch() -> None:
             "optimizer_ms": 3.0,
             "startup_s": 2.5,  # 3.5 - 1.0: the last rank
             "first_step_ms": 150.0,
+            "compile_s": 3.0,  # of the slowest rank
+            "recompilations": 4,
+            "window_compilations": 1,
+            "optimizer_steps_skipped": 2,
             "loss_first": 5.0,  # (4 + 6) / 2
             "loss_last": 1.5,  # (1 + 2) / 2
             **NO_MEMORY,
@@ -195,7 +208,7 @@ def test_ranks_each_with_their_own_numbers_or_last_words() -> None:
         "local_rank": 0,
         "host": "a",
         "device_name": "cpu",
-        "device_uuid": "",
+        "device_uuids": "",
         "pid": 11,
         "exit_code": None,
         "failure": None,
@@ -216,7 +229,7 @@ def test_ranks_each_with_their_own_numbers_or_last_words() -> None:
         "local_rank": 1,
         "host": "a",
         "device_name": "",
-        "device_uuid": "",
+        "device_uuids": "",
         "pid": 12,
         "exit_code": 1,
         "failure": "ValueError: no",
@@ -230,8 +243,8 @@ GOOD = {"mfu": None}
 
 
 def test_good_launch_has_no_faults() -> None:
-    assert faults(RANKS, {"mfu": None}, batch_size=8) == []
-    assert faults(RANKS, {"mfu": 1.0}, batch_size=8) == []
+    assert faults(RANKS, {"mfu": None}, rank_samples=8) == []
+    assert faults(RANKS, {"mfu": 1.0}, rank_samples=8) == []
 
 
 @pytest.mark.parametrize(("loss", "shown"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
@@ -254,16 +267,21 @@ def test_samples_that_do_not_add_up() -> None:
 @pytest.mark.parametrize(
     ("window_ms", "found"),
     [
-        (200, []),
-        (198.5, []),  # 200 / 198.5 = 1.0076
-        (201.5, []),  # 200 / 201.5 = 0.9926
-        (250, ["the steps of rank 0 sum to -20.0% of its window"]),  # 200 / 250 - 1
-        (196, ["the steps of rank 0 sum to +2.0% of its window"]),  # 200 / 196 - 1 = 0.0204
+        (2000, []),
+        (1985, []),  # 2000 / 1985 = 1.0076: 15 ms, within 19.85
+        (2018, []),
+        (2500, ["the steps of rank 0 are off its window by -20.0%"]),  # -500 / 2500
+        (1960, ["the steps of rank 0 are off its window by +2.0%"]),  # 40 / 1960 = 0.0204
     ],
 )
 def test_steps_must_sum_to_the_window_within_one_percent(window_ms: float, found: list[str]) -> None:
-    off = rank([100, 100], window_ns=int(window_ms * MS))
+    off = rank([1000, 1000], window_ns=int(window_ms * MS))
     assert faults([off], GOOD, 8) == found
+
+
+@pytest.mark.parametrize(("window_ms", "faulty"), [(210, False), (211, True), (190, False), (189, True)])
+def test_ten_milliseconds_off_a_short_window_are_the_schedulers(window_ms: int, faulty: bool) -> None:
+    assert bool(faults([rank([100, 100], window_ns=window_ms * MS)], GOOD, 8)) == faulty
 
 
 @pytest.mark.parametrize(("mfu", "shown"), [(1.25, "1.250"), (0.0, "0.000"), (math.nan, "nan")])
@@ -276,7 +294,7 @@ def test_all_faults_are_told() -> None:
     assert faults([bad, RANKS[1]], {"mfu": 2.0}, 8) == [
         "the loss of rank 0 is nan at step 0",
         "rank 0 trained 0 samples where 4 steps have 32",
-        "the steps of rank 0 sum to -50.0% of its window",  # 80 / 160 - 1
+        "the steps of rank 0 are off its window by -50.0%",  # 80 / 160 - 1
         "the MFU is 2.000; check FLOPs and peak",
     ]
 
@@ -336,3 +354,9 @@ def test_unknown_flops_leave_all_but_the_peak_empty(unknown: Description | None)
         "mfu": None,
         "hfu": None,
     }
+
+
+def test_what_is_not_compiled_or_scaled_has_no_such_figures() -> None:
+    found = launch_metrics([rank([10, 10])], 0, None)
+    names = ("compile_s", "recompilations", "window_compilations", "optimizer_steps_skipped")
+    assert [found[name] for name in names] == [None] * 4

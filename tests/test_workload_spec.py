@@ -64,13 +64,16 @@ def test_spec_parses_back_to_itself(text: str) -> None:
     assert parse_workload(once.spec) == once
 
 
-ALL = "resnet18, gpt, gpt-nano, gpt-124m, mlp, file.py:Name"
+ALL = (
+    "resnet18, resnet50, vit-b-16, mnist-cnn, gpt, gpt-nano, gpt-124m, gpt-350m, "
+    "llama, llama-nano, llama-1b, llama-8b, bert, dlrm, mlp, file.py:Name"
+)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("resnet81", f"no workload 'resnet81'; allowed: {ALL}. Did you mean 'resnet18'?"),
+        ("resnet81", f"no workload 'resnet81'; allowed: {ALL}. Did you mean 'resnet18' or 'resnet50'?"),
         ("zzz", f"no workload 'zzz'; allowed: {ALL}."),
         ("", f"no workload ''; allowed: {ALL}."),
         ("train.py", f"no workload 'train.py'; allowed: {ALL}. A user's own is file.py:Name."),
@@ -93,6 +96,26 @@ ALL = "resnet18, gpt, gpt-nano, gpt-124m, mlp, file.py:Name"
             "gpt:width=130",
             "workload gpt:width=130: width 130 does not divide by heads 4; give a width that is a multiple of heads.",
         ),
+        (
+            "vit-b-16:size=60",
+            "workload vit-b-16:size=60: size 60 does not divide by 16; give a size that is a multiple of 16.",
+        ),
+        (
+            "llama:kv_heads=3",
+            "workload llama:kv_heads=3: heads 4 does not divide by kv_heads 3; "
+            "give a heads that is a multiple of kv_heads.",
+        ),
+        (  # heads of width 3, an odd one: rotary embeddings turn pairs
+            "llama-nano:width=12",
+            "workload llama-nano:width=12: width 12 does not divide by 2 × heads 4; "
+            "give a width that is a multiple of 2 × heads.",
+        ),
+        ("llama:tied=2", "workload llama:tied=2: tied got 2; allowed: a whole number from 0 to 1."),
+        ("llama:tied=-1", "workload llama:tied=-1: tied got -1; allowed: a whole number from 0 to 1."),
+        ("bert:seq=513", "workload bert:seq=513: seq got 513; allowed: a whole number from 1 to 512."),
+        ("bert:vocab=256", "workload bert:vocab=256: vocab got 256; allowed: a whole number from 257."),
+        ("dlrm:tables=27", "workload dlrm:tables=27: tables got 27; allowed: a whole number from 1 to 26."),
+        ("mnist-cnn:size=32", "workload mnist-cnn has no option 'size'; it has none."),
         (  # 128 = 42 x 3 + 2
             "gpt:heads=3",
             "workload gpt:heads=3: width 128 does not divide by heads 3; give a width that is a multiple of heads.",
@@ -105,6 +128,14 @@ def test_message_says_what_was_given_and_what_is_allowed(text: str, message: str
     assert str(error.value) == message
 
 
-def test_smallest_allowed_values_are_allowed() -> None:
+def test_extreme_values_are_allowed() -> None:
     assert parse_workload("resnet18:size=32:classes=2").given == {"size": 32, "classes": 2}
     assert parse_workload("gpt:width=3:heads=3").given == {"width": 3, "heads": 3}
+    assert parse_workload("vit-b-16:size=32").given == {"size": 32}
+    assert parse_workload("llama:width=6:heads=3:kv_heads=3:tied=0").given == {
+        "width": 6,
+        "heads": 3,
+        "kv_heads": 3,
+        "tied": 0,
+    }
+    assert parse_workload("bert:seq=512:vocab=257").given == {"vocab": 257, "seq": 512}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.base import Batch
-from workloads.data import SyntheticTokens, Text
+from workloads.data import tokens
 
 
 class Block(nn.Module):
@@ -75,15 +75,12 @@ class GPT:
         return Decoder(self.n_layers, self.heads, self.width, self.seq, self.vocab)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        (tokens,) = batch  # (batch, seq + 1): inputs and targets are the same bytes, one apart
-        logits = model(tokens[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+        (sequences,) = batch  # (batch, seq + 1): inputs and targets are the same tokens, one apart
+        logits = model(sequences[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1).float(), sequences[:, 1:].flatten())
 
     def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor]]:
-        kind, _, path = data.partition("=")
-        if kind == "text":
-            return Text(path, self.seq)
-        return SyntheticTokens(self.seq, self.vocab)
+        return tokens(data, self.seq, self.vocab)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
         return list(model.get_submodule("blocks").children())

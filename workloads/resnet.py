@@ -1,4 +1,4 @@
-"""Torchvision's ResNet on square images."""
+"""Torchvision's ResNets on square images."""
 
 from __future__ import annotations
 
@@ -10,32 +10,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.base import Batch
-from workloads.data import ImageFolder, SyntheticImages
+from workloads.data import images
 
 
 class ResNet:
+    """ResNet-18 (He et al. 2015); deeper ones differ by ``depth``."""
+
     unit = "samples"
     batch_size = 32
     data = ("resident", "synthetic", "folder")
+    depth = 18
 
     def __init__(self, size: int = 224, classes: int = 1000) -> None:
         self.size, self.classes = size, classes
 
     def build(self) -> nn.Module:
-        model: nn.Module = torchvision.models.resnet18(num_classes=self.classes)
-        return model
+        return torchvision.models.get_model(f"resnet{self.depth}", num_classes=self.classes)  # type: ignore[no-any-return]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        images, labels = batch
-        return F.cross_entropy(model(images).float(), labels)
+        pixels, labels = batch
+        return F.cross_entropy(model(pixels).float(), labels)
 
     def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor, Tensor]]:
-        kind, _, path = data.partition("=")
-        if kind == "folder":
-            return ImageFolder(path, self.size, self.classes)
-        return SyntheticImages(self.size, self.classes)
+        return images(data, self.size, self.classes)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
         return [
             block for name, stage in model.named_children() if name.startswith("layer") for block in stage.children()
         ]
+
+
+class ResNet50(ResNet):
+    batch_size = 64
+    depth = 50

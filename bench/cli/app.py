@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import bench
-from bench.cli import env, list_, run
+from bench.cli import env, list_, matrix, run
 
 app = typer.Typer(
     name="bench",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("list")(list_.list_)
+app.command("matrix")(matrix.matrix)
 app.command("env")(env.env)
 
 

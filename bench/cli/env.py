@@ -22,6 +22,7 @@ def env(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
         **host_facts(machine, rank_environment()),
         **installed(),
         "gpus": [f"{gpu.name} {gpu.memory_mib:.0f} MiB {gpu.uuid}" for gpu in machine.gpus],
+        "note": machine.note,
     }
     if as_json:
         print(json.dumps(facts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bench.options import AXES, SETTINGS, show
+from bench.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
 from bench.report.words import wide_console
 from bench.strategies import STRATEGIES
 from bench.suite import suites
@@ -19,12 +20,16 @@ from workloads import WORKLOADS
 class What(StrEnum):
     workloads = "workloads"
     strategies = "strategies"
+    precisions = "precisions"
+    checkpointing = "checkpointing"
+    compile = "compile"
+    optimizers = "optimizers"
     suites = "suites"
     options = "options"
 
 
 def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> int:
-    """List the workloads, strategies, suites or options there are."""
+    """List what there is: workloads, strategies with their options, values of other axes, suites, all options."""
     wide_console().print(_TABLES[what]())
     return 0
 
@@ -43,10 +48,22 @@ def _workloads() -> Table:
 
 
 def _strategies() -> Table:
-    table = _table("strategy", "what it does")
-    for name, about in STRATEGIES.items():
-        table.add_row(name, about)
+    table = _table("strategy", "values", "default", "what it does")
+    for name, strategy in STRATEGIES.items():
+        table.add_row(name, "", "", Text(strategy.about))
+        for option, choice in strategy.options.items():
+            table.add_row(f"  :{option}=", choice.allowed, choice.default, Text(choice.about))
     return table
+
+
+def _values(title: str, values: Mapping[str, str]) -> Callable[[], Table]:
+    def make() -> Table:
+        table = _table(title, "what it does")
+        for name, about in values.items():
+            table.add_row(name, Text(about))
+        return table
+
+    return make
 
 
 def _suites() -> Table:
@@ -59,8 +76,17 @@ def _suites() -> Table:
 def _options() -> Table:
     table = _table("option", "values", "default", "meaning")
     for option in [*AXES.values(), *SETTINGS.values()]:
-        table.add_row(option.flag, Text(option.allowed), show(option.default) or "it depends", Text(option.help))
+        table.add_row(option.flag, Text(option.allowed), option.shown_default, Text(option.help))
     return table
 
 
-_TABLES = {What.workloads: _workloads, What.strategies: _strategies, What.suites: _suites, What.options: _options}
+_TABLES = {
+    What.workloads: _workloads,
+    What.strategies: _strategies,
+    What.precisions: _values("precision", PRECISIONS),
+    What.checkpointing: _values("activation checkpointing", CHECKPOINTING),
+    What.compile: _values("compile", COMPILE),
+    What.optimizers: _values("optimizer", OPTIMIZERS),
+    What.suites: _suites,
+    What.options: _options,
+}

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from bench.errors import EXIT_FAILED, EXIT_OK
-from bench.options import AXES, SETTINGS, Option, show
+from bench.options import AXES, SETTINGS, Option
 from bench.record import Row
 from bench.report.words import wide_console
 from bench.suite import Asked, Plan, asked, make_plan
@@ -28,7 +28,7 @@ def _setting(name: str) -> Any:
 
 
 def _option(option: Option, panel: str, *more: str) -> Any:
-    default = "" if option.default is None else f" [default: {show(option.default)}]"
+    default = "" if option.default is None else f" [default: {option.shown_default}]"
     words = option.allowed.replace("a whole number from", "≥")
     return typer.Option(
         option.flag, *more, help=f"{option.help}{default}", metavar=words, show_default=False, rich_help_panel=panel
@@ -42,7 +42,11 @@ def run(
     device: Annotated[Text, _axis("device")] = None,
     precision: Annotated[Text, _axis("precision")] = None,
     activation_checkpointing: Annotated[Text, _axis("activation_checkpointing", "--checkpointing")] = None,
+    compile: Annotated[Text, _axis("compile")] = None,
     batch_size: Annotated[Text, _axis("batch_size")] = None,
+    grad_accum_steps: Annotated[Text, _axis("grad_accum_steps")] = None,
+    max_grad_norm: Annotated[Text, _axis("max_grad_norm")] = None,
+    optimizer: Annotated[Text, _axis("optimizer")] = None,
     data: Annotated[Many, _axis("data")] = None,
     num_workers: Annotated[Text, _axis("num_workers")] = None,
     pin_memory: Annotated[Text, _axis("pin_memory")] = None,
@@ -50,6 +54,11 @@ def run(
     persistent_workers: Annotated[Text, _axis("persistent_workers")] = None,
     omp_num_threads: Annotated[Text, _axis("omp_num_threads")] = None,
     seed: Annotated[Text, _axis("seed")] = None,
+    channels_last: Annotated[Text, _axis("channels_last")] = None,
+    deterministic: Annotated[Text, _axis("deterministic")] = None,
+    cudnn_benchmark: Annotated[Text, _axis("cudnn_benchmark")] = None,
+    numa_binding: Annotated[Text, _axis("numa_binding")] = None,
+    env: Annotated[Many, _axis("env")] = None,
     warmup_steps: Annotated[Text, _setting("warmup_steps")] = None,
     steps: Annotated[Text, _setting("steps")] = None,
     min_seconds: Annotated[Text, _setting("min_seconds")] = None,

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.utils.checkpoint import checkpoint
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from bench.case import Case
 from bench.messages import Spec
+from bench.rank.checkpointing import checkpoint_layers
+from bench.rank.compiling import CompileLog, compile_parts
 from bench.rank.loader import Batches, batches
+from bench.strategies import ONE_PROCESS
 from workloads.base import Batch, Workload, load
 
 GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
+SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
+AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+NEVER = 1 << 30  # steps: the scale only falls, so that how far says how many steps were left out
 
 
 @dataclass
@@ -31,79 +35,141 @@ class Training:
 
     case: Case
     workload: Workload
+    strategy: Any
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     batches: Batches
     device: torch.device
     distributed: bool
-    autocast: bool
+    autocast: torch.dtype | None
     forward_is_local: bool | None
+    compile_log: CompileLog | None
+
+    @property
+    def devices(self) -> list[torch.device]:
+        """All that this rank computes on."""
+        ids = dict.fromkeys(getattr(self.model, "device_ids", None) or [self.device.index])
+        return [torch.device("cuda", i) for i in ids] if self.device.type == "cuda" else [self.device]
+
+    def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[None]:
+        """Around a forward and backward pass: whether its gradients are exchanged at once."""
+        if self.case.grad_accum_steps == 1:
+            return contextlib.nullcontext()
+        sync: contextlib.AbstractContextManager[None] = self.strategy.gradient_sync(self.model, on)
+        return sync
 
     def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of this rank's batch."""
-        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else contextlib.nullcontext():
-            return self.workload.loss(self.model, batch)
+        """The mean loss of this rank's micro-batch, over the micro-batches of a step: their sum is the step's."""
+        with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
+            loss = self.workload.loss(self.model, batch)
+        return loss / self.case.grad_accum_steps if self.case.grad_accum_steps > 1 else loss
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss).backward()
+
+    def update(self) -> None:
+        """Clip, step, and forget the gradients."""
+        if self.case.max_grad_norm:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.case.max_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def to_device(self, batch: Batch) -> Batch:
-        return [tensor.to(self.device, non_blocking=True) for tensor in batch]
+        return [self._cast(tensor.to(self.device, non_blocking=True)) for tensor in batch]
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        """As the model computes: all in bfloat16, images in NHWC."""
+        if self.case.precision == "bf16" and tensor.is_floating_point():
+            tensor = tensor.to(torch.bfloat16)
+        if self.case.channels_last and tensor.dim() == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        return tensor
 
 
 def build(spec: Spec) -> Training:
     """Everything up to the first step. Every rank draws the same weights from the seed."""
     case = spec.case
-    device = _device(case)
     pin_numerics(case)
-    distributed = case.strategy != "single"
+    device = _device(case)
+    distributed = case.spread.name not in ONE_PROCESS
     if distributed:
-        backend = "nccl" if device.type == "cuda" and not case.oversubscribe else "gloo"
         timeout = timedelta(seconds=spec.timeout_s)  # longer than the launch may take: the parent ends a hang
-        dist.init_process_group(backend, timeout=timeout, device_id=device if backend == "nccl" else None)
+        backend = _backend(case)
+        dist.init_process_group(backend, timeout=timeout, device_id=device if "nccl" in backend else None)
     workload = load(spec.target, spec.options)
     torch.manual_seed(case.seed)
-    model, forward_is_local = parallelize(workload, case, device, distributed)
-    strategy_precision = _strategy(case).OWN_PRECISION
+    strategy = importlib.import_module(f"bench.strategies.{case.spread.name}")
+    compile_log = CompileLog() if case.compile != "off" else None
+    model, forward_is_local = parallelize(workload, case, strategy, device, spec.compile_cache)
     return Training(
         case=case,
         workload=workload,
+        strategy=strategy,
         model=model,
-        optimizer=torch.optim.AdamW(model.parameters(), fused=True, **GPT3_ADAM),
+        optimizer=_optimizer(model, case),
+        scaler=torch.amp.GradScaler(device.type, growth_interval=NEVER, enabled=case.precision == "amp-fp16"),
         batches=batches(workload.samples(spec.data), case, device),
         device=device,
         distributed=distributed,
-        autocast=case.precision == "amp-bf16" and not strategy_precision,
+        autocast=None if strategy.OWN_PRECISION else AUTOCAST.get(case.precision),
         forward_is_local=forward_is_local,
+        compile_log=compile_log,
     )
 
 
 def parallelize(
-    workload: Workload, case: Case, device: torch.device, distributed: bool
+    workload: Workload, case: Case, strategy: Any, device: torch.device, compile_cache: Path
 ) -> tuple[nn.Module, bool | None]:
-    """Build, checkpoint, move, then spread: in this order, so that each wraps what came before."""
-    strategy = _strategy(case)
-    model = workload.build()
+    """Build, checkpoint, compile, then spread: in this order, so that each wraps what came before."""
+    model = workload.build().train()
     layers = workload.layers(model)
+    if case.precision == "bf16":
+        model.to(torch.bfloat16)
+    if case.channels_last:
+        model.to(memory_format=torch.channels_last)
     checkpoint_layers(layers, case.activation_checkpointing)
-    model.train().to(device)
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),)) if distributed else None
-    return strategy.apply(model, layers, mesh, case), strategy.forward_is_local(model)
-
-
-def checkpoint_layers(layers: Sequence[nn.Module], mode: str) -> None:
-    """Recompute each layer in the backward pass. Hooks that a strategy adds later stay outside of it."""
-    if mode == "full":
-        for layer in layers:
-            layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+    if case.compile != "off":
+        compile_parts(strategy.compiled(model, layers), case.compile, compile_cache)
+    forward_is_local = strategy.forward_is_local(model)
+    return strategy.apply(model, layers, _mesh(case, device), case, device), forward_is_local
 
 
 def pin_numerics(case: Case) -> None:
-    """fp32 means fp32: TF32 off for matmuls and convolutions. cuDNN picks its fastest kernel during warm-up."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = True
+    """fp32 means fp32: TF32 off for matmuls and convolutions, whatever the environment says."""
+    tf32 = case.precision == "tf32"
+    if tf32 and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        raise RuntimeError("NVIDIA_TF32_OVERRIDE=0 forbids what --precision tf32 asks for; unset it")
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = bool(case.cudnn_benchmark)
+    if case.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs; read with its first handle
+        torch.use_deterministic_algorithms(True)
 
 
-def _strategy(case: Case) -> Any:
-    return importlib.import_module(f"bench.strategies.{case.strategy}")
+def _optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
+    if case.optimizer == "sgd":  # not fused: DTensor, and so FSDP, knows no fused SGD (2.15), and all must do the same
+        return torch.optim.SGD(model.parameters(), foreach=True, **SGD)
+    return torch.optim.AdamW(model.parameters(), fused=True, **GPT3_ADAM)
+
+
+def _backend(case: Case) -> str:
+    if case.device == "cpu" or case.oversubscribe:
+        return "gloo"
+    # The norm of gradients that live on the host is summed over ranks there.
+    return "cpu:gloo,cuda:nccl" if case.spread.options.get("offload") == "cpu" else "nccl"
+
+
+def _mesh(case: Case, device: torch.device) -> DeviceMesh | None:
+    """One dimension; for hybrid sharding two, (replicas, shards). None where there is one process."""
+    if case.spread.name in ONE_PROCESS:
+        return None
+    replicas = int(case.spread.options.get("replicate", 1))
+    shape = (case.world_size,) if replicas == 1 else (replicas, case.world_size // replicas)
+    return init_device_mesh(device.type, shape)
 
 
 def _device(case: Case) -> torch.device:

@@ -11,7 +11,7 @@ from bench.messages import PARTS
 
 
 class Clock(Protocol):
-    """``start`` once, then one ``mark`` at the end of each part, ``len(PARTS)`` a step; read when all is done."""
+    """``start`` once, then one ``mark`` at the end of each part, ``marks_a_step`` a step; read when all is done."""
 
     def start(self) -> None: ...
     def mark(self) -> None: ...
@@ -72,11 +72,22 @@ class CudaClock(HostClock):
         return super().parts_ns()
 
 
-def by_part(durations: list[int]) -> dict[str, list[int]]:
-    """A flat list, ``len(PARTS)`` a step, as one list a part."""
-    return {part: durations[i :: len(PARTS)] for i, part in enumerate(PARTS)}
+def by_part(durations: list[int], micro_batches: int = 1) -> dict[str, list[int]]:
+    """A flat list of what ``mark`` ended, as one list a part: of each step the sum over its micro-batches.
+
+    A micro-batch has all parts but the last, the optimizer's, which comes once a step.
+    """
+    each, marks = len(PARTS) - 1, marks_a_step(micro_batches)
+    steps = [durations[i : i + marks] for i in range(0, len(durations), marks)]
+    repeated = {part: [sum(step[i : marks - 1 : each]) for step in steps] for i, part in enumerate(PARTS[:-1])}
+    return {**repeated, PARTS[-1]: [step[-1] for step in steps]}
 
 
-def by_step(durations: list[int]) -> list[int]:
+def by_step(durations: list[int], micro_batches: int = 1) -> list[int]:
     """The sums of each step's parts."""
-    return [sum(durations[i : i + len(PARTS)]) for i in range(0, len(durations), len(PARTS))]
+    marks = marks_a_step(micro_batches)
+    return [sum(durations[i : i + marks]) for i in range(0, len(durations), marks)]
+
+
+def marks_a_step(micro_batches: int) -> int:
+    return (len(PARTS) - 1) * micro_batches + 1

@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.messages import Description, Spec
-from bench.rank.build import checkpoint_layers
+from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.main import recorded
 from workloads.base import Workload, load
 

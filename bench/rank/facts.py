@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 import torchvision
@@ -17,14 +19,13 @@ def software() -> dict[str, str]:
         "cudnn": str(torch.backends.cudnn.version() or "") if cuda else "",
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else "",
         "backend": dist.get_backend() if dist.is_initialized() else "",
-        "cudnn_benchmark": ("on" if torch.backends.cudnn.benchmark else "off") if cuda else "",
         "loader_start_method": torch.multiprocessing.get_start_method(),
     }
 
 
-def device_facts(device: torch.device) -> tuple[str, str]:
-    """The device's name and its UUID; for the CPU ``cpu`` and nothing (the row has the processor's model)."""
-    if device.type != "cuda":
-        return device.type, ""
-    properties = torch.cuda.get_device_properties(device)
-    return properties.name, f"GPU-{properties.uuid}"
+def device_facts(devices: Sequence[torch.device]) -> tuple[str, list[str]]:
+    """The first device's name and all UUIDs; for the CPU ``cpu`` and none (the row has the processor's model)."""
+    if devices[0].type != "cuda":
+        return devices[0].type, []
+    properties = [torch.cuda.get_device_properties(device) for device in devices]
+    return properties[0].name, [f"GPU-{p.uuid}" for p in properties]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,35 +34,44 @@ class GlobalBatches(Sampler[list[int]]):
     """This rank's slice of every global batch of an epoch.
 
     An epoch is a permutation of all samples, drawn from (seed, epoch) and so the same on every rank; the ragged tail
-    is dropped. Global batch s holds places ``[s G, (s + 1) G)`` of it, rank r the r-th ``batch_size`` of those.
+    is dropped. Global batch s holds places ``[s G, (s + 1) G)`` of it, rank r the r-th share of those, which it takes
+    in ``grad_accum_steps`` micro-batches: iteration gives those, one after the other.
     """
 
     def __init__(self, length: int, case: Case, rank: int) -> None:
-        assert case.batch_size is not None
+        assert case.rank_batch is not None
         assert case.global_batch is not None
         self.length, self.seed, self.rank, self.epoch = length, case.seed, rank, 0
-        self.batch_size, self.global_batch = case.batch_size, case.global_batch
+        self.micro_batch, self.micro_batches = case.rank_batch, case.grad_accum_steps
+        self.global_batch = case.global_batch
+        self.steps = length // case.global_batch
 
     def __len__(self) -> int:
-        return self.length // self.global_batch
+        return self.steps * self.micro_batches
 
     def __iter__(self) -> Iterator[list[int]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.length, generator=generator)
-        for step in range(len(self)):
-            start = step * self.global_batch + self.rank * self.batch_size
-            yield order[start : start + self.batch_size].tolist()
+        for step in range(self.steps):
+            start = step * self.global_batch + self.rank * self.micro_batch * self.micro_batches
+            for micro in range(self.micro_batches):
+                first = start + micro * self.micro_batch
+                yield order[first : first + self.micro_batch].tolist()
 
 
 def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
-    """The batches of this rank, on the host, or for ``resident`` one batch on the device for ever."""
+    """The micro-batches of this rank, on the host, or for ``resident`` those of one step on the device for ever."""
     rank, length = int(os.environ.get("RANK", 0)), len(dataset)  # type: ignore[arg-type]
-    assert case.batch_size is not None
+    assert case.rank_batch is not None
     if case.data_kind == "resident":
-        first = [dataset[i % length] for i in range(rank * case.batch_size, (rank + 1) * case.batch_size)]
-        return Batches(_repeat([tensor.to(device) for tensor in default_collate(first)]), None, 0)
+        starts = range(rank * case.grad_accum_steps, (rank + 1) * case.grad_accum_steps)
+        resident = [
+            [tensor.to(device) for tensor in default_collate([dataset[(n * size + i) % length] for i in range(size)])]
+            for n, size in zip(starts, [case.rank_batch] * case.grad_accum_steps, strict=True)
+        ]
+        return Batches(_repeat(resident), None, 0)
     sampler = GlobalBatches(length, case, rank)
-    if not len(sampler):
+    if not sampler.steps:
         raise ValueError(
             f"{sampler.length} samples do not fill one global batch of {sampler.global_batch}; "
             "give a smaller --batch-size, fewer --gpus or more data"
@@ -78,12 +87,12 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
     loader = DataLoader(
         dataset, batch_sampler=sampler, num_workers=case.num_workers, pin_memory=bool(case.pin_memory), **options
     )
-    return Batches(_epochs(loader, sampler), len(sampler), case.num_workers * (case.prefetch_factor or 0))
+    return Batches(_epochs(loader, sampler), sampler.steps, case.num_workers * (case.prefetch_factor or 0))
 
 
-def _repeat(batch: Batch) -> Generator[Batch, None, None]:
+def _repeat(resident: Sequence[Batch]) -> Generator[Batch, None, None]:
     while True:
-        yield batch
+        yield from resident
 
 
 def _epochs(loader: DataLoader[Any], sampler: GlobalBatches) -> Generator[Batch, None, None]:

@@ -32,8 +32,8 @@ def run(spec_path: str) -> None:
     rss_at_start = resident_mib()
     with recorded(spec.folder) as record:
         training = build(spec)
-        device, uuid = device_facts(training.device)
-        record = dataclasses.replace(record, device=device, device_uuid=uuid, software=software())
+        device, uuids = device_facts(training.devices)
+        record = dataclasses.replace(record, device=device, device_uuids=uuids, software=software())
         measurement = measure(training, spec, rss_at_start)
         training.batches.close()
         KEPT.append(training)

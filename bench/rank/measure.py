@@ -43,16 +43,17 @@ class _Run:
     def __init__(self, training: Training, spec: Spec, rss_at_start: float | None) -> None:
         self.training, self.spec = training, spec
         self.cuda = training.device.type == "cuda"
-        self.memory = PeakMemory(training.device, rss_at_start)
+        self.memory = PeakMemory(training.devices if self.cuda else [], rss_at_start)
         rank = dist.get_rank() if training.distributed else 0
         self.heartbeat = Heartbeat(spec.scratch, spec.folder.rpartition("/")[2], rank)
         self.losses: list[Tensor] = []  # one tensor a window
         self.done = 0
         self.samples = 0
         self.planned = spec.steps
+        self.micro = training.case.grad_accum_steps
 
     def measure(self) -> Measurement:
-        warmup, after_pause = warmup_steps(self.spec.warmup_steps, self.training.batches.queued)
+        warmup, after_pause = warmup_steps(self.spec.warmup_steps, math.ceil(self.training.batches.queued / self.micro))
         self.planned = warmup + self.spec.steps
         first_step_at_ns = time.time_ns()
         first_step_ns, _ = self._window(1)
@@ -64,7 +65,9 @@ class _Run:
         while True:
             self.planned = self.done + steps
             before = self.done
+            compilations, scale = self._compilations(), self.training.scaler.get_scale()
             window_ns, clock = self._window(steps)
+            window_at_ns = time.time_ns() - window_ns
             slowest_s = self._slowest(window_ns) / 1e9
             if slowest_s >= self.spec.min_seconds:
                 break
@@ -72,19 +75,25 @@ class _Run:
             steps = self._steps_for(self.spec.min_seconds, steps + 1, slowest_s * 1e9 / steps)
         gc.enable()
         parts = clock.parts_ns()
+        log = self.training.compile_log
         return Measurement(
             first_step_at_ns=first_step_at_ns,
+            window_at_ns=window_at_ns,
             first_step_ns=first_step_ns,
             warmup_steps=before,
             window_ns=window_ns,
-            steps_ns=by_step(parts),
-            parts_ns=by_part(parts),
-            data_wait_host_ns=by_part(clock.host_ns())["data_wait"],
+            steps_ns=by_step(parts, self.micro),
+            parts_ns=by_part(parts, self.micro),
+            data_wait_host_ns=by_part(clock.host_ns(), self.micro)["data_wait"],
             samples=self.samples,
             losses=torch.cat(self.losses).cpu().tolist(),
             forward_is_local=self.training.forward_is_local,
             steps_per_epoch=self.training.batches.steps_per_epoch,
             memory=self.memory.read(),
+            compile_ns=log.total_ns if log else None,
+            recompilations=log.recompilations if log else None,
+            window_compilations=None if compilations is None else (self._compilations() or 0) - compilations,
+            optimizer_steps_skipped=self._skipped(scale),
         )
 
     def _window(self, steps: int) -> tuple[int, Clock]:
@@ -92,7 +101,7 @@ class _Run:
         clock: Clock = CudaClock() if self.cuda else HostClock()
         self.samples = 0
         # Keeping each step's own loss alive would pin the heap around it, and memory would grow with every step.
-        losses = torch.empty(steps, device=self.training.device)
+        losses = torch.zeros(steps, device=self.training.device)
         self.losses.append(losses)
         self._synchronize(barrier=True)
         start = time.perf_counter_ns()
@@ -104,21 +113,30 @@ class _Run:
 
     def _step(self, clock: Clock, keep_loss: Tensor) -> None:
         training = self.training
-        batch = next(training.batches)
-        clock.mark()
-        self.samples += batch[0].shape[0]
-        batch = training.to_device(batch)
-        clock.mark()
-        loss = training.loss(batch)
-        clock.mark()
-        loss.backward()
-        clock.mark()
-        training.optimizer.step()
-        training.optimizer.zero_grad(set_to_none=True)
-        keep_loss.copy_(loss.detach())
+        for micro_batch in range(1, self.micro + 1):
+            batch = next(training.batches)
+            clock.mark()
+            self.samples += batch[0].shape[0]
+            batch = training.to_device(batch)
+            clock.mark()
+            with training.gradient_sync(micro_batch == self.micro):
+                loss = training.loss(batch)
+                clock.mark()
+                training.backward(loss)
+            keep_loss.add_(loss.detach())
+            clock.mark()
+        training.update()
         self.done += 1
         self.heartbeat.beat(self.done, self.planned, time.time_ns())
         clock.mark()
+
+    def _compilations(self) -> int | None:
+        return self.training.compile_log.compilations if self.training.compile_log else None
+
+    def _skipped(self, scale_before: float) -> int | None:
+        """Steps in which the optimizer did nothing because float16 overflowed: each halved the scale."""
+        scaler = self.training.scaler
+        return round(math.log2(scale_before / scaler.get_scale())) if scaler.is_enabled() else None
 
     def _settle(self) -> None:
         """Python's collector runs now and not in the window; memory peaks start anew."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -17,20 +18,23 @@ def resident_mib() -> float | None:
 
 
 class PeakMemory:
-    """Peaks of the window apart from those of the whole life. ``reset`` after warm-up, ``read`` after the window."""
+    """Peaks of the window apart from those of the whole life. ``reset`` after warm-up, ``read`` after the window.
 
-    def __init__(self, device: torch.device, rss_at_start: float | None) -> None:
-        self._device, self._rss_at_start = device, rss_at_start
+    ``devices`` are the rank's CUDA devices: none on the CPU, several under ``dp``, of which the largest counts.
+    """
+
+    def __init__(self, devices: Sequence[torch.device], rss_at_start: float | None) -> None:
+        self._devices, self._rss_at_start = devices, rss_at_start
         self._resets_rss = False
         self._life: dict[str, float | None] = {}
 
     def reset(self) -> None:
         """Give back what warm-up freed, then forget its peaks."""
         self._life = self._now()
-        if self._device.type == "cuda":
-            torch.cuda.synchronize()
+        for device in self._devices:
+            torch.cuda.synchronize(device)
             torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(device)
         try:
             ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what warm-up freed: hundreds of MiB
             CLEAR_REFS.write_text("5")  # proc(5): reset the peak resident set
@@ -43,29 +47,31 @@ class PeakMemory:
         window = self._now()
         peak_rss = window["rss"] if self._resets_rss else None
         growth = peak_rss - self._rss_at_start if peak_rss and self._rss_at_start else None
-        memory = {
+        return {
             "peak_allocated_mib": window["allocated"],
             "peak_reserved_mib": window["reserved"],
             "peak_rss_mib": peak_rss,
             "rss_growth_mib": growth,
             "life_peak_allocated_mib": _larger(window["allocated"], self._life.get("allocated")),
             "life_peak_rss_mib": _larger(window["rss"], self._life.get("rss")),
-            "alloc_retries": None,
-            "device_used_mib": None,
+            "alloc_retries": self._largest(lambda d: torch.cuda.memory_stats(d).get("num_alloc_retries", 0)),
+            "device_used_mib": self._largest(_used_mib),
         }
-        if self._device.type == "cuda":
-            free, total = torch.cuda.mem_get_info()
-            memory["device_used_mib"] = (total - free) / MIB
-            memory["alloc_retries"] = torch.cuda.memory_stats().get("num_alloc_retries", 0)
-        return memory
 
     def _now(self) -> dict[str, float | None]:
-        cuda = self._device.type == "cuda"
         return {
-            "allocated": torch.cuda.max_memory_allocated() / MIB if cuda else None,
-            "reserved": torch.cuda.max_memory_reserved() / MIB if cuda else None,
+            "allocated": self._largest(lambda device: torch.cuda.max_memory_allocated(device) / MIB),
+            "reserved": self._largest(lambda device: torch.cuda.max_memory_reserved(device) / MIB),
             "rss": _status_mib("VmHWM"),
         }
+
+    def _largest(self, of: Callable[[torch.device], float]) -> float | None:
+        return max(map(of, self._devices), default=None)
+
+
+def _used_mib(device: torch.device) -> float:
+    free, total = torch.cuda.mem_get_info(device)
+    return (total - free) / MIB
 
 
 def _larger(a: float | None, b: float | None) -> float | None:

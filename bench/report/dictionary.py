@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from bench.options import AXES, SETTINGS, show
+from bench.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
 from bench.record import FILES, Column
+from bench.strategies import STRATEGIES
+from workloads import WORKLOADS
+
+VALUES = {
+    "precision": PRECISIONS,
+    "activation_checkpointing": CHECKPOINTING,
+    "compile": COMPILE,
+    "optimizer": OPTIMIZERS,
+}
 
 HEAD = """# Results
 
@@ -14,6 +23,7 @@ A run is a folder `runs/<run_id>/`:
 | `launches.csv` | one row a launch, and one for each case that could not run |
 | `steps.csv` | one row a measured step |
 | `ranks.csv` | one row a rank of a launch |
+| `devices.csv` | one row a reading of a GPU by NVML, every 0.1 s of a launch |
 | `plan.json` | the cases that were planned, and the protocol |
 | `logs/<launch_id>/` | what each rank printed (`rank<N>.log`), was told (`spec.json`) and said (`rank<N>.json`) |
 
@@ -38,8 +48,30 @@ def options_table() -> str:
     """The table of axes and settings, as the README has it."""
     lines = ["| option | values | default | meaning |", "|---|---|---|---|"]
     for option in [*AXES.values(), *SETTINGS.values()]:
-        default = show(option.default) or "it depends"
-        lines.append(f"| `{option.flag}` | {option.allowed} | {default} | {option.help} |")
+        allowed = option.allowed.replace("|", "\\|")
+        lines.append(f"| `{option.flag}` | {allowed} | {option.shown_default} | {option.help} |")
+    return "\n".join(lines) + "\n"
+
+
+def values_table() -> str:
+    """The table of what the values of some axes mean, as the README has it."""
+    lines = ["| option | value | what it does |", "|---|---|---|"]
+    for name, strategy in STRATEGIES.items():
+        lines.append(f"| `--strategy` | `{name}` | {strategy.about} |")
+        for option, choice in strategy.options.items():
+            values = f"{choice.allowed} (default {choice.default})"
+            lines.append(f"| | `{name}:{option}=` {values} | {choice.about} |")
+    for option, table in VALUES.items():
+        lines += [f"| `{AXES[option].flag}` | `{value}` | {about} |" for value, about in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def workloads_table() -> str:
+    """The table of built-in workloads, as the README has it."""
+    lines = ["| workload | parameters | batch | data | what it is |", "|---|---|---|---|---|"]
+    for name, entry in WORKLOADS.items():
+        data = ", ".join(entry.data)
+        lines.append(f"| `{name}` | {entry.parameters:,} | {entry.batch_size} | {data} | {entry.about} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,17 +1,79 @@
 """How one model is spread over devices: one file a strategy, each with
 
-``apply(model, layers, mesh, case) -> Module``
-    the model, already checkpointed, spread over the mesh (None where there is one rank);
-``OWN_PRECISION``
-    True where the strategy does mixed precision itself, so that autocast must not;
+``apply(model, layers, mesh, case, device) -> Module``
+    the model, already checkpointed and compiled, on the device and spread over the mesh (None where there is one rank);
+``compiled(model, layers) -> Sequence[Module]``
+    what ``--compile`` compiles of it, before it is spread;
+``gradient_sync(model, on) -> ContextManager``
+    a forward and backward pass in it exchanges gradients if ``on``, else keeps them for a later one that does;
 ``forward_is_local(model) -> bool | None``
-    whether a rank waits for no other before its backward pass; None where there is no other.
+    whether a rank waits for no other before its backward pass; None where there is no other;
+``OWN_PRECISION``
+    True where the strategy does mixed precision itself, so that autocast must not.
 
 This file is a table without torch; the modules named in it import torch.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may follow ``name=`` in a strategy: one of ``words``, or a whole number from ``minimum`` if that is given."""
+
+    about: str
+    default: str
+    words: tuple[str, ...] = ()
+    minimum: int | None = None
+
+    @property
+    def allowed(self) -> str:
+        number = () if self.minimum is None else (f"a whole number from {self.minimum}",)
+        return ", ".join([*self.words, *number])
+
+    def takes(self, text: str) -> bool:
+        number = self.minimum is not None and text.isascii() and text.isdecimal() and int(text) >= self.minimum
+        return text in self.words or number
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One line for people, and the options that may follow the name, each after a colon."""
+
+    about: str
+    options: Mapping[str, Choice] = field(default_factory=dict)
+
+
 STRATEGIES = {
-    "single": "one device, no process group: the baseline",
-    "ddp": "DistributedDataParallel: replicas, gradients all-reduced in buckets during the backward pass",
-    "fsdp": "fully_shard per layer (FSDP2): parameters, gradients and optimizer state sharded over all ranks",
+    "single": Strategy("one device, no process group: the baseline"),
+    "dp": Strategy("nn.DataParallel: one process copies the model to all its GPUs each step; CUDA only"),
+    "ddp": Strategy(
+        "DistributedDataParallel: replicas, gradients all-reduced in buckets during the backward pass",
+        {
+            "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1),
+            "static-graph": Choice("promise that the graph never changes", "off", ("on", "off")),
+            "bucket-view": Choice("gradients are views of their buckets: one copy less", "off", ("on", "off")),
+            "hook": Choice("compress gradients for the all-reduce", "none", ("none", "fp16", "bf16")),
+        },
+    ),
+    "fsdp": Strategy(
+        "fully_shard per layer (FSDP2): parameters, gradients and optimizer state sharded over all ranks",
+        {
+            "reshard": Choice(
+                "on: free a layer's parameters after its forward pass; off: keep them for the backward pass; "
+                "N: reshard to groups of N ranks",
+                *("on", ("on", "off"), 2),
+            ),
+            "replicate": Choice("HSDP: N replicas, each sharded over world size / N ranks", "1", minimum=1),
+            "offload": Choice("parameters, gradients and optimizer state live on the host", "off", ("off", "cpu")),
+            "reduce": Choice(
+                "type that gradients are reduced in; own: float32, under --precision bf16 bfloat16",
+                *("own", ("own", "fp32", "bf16")),
+            ),
+        },
+    ),
 }
+ONE_PROCESS = ("single", "dp")

@@ -2,21 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook, fp16_compress_hook
 from torch.distributed.device_mesh import DeviceMesh
 from torch.nn.parallel import DistributedDataParallel
 
 from bench.case import Case
 
 OWN_PRECISION = False
+HOOKS: dict[str, Callable[..., Any]] = {"fp16": fp16_compress_hook, "bf16": bf16_compress_hook}
 
 
-def apply(model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case) -> nn.Module:
-    device_ids = [torch.cuda.current_device()] if case.device == "cuda" else None
-    return DistributedDataParallel(model, device_ids=device_ids)
+def apply(
+    model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case, device: torch.device
+) -> nn.Module:
+    options = case.spread.options
+    bucket_mb = int(options["bucket-mb"])
+    ddp = DistributedDataParallel(
+        model.to(device),
+        device_ids=[device] if case.device == "cuda" else None,
+        # None is 25 as well, but with a small first bucket; a size that was asked for holds for all of them
+        bucket_cap_mb=None if bucket_mb == 25 else bucket_mb,
+        static_graph=options["static-graph"] == "on",
+        gradient_as_bucket_view=options["bucket-view"] == "on",
+    )
+    if options["hook"] != "none":
+        ddp.register_comm_hook(dist.group.WORLD, HOOKS[options["hook"]])
+    return ddp
+
+
+def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
+    return [model]  # torch splits the graph at the buckets, so that they are reduced during the backward pass
+
+
+def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManager[None]:
+    assert isinstance(model, DistributedDataParallel)
+    return contextlib.nullcontext() if on else model.no_sync()
 
 
 def forward_is_local(model: nn.Module) -> bool | None:

@@ -2,41 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.case import Case
 
 OWN_PRECISION = True
-
-POLICIES = {
-    "fp32": MixedPrecisionPolicy(),
-    "amp-bf16": MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32),
-}
+COMPUTE = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+REDUCE = {"own": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+RESHARD = {"on": True, "off": False}
 
 
-def apply(model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case) -> nn.Module:
-    policy = POLICIES[case.precision]
-    for part in [*layers, model]:
+def apply(
+    model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case, device: torch.device
+) -> nn.Module:
+    """Layers go to the device and are sharded one by one, so that the whole model need not fit there."""
+    chosen = case.spread.options["reshard"]
+    common: dict[str, Any] = {"mesh": mesh, "offload_policy": _offload(case)}
+    of_layers = {**common, "reshard_after_forward": RESHARD[chosen] if chosen in RESHARD else int(chosen)}
+    policy = _precision(case)
+    # The root stays gathered by default: the backward pass begins with it.
+    for part, options in [*((layer, of_layers) for layer in layers), (model, common)]:
         if policy.param_dtype is not None:
-            _keep_batch_norms(part, mesh)
-        fully_shard(part, mesh=mesh, mp_policy=policy)
+            _keep_batch_norms(part, options)
+        fully_shard(part, mp_policy=policy, **options)
     return model
+
+
+def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
+    return layers or [model]  # the hooks that gather and free parameters stay between compiled regions
+
+
+@contextlib.contextmanager
+def gradient_sync(model: nn.Module, on: bool) -> Iterator[None]:
+    assert isinstance(model, FSDPModule)
+    model.set_requires_gradient_sync(on)
+    model.set_is_last_backward(on)
+    yield
 
 
 def forward_is_local(model: nn.Module) -> bool | None:
     return False  # the first layer is gathered before anything is computed
 
 
-def _keep_batch_norms(part: nn.Module, mesh: DeviceMesh | None) -> None:
+def _precision(case: Case) -> MixedPrecisionPolicy:
+    compute = COMPUTE.get(case.precision)
+    reduce = REDUCE[case.spread.options["reduce"]]
+    if compute is not None and reduce is None:
+        reduce = torch.float32
+    return MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=reduce)
+
+
+def _offload(case: Case) -> OffloadPolicy:
+    return CPUOffloadPolicy() if case.spread.options["offload"] == "cpu" else OffloadPolicy()
+
+
+def _keep_batch_norms(part: nn.Module, options: Mapping[str, Any]) -> None:
     """Batch norms stay in float32, as under autocast: their running statistics are, and must be of one type."""
-    norms: list[nn.Module] = [
-        m for m in part.modules() if isinstance(m, _BatchNorm) and not hasattr(m, "set_requires_gradient_sync")
-    ]
+    norms: list[nn.Module] = [m for m in part.modules() if isinstance(m, _BatchNorm) and not isinstance(m, FSDPModule)]
     if norms:
-        fully_shard(norms, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+        fully_shard(norms, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), **options)

@@ -1,0 +1,62 @@
+"""torch.compile, and what it costs: how long it compiled, how often, and whether it did so inside the window."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+# CUDA graphs fix the addresses of what they read; FSDP gathers its parameters to new ones each time, and a second
+# micro-batch overwrites the gradients of the first. So that one word means one thing, no strategy has them.
+MODES = {"default": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+
+
+def compile_parts(parts: Sequence[nn.Module], mode: str, cache: Path) -> None:
+    """Compile the forward (and with it the backward) pass of each part, with an empty cache for each launch."""
+    # A launch is a fresh start: a warm cache would make the second launch's compile time another quantity.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    # Layers of one class share a compiler cache; unlike ones (the stages of a ResNet) need an entry each.
+    dynamo_config: Any = torch._dynamo.config
+    dynamo_config.recompile_limit = max(dynamo_config.recompile_limit, 2 * len(parts))
+    for part in parts:
+        # shapes never change in a benchmark, so a second shape is another layer and no reason to generalise
+        part.forward = torch.compile(part.forward, mode=MODES[mode], dynamic=False)
+
+
+class CompileLog:
+    """Listens to every compilation of this process. Values are None where this torch does not tell."""
+
+    def __init__(self) -> None:
+        self.compilations: int | None = 0
+        self.recompilations: int | None = 0
+        self.total_ns: int | None = 0
+        self._started_ns = 0
+        try:
+            from torch._dynamo.callback import callback_handler
+
+            callback_handler.register_start_callback(self._start)
+            callback_handler.register_end_callback(self._end)
+        except (ImportError, AttributeError):  # a private module: it may go
+            self.compilations = self.recompilations = self.total_ns = None
+
+    def _start(self, args: Any) -> None:
+        self._started_ns = time.perf_counter_ns()
+
+    def _end(self, args: Any) -> None:
+        assert self.total_ns is not None
+        assert self.compilations is not None
+        assert self.recompilations is not None
+        self.total_ns += time.perf_counter_ns() - self._started_ns
+        self.compilations += 1
+        self.recompilations += is_recompilation(args.callback_trigger.name, args.compile_id)
+
+
+def is_recompilation(trigger: str, compile_id: str) -> bool:
+    """Whether a frame is compiled again. torch names a compilation ``frame/attempt``, both from 0 (``[0/1]``)."""
+    attempt = str(compile_id).rpartition("/")[2].partition("_")[0].rstrip("]")
+    return trigger == "DYNAMO" and attempt.isdecimal() and int(attempt) > 0

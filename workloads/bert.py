@@ -1,0 +1,121 @@
+"""BERT (Devlin et al. 2018): post-norm encoder blocks, pre-trained by guessing masked tokens.
+
+Without dropout, as all here: what is trained must be the same under every strategy, and random masks would not be.
+Without the next-sentence task, which RoBERTa (Liu et al. 2019) found to be of no use.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from workloads.base import Batch
+from workloads.data import SyntheticTokens, Text, tokens
+
+MASK = 256  # the first token that is no byte
+MASKED = 0.15  # of a sequence's tokens
+POSITIONS = 512  # the longest sequence
+EPSILON = 1e-12
+
+
+class Masked(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Sequences with some tokens hidden: (tokens, their masked positions, what was there), by the index alone.
+
+    Of the chosen tokens 80 % become the mask, 10 % any other and 10 % stay (Devlin et al. 2018, section 3.1). All
+    sequences have the same number of them, so that a mean over small batches is the mean over the large one.
+    """
+
+    def __init__(self, source: SyntheticTokens | Text, seq: int, vocab: int) -> None:
+        self.source, self.seq, self.vocab = source, seq, vocab
+        self.masked = max(1, round(MASKED * seq))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        generator = random.Random(index)
+        hidden = self.source[index][0][: self.seq].clone()
+        positions = torch.tensor(sorted(generator.sample(range(self.seq), self.masked)))
+        targets = hidden[positions]
+        for position in positions.tolist():
+            draw = generator.random()
+            if draw < 0.9:
+                hidden[position] = MASK if draw < 0.8 else generator.randrange(self.vocab)
+        return hidden, positions, targets
+
+
+class Block(nn.Module):
+    """Attention and MLP on (batch, seq, width), each followed by its norm."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width, EPSILON), nn.LayerNorm(width, EPSILON)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
+        x = self.norm1(x + self.out(attended))
+        mixed: Tensor = self.norm2(x + self.down(F.gelu(self.up(x))))
+        return mixed
+
+
+class Encoder(nn.Module):
+    """Tokens (batch, seq) and positions (batch, masked) to logits (batch, masked, vocab)."""
+
+    def __init__(self, layers: int, heads: int, width: int, vocab: int) -> None:
+        super().__init__()
+        self.tokens, self.positions, self.types = (nn.Embedding(n, width) for n in (vocab, POSITIONS, 2))
+        self.norm = nn.LayerNorm(width, EPSILON)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.dense, self.head_norm = nn.Linear(width, width), nn.LayerNorm(width, EPSILON)
+        self.head = nn.Linear(width, vocab)
+        self.head.weight = self.tokens.weight
+        self._init_weights()
+
+    def forward(self, tokens: Tensor, masked: Tensor) -> Tensor:
+        # one sentence, so all tokens are of the first type
+        x = self.norm(self.tokens(tokens) + self.positions.weight[: tokens.shape[1]] + self.types.weight[0])
+        for block in self.blocks:
+            x = block(x)
+        x = x.gather(1, masked.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        logits: Tensor = self.head(self.head_norm(F.gelu(self.dense(x))))
+        return logits
+
+    def _init_weights(self) -> None:
+        """As in BERT's own code: normal(0.02), there cut at two standard deviations."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() == 2:
+                nn.init.trunc_normal_(parameter, std=0.02, a=-0.04, b=0.04)
+
+
+class BERT:
+    unit = "tokens"
+    batch_size = 8
+    data = ("resident", "synthetic", "text")
+
+    def __init__(self, layers: int = 12, heads: int = 12, width: int = 768, seq: int = 128, vocab: int = 30522) -> None:
+        self.n_layers, self.heads, self.width, self.seq, self.vocab = layers, heads, width, seq, vocab
+        self.tokens = seq
+
+    def build(self) -> nn.Module:
+        return Encoder(self.n_layers, self.heads, self.width, self.vocab)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        sequences, positions, targets = batch
+        return F.cross_entropy(model(sequences, positions).flatten(0, 1).float(), targets.flatten())
+
+    def samples(self, data: str) -> Dataset[tuple[Tensor, Tensor, Tensor]]:
+        return Masked(tokens(data, self.seq, self.vocab), self.seq, self.vocab)
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return list(model.get_submodule("blocks").children())

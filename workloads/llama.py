@@ -1,0 +1,143 @@
+"""Llama's architecture: pre-norm decoder blocks with RMSNorm, rotary embeddings, grouped-query attention and SwiGLU.
+
+Touvron et al. 2023; sizes and the base of the rotation are those of Llama 3 (Dubey et al. 2024, table 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workloads.base import Batch
+from workloads.data import tokens
+
+THETA = 500_000.0
+EPSILON = 1e-5
+
+
+def rotate(x: Tensor) -> Tensor:
+    """Rotary embedding (Su et al. 2021) of (…, seq, dim): pair j at place t turned by t THETA^(-2j/dim).
+
+    The pairs are (j, j + dim/2), in another order than in Meta's code, which with random weights is the same model.
+    Angles are made where they are used and in float32: a buffer would be cast with the model, an argument by FSDP's
+    mixed precision, and bfloat16 cannot even count to 257.
+    """
+    seq, dim = x.shape[-2:]
+    frequencies = THETA ** (torch.arange(0, dim, 2, device=x.device, dtype=torch.float32) / -dim)
+    angles = torch.arange(seq, device=x.device, dtype=torch.float32)[:, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    a, b = x.float().chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Causal self-attention; ``heads`` / ``kv_heads`` query heads share a head of keys and values."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int) -> None:
+        super().__init__()
+        self.dim, self.groups = width // heads, heads // kv_heads
+        self.q = nn.Linear(width, heads * self.dim, bias=False)
+        self.k = nn.Linear(width, kv_heads * self.dim, bias=False)
+        self.v = nn.Linear(width, kv_heads * self.dim, bias=False)
+        self.out = nn.Linear(heads * self.dim, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (project(x).unflatten(-1, (-1, self.dim)).transpose(1, 2) for project in (self.q, self.k, self.v))
+        attended = F.scaled_dot_product_attention(rotate(q), self._shared(rotate(k)), self._shared(v), is_causal=True)
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(-2))
+        return out
+
+    def _shared(self, x: Tensor) -> Tensor:
+        """Repeat each head for its group. SDPA's ``enable_gqa`` would leave float32 without a fused kernel on CUDA,
+        and FLOPs uncounted before torch 2.12."""
+        return x.unsqueeze(2).expand(-1, -1, self.groups, -1, -1).flatten(1, 2)
+
+
+class Block(nn.Module):
+    """Attention and gated MLP on (batch, seq, width)."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(width, EPSILON), nn.RMSNorm(width, EPSILON)
+        self.attention = Attention(width, heads, kv_heads)
+        self.gate, self.up = nn.Linear(width, hidden, bias=False), nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        y = self.norm2(x)
+        mlp: Tensor = self.down(F.silu(self.gate(y)) * self.up(y))
+        return x + mlp
+
+
+class Decoder(nn.Module):
+    """Tokens (batch, seq) to logits (batch, seq, vocab)."""
+
+    def __init__(self, layers: int, heads: int, kv_heads: int, width: int, hidden: int, vocab: int) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(vocab, width)
+        self.blocks = nn.ModuleList(Block(width, heads, kv_heads, hidden) for _ in range(layers))
+        self.norm = nn.RMSNorm(width, EPSILON)
+        self.head = nn.Linear(width, vocab, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.tokens(tokens)
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
+
+    def init_weights(self) -> None:
+        """Radford et al. 2019, section 2.3: normal(0.02), residual projections scaled by 1/sqrt(2 layers)."""
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                nn.init.ones_(parameter)
+            else:
+                residual = name.endswith(("out.weight", "down.weight"))
+                nn.init.normal_(parameter, std=0.02 / (math.sqrt(2 * len(self.blocks)) if residual else 1))
+
+
+class Llama:
+    unit = "tokens"
+    batch_size = 16
+    data = ("resident", "synthetic", "text")
+
+    def __init__(
+        self,
+        layers: int = 4,
+        heads: int = 4,
+        kv_heads: int = 2,
+        width: int = 128,
+        hidden: int = 384,
+        seq: int = 128,
+        vocab: int = 256,
+        tied: int = 1,
+    ) -> None:
+        self.sizes = (layers, heads, kv_heads, width, hidden, vocab)
+        self.seq, self.vocab, self.tied = seq, vocab, bool(tied)
+        self.tokens = seq
+
+    def build(self) -> nn.Module:
+        """Shapes first, then memory, then values: eight billion weights are not to be drawn twice."""
+        with torch.device("meta"):
+            model = Decoder(*self.sizes)
+        model.to_empty(device=torch.get_default_device())
+        if self.tied:
+            model.head.weight = model.tokens.weight
+        model.init_weights()
+        return model
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        (sequences,) = batch  # (batch, seq + 1): inputs and targets are the same tokens, one apart
+        logits = model(sequences[:, :-1])
+        return F.cross_entropy(logits.flatten(0, 1).float(), sequences[:, 1:].flatten())
+
+    def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor]]:
+        return tokens(data, self.seq, self.vocab)
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return list(model.get_submodule("blocks").children())

@@ -1,0 +1,36 @@
+"""Torchvision's Vision Transformer on square images (Dosovitskiy et al. 2020), base size, patches of 16 x 16."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from workloads.base import Batch
+from workloads.data import images
+
+
+class ViT:
+    unit = "samples"
+    batch_size = 32
+    data = ("resident", "synthetic", "folder")
+
+    def __init__(self, size: int = 224, classes: int = 1000) -> None:
+        self.size, self.classes = size, classes
+
+    def build(self) -> nn.Module:
+        """Its head begins at zero (torchvision's choice), so that the first step moves nothing but the head."""
+        return torchvision.models.vit_b_16(image_size=self.size, num_classes=self.classes)  # type: ignore[no-any-return]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        pixels, labels = batch
+        return F.cross_entropy(model(pixels).float(), labels)
+
+    def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor, Tensor]]:
+        return images(data, self.size, self.classes)
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return list(model.get_submodule("encoder.layers").children())
