@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+# The driver's own files, there in a container without NVML's library and under WSL as well.
+DRIVER_FILES = ("/dev/nvidiactl", "/dev/dxg")
+LIST_BY_TORCH = """
+import json, torch
+found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+print(json.dumps([[f"GPU-{p.uuid}", p.name, p.total_memory / 2**20, [p.major, p.minor]] for p in found]))
+"""
+TORCH_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -41,10 +54,27 @@ def this_machine() -> Machine:
     try:
         with nvml() as library:
             return _listed(library, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
-        return Machine()  # a machine without NVIDIA's driver is nothing to write home about
     except pynvml.NVMLError as error:
-        return Machine(note=f"NVML cannot be used, so no GPU is seen: {error}")
+        absent = isinstance(error, (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded))
+        if absent and not any(Path(file).exists() for file in DRIVER_FILES):
+            return Machine()  # a machine without NVIDIA's driver is nothing to write home about
+        gpus = _listed_by_torch()
+        if not gpus:
+            return Machine(note=f"NVML cannot be used ({error}), and torch sees no GPU either")
+        return Machine(gpus, note=f"NVML cannot be used ({error}): torch listed the GPUs, NVML's columns stay empty")
+
+
+def _listed_by_torch() -> tuple[Gpu, ...]:
+    """The GPUs that a process with torch sees (CUDA_VISIBLE_DEVICES applied); none if it cannot say."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", LIST_BY_TORCH], capture_output=True, check=True, timeout=TORCH_SECONDS
+        )
+        return tuple(
+            Gpu(uuid, name, mib, (major, minor)) for uuid, name, mib, (major, minor) in json.loads(done.stdout)
+        )
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return ()
 
 
 def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:

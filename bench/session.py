@@ -137,7 +137,7 @@ class Session:
         try:
             folder = self.store.launch_folder(launch_id)
             request, spec = self._request(case, folder, RANK_ENTRY, ranks=case.world_size)
-            with Sampler(self.machine.gpus if case.device == "cuda" else ()) as sampler:
+            with Sampler(self.machine.gpus if case.device == "cuda" and self.machine.driver else ()) as sampler:
                 requested_at_ns = time.time_ns()
                 outcome = self._launcher.launch(request, self._watch(Path(spec.scratch), folder.name))
             records = RankRecord.read_all(folder, case.world_size)
@@ -165,7 +165,7 @@ class Session:
             timeout_s=protocol.timeout,
             log=folder.resolve(),
             environment={**case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)},
-            numa_binding=None if case.numa_binding in (None, "off") else case.numa_binding,
+            numa_binding=case.numa_binding if entry == RANK_ENTRY and case.numa_binding != "off" else None,
         )
         message = Spec(
             case=case,

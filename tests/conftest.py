@@ -36,13 +36,13 @@ class Run(NamedTuple):
 def bench(tmp_path: Path) -> Any:
     """Run the command as a user does, in a folder of its own; ``--out`` is ``results`` there."""
 
-    def run(*words: str, cwd: Path = tmp_path, environment: dict[str, str] | None = None) -> Run:
+    def run(*words: str, cwd: Path = tmp_path, environment: dict[str, str] | None = None, timeout: float = 280) -> Run:
         done = subprocess.run(
             [sys.executable, "-m", "bench", *words],
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=timeout,
             env={**os.environ, **(environment or {})},
         )
         runs = sorted((cwd / "results" / "runs").glob("*"))

@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.debug import CommDebugMode
+from torch.nn.parallel import DistributedDataParallel
 
 from bench.messages import Spec
 from bench.rank.build import build
@@ -94,3 +97,23 @@ def _parameters(model: torch.nn.Module) -> dict[str, np.ndarray]:
 def _whole(tensor: torch.Tensor) -> np.ndarray:
     whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return whole.detach().float().numpy().copy()
+
+
+def communicate(argument: str) -> None:
+    """Train one step; rank 0 leaves how often gradients were exchanged in it."""
+    given = json.loads(argument)
+    training = build(Spec.read(given["spec"]))
+    buckets = []
+
+    def count(state, bucket):  # DDP reads a hook's annotations, and takes no text for one
+        buckets.append(bucket.index())
+        return allreduce_hook(dist.group.WORLD, bucket)
+
+    if isinstance(training.model, DistributedDataParallel):
+        training.model.register_comm_hook(None, count)
+    with CommDebugMode() as seen:
+        _Run(training, Spec.read(given["spec"]), None)._window(1)
+    scattered = sum(n for op, n in seen.get_comm_counts().items() if "reduce_scatter" in str(op))
+    if int(os.environ["RANK"]) == 0:
+        Path(given["out"]).write_text(json.dumps({"buckets": len(buckets), "reduce_scatters": scattered}))
+    KEPT.append(training)

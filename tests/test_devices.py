@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import nvml
 import pynvml
@@ -56,11 +57,32 @@ def test_without_the_library_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) 
     assert this_machine() == Machine((), "", "")
 
 
-def test_a_driver_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+MISMATCH = 18  # NVML_ERROR_LIB_RM_VERSION_MISMATCH: the driver was updated under a running kernel module
+LISTS_TWO = """
+import json
+print(json.dumps([["GPU-aaaa-1", "NVIDIA A100-SXM4-80GB", 81920.0, [8, 0]], ["GPU-cccc-3", "Tesla T4", 15360.0, [7, 5]]]))
+"""
+
+
+@pytest.mark.parametrize("script", ["print('[]')", "raise SystemExit(1)", "print('no json')"])
+def test_a_driver_that_does_not_work_is_named(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     library = nvml.Library(device(A))
-    library.init = 18  # NVML_ERROR_LIB_RM_VERSION_MISMATCH: the driver was updated under a running kernel module
-    note = "NVML cannot be used, so no GPU is seen: RM has detected an NVML/RM version mismatch."
+    library.init = MISMATCH
+    monkeypatch.setattr("bench.devices.LIST_BY_TORCH", script)
+    note = "NVML cannot be used (RM has detected an NVML/RM version mismatch.), and torch sees no GPU either"
     assert machine(monkeypatch, library) == Machine((), "", note)
+
+
+def test_where_nvml_is_missing_torch_lists_the_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container that was given the driver's compute part and not its utilities."""
+    library = nvml.Library()
+    library.init = nvml.DRIVER_NOT_LOADED
+    monkeypatch.setattr("bench.devices.LIST_BY_TORCH", LISTS_TWO)
+    monkeypatch.setattr("bench.devices.DRIVER_FILES", (str(tmp_path / "nvidiactl"),))
+    assert machine(monkeypatch, library) == Machine()
+    (tmp_path / "nvidiactl").touch()
+    note = "NVML cannot be used (Driver Not Loaded): torch listed the GPUs, NVML's columns stay empty"
+    assert machine(monkeypatch, library) == Machine((A, C), "", note)
 
 
 def test_driver_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,13 @@ def test_new_run_has_every_file_with_its_header(tmp_path: Path) -> None:
     store = Store(tmp_path / "deep" / "results")
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", store.run_id)
     assert store.folder == tmp_path / "deep" / "results" / "runs" / store.run_id
-    assert sorted(path.name for path in store.folder.iterdir()) == ["devices.csv", "launches.csv", "logs", "ranks.csv", "steps.csv"]
+    assert sorted(path.name for path in store.folder.iterdir()) == [
+        "devices.csv",
+        "launches.csv",
+        "logs",
+        "ranks.csv",
+        "steps.csv",
+    ]
     assert (store.folder / "steps.csv").read_bytes() == STEPS_HEAD
     for name, columns in FILES.items():
         assert (store.folder / name).read_bytes() == ",".join(columns).encode() + b"\r\n"

@@ -42,6 +42,7 @@ def test_figures_are_medians_over_launches() -> None:
         "step_ms": 9.0,
         "mfu": 0.3,
         "spread": pytest.approx(30 / 110),  # (130 - 100) / 110
+        "marks": None,
     }
 
 
@@ -73,6 +74,7 @@ def test_failed_launches_count_and_the_first_gives_the_status() -> None:
         **UNKNOWN,
         "samples_per_s": 105.0,
         "spread": pytest.approx(10 / 105),
+        "marks": None,
     }
 
 
@@ -125,3 +127,19 @@ def test_frame_has_every_column_typed_and_na_for_the_unknown() -> None:
 
 def test_no_rows_make_an_empty_frame() -> None:
     assert launches([]).shape == (0, len(FILES["launches.csv"]))
+
+
+def test_what_spoilt_a_launch_is_marked_by_the_worst() -> None:
+    clean = {"throttled_share": 0.0, "foreign_processes": False, "alloc_retries": 0, "window_compilations": 0}
+    rows = [
+        row("clean", **clean),
+        row("spoilt", **clean),
+        row("spoilt", **{**clean, "throttled_share": 0.124, "foreign_processes": True, "alloc_retries": 3}),
+        row("spoilt", throttled_share=0.5, window_compilations=2, optimizer_steps_skipped=1),
+        row("failed", status="crashed", throttled_share=0.9),
+    ]
+    marks = summarise(launches(rows)).set_index("case_id")["marks"]
+    assert marks["spoilt"] == (
+        "throttled 50%; GPU used by others; 3 allocator retries; compiled in the window; 1 steps overflowed"
+    )
+    assert marks[["clean", "failed"]].isna().all()

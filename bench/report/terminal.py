@@ -23,8 +23,11 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("step ms", "step_ms", lambda row: number(row["step_ms"])),
     ("wait", "data_wait_share", lambda row: f"{row['data_wait_share']:.1%}"),
     ("MFU", "mfu", lambda row: f"{row['mfu']:.1%}"),
+    ("J/sample", "joules_per_sample", lambda row: number(row["joules_per_sample"])),
+    ("compile s", "compile_s", lambda row: number(row["compile_s"])),
     ("GPU MiB", "peak_allocated_mib", lambda row: number(row["peak_allocated_mib"])),
     ("RSS MiB", "peak_rss_mib", lambda row: number(row["peak_rss_mib"])),
+    ("marks", "marks", lambda row: str(row["marks"])),
 )
 
 

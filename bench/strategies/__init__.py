@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Choice:
-    """What may follow ``name=`` in a strategy: one of ``words``, or a whole number from ``minimum`` if that is given."""
+    """What may follow ``name=`` in a strategy: one of ``words``, or a number from ``minimum`` if that is given."""
 
     about: str
     default: str
