@@ -146,6 +146,21 @@ def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) 
     ]
 
 
+def ranks_by_device(records: Mapping[int, RankRecord]) -> dict[str, list[int]]:
+    """The UUID of each GPU that ranks computed on, and their process ids."""
+    pids: dict[str, list[int]] = {}
+    for _, record in sorted(records.items()):
+        for uuid in record.device_uuids:
+            pids.setdefault(uuid, []).append(record.pid)
+    return pids
+
+
+def window_of(records: Mapping[int, RankRecord]) -> tuple[int, int]:
+    """From the first rank's start of its window to the last one's end, in wall-clock ns."""
+    measured = [record.measurement for record in records.values() if record.measurement]
+    return min(m.window_at_ns for m in measured), max(m.window_at_ns + m.window_ns for m in measured)
+
+
 def part_means_ms(m: Measurement) -> Row:
     """Mean milliseconds of each part of a step; the wait is the host's, the gap what it left on a CUDA device."""
     means = {f"{part}_ms": float(np.mean(m.parts_ns[part])) / 1e6 for part in PARTS}

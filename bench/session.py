@@ -18,7 +18,7 @@ from bench.cause import cause, oom_kills
 from bench.devices import Machine
 from bench.errors import BenchError, Interrupted, UsageError
 from bench.messages import Description, Heartbeat, RankRecord, Spec
-from bench.metrics import efficiency, faults, launch_metrics, rank_rows, step_rows
+from bench.metrics import efficiency, faults, launch_metrics, rank_rows, ranks_by_device, step_rows, window_of
 from bench.options import AXES, SETTINGS
 from bench.peaks import peak_tflops
 from bench.record import SCHEMA, Row
@@ -215,21 +215,18 @@ class Session:
         samples, note = sampler.stop()
         if note:
             self._warn(f"{note}; columns of the devices stay empty")
-        pids: dict[str, list[int]] = {}
-        for record in records.values():
-            for uuid in record.device_uuids:
-                pids.setdefault(uuid, []).append(record.pid)
-        samples = [sample for sample in samples if sample.uuid in pids or not pids]
-        spans = [(m.window_at_ns, m.window_at_ns + m.window_ns) for r in records.values() if (m := r.measurement)]
-        measured = row.get("samples") is not None
-        window = (min(start for start, _ in spans), max(end for _, end in spans)) if measured else None
-        identity = {"run_id": self.store.run_id, "launch_id": launch_id}
+        on = ranks_by_device(records)
+        window = window_of(records) if row.get("samples") is not None else None
+        samples = [sample for sample in samples if sample.uuid in on or not on]
         if samples:
+            identity = {"run_id": self.store.run_id, "launch_id": launch_id}
             readings = device_rows(samples, requested_at_ns, window)
             self.store.append("devices.csv", [{**identity, **reading} for reading in readings])
+        if not on:
+            return {}
         if window is None:
-            return {"foreign_processes": foreign_processes(samples, pids)} if pids else {}
-        return device_metrics(samples, pids, window, row["samples"])
+            return {"foreign_processes": foreign_processes(samples, on)}
+        return device_metrics(samples, on, window, row["samples"])
 
     def _peak(self, device: str, case: Case) -> tuple[float, str] | None:
         peak = peak_tflops(device, case.precision)

@@ -186,6 +186,13 @@ def test_digits_that_are_not_compressed_as_they_say(tmp_path: Path) -> None:
     assert message_of(data=f"mnist={tmp_path}").startswith(f"--data mnist={tmp_path}: Not a gzipped file")
 
 
+@pytest.mark.parametrize("kept", [12, -9])  # within the header of gzip's or the values
+def test_digits_that_were_cut_short(tmp_path: Path, kept: int) -> None:
+    idx(tmp_path, gzip.compress(IMAGES)[:kept], gzip.compress(LABELS), ".gz")
+    found = message_of(data=f"mnist={tmp_path}")
+    assert found.startswith(f"--data mnist={tmp_path}: train-images-idx3-ubyte.gz is no whole gzip file: ")
+
+
 CLICK = b"\t".join([b"1", *[b"7"] * 13, *[b"0a"] * 26])
 
 

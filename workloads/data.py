@@ -209,7 +209,6 @@ def _values(file: idx.IDX) -> Tensor:
     if file.compressed:
         with file.open() as stream:
             content = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
-        idx.check_size(file, len(content))
     else:
         content = torch.from_file(str(file.path), shared=False, size=file.path.stat().st_size, dtype=torch.uint8)
     return content[file.offset :].view(file.shape)

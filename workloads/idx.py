@@ -8,10 +8,12 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 SIDE, CLASSES = 28, 10
+CHUNK_BYTES = 1 << 24
 IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049  # bytes 0, 0, 8 (unsigned bytes) and the number of dimensions
 
 
@@ -68,17 +70,28 @@ def _find(folder: str, name: str, dimensions: int) -> Path:
 
 def _header(path: Path, magic: int, dimensions: int) -> IDX:
     wanted = 4 * (1 + dimensions)
-    with open_file(path) as stream:
-        start = stream.read(wanted)
+    try:
+        with open_file(path) as stream:
+            start = stream.read(wanted)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} is no whole gzip file: {error}") from None
     if len(start) < wanted:
         raise ValueError(f"{path.name} has {len(start)} bytes; wanted a header of {wanted}")
     found, *shape = struct.unpack(f">{1 + dimensions}I", start)
     if found != magic:
         raise ValueError(f"{path.name} begins with {found}; wanted {magic}, the magic number of such a file")
     file = IDX(path, tuple(shape), wanted)
-    if not file.compressed:
-        check_size(file, path.stat().st_size)
+    check_size(file, _inflated(path) if file.compressed else path.stat().st_size)
     return file
+
+
+def _inflated(path: Path) -> int:
+    """Bytes of a compressed file when it is not; ValueError if it is damaged or cut short."""
+    try:
+        with open_file(path) as stream:
+            return sum(len(chunk) for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""))
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"{path.name} is no whole gzip file: {error}") from None
 
 
 def check_size(file: IDX, size: int) -> None:

@@ -1,0 +1,162 @@
+"""A session on a machine with GPUs, made up: NVML below pynvml by hand, and ranks that say what ranks would say."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nvml
+import pytest
+
+from bench.devices import this_machine
+from bench.messages import PARTS, Description, Failure, Measurement, RankRecord, Spec
+from bench.record import MEMORY, Row
+from bench.session import DESCRIBE_ENTRY, Session
+from bench.suite import asked, make_plan
+from launch import Outcome, Request
+
+MIB = 2**20
+FIRST, SECOND = "GPU-bbbb", "GPU-aaaa"  # in NVML's order, which is not CUDA's
+RANK_PIDS, STRANGER = (501, 502), 999
+SECONDS = 10**9
+
+
+class Quiet:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+    def launch_begins(self, *_: object) -> None: ...
+    def progress(self, *_: object) -> None: ...
+    def launch_ends(self, row: Row) -> None: ...
+
+
+@dataclasses.dataclass
+class Ranks:
+    """In place of a launcher: each rank writes its record, computes on the GPU that CUDA gives it, and is done."""
+
+    folder: Path
+    uuids: list[list[str]]
+    fails: bool = False
+
+    def scratch(self, request: Request) -> Path:
+        return self.folder
+
+    def close(self) -> None: ...
+
+    def launch(self, request: Request, watch: Callable[[], None] = lambda: None) -> Outcome:
+        spec = Spec.read(request.argument)
+        if request.entry == DESCRIBE_ENTRY:
+            Description("samples", 64, ("resident",), None, 10, 2, 6e9, 6e9).write(request.log)
+            return Outcome({})
+        for rank, uuids in enumerate(self.uuids[: request.ranks]):
+            record = RankRecord(rank, rank, "host", RANK_PIDS[rank], True, "NVIDIA H200", uuids, {"torch": "2.11"})
+            if self.fails:
+                done = dataclasses.replace(record, failure=Failure("oom", "OutOfMemoryError: too much", 1))
+            else:
+                done = dataclasses.replace(record, measurement=self._measured(spec))
+            done.write(request.log)
+        return Outcome(dict.fromkeys(range(request.ranks), 1) if self.fails else {})
+
+    def _measured(self, spec: Spec) -> Measurement:
+        step_ns = 5 * len(PARTS) * SECONDS // 10
+        assert spec.case.rank_batch is not None
+        return Measurement(
+            first_step_at_ns=time.time_ns(),
+            window_at_ns=time.time_ns()
+            - 40 * SECONDS,  # of 75 s: all readings fall into it, none lies before or after it
+            first_step_ns=step_ns,
+            warmup_steps=3,
+            window_ns=spec.steps * step_ns,
+            steps_ns=[step_ns] * spec.steps,
+            parts_ns={part: [step_ns // len(PARTS)] * spec.steps for part in PARTS},
+            data_wait_host_ns=[0] * spec.steps,
+            samples=spec.case.rank_batch * spec.steps,
+            losses=[1.0] * (3 + spec.steps),
+            forward_is_local=True,
+            steps_per_epoch=None,
+            memory={**dict.fromkeys(MEMORY), "device_used_mib": 7000.0},
+        )
+
+
+def gpu(uuid: str, pids: tuple[int, ...], used_mib: int, reasons: int = 0) -> nvml.Device:
+    frame = {"millijoules": 10**6, "milliwatts": 500_000, "used": used_mib * MIB, "busy": 80, "sm_clock": 1500}
+    facts = {"name": "NVIDIA H200", "total": 143_771 * MIB, "capability": (9, 0)}
+    return nvml.Device(uuid, [{**frame, "celsius": 60, "reasons": reasons, "pids": pids}], facts)
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: list[nvml.Device], ranks: Ranks, **axes: str
+) -> tuple[list[Row], list[dict[str, str]], list[str]]:
+    """The rows of a run, its readings, and what was noted."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    nvml.Library(*gpus).load(monkeypatch)
+    monkeypatch.setattr(Session, "_make_launcher", lambda session: ranks)
+    machine = this_machine()
+    plan = make_plan(asked({k: [v] for k, v in {"workload": "mlp", **axes}.items()}, {"launches": "1"}), machine)
+    observer = Quiet()
+    session = Session(plan, machine, tmp_path, observer)
+    rows = session.run()
+    with (session.store.folder / "devices.csv").open(newline="") as stream:
+        return rows, list(csv.DictReader(stream)), observer.notes
+
+
+def test_what_gpus_did_is_in_the_row_of_the_ranks_that_used_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gpus = [gpu(FIRST, (RANK_PIDS[1],), 3000), gpu(SECOND, (RANK_PIDS[0],), 5000, reasons=0x04)]
+    ranks = Ranks(tmp_path, [[SECOND], [FIRST]])
+    [row], readings, notes = run(monkeypatch, tmp_path, gpus, ranks, strategy="ddp")
+    assert (row["status"], row["device_uuids"]) == ("ok", f"{SECOND};{FIRST}")
+    assert (row["device_memory_peak_mib"], row["sm_clock_min_mhz"], row["temperature_max_c"]) == (5000, 1500, 60)
+    assert (row["throttled_share"], row["throttle_reasons"], row["foreign_processes"]) == (1.0, "SwPowerCap", False)
+    assert (row["energy_j"], row["joules_per_sample"]) == (None, None)  # no reading lies beyond the window's ends
+    assert {reading["device_uuid"] for reading in readings} == {FIRST, SECOND}
+    assert {reading["launch_id"] for reading in readings} == {row["launch_id"]}
+    assert not [note for note in notes if "NVML" in note]
+
+
+def test_readings_of_gpus_that_no_rank_used_are_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpus = [gpu(FIRST, (STRANGER,), 90_000), gpu(SECOND, (RANK_PIDS[0],), 5000)]
+    [row], readings, _ = run(monkeypatch, tmp_path, gpus, Ranks(tmp_path, [[SECOND]]), strategy="single")
+    assert {reading["device_uuid"] for reading in readings} == {SECOND}
+    assert (row["device_memory_peak_mib"], row["foreign_processes"]) == (5000, False)
+
+
+def test_a_stranger_is_told_even_if_the_launch_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpus = [gpu(FIRST, (RANK_PIDS[0], STRANGER), 140_000)]
+    [row], readings, _ = run(monkeypatch, tmp_path, gpus, Ranks(tmp_path, [[FIRST]], fails=True), strategy="single")
+    assert (row["status"], row["foreign_processes"]) == ("oom", True)
+    assert {reading["in_window"] for reading in readings} == {""}
+
+
+def test_one_rank_of_data_parallel_uses_all_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gpus = [gpu(FIRST, (RANK_PIDS[0],), 3000), gpu(SECOND, (RANK_PIDS[0],), 5000)]
+    [row], _, _ = run(monkeypatch, tmp_path, gpus, Ranks(tmp_path, [[FIRST, SECOND]]), strategy="dp", precision="fp32")
+    assert (row["status"], row["world_size"], row["gpus"], row["global_batch"]) == ("ok", 1, 2, 128)
+    assert row["samples_per_s"] == pytest.approx(128 * 30 / (30 * 2.5))
+    assert row["samples_per_s_per_device"] == pytest.approx(row["samples_per_s"] / 2)
+    assert row["tflops_per_device"] == pytest.approx(row["samples_per_s"] / 2 * 6e9 / 1e12)
+    assert (row["device_memory_peak_mib"], row["foreign_processes"]) == (5000, False)
+
+
+def test_without_nvml_one_line_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    listed = f'import json; print(json.dumps([["{FIRST}", "NVIDIA H200", 143771.0, [9, 0]]]))'
+    monkeypatch.setattr("bench.devices.LIST_BY_TORCH", listed)
+    monkeypatch.setattr("bench.devices.DRIVER_FILES", (str(tmp_path),))
+    library = nvml.Library()
+    library.init = nvml.DRIVER_NOT_LOADED
+    monkeypatch.setattr(nvml, "Library", lambda *gpus: library)
+    [row], readings, notes = run(monkeypatch, tmp_path, [], Ranks(tmp_path, [[FIRST]]), strategy="single")
+    assert (row["status"], row["device"], readings) == ("ok", "cuda", [])
+    assert [row[name] for name in ("energy_j", "throttled_share", "foreign_processes", "driver")] == [None] * 3 + [""]
+    assert [note for note in notes if "NVML" in note] == [
+        "warning: NVML cannot be used (Driver Not Loaded): torch listed the GPUs, NVML's columns stay empty"
+    ]
