@@ -115,7 +115,7 @@ def _word(name: str, value: Value) -> str:
     if name in ("device", "precision", "optimizer"):
         return str(value)
     if name in ("strategy", "env"):
-        return _slug(str(value))
+        return _slug(str(value))[:60]
     if name == "workload":
         return _slug(PurePath(str(value)).name)
     if name == "data":
@@ -124,7 +124,7 @@ def _word(name: str, value: Value) -> str:
     long = name.replace("_", "-")
     if isinstance(value, bool):
         return long if value else f"{long}-off"
-    return _SHORT.get(name, f"{long}-") + _slug(show(value))
+    return _SHORT.get(name, f"{long}-") + _slug(f"{value:g}" if isinstance(value, float) else show(value))
 
 
 def _slug(text: str) -> str:

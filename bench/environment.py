@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import shutil
 import socket
 import subprocess
@@ -76,7 +77,7 @@ def compiler_lacks() -> str:
     Inductor builds its kernels for the CPU, and Triton its launchers, with a compiler and Python's own headers.
     """
     lacks = []
-    if not any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++"))):
+    if not shutil.which(shlex.split(os.environ.get("CXX") or "g++")[0]):
         lacks.append("a C++ compiler (g++)")
     if not Path(sysconfig.get_paths()["include"], "Python.h").is_file():
         lacks.append("Python's headers (python3-dev)")

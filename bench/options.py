@@ -44,6 +44,9 @@ RESERVED = {
     "OMP_NUM_THREADS": "use --omp-num-threads",
     "CUDA_VISIBLE_DEVICES": "set it for bench itself",
     **dict.fromkeys(("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"), "the launcher sets it"),
+    **dict.fromkeys(
+        ("GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_NAME", "ROLE_RANK", "ROLE_WORLD_SIZE"), "the launcher sets it"
+    ),
     **dict.fromkeys(("MASTER_ADDR", "MASTER_PORT", "PYTHONSAFEPATH", "TMPDIR"), "the launcher sets it"),
 }
 
@@ -136,10 +139,10 @@ def _strategy(text: str) -> str:
 
 def _checkpointing(text: str) -> str:
     every, _, count = text.partition("every=")
-    if every == "" and count.isascii() and count.isdecimal() and int(count):
+    if every == "" and count.isascii() and count.isdecimal() and len(count) <= 40 and int(count):
         return "full" if int(count) == 1 else f"every={int(count)}"
     if text == "every=N" or text not in CHECKPOINTING:
-        raise ValueError(near(text, CHECKPOINTING))
+        raise ValueError("" if text == "every=N" else near(text, CHECKPOINTING))
     return text
 
 
@@ -235,7 +238,13 @@ AXES: dict[str, Option] = {
         Option("persistent_workers", _on_off, "on, off", True, "keep DataLoader workers from epoch to epoch"),
         Option("omp_num_threads", _number(int, 1), "a whole number from 1", 1, "OpenMP threads of every rank"),
         Option("seed", _number(int, 0), "a whole number from 0", 0, "of weights and of the order of the data"),
-        Option("channels_last", _on_off, "on, off", False, "images and convolutions in NHWC order"),
+        Option(
+            "channels_last",
+            _on_off,
+            "on, off",
+            False,
+            "images in NHWC order, and convolutions (under fsdp their activations alone)",
+        ),
         Option(
             "deterministic", _on_off, "on, off", False, "torch's deterministic algorithms; turns cudnn-benchmark off"
         ),
@@ -289,7 +298,7 @@ def read_axis(name: str, given: Sequence[object], where: str) -> list[Value]:
     option = AXES[name]
     if name != "env":
         return [option.read(value, where) for value in given]
-    variables = [_alternatives(str(item), where) for item in given]
+    variables = [_alternatives(item, where) for item in given]
     repeated = {name for name, _ in variables if [n for n, _ in variables].count(name) > 1}
     if repeated:
         raise UsageError(f"{where}: {min(repeated)} is given twice; give its values in one: {min(repeated)}=V1|V2.")
@@ -297,10 +306,10 @@ def read_axis(name: str, given: Sequence[object], where: str) -> list[Value]:
     return [option.read(shlex.join(point), where) for point in points]
 
 
-def _alternatives(text: str, where: str) -> tuple[str, list[str]]:
-    name, equals, values = text.partition("=")
-    if not equals:
-        raise UsageError(f"{where}: got {text!r}; allowed: {AXES['env'].allowed}.")
+def _alternatives(given: object, where: str) -> tuple[str, list[str]]:
+    if not isinstance(given, str) or "=" not in given:
+        raise UsageError(f"{where}: got {given!r}; allowed: {AXES['env'].allowed}.")
+    name, _, values = given.partition("=")
     return name, values.split("|")
 
 

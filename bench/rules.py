@@ -68,7 +68,7 @@ DATA = (
         ),
         lambda case, facts: (
             f"{facts.samples} samples do not fill one global batch of {case.global_batch}; "
-            "give a smaller --batch-size, fewer --gpus or more data"
+            "give a smaller --batch-size or --grad-accum-steps, fewer --gpus or more data"
         ),
     ),
 )
@@ -159,18 +159,18 @@ CHECKPOINTING = (
 
 COMPILE = (
     Rule(
+        lambda case, facts: case.compile != "off" and case.spread.name == "dp" and case.gpus > 1,
+        lambda case, facts: (
+            "under nn.DataParallel on several GPUs torch.compile falls back to eager (pytorch/pytorch#94636); use ddp"
+        ),
+    ),
+    Rule(
         lambda case, facts: case.compile != "off" and bool(facts.compiler_lacks),
         lambda case, facts: f"torch.compile needs {facts.compiler_lacks}",
     ),
     Rule(
         lambda case, facts: case.compile != "off" and case.device == "cuda" and _has_gpu_before(facts, VOLTA),
         lambda case, facts: "torch.compile's Triton needs compute capability 7.0 (Volta) or newer",
-    ),
-    Rule(
-        lambda case, facts: case.compile != "off" and case.spread.name == "dp",
-        lambda case, facts: (
-            "under nn.DataParallel on several GPUs torch.compile falls back to eager (pytorch/pytorch#94636); use ddp"
-        ),
     ),
     Rule(
         lambda case, facts: case.compile != "off" and _option(case, "ddp", "static-graph") == "on",

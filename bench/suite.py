@@ -19,6 +19,7 @@ from bench.errors import UsageError, near
 from bench.inputs import check_inputs
 from bench.options import AXES, SETTINGS, Value, read_axis, show, split_list
 from bench.rules import Facts, refusal
+from bench.strategies import STRATEGIES
 from bench.strategy import StrategySpec, parse_strategy
 from bench.workload import parse_workload
 
@@ -188,18 +189,20 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     entry = parse_workload(given["workload"]).entry
     if entry and not entry.images:
         given["channels_last"] = None
-    given["strategy"] = _reduced_in_own(spread, given["precision"]).spec
+    given["strategy"] = _without_idle_options(spread, given["precision"]).spec
     shares = cuda and oversubscribe and given["gpus"] > len(machine.gpus)
     case = Case(**given, oversubscribe=shares)
     return case if case.batch_size or not entry else dataclasses.replace(case, batch_size=entry.batch_size)
 
 
-def _reduced_in_own(spread: StrategySpec, precision: str) -> StrategySpec:
-    """``fsdp:reduce=`` left out where it names the type that gradients are reduced in anyway."""
+def _without_idle_options(spread: StrategySpec, precision: str) -> StrategySpec:
+    """``fsdp:reduce=`` left out where it names the type that gradients are reduced in anyway, ``ddp:hook=`` where they
+    are of its type already."""
     own = "bf16" if precision == "bf16" else "fp32"
-    if spread.options.get("reduce") != own:
-        return spread
-    return dataclasses.replace(spread, options={**spread.options, "reduce": "own"})
+    idle = {"reduce": own, "hook": own}
+    defaults = {name: choice.default for name, choice in STRATEGIES[spread.name].options.items()}
+    options = {name: defaults[name] if idle.get(name) == value else value for name, value in spread.options.items()}
+    return dataclasses.replace(spread, options=options)
 
 
 def _check_gpus(gpus: int, cuda: bool, machine: Machine, oversubscribe: bool) -> None:

@@ -126,6 +126,23 @@ def test_four_ranks(
     assert_same(seen, reference, TOLERANCE["fp32"])
 
 
+@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
+def test_images_in_channels_last(launcher: ServerLauncher, tmp_path: Path, strategy: str) -> None:
+    plain = train(launcher, tmp_path, workload="mnist-cnn", strategy="single")
+    seen = train(launcher, tmp_path, workload="mnist-cnn", strategy=strategy, channels_last=True)
+    assert_same(seen, plain, TOLERANCE["fp32"])
+
+
+@pytest.mark.parametrize(
+    "workload", ["llama:layers=2:width=32:hidden=48:seq=16", "bert:layers=2:width=24:seq=16", "dlrm"]
+)
+def test_other_models(launcher: ServerLauncher, tmp_path: Path, workload: str) -> None:
+    plain = train(launcher, tmp_path, workload=workload, strategy="single")
+    for strategy in ("ddp", "fsdp"):
+        seen = train(launcher, tmp_path, workload=workload, strategy=strategy, grad_accum_steps=2)
+        assert_same(seen, plain, (1e-5, 2e-5))
+
+
 @pytest.mark.parametrize("precision", ["fp32", "amp-fp16"])
 @pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
 def test_clipping_bounds_the_norm_of_all_gradients(

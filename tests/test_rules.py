@@ -62,7 +62,7 @@ def test_data_of_an_own_workload_is_known_once_torch_has_described_it() -> None:
 
 def test_samples_must_fill_one_global_batch() -> None:
     # 32 x 2 ranks = 64
-    reason = "63 samples do not fill one global batch of 64; give a smaller --batch-size, fewer --gpus or more data"
+    reason = "63 samples do not fill one global batch of 64; give a smaller --batch-size or --grad-accum-steps, fewer --gpus or more data"
     assert why(case(data="folder=/a"), samples=63) == reason
     assert why(case(data="folder=/a"), samples=64) is None
     assert why(case(data="folder=/a", strategy="single", gpus=1), samples=63) is None
@@ -71,7 +71,7 @@ def test_samples_must_fill_one_global_batch() -> None:
 
 def test_micro_batches_and_devices_count_for_a_global_batch() -> None:
     # 32 x 2 ranks x 3 micro-batches = 192
-    reason = "191 samples do not fill one global batch of 192; give a smaller --batch-size, fewer --gpus or more data"
+    reason = "191 samples do not fill one global batch of 192; give a smaller --batch-size or --grad-accum-steps, fewer --gpus or more data"
     thrice = case(data="folder=/a", grad_accum_steps=3)
     assert why(thrice, samples=191) == reason
     assert why(thrice, samples=192) is None
@@ -206,16 +206,6 @@ def test_ranks_that_share_a_gpu_cannot_be_bound_to_their_own() -> None:
     assert why(dataclasses.replace(shared, oversubscribe=False), A100) is None
 
 
-def test_fsdp_takes_no_parameters_in_nhwc_order() -> None:
-    """torch/distributed/fsdp/_fully_shard/_fsdp_param.py: "FSDP does not support non-contiguous parameters yet"."""
-    reason = "FSDP does not support parameters in NHWC order (channels-last); use ddp"
-    for device in ("cpu", "cuda"):
-        assert why(case(strategy="fsdp", device=device, channels_last=True), A100) == reason
-        assert why(case(strategy="fsdp", device=device, channels_last=False), A100) is None
-        assert why(case(strategy="ddp", device=device, channels_last=True), A100) is None
-    assert why(case(strategy="fsdp", workload="gpt-nano", channels_last=None)) is None
-
-
 # -- precision --------------------------------------------------------------------------------------------------
 
 NO_TENSOR_CORES = "TF32 is a mode of NVIDIA's tensor cores; the CPU has none"
@@ -284,10 +274,11 @@ def test_compiling_needs_volta() -> None:
     assert why(case(device="cuda"), P100) is None
 
 
-def test_data_parallel_is_not_compiled() -> None:
-    assert why(case(strategy="dp", device="cuda", compile="default"), A100) == (
-        "under nn.DataParallel on several GPUs torch.compile falls back to eager (pytorch/pytorch#94636); use ddp"
-    )
+def test_data_parallel_is_not_compiled_on_several_gpus() -> None:
+    reason = "under nn.DataParallel on several GPUs torch.compile falls back to eager (pytorch/pytorch#94636); use ddp"
+    assert why(case(strategy="dp", device="cuda", compile="default"), A100) == reason
+    assert why(case(strategy="dp", device="cuda", compile="default"), A100, lacks="a compiler") == reason
+    assert why(case(strategy="dp", device="cuda", compile="default", gpus=1), A100) is None
     assert why(case(strategy="ddp", device="cuda", compile="default"), A100) is None
 
 

@@ -294,7 +294,7 @@ def test_accumulation_needs_more_samples_for_a_global_batch() -> None:
     found = plan(data="folder=demo", batch_size="64", grad_accum_steps="4,5").cases
     assert [planned.skip for planned in found] == [
         None,  # 64 x 2 x 4 = 512
-        "512 samples do not fill one global batch of 640; give a smaller --batch-size, fewer --gpus or more data",
+        "512 samples do not fill one global batch of 640; give a smaller --batch-size or --grad-accum-steps, fewer --gpus or more data",
     ]
 
 
@@ -766,3 +766,14 @@ def test_loader_option_over_a_suite_needs_effect_in_one_matrix_only(suite: Any) 
     file = suite('[[matrix]]\nworkload = "mlp"\n[[matrix]]\nworkload = "mlp"\ndata = "synthetic"\n')
     seen = make_plan(asked({"num_workers": ["4"]}, {}, suite=str(file)), LAPTOP).cases
     assert [planned.case.num_workers for planned in seen] == [None, 4]
+
+
+def test_compression_to_the_type_that_gradients_have_is_left_out() -> None:
+    found = cases(strategy="ddp,ddp:hook=bf16,ddp:hook=fp16", precision="fp32,bf16")
+    assert [(case.strategy, case.precision) for case in found] == [
+        ("ddp", "fp32"),
+        ("ddp", "bf16"),
+        ("ddp:hook=bf16", "fp32"),
+        ("ddp:hook=fp16", "fp32"),
+        ("ddp:hook=fp16", "bf16"),
+    ]

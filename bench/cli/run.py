@@ -78,7 +78,7 @@ def run(
     """
     given = dict(locals())
     wanted = asked(
-        axes={name: _texts(given[name]) for name in AXES if given[name]},
+        axes={name: _texts(given[name]) for name in AXES if given[name] is not None},
         settings={name: given[name] for name in SETTINGS if given[name] is not None},
         suite=suite,
         oversubscribe=oversubscribe,

@@ -128,7 +128,7 @@ def parallelize(
     layers = workload.layers(model)
     if case.precision == "bf16":
         model.to(torch.bfloat16)
-    if case.channels_last:
+    if case.channels_last and case.spread.name != "fsdp":  # which shards no such parameters; its activations are NHWC
         model.to(memory_format=torch.channels_last)
     checkpoint_layers(layers, case.activation_checkpointing)
     if case.compile != "off":
@@ -169,7 +169,7 @@ def _mesh(case: Case, device: torch.device) -> DeviceMesh | None:
         return None
     replicas = int(case.spread.options.get("replicate", 1))
     shape = (case.world_size,) if replicas == 1 else (replicas, case.world_size // replicas)
-    return init_device_mesh(device.type, shape)
+    return init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
 
 
 def _device(case: Case) -> torch.device:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,15 +34,17 @@ def checkpoint_layers(layers: Sequence[nn.Module], mode: str) -> None:
     if mode == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _policy)
     for layer in layers[every - 1 :: every]:
-        layer.forward = _checkpointed(layer.forward, options)
+        layer.__class__ = _checkpointed(type(layer), options)
 
 
-def _checkpointed(forward: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
-    @functools.wraps(forward)
-    def checkpointed(*args: Any, **kwargs: Any) -> Any:
-        return checkpoint(forward, *args, **options, **kwargs)
+def _checkpointed(kind: type[nn.Module], options: dict[str, Any]) -> type[nn.Module]:
+    """A subclass, and no forward of the instance: nn.DataParallel's replicas would share that with the original."""
 
-    return checkpointed
+    @functools.wraps(kind.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return checkpoint(functools.partial(kind.forward, self), *args, **options, **kwargs)
+
+    return type(kind.__name__, (kind,), {"forward": forward})
 
 
 def _policy(context: object, operator: object, *args: object, **kwargs: object) -> CheckpointPolicy:

@@ -74,7 +74,7 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
     if not sampler.steps:
         raise ValueError(
             f"{sampler.length} samples do not fill one global batch of {sampler.global_batch}; "
-            "give a smaller --batch-size, fewer --gpus or more data"
+            "give a smaller --batch-size or --grad-accum-steps, fewer --gpus or more data"
         )
     assert case.num_workers is not None
     options: dict[str, Any] = {}

@@ -35,8 +35,8 @@ class Choice:
         return ", ".join([*self.words, *number])
 
     def takes(self, text: str) -> bool:
-        number = self.minimum is not None and text.isascii() and text.isdecimal() and int(text) >= self.minimum
-        return text in self.words or number
+        number = self.minimum is not None and text.isascii() and text.isdecimal() and len(text) <= 40
+        return text in self.words or (number and int(text) >= (self.minimum or 0))
 
 
 @dataclass(frozen=True)
