@@ -19,6 +19,7 @@ from bench.messages import RankRecord, Spec
 from bench.rank.build import parallelize, pin_numerics
 from bench.rank.compiling import is_recompilation
 from bench.rank.describe import describe
+from bench.rank.loader import batches, to_device
 from bench.strategies import single
 from launch import Request
 from launch.server import ServerLauncher
@@ -96,6 +97,19 @@ def test_channels_last_holds_for_every_convolution(on: bool) -> None:
     kernels = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d) and m.kernel_size != (1, 1)]
     assert len(kernels) == 17  # of ResNet-18's 20 convolutions three are 1 x 1
     assert {kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels} == {on}
+
+
+@pytest.mark.parametrize("data", ["resident", "synthetic"])
+def test_batches_come_as_the_model_computes(data: str) -> None:
+    changes = {"workload": "resnet18:size=32", "strategy": "single", "gpus": 1, "batch_size": 2, "num_workers": 0}
+    case = dataclasses.replace(PLAIN, **changes, precision="bf16", channels_last=True, data=data)
+    feed = batches(load(case.spec.target, case.spec.options).samples(data), case, CPU)
+    images, labels = to_device(next(feed), case, CPU)
+    assert (images.dtype, labels.dtype) == (torch.bfloat16, torch.int64)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert not images.is_contiguous()
+    again = to_device([images], case, CPU)[0]
+    assert again.data_ptr() == images.data_ptr()  # what is placed stays where it is
 
 
 # -- checkpointing ----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from bench.case import Case
 from bench.messages import Spec
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import CompileLog, compile_parts
-from bench.rank.loader import Batches, batches
+from bench.rank.loader import Batches, batches, to_device
 from bench.strategies import ONE_PROCESS
 from workloads.base import Batch, Workload, load
 
@@ -78,15 +78,7 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
 
     def to_device(self, batch: Batch) -> Batch:
-        return [self._cast(tensor.to(self.device, non_blocking=True)) for tensor in batch]
-
-    def _cast(self, tensor: Tensor) -> Tensor:
-        """As the model computes: all in bfloat16, images in NHWC."""
-        if self.case.precision == "bf16" and tensor.is_floating_point():
-            tensor = tensor.to(torch.bfloat16)
-        if self.case.channels_last and tensor.dim() == 4:
-            tensor = tensor.contiguous(memory_format=torch.channels_last)
-        return tensor
+        return to_device(batch, self.case, self.device)
 
 
 def build(spec: Spec) -> Training:

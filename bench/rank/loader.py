@@ -64,10 +64,10 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
     rank, length = int(os.environ.get("RANK", 0)), len(dataset)  # type: ignore[arg-type]
     assert case.rank_batch is not None
     if case.data_kind == "resident":
-        starts = range(rank * case.grad_accum_steps, (rank + 1) * case.grad_accum_steps)
+        size, first = case.rank_batch, rank * case.rank_batch * case.grad_accum_steps
         resident = [
-            [tensor.to(device) for tensor in default_collate([dataset[(n * size + i) % length] for i in range(size)])]
-            for n, size in zip(starts, [case.rank_batch] * case.grad_accum_steps, strict=True)
+            to_device(default_collate([dataset[i % length] for i in range(start, start + size)]), case, device)
+            for start in range(first, first + size * case.grad_accum_steps, size)
         ]
         return Batches(_repeat(resident), None, 0)
     sampler = GlobalBatches(length, case, rank)
@@ -88,6 +88,16 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
         dataset, batch_sampler=sampler, num_workers=case.num_workers, pin_memory=bool(case.pin_memory), **options
     )
     return Batches(_epochs(loader, sampler), sampler.steps, case.num_workers * (case.prefetch_factor or 0))
+
+
+def to_device(batch: Batch, case: Case, device: torch.device) -> Batch:
+    """The batch where and as the model computes: under ``bf16`` all in bfloat16, images in NHWC if asked for."""
+    placed = [tensor.to(device, non_blocking=True) for tensor in batch]
+    if case.precision == "bf16":
+        placed = [tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor for tensor in placed]
+    if case.channels_last:
+        placed = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in placed]
+    return placed
 
 
 def _repeat(resident: Sequence[Batch]) -> Generator[Batch, None, None]:
