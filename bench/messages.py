@@ -31,11 +31,7 @@ class Spec:
     timeout_s: float
     folder: str
     scratch: str
-
-    @property
-    def compile_cache(self) -> Path:
-        """Where torch.compile keeps what it made, for this launch alone."""
-        return Path(self.scratch) / f"inductor-{Path(self.folder).name}"
+    compile_cache: str = ""  # for this launch alone; empty where the user's environment names one
 
     def write(self) -> Path:
         path = Path(self.folder) / "spec.json"
@@ -104,6 +100,7 @@ class Measurement:
     compile_ns: int | None = None
     recompilations: int | None = None
     window_compilations: int | None = None
+    compile_cache_hits: int | None = None
     optimizer_steps_skipped: int | None = None
 
 

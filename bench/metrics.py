@@ -63,6 +63,7 @@ def launch_metrics(
         "compile_s": _largest([m.compile_ns and m.compile_ns / 1e9 for m in ranks]),
         "recompilations": _largest([m.recompilations for m in ranks]),
         "window_compilations": _largest([m.window_compilations for m in ranks]),
+        "compile_cache_hits": _largest([m.compile_cache_hits for m in ranks]),
         "optimizer_steps_skipped": _largest([m.optimizer_steps_skipped for m in ranks]),
         "loss_first": float(losses[0]),
         "loss_last": float(losses[-1]),

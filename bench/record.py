@@ -95,6 +95,7 @@ METRICS = {
     "compile_s": Column("float", "torch.compile: time spent compiling, over the launch; slowest rank"),
     "recompilations": Column("int", "code compiled more than once: unlike layers of one class, or a broken guard"),
     "window_compilations": Column("int", "compilations inside the window; above 0 the timing is spoilt"),
+    "compile_cache_hits": Column("int", "graphs that came from a cache: 0 unless TORCHINDUCTOR_CACHE_DIR is set"),
     "optimizer_steps_skipped": Column("int", "amp-fp16: steps of the window that overflowed and updated nothing"),
     "tflops_per_device": Column("float", "model TFLOP/s: throughput x `flops_per_sample` / devices"),
     "mfu": Column("float", "`tflops_per_device` / `peak_tflops`"),

@@ -152,7 +152,7 @@ class Session:
         else:
             self._record(row, records, outcome)
         finally:
-            if spec is not None:
+            if spec is not None and spec.compile_cache:
                 shutil.rmtree(spec.compile_cache, ignore_errors=True)
         return row
 
@@ -167,6 +167,8 @@ class Session:
             environment={**case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)},
             numa_binding=case.numa_binding if entry == RANK_ENTRY and case.numa_binding != "off" else None,
         )
+        scratch = str(self._launcher.scratch(request))
+        own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self._environment, **case.environment}
         message = Spec(
             case=case,
             target=absolute_target(spec.target),
@@ -177,7 +179,8 @@ class Session:
             min_seconds=protocol.min_seconds,
             timeout_s=protocol.timeout,
             folder=str(folder.resolve()),
-            scratch=str(self._launcher.scratch(request)),
+            scratch=scratch,
+            compile_cache="" if own_cache else f"{scratch}/inductor-{folder.name}",
         )
         message.write()
         return request, message

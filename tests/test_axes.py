@@ -80,7 +80,7 @@ def test_deterministic_and_cudnn_benchmark(monkeypatch: pytest.MonkeyPatch) -> N
 
 def model_of(workload: str, **changes: Any) -> nn.Module:
     case = dataclasses.replace(PLAIN, workload=workload, strategy="single", gpus=1, **changes)
-    model, _ = parallelize(load(case.spec.target, case.spec.options), case, single, CPU, Path())
+    model, _ = parallelize(load(case.spec.target, case.spec.options), case, single, CPU, "")
     return model
 
 
@@ -257,9 +257,10 @@ def test_a_second_compilation_of_a_frame_is_one(trigger: str, compile_id: str, a
 
 def test_compilation_is_told_and_leaves_nothing(bench: Any, tmp_path: Path) -> None:
     words = ("--workload", "mlp:layers=2", "--strategy", "ddp", "--compile", "off,default")
-    run = bench("run", *words, *BRIEF)
+    run = bench("run", *words, *BRIEF, "--launches", "2")
     assert run.code == 0, run.stdout + run.stderr
-    eager, compiled = run.rows()
+    eager, compiled, _, again = run.rows()
+    assert [row["compile_cache_hits"] for row in (eager, compiled, again)] == ["", "0", "0"]  # from one server
     assert (eager["compile_s"], eager["recompilations"], eager["window_compilations"]) == ("", "", "")
     assert 0 < float(compiled["compile_s"]) < float(compiled["first_step_ms"]) / 1e3
     assert (compiled["recompilations"], compiled["window_compilations"]) == ("0", "0")
@@ -269,6 +270,10 @@ def test_compilation_is_told_and_leaves_nothing(bench: Any, tmp_path: Path) -> N
 
 def test_a_cache_that_was_asked_for_is_kept(bench: Any, tmp_path: Path) -> None:
     words = ("--workload", "mlp:layers=2", "--strategy", "single", "--compile", "default")
-    run = bench("run", *words, "--env", f"TORCHINDUCTOR_CACHE_DIR={tmp_path}/cache", *BRIEF)
+    words += ("--env", f"TORCHINDUCTOR_CACHE_DIR={tmp_path}/cache", *BRIEF, "--launches", "2")
+    run = bench("run", *words)
     assert run.code == 0, run.stdout + run.stderr
     assert list((tmp_path / "cache").rglob("*.py"))
+    cold, warm = run.rows()
+    assert cold["compile_cache_hits"] == "0"
+    assert int(warm["compile_cache_hits"]) > 0

@@ -100,6 +100,7 @@ def test_every_column_of_a_launch() -> None:
             "compile_s": 3.0,  # of the slowest rank
             "recompilations": 4,
             "window_compilations": 1,
+            "compile_cache_hits": None,
             "optimizer_steps_skipped": 2,
             "loss_first": 5.0,  # (4 + 6) / 2
             "loss_last": 1.5,  # (1 + 2) / 2

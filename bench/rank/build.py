@@ -7,7 +7,6 @@ import importlib
 import os
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -113,7 +112,7 @@ def build(spec: Spec) -> Training:
 
 
 def parallelize(
-    workload: Workload, case: Case, strategy: Any, device: torch.device, compile_cache: Path
+    workload: Workload, case: Case, strategy: Any, device: torch.device, compile_cache: str
 ) -> tuple[nn.Module, bool | None]:
     """Build, checkpoint, compile, then spread: in this order, so that each wraps what came before."""
     model = workload.build().train()

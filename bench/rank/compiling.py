@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,16 +17,29 @@ from torch import nn
 MODES = {"default": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 
 
-def compile_parts(parts: Sequence[nn.Module], mode: str, cache: Path) -> None:
-    """Compile the forward (and with it the backward) pass of each part, with an empty cache for each launch."""
-    # A launch is a fresh start: a warm cache would make the second launch's compile time another quantity.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+def compile_parts(parts: Sequence[nn.Module], mode: str, cache: str) -> None:
+    """Compile the forward (and with it the backward) pass of each part; ``cache`` is the launch's own, or empty."""
+    if cache:
+        _start_cold(cache)
     # Layers of one class share a compiler cache; unlike ones (the stages of a ResNet) need an entry each.
     dynamo_config: Any = torch._dynamo.config
     dynamo_config.recompile_limit = max(dynamo_config.recompile_limit, 2 * len(parts))
     for part in parts:
         # shapes never change in a benchmark, so a second shape is another layer and no reason to generalise
         part.forward = torch.compile(part.forward, mode=MODES[mode], dynamic=False)
+
+
+def _start_cold(cache: str) -> None:
+    """Every rank of every launch from an empty cache: a warm one would make compile time another quantity."""
+    cache = os.path.join(cache, f"rank{os.environ['RANK']}")
+    os.makedirs(cache, exist_ok=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # importing torch._dynamo has set it, for the whole fork server
+    # Headers for C++ are precompiled into the temporary folder, which this module looks up when it is imported.
+    before, tempfile.tempdir = tempfile.tempdir, cache
+    try:
+        importlib.import_module("torch._inductor.codecache")
+    finally:
+        tempfile.tempdir = before
 
 
 class CompileLog:
@@ -43,6 +57,15 @@ class CompileLog:
             callback_handler.register_end_callback(self._end)
         except (ImportError, AttributeError):  # a private module: it may go
             self.compilations = self.recompilations = self.total_ns = None
+
+    @property
+    def cache_hits(self) -> int | None:
+        """Graphs that were not compiled, as a cache had them; None if this torch does not count them."""
+        try:
+            from torch._dynamo.utils import counters
+        except ImportError:
+            return None
+        return counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"]
 
     def _start(self, args: Any) -> None:
         self._started_ns = time.perf_counter_ns()

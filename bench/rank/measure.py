@@ -92,6 +92,7 @@ class _Run:
             memory=self.memory.read(),
             compile_ns=log.total_ns if log else None,
             recompilations=log.recompilations if log else None,
+            compile_cache_hits=log.cache_hits if log else None,
             window_compilations=None if compilations is None else (self._compilations() or 0) - compilations,
             optimizer_steps_skipped=self._skipped(scale),
         )
