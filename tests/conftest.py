@@ -37,13 +37,15 @@ def bench(tmp_path: Path) -> Any:
     """Run the command as a user does, in a folder of its own; ``--out`` is ``results`` there."""
 
     def run(*words: str, cwd: Path = tmp_path, environment: dict[str, str] | None = None, timeout: float = 280) -> Run:
+        inherited = {**os.environ, **(environment or {})}
+        inherited.pop("TORCHINDUCTOR_CACHE_DIR", None)  # importing torch._dynamo in a test sets it for this process
         done = subprocess.run(
             [sys.executable, "-m", "bench", *words],
             cwd=cwd,
             capture_output=True,
             text=True,
             timeout=timeout,
-            env={**os.environ, **(environment or {})},
+            env=inherited,
         )
         runs = sorted((cwd / "results" / "runs").glob("*"))
         return Run(done.returncode, done.stdout, done.stderr, runs[-1] if runs else None)
