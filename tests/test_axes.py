@@ -268,6 +268,7 @@ def test_compilation_is_told_and_leaves_nothing(bench: Any, tmp_path: Path) -> N
     assert not [path for path in run.folder.rglob("*") if "inductor" in path.name]
 
 
+@pytest.mark.slow
 def test_a_cache_that_was_asked_for_is_kept(bench: Any, tmp_path: Path) -> None:
     words = ("--workload", "mlp:layers=2", "--strategy", "single", "--compile", "default")
     words += ("--env", f"TORCHINDUCTOR_CACHE_DIR={tmp_path}/cache", *BRIEF, "--launches", "2")
