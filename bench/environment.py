@@ -84,6 +84,11 @@ def compiler_lacks() -> str:
     return " and ".join(lacks)
 
 
+def numactl() -> bool:
+    """Whether there is the command that torch binds ranks to processors with."""
+    return shutil.which("numactl") is not None
+
+
 def installed() -> dict[str, str]:
     """Versions of what a rank will import, without importing it."""
     versions = {}

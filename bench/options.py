@@ -37,7 +37,7 @@ COMPILE = {
 }
 OPTIMIZERS = {
     "adamw": "AdamW, fused, with GPT-3's hyperparameters",
-    "sgd": "SGD with momentum 0.9 and weight decay, foreach",
+    "sgd": "SGD with momentum 0.9 and weight decay, foreach; under amp-fp16 it waits for the device in each step",
 }
 # What the tool itself sets in a rank's environment, or must know before it plans.
 RESERVED = {

@@ -16,13 +16,15 @@ VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities
 class Facts:
     """What a rule may look at beside the case. ``samples`` are those of the data; None where it is not known yet.
 
-    ``compiler_lacks`` is what torch.compile needs and this machine has not, in words; empty if it has all.
+    ``compiler_lacks`` is what torch.compile needs and this machine has not, in words; empty if it has all. ``numactl``
+    is whether there is that command.
     """
 
     machine: Machine
     samples: int | None = None
     description: Description | None = None
     compiler_lacks: str = ""
+    numactl: bool = True
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ def _option(case: Case, strategy: str, option: str) -> str:
 def _shards(case: Case) -> int:
     """Ranks over which FSDP shards one replica."""
     return case.gpus // int(case.spread.options["replicate"])
+
+
+def _binds(case: Case) -> bool:
+    return case.numa_binding not in (None, "off")
 
 
 def _every(case: Case) -> int:
@@ -119,12 +125,27 @@ STRATEGY = (
         ),
     ),
     Rule(
-        lambda case, facts: case.oversubscribe and case.numa_binding not in (None, "off"),
+        lambda case, facts: _binds(case) and not facts.numactl,
+        lambda case, facts: "torch binds ranks by the command numactl, which this machine lacks; install it",
+    ),
+    Rule(
+        lambda case, facts: _binds(case) and case.oversubscribe,
         lambda case, facts: "NUMA binding takes rank N to GPU N, and ranks that share a GPU are more than there are",
+    ),
+    Rule(
+        lambda case, facts: _binds(case) and case.spread.name == "dp" and case.gpus > 1,
+        lambda case, facts: "NUMA binding would take the one process of dp to its first GPU and away from the others",
     ),
 )
 
 PRECISION = (
+    Rule(
+        lambda case, facts: _option(case, "fsdp", "offload") == "cpu" and case.precision == "amp-fp16",
+        lambda case, facts: (
+            "GradScaler copies its scale to the host without waiting for it, and offloaded gradients may be divided by "
+            "an old one; use amp-bf16"
+        ),
+    ),
     Rule(
         lambda case, facts: case.precision == "tf32" and case.device == "cpu",
         lambda case, facts: "TF32 is a mode of NVIDIA's tensor cores; the CPU has none",

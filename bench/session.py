@@ -101,7 +101,7 @@ class Session:
         case, description = planned.case, self._describe(planned.case)
         if case.batch_size is None:
             case = dataclasses.replace(case, batch_size=description.batch_size)
-        facts = Facts(self.machine, planned.samples, description, environment.compiler_lacks())
+        facts = Facts(self.machine, planned.samples, description, environment.compiler_lacks(), environment.numactl())
         return Planned(case, refusal(case, facts), planned.samples)
 
     def _describe(self, case: Case) -> Description:

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.case import Case
 from bench.devices import Machine
-from bench.environment import compiler_lacks
+from bench.environment import compiler_lacks, numactl
 from bench.errors import UsageError, near
 from bench.inputs import check_inputs
 from bench.options import AXES, SETTINGS, Value, read_axis, show, split_list
@@ -147,7 +147,8 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
     planned = []
     for case in cases:
         samples = check_inputs(case)
-        planned.append(Planned(case, refusal(case, Facts(machine, samples, compiler_lacks=compiler_lacks())), samples))
+        facts = Facts(machine, samples, None, compiler_lacks(), numactl())
+        planned.append(Planned(case, refusal(case, facts), samples))
     return Plan(tuple(planned), protocol)
 
 

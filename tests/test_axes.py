@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +25,10 @@ from bench.rank.build import parallelize, pin_numerics
 from bench.rank.compiling import is_recompilation
 from bench.rank.describe import describe
 from bench.rank.loader import batches, to_device
+from bench.rank.measure import _Run
+from bench.session import PRELOAD
 from bench.strategies import single
+from bench.strategies.dp import autocast_to
 from launch import Request
 from launch.server import ServerLauncher
 from launch.torchrun import command
@@ -110,6 +118,66 @@ def test_batches_come_as_the_model_computes(data: str) -> None:
     assert not images.is_contiguous()
     again = to_device([images], case, CPU)[0]
     assert again.data_ptr() == images.data_ptr()  # what is placed stays where it is
+
+
+def test_replicas_are_told_the_type_of_autocast() -> None:
+    """As nn.DataParallel's threads, which know only that autocast is on."""
+    seen: list[torch.dtype] = []
+
+    class Look(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_autocast_dtype("cuda"))
+            return x
+
+    told, untold = Look(), Look()
+    autocast_to(told, torch.bfloat16)
+    for model in (untold, told):
+        thread = threading.Thread(target=model, args=(torch.zeros(1),))
+        thread.start()
+        thread.join()
+    assert seen == [torch.float16, torch.bfloat16]
+    assert torch.get_autocast_dtype("cuda") == torch.float16
+
+
+class DeathSignals(torch.utils.data.Dataset[tuple[torch.Tensor]]):
+    """Each item is the signal that its process gets when its parent ends."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor]:
+        signal = ctypes.c_int()
+        ctypes.CDLL(None).prctl(2, ctypes.byref(signal))  # PR_GET_PDEATHSIG
+        return (torch.tensor(signal.value),)
+
+
+def test_workers_end_with_their_rank() -> None:
+    changes = {"strategy": "single", "gpus": 1, "batch_size": 2, "num_workers": 1, "prefetch_factor": 1}
+    case = dataclasses.replace(PLAIN, **changes, data="synthetic", persistent_workers=True)
+    feed = batches(DeathSignals(), case, CPU)
+    (signals,) = next(feed)
+    feed.close()
+    assert signals.tolist() == [9, 9]
+
+
+@pytest.mark.parametrize(("after", "skipped"), [(65536.0, 0), (16384.0, 2), (0.0, None)])
+def test_skipped_steps_are_known_from_the_scale(after: float, skipped: int | None) -> None:
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.load_state_dict({**scaler.state_dict(), "scale": after})
+    run = SimpleNamespace(training=SimpleNamespace(scaler=scaler))
+    assert _Run._skipped(run, 65536.0) == skipped  # type: ignore[arg-type]
+
+
+def test_nothing_that_is_preloaded_keeps_ranks_from_cuda() -> None:
+    """A process that has asked CUDA for anything can no longer fork ranks that use it."""
+    check = (
+        "import importlib, os, sys, torch\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "child = os.fork()\n"
+        "if child == 0: os._exit(torch.cuda._is_in_bad_fork())\n"
+        "sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", check, *PRELOAD]).returncode == 0
 
 
 # -- checkpointing ----------------------------------------------------------------------------------------------------

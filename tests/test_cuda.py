@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,11 +33,12 @@ def test_parts_and_memory_add_up_on_all_gpus(bench: Any, strategy: str, precisio
     assert {uuid for rank in ranks for uuid in rank["device_uuids"].split(";")} <= uuids
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("strategy", ["single", "dp", "ddp", "fsdp"])
 def test_every_precision_and_checkpointing_trains(bench: Any, strategy: str) -> None:
     precisions, checkpointing = "fp32,tf32,amp-bf16,amp-fp16,bf16", "none,selective,full,every=2"
     words = ("--strategy", strategy, "--precision", precisions, "--checkpointing", checkpointing)
-    run = bench("run", *SMALL, *words, "--grad-accum-steps", "2", "--max-grad-norm", "1", *BRIEF)
+    run = bench("run", *SMALL, *words, "--grad-accum-steps", "2", "--max-grad-norm", "1", *BRIEF, timeout=600)
     assert {row["status"] for row in run.rows()} == {"ok"}, run.stdout
     losses = [float(row["loss_last"]) for row in run.rows()]
     assert losses == pytest.approx([losses[0]] * 20, rel=0.02)
@@ -49,8 +52,9 @@ def test_compiled_training_is_the_same(bench: Any, mode: str) -> None:
     run = bench("run", *SMALL, *words, *BRIEF, timeout=1200)
     assert {row["status"] for row in run.rows()} == {"ok"}, run.stdout
     assert {row["window_compilations"] for row in run.rows()} == {"", "0"}
-    losses = [float(row["loss_last"]) for row in run.rows()]
-    assert losses == pytest.approx([losses[0]] * 12, rel=1e-3)
+    for strategy in ("single", "ddp", "fsdp"):
+        losses = [float(row["loss_last"]) for row in run.rows() if row["strategy"] == strategy]
+        assert losses == pytest.approx([losses[0]] * 4, rel=1e-3)
 
 
 def test_data_parallel_is_one_rank_on_all_gpus(bench: Any) -> None:
@@ -68,6 +72,15 @@ def test_data_parallel_makes_replicas_on_one_gpu_when_told_to(bench: Any) -> Non
     assert (row["status"], row["oversubscribe"], row["global_batch"]) == ("ok", "true", str(8 * GPUS))
     whole = bench("run", "--workload", "gpt-nano", "--strategy", "single", "--batch-size", str(8 * GPUS), *words)
     assert float(row["loss_last"]) == pytest.approx(float(whole.rows()[0]["loss_last"]), rel=1e-3)
+
+
+def test_replicas_compute_in_the_type_that_was_asked_for(bench: Any) -> None:
+    workload = f"{Path(__file__).parent}/says_type.py:Says"
+    words = ("--workload", workload, "--strategy", "dp", "--gpus", str(2 * GPUS), "--oversubscribe")
+    run = bench("run", *words, "--precision", "fp32,amp-bf16,amp-fp16,bf16", *BRIEF)
+    logs = [(run.folder / "logs" / row["launch_id"] / "rank0.log").read_text() for row in run.rows()]
+    types = ("float32", "bfloat16", "float16", "bfloat16")
+    assert [f"computed in torch.{name}" in log for name, log in zip(types, logs, strict=True)] == [True] * 4
 
 
 @pytest.mark.parametrize("strategy", ["fsdp:offload=cpu", "ddp:hook=bf16", "ddp:bucket-view=on", "fsdp:reduce=bf16"])
@@ -96,7 +109,8 @@ def test_numa_binding(bench: Any) -> None:
     run = bench("run", *SMALL, "--strategy", "ddp", "--numa-binding", "off,node", "--launcher", "server", *BRIEF)
     assert [row["numa_binding"] for row in run.rows()] == ["off", "node"]
     assert run.rows()[0]["status"] == "ok"
-    assert run.rows()[1]["status"] == "ok" or "NUMA" in run.rows()[1]["reason"], run.rows()[1]["reason"]
+    # not every container shows where its GPUs are
+    assert run.rows()[1]["status"] == ("ok" if shutil.which("numactl") else "skipped"), run.rows()[1]["reason"]
 
 
 def test_nvml_watches_the_gpus_that_were_used(bench: Any) -> None:

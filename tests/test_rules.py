@@ -198,6 +198,31 @@ def test_static_graph_and_accumulation() -> None:
     assert why(case(strategy="ddp:bucket-view=on", grad_accum_steps=2)) is None
 
 
+def test_binding_needs_the_command_that_torch_binds_by() -> None:
+    bound = case(device="cuda", numa_binding="node")
+    facts = Facts(Machine((A100, A100)), numactl=False)
+    assert refusal(bound, facts) == "torch binds ranks by the command numactl, which this machine lacks; install it"
+    assert refusal(bound, dataclasses.replace(facts, numactl=True)) is None
+    assert refusal(dataclasses.replace(bound, numa_binding="off"), facts) is None
+
+
+def test_binding_would_take_data_parallel_to_its_first_gpu() -> None:
+    reason = "NUMA binding would take the one process of dp to its first GPU and away from the others"
+    assert why(case(strategy="dp", device="cuda", numa_binding="node"), A100, A100) == reason
+    assert why(case(strategy="dp", device="cuda", numa_binding="node", gpus=1), A100) is None
+    assert why(case(strategy="dp", device="cuda", numa_binding="off"), A100, A100) is None
+
+
+def test_offloaded_gradients_are_not_scaled() -> None:
+    reason = (
+        "GradScaler copies its scale to the host without waiting for it, and offloaded gradients may be divided by "
+        "an old one; use amp-bf16"
+    )
+    assert why(case(strategy="fsdp:offload=cpu", device="cuda", precision="amp-fp16"), A100) == reason
+    assert why(case(strategy="fsdp:offload=cpu", device="cuda", precision="amp-bf16"), A100) is None
+    assert why(case(strategy="fsdp", device="cuda", precision="amp-fp16"), A100) is None
+
+
 def test_ranks_that_share_a_gpu_cannot_be_bound_to_their_own() -> None:
     shared = case(device="cuda", oversubscribe=True, numa_binding="node")
     assert why(shared, A100) == "NUMA binding takes rank N to GPU N, and ranks that share a GPU are more than there are"

@@ -89,7 +89,7 @@ def build(spec: Spec) -> Training:
     if distributed:
         timeout = timedelta(seconds=spec.timeout_s)  # longer than the launch may take: the parent ends a hang
         backend = _backend(case)
-        dist.init_process_group(backend, timeout=timeout, device_id=device if "nccl" in backend else None)
+        dist.init_process_group(backend, timeout=timeout, device_id=device if backend == "nccl" else None)
     workload = load(spec.target, spec.options)
     torch.manual_seed(case.seed)
     strategy = importlib.import_module(f"bench.strategies.{case.spread.name}")

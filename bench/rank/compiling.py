@@ -33,6 +33,7 @@ def _start_cold(cache: str) -> None:
     """Every rank of every launch from an empty cache: a warm one would make compile time another quantity."""
     cache = os.path.join(cache, f"rank{os.environ['RANK']}")
     os.makedirs(cache, exist_ok=True)
+    os.environ.pop("TRITON_CACHE_DIR", None)  # Triton's cache then lies inside of ours
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # importing torch._dynamo has set it, for the whole fork server
     # Headers for C++ are precompiled into the temporary folder, which this module looks up when it is imported.
     before, tempfile.tempdir = tempfile.tempdir, cache

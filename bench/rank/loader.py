@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from bench.case import Case
 from workloads.base import Batch
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass
@@ -83,11 +87,18 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
             "prefetch_factor": case.prefetch_factor,
             "persistent_workers": case.persistent_workers,
             "multiprocessing_context": "fork",
+            "worker_init_fn": _end_with_rank,
         }
     loader = DataLoader(
         dataset, batch_sampler=sampler, num_workers=case.num_workers, pin_memory=bool(case.pin_memory), **options
     )
     return Batches(_epochs(loader, sampler), sampler.steps, case.num_workers * (case.prefetch_factor or 0))
+
+
+def _end_with_rank(_: int) -> None:
+    """A worker holds its rank's GPU open. Without this it would look for the rank every 5 s, and the memory of one that
+    failed would be missing in the next launch."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def to_device(batch: Batch, case: Case, device: torch.device) -> Batch:

@@ -23,6 +23,11 @@ from bench.rank.memory import resident_mib
 # What has trained is never torn down: to end a Gloo process group torch joins its threads with the GIL held, and one of
 # them may be waiting for the GIL to drop a tensor (seen with 2.11), or aborts the process (2.15). A rank ends by _exit.
 KEPT: list[Training] = []
+# How libraries say it that have no exception of their own for it: the CPU's allocators, CUDA's and NCCL's, cuBLAS.
+OUT_OF_MEMORY = (
+    *("can't allocate memory", "not enough memory", "Cannot allocate memory"),
+    *("out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
+)
 PRELOADED = os.getpid()  # the process that imported this module: the fork server, where there is one
 
 
@@ -75,7 +80,6 @@ def _log_to(path: Path) -> None:
 def _kind(error: BaseException) -> str:
     text = str(error)
     out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError)
-        and ("can't allocate memory" in text or "not enough memory" in text or "Cannot allocate memory" in text)
+        isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
     )
     return "oom" if out_of_memory else "crashed"

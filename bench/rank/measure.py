@@ -137,7 +137,8 @@ class _Run:
     def _skipped(self, scale_before: float) -> int | None:
         """Steps in which the optimizer did nothing because float16 overflowed: each halved the scale."""
         scaler = self.training.scaler
-        return round(math.log2(scale_before / scaler.get_scale())) if scaler.is_enabled() else None
+        scale = scaler.get_scale()  # 0 after 166 of them
+        return round(math.log2(scale_before / scale)) if scaler.is_enabled() and scale else None
 
     def _settle(self) -> None:
         """Python's collector runs now and not in the window; memory peaks start anew."""

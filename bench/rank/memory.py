@@ -35,6 +35,7 @@ class PeakMemory:
             torch.cuda.synchronize(device)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
+            torch.cuda.reset_accumulated_memory_stats(device)  # retries of the allocator
         try:
             ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what warm-up freed: hundreds of MiB
             CLEAR_REFS.write_text("5")  # proc(5): reset the peak resident set

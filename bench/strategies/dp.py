@@ -19,7 +19,15 @@ def apply(
 ) -> nn.Module:
     # With --oversubscribe a device is named more than once: it then holds that many replicas.
     devices = [i % torch.cuda.device_count() for i in range(case.gpus)]
+    if case.precision == "amp-bf16":
+        autocast_to(model, torch.bfloat16)
     return nn.DataParallel(model.to(device), device_ids=devices)
+
+
+def autocast_to(model: nn.Module, dtype: torch.dtype) -> None:
+    """Have replicas compute in ``dtype``: torch tells their threads that autocast is on but not its type, which is
+    float16 there (parallel_apply.py). Leaving autocast undoes it."""
+    model.register_forward_pre_hook(lambda *_: torch.set_autocast_dtype("cuda", dtype))
 
 
 def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
