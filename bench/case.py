@@ -44,6 +44,7 @@ class Case:
     numa_binding: str | None = "off"
     env: str = ""
     oversubscribe: bool = False
+    auto_batch: bool = False  # the batch size is to be found; until then it is None
 
     @property
     def spread(self) -> StrategySpec:
@@ -93,7 +94,7 @@ class Case:
             for name, value in dataclasses.asdict(self).items()
             if name in ("workload", "strategy", "gpus", "device")
             or (value is not None and name in AXES and value != AXES[name].default)
-            or (name == "oversubscribe" and value)
+            or (name in ("oversubscribe", "auto_batch") and value)
         }
         digest = hashlib.sha256(json.dumps(differs, sort_keys=True).encode()).hexdigest()[:8]
         words = [_word(name, value) for name, value in differs.items() if name != "batch_size" or not self._own_batch]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-EXIT_OK, EXIT_USAGE, EXIT_FAILED, EXIT_BUG = 0, 2, 5, 70
+EXIT_OK, EXIT_USAGE, EXIT_INCOMPARABLE, EXIT_FAILED, EXIT_BUG = 0, 2, 4, 5, 70
 
 
 class BenchError(Exception):
@@ -20,12 +20,18 @@ class UsageError(BenchError):
     exit_code = EXIT_USAGE
 
 
+class IncomparableError(BenchError):
+    """What is to be put together was not measured alike; the message says what differs."""
+
+    exit_code = EXIT_INCOMPARABLE
+
+
 class ResultsError(BenchError):
     """The results cannot be written or read."""
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. No Exception, so that nothing takes it for a fault on its way up."""
+    """SIGINT, SIGTERM or SIGHUP arrived. No Exception, so that nothing takes it for a fault on its way up."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")

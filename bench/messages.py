@@ -9,12 +9,15 @@ import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.case import Case
 
 # Parts of a step, in the order in which they happen. A part begins where the one before it ended.
 PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
+# Where a rank may stand, in the order in which it comes there; PARTS and "sync" again and again.
+STAGES = ("starting", "building", *PARTS, "sync", "ending", "done", "failed")
+STAGE = {name: number for number, name in enumerate(STAGES)}
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,13 @@ class Description:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a rank gave up. ``kind`` is ``oom`` or ``crashed``."""
+    """Why a rank gave up. ``kind`` is ``oom`` or ``crashed``; the peaks are of its memory until then, in MiB."""
 
     kind: str
     message: str
     time_ns: int
+    allocated_mib: float | None = None
+    rss_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -145,28 +150,45 @@ def _write(path: Path, values: dict[str, Any]) -> None:
     os.replace(partial, path)
 
 
-class Heartbeat:
-    """Steps done, steps planned, and when: 24 bytes of shared memory that a rank writes and its parent reads.
+class Beat(NamedTuple):
+    """How far a rank has come: ``time_ns`` is its wall clock when it ended its last step, 0 before the first."""
 
-    A store into mapped memory costs the rank 0.3 µs and no system call, so it can be written every step.
+    done: int
+    planned: int
+    time_ns: int
+    stage: str
+
+
+class Heartbeat:
+    """A Beat in 32 bytes of shared memory that a rank writes and its parent reads.
+
+    A store into mapped memory costs the rank 0.3 µs and no system call, so it can be written several times a step.
     """
 
-    _FORMAT = struct.Struct("<qqq")
+    _STEPS, _STAGE = struct.Struct("<qqq"), struct.Struct("<q")
+    _SIZE = _STEPS.size + _STAGE.size
 
     def __init__(self, scratch: str | Path, launch: str, rank: int) -> None:
         self.path = Path(scratch) / f"heartbeat-{launch}-{rank}"
-        self.path.write_bytes(bytes(self._FORMAT.size))
+        self.path.write_bytes(bytes(self._SIZE))
         with self.path.open("r+b") as stream:
-            self._memory = mmap.mmap(stream.fileno(), self._FORMAT.size)
+            self._memory = mmap.mmap(stream.fileno(), self._SIZE)
 
     def beat(self, done: int, planned: int, time_ns: int) -> None:
-        self._FORMAT.pack_into(self._memory, 0, done, planned, time_ns)
+        self._STEPS.pack_into(self._memory, 0, done, planned, time_ns)
+
+    def enter(self, stage: int) -> None:
+        """Say where the rank stands now: a value of STAGE."""
+        self._STAGE.pack_into(self._memory, self._STEPS.size, stage)
 
     @classmethod
-    def read(cls, scratch: Path, launch: str, rank: int) -> tuple[int, int, int] | None:
-        """(steps done, steps planned, wall-clock ns), or None before the rank has come so far."""
+    def read(cls, scratch: Path, launch: str, rank: int) -> Beat | None:
+        """None before the rank has come so far."""
         try:
             raw = (scratch / f"heartbeat-{launch}-{rank}").read_bytes()
         except OSError:
             return None
-        return cls._FORMAT.unpack(raw) if len(raw) == cls._FORMAT.size else None
+        if len(raw) != cls._SIZE:
+            return None
+        done, planned, time_ns = cls._STEPS.unpack_from(raw)
+        return Beat(done, planned, time_ns, STAGES[cls._STAGE.unpack_from(raw, cls._STEPS.size)[0]])

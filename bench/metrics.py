@@ -98,7 +98,7 @@ def faults(ranks: Sequence[Measurement], row: Row, rank_samples: int) -> list[st
     ]
     if not_finite:
         step, rank = min(not_finite)  # gradients carry it to the other ranks a step later
-        found.append(f"the loss of rank {rank} is {ranks[rank].losses[step]} at step {step}")
+        found.append(f"the loss of rank {rank} is {ranks[rank].losses[step]} in step {step + 1}")
     for rank, m in enumerate(ranks):
         expected = rank_samples * len(m.steps_ns)
         if m.samples != expected:

@@ -14,6 +14,7 @@ from bench.strategies import STRATEGIES
 from launch import LAUNCHERS, NUMA_BINDINGS
 
 Value = str | int | float | bool | None
+AUTO = "auto"
 
 PATH_KINDS = ("folder", "text", "mnist", "criteo")
 DATA_KINDS = ("resident", "synthetic", *PATH_KINDS)
@@ -146,6 +147,10 @@ def _checkpointing(text: str) -> str:
     return text
 
 
+def _batch_size(text: str) -> Value:
+    return AUTO if text == AUTO else _number(int, 1)(text)
+
+
 def _environment(text: str) -> str:
     """One environment, ``NAME=VALUE`` words quoted as for a shell, as the same text with sorted names."""
     try:
@@ -205,10 +210,10 @@ AXES: dict[str, Option] = {
         Option("compile", _one_of(COMPILE), _words(COMPILE), "off", "torch.compile; each launch compiles anew"),
         Option(
             "batch_size",
-            _number(int, 1),
-            "a whole number from 1",
+            _batch_size,
+            "a whole number from 1, or auto",
             None,
-            "samples a device and micro-batch (default: the workload's)",
+            "samples a device and micro-batch (default: the workload's); auto: as many as fit",
         ),
         Option(
             "grad_accum_steps",
@@ -281,6 +286,13 @@ SETTINGS: dict[str, Option] = {
         Option("min_seconds", _number(float, 0), "a number from 0", 0.0, "lengthens a window that is shorter"),
         Option("launches", _number(int, 1), "a whole number from 1", 3, "fresh starts of every case"),
         Option("timeout", _number(float, 1), "seconds from 1", 600.0, "seconds a launch may take"),
+        Option(
+            "hang_timeout",
+            _number(float, 1),
+            "seconds from 1",
+            60.0,
+            "seconds without a step that end a launch (or 10 times its slowest step; before the first, 5 times this)",
+        ),
         Option("launcher", _one_of(LAUNCHERS), _words(LAUNCHERS), "server", "who starts the ranks"),
     )
 }

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from bench.options import AXES, SETTINGS
 
-SCHEMA = 2
+SCHEMA = 3
 STATUSES = {
     "ok": "measured, and every check held",
     "oom": "a rank ran out of device or host memory",
-    "timeout": "the launch took longer than `timeout`",
+    "timeout": "no step for `hang_timeout`, or longer than `timeout`",
     "crashed": "a rank raised, exited or was killed",
     "invalid": "measured, but a check failed: `reason` says which",
     "skipped": "cannot run here: `reason` says why",
@@ -50,12 +50,18 @@ IDENTITY = {
     "started_at": Column("text", "UTC, ISO 8601"),
     "status": Column("text", "; ".join(f"`{k}`: {v}" for k, v in STATUSES.items())),
     "reason": Column("text", "why the status is not `ok`, in one line"),
+    "attempts": Column("int", "2 if a first one failed by the machine's fault before a rank had trained, else 1"),
+    "first_attempt": Column("text", "why the first of two attempts failed"),
+    "session": Column("int", "0, or how often the run had been resumed when the launch ran"),
+    "resumed_despite": Column("text", "what had changed since the run began (`--resume-anyway`)"),
 }
 
 DERIVED = {
     "oversubscribe": Column("bool", "true if ranks share a GPU, over Gloo; under `dp` replicas"),
     "world_size": Column("int", "ranks of the launch: 1 for `single` and `dp`, whatever was asked"),
     "global_batch": Column("int", "samples a step: over all devices and micro-batches"),
+    "batch_search": Column("text", "`--batch-size auto`: every batch size that was tried, and what became of it"),
+    "machine_warnings": Column("text", "what did not fit the machine when the run began; joined by `; `"),
     "parameters": Column("int", "of the whole model, shared ones once"),
     "tokens_per_sample": Column("int", "where the workload's unit is tokens"),
     "flops_per_sample": Column("float", "forward and backward, no recomputation"),

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import importlib
 import os
-import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol
 
-from bench import environment
+from bench import environment, interrupts
+from bench.batch_size import CEILING, search
 from bench.case import Case
-from bench.cause import cause, oom_kills
 from bench.devices import Machine
-from bench.errors import BenchError, Interrupted, UsageError
-from bench.messages import Description, Heartbeat, RankRecord, Spec
-from bench.metrics import efficiency, faults, launch_metrics, rank_rows, ranks_by_device, step_rows, window_of
+from bench.errors import IncomparableError
+from bench.launching import ATTEMPTS, Launched, Launching, absolute_data
+from bench.messages import Beat, Description
 from bench.options import AXES, SETTINGS
-from bench.peaks import peak_tflops
-from bench.record import SCHEMA, Row
-from bench.rules import Facts, refusal
-from bench.sampler import Sampler, device_metrics, device_rows, foreign_processes
+from bench.preflight import Look, case_warnings
+from bench.record import FILES, SCHEMA, Row
+from bench.resume import OUT_OF_MEMORY, Earlier, changed_facts, changed_plan, changed_rows
+from bench.rules import refusal
 from bench.store import Store
-from bench.strategies import STRATEGIES
-from bench.suite import Plan, Planned, command
-from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Request
-from workloads import WORKLOADS, files
+from bench.suite import Plan, Planned, command, facts, plan_json
+from bench.suite import Protocol as Settings
+from workloads import files
 
-RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
-# What a rank would import: the fork server does it once. torch._dynamo is imported by the first optimizer.
-PRELOAD = (
-    *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
-    *("bench.rank.main", "bench.rank.describe"),
-    *(f"bench.strategies.{name}" for name in STRATEGIES),
-    *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
-)
+PROBE_STEPS = 3
+MEMORY_SHARE = 0.8  # of the host's free memory, that a batch may be expected to need without being tried
 
 
 class Observer(Protocol):
@@ -50,228 +40,210 @@ class Observer(Protocol):
 
 
 class Session:
-    """One run. ``rows`` holds what was recorded so far, in order."""
+    """One run, or what is left of one. ``rows`` holds all its launches so far, earlier ones as well, in order."""
 
-    def __init__(self, plan: Plan, machine: Machine, out: Path, observer: Observer) -> None:
-        self.plan, self.machine, self.observer = plan, machine, observer
-        self.store = Store(out)
-        self.rows: list[Row] = []
-        self._environment = rank_environment()
-        self._host = environment.host_facts(machine, self._environment)
-        self._launcher = self._make_launcher()
+    def __init__(
+        self,
+        plan: Plan,
+        machine: Machine,
+        store: Store,
+        observer: Observer,
+        look: Look | None = None,
+        warnings: Sequence[str] = (),
+        earlier: Earlier | None = None,
+    ) -> None:
+        self.plan, self.machine, self.store, self.observer = plan, machine, store, observer
+        self.look, self.warnings, self.earlier = look or Look(), tuple(warnings), earlier
+        self.rows: list[Row] = list(earlier.rows) if earlier else []
+        self._session = earlier.session if earlier else 0
+        self._despite = ""
+        self._variables = rank_environment()
+        self._host = environment.host_facts(machine, self._variables)
+        log = store.folder / "logs" / "launcher.log"
+        self._launching = Launching(machine, self._variables, log, plan.protocol, self._warn, self._progress)
         self._descriptions: dict[tuple[str, str], Description] = {}
-        self._order = 0
+        self._order = store.next_order()
+        self._searches: dict[Case, str] = {}
         self._warned: set[str] = set()
 
     def run(self) -> list[Row]:
-        """Every launch of every case; a case that ran out of memory once is not launched again."""
-        if self.machine.note:
-            self._warn(self.machine.note)
+        """Every launch of every case that is still to be made; a case that ran out of memory is not launched again.
+
+        Interrupted is raised once what was running is recorded; IncomparableError if a resumed run is not what it was.
+        """
+        for warning in filter(None, (self.machine.note, *self.warnings)):
+            self._warn(warning)
         try:
-            ready = self._prepare()
-            rounds = self.plan.protocol.launches
-            out_of_memory: set[Case] = set()
-            for block in range(rounds):
-                for case in ready:
-                    if case in out_of_memory:
-                        self._record(self._blank(case, "skipped", "it ran out of memory in an earlier launch", block))
-                        continue
-                    row = self._launch(case, block, rounds * len(ready))
-                    if row["status"] == "oom":
-                        out_of_memory.add(case)
+            planned = self._prepare()
+            self._rounds([case for case in map(self._ready, planned) if case is not None])
         finally:
-            self._launcher.close()
+            self._launching.close()
         return self.rows
+
+    def _rounds(self, ready: Sequence[Case]) -> None:
+        done = self.earlier.done() if self.earlier else {}
+        rounds = self.plan.protocol.launches
+        missing = [(b, case) for b in range(rounds) for case in ready if (case.case_id, b) not in done]
+        out_of_memory = {case_id for (case_id, _), row in done.items() if row["status"] == "oom"}
+        first = self._order
+        for block, case in missing:
+            if case.case_id in out_of_memory:
+                self._record(self._blank(case, "skipped", OUT_OF_MEMORY, block))
+                continue
+            self._tell(self.observer.launch_begins, case, self._order - first + 1, len(missing))
+            row = self._launch(case, {"block": block})
+            if row["status"] == "oom":
+                out_of_memory.add(case.case_id)
+            self._check_like_before(row)
 
     # -- before the first launch ---------------------------------------------------------------------------------
 
-    def _prepare(self) -> list[Case]:
-        """The cases to launch, with what only torch knows filled in; the others become rows now."""
+    def _prepare(self) -> tuple[Planned, ...]:
+        """Fill in what only torch knows, see whether a resumed run still is what it was, and write the plan down."""
         # a set: a batch size may be given, and be the workload's own as well
-        complete = tuple(dict.fromkeys(self._complete(planned) for planned in self.plan.cases))
-        self.store.plan(plan_json(dataclasses.replace(self.plan, cases=complete)))
-        for planned in complete:
-            if planned.skip is not None:
-                self._record(self._blank(planned.case, "skipped", planned.skip))
-        return [planned.case for planned in complete if planned.skip is None]
+        planned = tuple(dict.fromkeys(self._complete(planned) for planned in self.plan.cases))
+        known = {**self._host, **environment.installed()}
+        self._plan_json = {**plan_json(dataclasses.replace(self.plan, cases=planned)), "facts": known}
+        if self.earlier:
+            self._despite = "; ".join(self._changes(self.earlier, self._plan_json))
+            answers = {c["case_id"]: c for c in self.earlier.plan["cases"] if c.get("answer")}
+            for case in self._plan_json["cases"]:
+                case.update(
+                    {k: answers[case["case_id"]][k] for k in ("answer", "search") if case["case_id"] in answers}
+                )
+        self.store.plan(self._plan_json)
+        return planned
+
+    def _changes(self, earlier: Earlier, now: dict[str, Any]) -> list[str]:
+        """What changed since the run began; IncomparableError unless that is allowed."""
+        changes = [*changed_plan(earlier.plan, now), *changed_facts(earlier.plan["facts"], now["facts"])]
+        if changes and not earlier.anyway:
+            raise self._not_the_same(changes)
+        for change in changes:
+            self._warn(f"resumed although it differs: {change}")
+        return changes
+
+    def _not_the_same(self, changes: Sequence[str]) -> IncomparableError:
+        return IncomparableError(
+            f"run {self.store.run_id} is not what it was: {'; '.join(changes)}. Start a new run, or add "
+            "--resume-anyway: the rows will say what differs"
+        )
 
     def _complete(self, planned: Planned) -> Planned:
         if planned.skip is not None:
             return planned
         case, description = planned.case, self._describe(planned.case)
-        if case.batch_size is None:
+        if case.batch_size is None and not case.auto_batch:
             case = dataclasses.replace(case, batch_size=description.batch_size)
-        facts = Facts(self.machine, planned.samples, description, environment.compiler_lacks(), environment.numactl())
-        return Planned(case, refusal(case, facts), planned.samples)
+        return Planned(case, refusal(case, facts(self.machine, planned.samples, description)), planned.samples)
 
     def _describe(self, case: Case) -> Description:
         key = (case.workload, case.activation_checkpointing)
         if key not in self._descriptions:
-            self.observer.note(f"looking at {case.workload} on the meta device")
-            self._descriptions[key] = self._ask_torch(case, f"describe-{len(self._descriptions)}")
+            self._tell(self.observer.note, f"looking at {case.workload} on the meta device")
+            folder = self.store.launch_folder(f"describe-{self._session}-{len(self._descriptions)}")
+            self._descriptions[key] = self._launching.describe(case, folder)
         return self._descriptions[key]
 
-    def _ask_torch(self, case: Case, name: str) -> Description:
-        try:
-            request, _ = self._request(case, self.store.launch_folder(name), DESCRIBE_ENTRY, ranks=1)
-            outcome = self._launcher.launch(request)
-        except LaunchError as error:
-            raise BenchError(str(error)) from None
-        if outcome.ok:
-            return Description.read(request.log)
-        _, reason = self._cause(request, outcome, 0)
-        message = f"--workload {case.workload}: {reason.removeprefix('rank 0: ')} (see {request.log}/rank0.log)"
-        raise (UsageError if case.spec.entry is None else BenchError)(message)
+    def _ready(self, planned: Planned) -> Case | None:
+        """The case as it is launched, its batch size found if it must be; None, and a row, if it cannot run."""
+        case, skip = planned.case, planned.skip
+        if skip is None and case.auto_batch:
+            answer, words = self._fit(planned)
+            case = dataclasses.replace(case, batch_size=answer, auto_batch=answer is None)
+            self._searches[case] = words
+            skip = None if answer else f"no batch size fits: {words}"
+            skip = skip or refusal(case, facts(self.machine, planned.samples, self._describe(case)))
+        if skip is None:
+            return case
+        if not self.earlier or (case.case_id, None) not in self.earlier.done():
+            self._record(self._blank(case, "skipped", skip))
+        return None
+
+    def _fit(self, planned: Planned) -> tuple[int | None, str]:
+        """The largest batch that fits and how it was found: by probes, or by an earlier session of this run."""
+        entry = next(c for c in self._plan_json["cases"] if c["case_id"] == planned.case.case_id)
+        if not entry.get("answer"):
+            shared = planned.case.devices * planned.case.grad_accum_steps
+            ceiling = max(1, planned.samples // shared) if planned.samples else CEILING
+            first = self._describe(planned.case).batch_size
+            protocol = dataclasses.replace(self.plan.protocol, warmup_steps=0, steps=PROBE_STEPS, min_seconds=0.0)
+            grown: dict[int, float] = {}  # what a batch made a rank grow by, in MiB
+            self._tell(self.observer.note, f"looking for the largest batch size of {planned.case.case_id}")
+
+            def attempt(batch: int) -> str:
+                case = dataclasses.replace(planned.case, batch_size=batch, auto_batch=False)
+                if case.device == "cpu" and self._too_much(batch, grown, case.world_size):
+                    return "not tried (would need most of the host's memory)"
+                row = self._launch(case, {"role": "probe"}, protocol)
+                if row.get("rss_growth_mib"):
+                    grown[batch] = row["rss_growth_mib"]
+                return str(row["status"])
+
+            found = search(first, ceiling, attempt)
+            entry.update(answer=found.answer, search=found.words)
+            self.store.plan(self._plan_json)
+        return entry["answer"], entry["search"]
+
+    def _too_much(self, batch: int, grown: dict[int, float], ranks: int) -> bool:
+        """Whether ``batch`` would take the host's memory from others, by what the largest one so far has taken."""
+        smaller = [b for b in grown if b < batch]
+        if not smaller or self.look.memory_available_mib is None:
+            return False
+        expected = grown[max(smaller)] * batch / max(smaller) * ranks
+        return expected > MEMORY_SHARE * self.look.memory_available_mib
 
     # -- one launch ----------------------------------------------------------------------------------------------
 
-    def _launch(self, case: Case, block: int, of: int) -> Row:
-        launch_id = f"{self._order:04}-{case.case_id}"[:120]
-        self.observer.launch_begins(case, self._order + 1, of)
-        kills_before = oom_kills()
-        started = datetime.now(UTC)
-        row = {**self._blank(case, "interrupted", "the run was stopped", block), "launch_id": launch_id}
-        row |= {"order": self._order, "started_at": started.isoformat(timespec="milliseconds")}
+    def _launch(self, case: Case, more: Row, protocol: Settings | None = None) -> Row:
+        """Launch, once more if the machine was in the way, and record it."""
+        interrupts.check()
+        protocol = protocol or self.plan.protocol
+        row = {**self._blank(case, "interrupted", "the run was stopped", protocol=protocol), **more}
+        name = f"{self._order:04}-{case.case_id}"[:120]
+        row |= {"order": self._order, "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         self._order += 1
-        spec: Spec | None = None
-        try:
-            folder = self.store.launch_folder(launch_id)
-            request, spec = self._request(case, folder, RANK_ENTRY, ranks=case.world_size)
-            with Sampler(self.machine.gpus if case.device == "cuda" and self.machine.driver else ()) as sampler:
-                requested_at_ns = time.time_ns()
-                outcome = self._launcher.launch(request, self._watch(Path(spec.scratch), folder.name))
-            records = RankRecord.read_all(folder, case.world_size)
-            row |= self._result(case, request, outcome, records, requested_at_ns, oom_kills() - kills_before)
-            row |= self._devices(sampler, launch_id, records, row, requested_at_ns)
-        except Interrupted:
-            self._record(row)
-            raise
-        except LaunchError as error:
-            row |= {"status": "crashed", "reason": str(error)}
-            self._record(row)
-        else:
-            self._record(row, records, outcome)
-        finally:
-            if spec is not None and spec.compile_cache:
-                shutil.rmtree(spec.compile_cache, ignore_errors=True)
+        description = self._describe(case)
+        for attempt in range(1, ATTEMPTS + 1):
+            row |= {"launch_id": name if attempt == 1 else f"{name}-again", "attempts": attempt}
+            folder = self.store.launch_folder(row["launch_id"])
+            try:
+                launched = self._launching.launch(case, description, folder, protocol)
+            except Exception as error:  # a bug of ours; what the ranks have measured is in their records
+                reason = f"a bug in stepbench, {type(error).__name__}: {error}; the ranks' records are in {folder}"
+                self._record(row | {"status": "invalid", "reason": reason})
+                raise
+            if not launched.machines_fault or attempt == ATTEMPTS or interrupts.pending():
+                break
+            row["first_attempt"] = launched.row["reason"]
+            self._warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
+        row |= launched.row
+        self._record(row, launched)
+        interrupts.check()
         return row
 
-    def _request(self, case: Case, folder: Path, entry: str, ranks: int) -> tuple[Request, Spec]:
-        protocol, spec = self.plan.protocol, case.spec
-        request = Request(
-            entry=entry,
-            argument=str((folder / "spec.json").resolve()),
-            ranks=ranks,
-            timeout_s=protocol.timeout,
-            log=folder.resolve(),
-            environment={**case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)},
-            numa_binding=case.numa_binding if entry == RANK_ENTRY and case.numa_binding != "off" else None,
-        )
-        scratch = str(self._launcher.scratch(request))
-        own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self._environment, **case.environment}
-        message = Spec(
-            case=case,
-            target=absolute_target(spec.target),
-            options=spec.options,
-            data=absolute_data(case.data),
-            warmup_steps=protocol.warmup_steps,
-            steps=protocol.steps,
-            min_seconds=protocol.min_seconds,
-            timeout_s=protocol.timeout,
-            folder=str(folder.resolve()),
-            scratch=scratch,
-            compile_cache="" if own_cache else f"{scratch}/inductor-{folder.name}",
-        )
-        message.write()
-        return request, message
-
-    def _result(
-        self,
-        case: Case,
-        request: Request,
-        outcome: Outcome,
-        records: Mapping[int, RankRecord],
-        requested_at_ns: int,
-        kills: int,
-    ) -> Row:
-        """Status, metrics and what the ranks say of their software."""
-        seen = self._rank_facts(records)
-        ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
-        if not outcome.ok or len(ranks) != case.world_size:
-            status, reason = self._cause(request, outcome, kills)
-            return {**seen, "status": status, "reason": reason}
-        description = self._descriptions[case.workload, case.activation_checkpointing]
-        devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
-        metrics = launch_metrics(ranks, requested_at_ns, description.tokens_per_sample, devices)
-        metrics |= efficiency(metrics, description, self._peak(str(seen["device_name"]), case))
-        assert case.rank_batch is not None
-        found = faults(ranks, metrics, case.rank_batch * case.grad_accum_steps)
-        verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
-        if self.plan.protocol.launcher == "server" and not all(r.preloaded for r in records.values()):
-            self._warn("the fork server has not preloaded the ranks' modules: launches are slower than they could be")
-        return {**seen, **metrics, **verdict}
-
-    def _devices(
-        self, sampler: Sampler, launch_id: str, records: Mapping[int, RankRecord], row: Row, requested_at_ns: int
-    ) -> Row:
-        """What NVML saw of the ranks' GPUs: a row of devices.csv a reading, and the columns of the launch."""
-        samples, note = sampler.stop()
-        if note:
-            self._warn(f"{note}; columns of the devices stay empty")
-        on = ranks_by_device(records)
-        window = window_of(records) if row.get("samples") is not None else None
-        samples = [sample for sample in samples if sample.uuid in on or not on]
-        if samples:
-            identity = {"run_id": self.store.run_id, "launch_id": launch_id}
-            readings = device_rows(samples, requested_at_ns, window)
-            self.store.append("devices.csv", [{**identity, **reading} for reading in readings])
-        if not on:
-            return {}
-        if window is None:
-            return {"foreign_processes": foreign_processes(samples, on)}
-        return device_metrics(samples, on, window, row["samples"])
-
-    def _peak(self, device: str, case: Case) -> tuple[float, str] | None:
-        peak = peak_tflops(device, case.precision)
-        if peak is None:
-            self._warn(f"no peak arithmetic rate is known for device {device}: mfu and hfu stay empty")
-        return peak
-
-    def _rank_facts(self, records: Mapping[int, RankRecord]) -> Row:
-        told = [r for _, r in sorted(records.items()) if r.software]
-        if not told:
-            return {}
-        names = dict.fromkeys(r.device for r in told)
-        facts = {
-            "device_name": ";".join(names),
-            "device_uuids": ";".join(uuid for r in told for uuid in r.device_uuids),
-        }
-        return {**told[0].software, **facts}
-
-    def _cause(self, request: Request, outcome: Outcome, kills: int) -> tuple[str, str]:
-        records = RankRecord.read_all(request.log, request.ranks)
-        return cause(records, outcome, request.ranks, request.timeout_s, kills)
-
-    def _watch(self, scratch: Path, launch: str) -> Callable[[], None]:
-        def look() -> None:
-            beat = Heartbeat.read(scratch, launch, 0)
-            if beat:
-                self.observer.progress(*beat)
-
-        return look
+    def _check_like_before(self, row: Row) -> None:
+        """The first launch of a resumed run says what only ranks know: whether it still is the same machine."""
+        if not self.earlier or self.earlier.anyway:
+            return
+        changes = changed_rows(self.earlier.rows, row)
+        if changes:
+            raise self._not_the_same(changes)
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def _blank(self, case: Case, status: str, reason: str, block: int | None = None) -> Row:
+    def _blank(
+        self, case: Case, status: str, reason: str, block: int | None = None, protocol: Settings | None = None
+    ) -> Row:
         """All that is known of a launch before it is one."""
-        protocol = self.plan.protocol
+        protocol = protocol or self.plan.protocol
         description = self._descriptions.get((case.workload, case.activation_checkpointing))
         known = {
             "parameters": description.parameters if description else None,
             "tokens_per_sample": description.tokens_per_sample if description else None,
             "work_key": environment.work_key(case, files.fingerprint(absolute_data(case.data))),
         }
-        settings = {**self._environment, **case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
+        settings = {**self._variables, **case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
         return {
             "schema": SCHEMA,
             "run_id": self.store.run_id,
@@ -280,72 +252,48 @@ class Session:
             "block": block,
             "status": status,
             "reason": reason,
+            "session": self._session,
+            "resumed_despite": self._despite or None,
             **{name: getattr(case, name) for name in AXES},
             **{name: getattr(protocol, name) for name in SETTINGS},
             "oversubscribe": case.oversubscribe,
             "world_size": case.world_size,
             "global_batch": case.global_batch,
+            "batch_search": self._searches.get(case),
+            "machine_warnings": "; ".join([*self.warnings, *case_warnings(case, self.look)]) or None,
             **known,
             **self._host,
             "settings": environment.settings(settings, always=case.environment),
             "command": command(case, protocol),
         }
 
-    def _record(
-        self, row: Row, records: Mapping[int, RankRecord] | None = None, outcome: Outcome | None = None
-    ) -> None:
+    def _record(self, row: Row, launched: Launched | None = None) -> None:
+        """Write a launch down: its row comes last, so that what has a row is there whole."""
         if row.get("torch"):  # else no rank came far enough to say what it runs on
             row["env_key"] = environment.env_key(row)
-        self.store.append("launches.csv", [row])
+        row = {**dict.fromkeys(FILES["launches.csv"]), **row}
         self.rows.append(row)
-        identity = {"run_id": row["run_id"], "launch_id": row.get("launch_id")}
-        if records and outcome:
-            ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
-            if row["status"] in ("ok", "invalid"):
-                self.store.append("steps.csv", [{**identity, **step} for step in step_rows(ranks)])
-            self.store.append("ranks.csv", [{**identity, **rank} for rank in rank_rows(records, outcome.exit_codes)])
-        self.observer.launch_ends(row)
+        identity = {"run_id": row["run_id"], "launch_id": row["launch_id"]}
+        for name, rows in (launched.others if launched else {}).items():
+            self.store.append(name, [{**identity, **one} for one in rows])
+        self.store.append("launches.csv", [row])
+        self._tell(self.observer.launch_ends, row)
+
+    def _progress(self, beat: Beat) -> None:
+        self._tell(self.observer.progress, beat.done, beat.planned, beat.time_ns)
 
     def _warn(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            self.observer.note(f"warning: {message}")
+            self._tell(self.observer.note, f"warning: {message}")
 
-    def _make_launcher(self) -> Launcher:
-        module, _, name = LAUNCHERS[self.plan.protocol.launcher][1].partition(":")
-        make = getattr(importlib.import_module(module), name)
-        launcher: Launcher = make(self._environment, PRELOAD, self.store.folder / "logs" / "launcher.log")
-        return launcher
+    @staticmethod
+    def _tell(say: Callable[..., None], *what: object) -> None:
+        """Nothing is lost because nobody listens any more: a terminal that has gone is no reason to stop."""
+        with contextlib.suppress(OSError):
+            say(*what)
 
 
 def rank_environment() -> dict[str, str]:
     """The environment of every rank, less what a case decides: nothing of the user's folder may shadow our modules."""
     return {**os.environ, "PYTHONSAFEPATH": "1"}
-
-
-def absolute_target(target: str) -> str:
-    """A user's file by its full path, as a rank may not share our folder; all else as it is."""
-    where, _, name = target.rpartition(":")
-    return f"{Path(where).resolve()}:{name}" if where.endswith(".py") else target
-
-
-def absolute_data(data: str) -> str:
-    """Data with its full path; the demo's files are made if they are not there yet."""
-    kind, equals, path = files.resolve(data).partition("=")
-    return f"{kind}={Path(path).resolve()}" if equals else data
-
-
-def plan_json(plan: Plan) -> dict[str, Any]:
-    """The plan as ``plan.json`` and ``--dry-run --json`` show it."""
-    return {
-        "protocol": dataclasses.asdict(plan.protocol),
-        "cases": [
-            {
-                "case_id": planned.case.case_id,
-                **dataclasses.asdict(planned.case),
-                "world_size": planned.case.world_size,
-                "skip": planned.skip,
-            }
-            for planned in plan.cases
-        ],
-    }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import errno
+import fcntl
 import io
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,33 +18,72 @@ from typing import Any
 
 from bench.errors import ResultsError
 from bench.options import Value
+from bench.read import check_tail, read, whole
 from bench.record import FILES, Column, Row
+
+LOCK_TRIES = 5
+LEAST_FREE_BYTES = 4 << 20  # less, and a launch could not even leave its records
 
 
 class Store:
-    """Writes one run. Whatever was appended stays, whatever happens next."""
+    """Writes one run, alone. Whatever was appended stays, whatever happens next."""
 
-    def __init__(self, out: Path) -> None:
-        self.run_id = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(2)
-        self.folder = out / "runs" / self.run_id
+    def __init__(self, folder: Path) -> None:
+        self.run_id, self.folder = folder.name, folder
+        self._lock = _lock(folder)
+
+    @classmethod
+    def create(cls, out: Path) -> Store:
+        """A new run in ``out``; ResultsError if nothing can be written there."""
         try:
-            (self.folder / "logs").mkdir(parents=True)
+            folder = _new_folder(out)
+            (folder / "logs").mkdir()
+            store = cls(folder)
             for name, columns in FILES.items():
-                self._write(name, [list(columns)])
+                store._write(name, [list(columns)])
+            return store
         except OSError as error:
             raise ResultsError(f"cannot write results to {out}: {error.strerror}; choose another --out") from None
 
+    @classmethod
+    def resume(cls, folder: Path, warn: Callable[[str], None]) -> tuple[Store, list[Row]]:
+        """A run that goes on, and its launches so far. A row that was torn when it ended is cut off, with a warning."""
+        store = cls(folder)
+        rows = read(folder / "launches.csv", warn)
+        try:
+            for name, columns in FILES.items():
+                store._mend(name, columns, warn)
+        except OSError as error:
+            raise ResultsError(f"cannot go on with {folder}: {error.strerror}") from None
+        return store, rows
+
+    def close(self) -> None:
+        self._lock.close()
+
     def launch_folder(self, launch_id: str) -> Path:
-        """The folder for a launch's records and logs."""
+        """The folder for a launch's records and logs; ResultsError if there is no room for them."""
         folder = self.folder / "logs" / launch_id
         try:
+            if shutil.disk_usage(self.folder).free < LEAST_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             folder.mkdir()
         except OSError as error:
-            raise ResultsError(f"cannot write {folder}: {error.strerror}") from None
+            raise self._stopped(folder, error) from None
         return folder
 
+    def next_order(self) -> int:
+        """The first place in the run that no launch has taken, not even one that left no row."""
+        taken = [name.name.partition("-")[0] for name in (self.folder / "logs").iterdir()]
+        return max((int(number) + 1 for number in taken if number.isdecimal()), default=0)
+
     def plan(self, plan: Mapping[str, Any]) -> None:
-        (self.folder / "plan.json").write_text(json.dumps(plan, indent=2) + "\n")
+        """Write ``plan.json``: all of it or, if that fails, as it was."""
+        partial = self.folder / "plan.partial"
+        try:
+            partial.write_text(json.dumps(plan, indent=2) + "\n")
+            os.replace(partial, self.folder / "plan.json")
+        except OSError as error:
+            raise self._stopped(partial, error) from None
 
     def append(self, name: str, rows: Iterable[Row]) -> None:
         """Append rows to a file of FILES in one write, flushed to the disk."""
@@ -51,19 +94,75 @@ class Store:
         try:
             self._write(name, [[cell(row.get(c), column) for c, column in columns.items()] for row in rows])
         except OSError as error:
-            raise ResultsError(f"cannot write {self.folder / name}: {error.strerror}") from None
+            raise self._stopped(self.folder / name, error) from None
 
     def _write(self, name: str, lines: Iterable[list[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\r\n").writerows(lines)  # RFC 4180
         descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        before = os.fstat(descriptor).st_size
         try:
             data = text.getvalue().encode(errors="backslashreplace")
             while data:
                 data = data[os.write(descriptor, data) :]
             os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, before)  # half a row is worth nothing
+            raise
         finally:
             os.close(descriptor)
+
+    def _mend(self, name: str, columns: Mapping[str, Column], warn: Callable[[str], None]) -> None:
+        """Cut a torn row off, and give the file today's columns if an older version began it."""
+        file = self.folder / name
+        content = file.read_bytes() if file.exists() else b""
+        size = whole(content)
+        header = next(csv.reader(io.StringIO(content[:size].decode(errors="replace"), newline="")), None)
+        if header is None:
+            file.write_bytes(b"")
+            self._write(name, [list(columns)])
+        elif header != list(columns):
+            raise ResultsError(f"{file} was begun by another version of stepbench, with other columns; start a new run")
+        elif size < len(content):
+            check_tail(file, content, size)
+            warn(f"{file}: its last row was torn; cut off")
+            os.truncate(file, size)
+
+    def _stopped(self, file: Path, error: OSError) -> ResultsError:
+        advice = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"; free some space, then bench run --resume {self.run_id}"
+        return ResultsError(f"cannot write {file}: {error.strerror}{advice}")
+
+
+def _new_folder(out: Path) -> Path:
+    """A folder of a name that no other run has, begun at the same second or not."""
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    while True:
+        folder = out / "runs" / (time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(2))
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+
+
+def _lock(folder: Path) -> io.TextIOWrapper:
+    """Hold the run's lock until we close it or die; ResultsError if another process has it."""
+    try:
+        lock = (folder / "lock").open("a")
+    except OSError as error:
+        raise ResultsError(f"cannot write to {folder}: {error.strerror}") from None
+    for _ in range(LOCK_TRIES):  # `bench results` takes it for a moment to see whether it is free
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        except OSError:
+            return lock  # a file system without locks
+        else:
+            return lock
+    lock.close()
+    raise ResultsError(f"run {folder.name} is being written by another bench run; wait for it, or end it")
 
 
 def cell(value: Value, column: Column) -> str:
@@ -77,30 +176,3 @@ def cell(value: Value, column: Column) -> str:
     if column.kind == "int":
         return str(int(value))
     return str(value)
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    """The rows of one of the FILES, with typed values and None for empty cells; a torn last line is dropped."""
-    columns = FILES[file.name]
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise ResultsError(f"cannot read {file}: {error.strerror}") from None
-    rows = list(csv.DictReader(io.StringIO(_whole_rows(content).decode(), newline="")))
-    return [{name: _typed(value, columns[name].kind) for name, value in row.items() if name in columns} for row in rows]
-
-
-def _whole_rows(content: bytes) -> bytes:
-    """Without a torn last row: up to the last line end that is not inside of quotes."""
-    end = len(content)
-    while (end := content.rfind(b"\r\n", 0, end)) >= 0:
-        if content.count(b'"', 0, end) % 2 == 0:
-            return content[: end + 2]
-    return b""
-
-
-def _typed(text: str, kind: str) -> Any:
-    return None if text == "" else _PARSE[kind](text)
-
-
-_PARSE: dict[str, Callable[[str], Value]] = {"int": int, "float": float, "bool": lambda t: t == "true", "text": str}

@@ -17,7 +17,8 @@ from bench.devices import Machine
 from bench.environment import compiler_lacks, numactl
 from bench.errors import UsageError, near
 from bench.inputs import check_inputs
-from bench.options import AXES, SETTINGS, Value, read_axis, show, split_list
+from bench.messages import Description
+from bench.options import AUTO, AXES, SETTINGS, Value, read_axis, show, split_list
 from bench.rules import Facts, refusal
 from bench.strategies import STRATEGIES
 from bench.strategy import StrategySpec, parse_strategy
@@ -40,6 +41,7 @@ class Protocol:
     min_seconds: float
     launches: int
     timeout: float
+    hang_timeout: float
     launcher: str
 
 
@@ -65,16 +67,17 @@ class Planned:
 class Plan:
     cases: tuple[Planned, ...]
     protocol: Protocol
+    asked: Asked
 
 
 def asked(
     axes: Mapping[str, Sequence[str]],
     settings: Mapping[str, str],
-    suite: str | None = None,
+    base: Asked | None = None,
     oversubscribe: bool = False,
 ) -> Asked:
-    """What the command line says, over what the suite says where there is one."""
-    base = read_suite(suite) if suite else Asked()
+    """What the command line says, over what a suite or an earlier run says where there is one."""
+    base = base or Asked()
     given: Axes = {
         name: read_axis(name, [value for text in texts for value in _split(name, text)], AXES[name].flag)
         for name, texts in axes.items()
@@ -83,7 +86,7 @@ def asked(
     return Asked(
         matrices=tuple({**matrix, **given} for matrix in base.matrices),
         settings={**base.settings, **own},
-        oversubscribe=oversubscribe,
+        oversubscribe=oversubscribe or base.oversubscribe,
     )
 
 
@@ -147,9 +150,13 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
     planned = []
     for case in cases:
         samples = check_inputs(case)
-        facts = Facts(machine, samples, None, compiler_lacks(), numactl())
-        planned.append(Planned(case, refusal(case, facts), samples))
-    return Plan(tuple(planned), protocol)
+        planned.append(Planned(case, refusal(case, facts(machine, samples)), samples))
+    return Plan(tuple(planned), protocol, asked)
+
+
+def facts(machine: Machine, samples: int | None, description: Description | None = None) -> Facts:
+    """What the rules may look at, here and now."""
+    return Facts(machine, samples, description, compiler_lacks(), numactl())
 
 
 def _cases(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[Case]:
@@ -192,8 +199,9 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
         given["channels_last"] = None
     given["strategy"] = _without_idle_options(spread, given["precision"]).spec
     shares = cuda and oversubscribe and given["gpus"] > len(machine.gpus)
-    case = Case(**given, oversubscribe=shares)
-    return case if case.batch_size or not entry else dataclasses.replace(case, batch_size=entry.batch_size)
+    auto = given["batch_size"] == AUTO
+    case = Case(**{**given, "batch_size": None if auto else given["batch_size"]}, oversubscribe=shares, auto_batch=auto)
+    return case if case.batch_size or auto or not entry else dataclasses.replace(case, batch_size=entry.batch_size)
 
 
 def _without_idle_options(spread: StrategySpec, precision: str) -> StrategySpec:
@@ -236,11 +244,35 @@ def command(case: Case, protocol: Protocol) -> str:
     for name in AXES:
         value = getattr(case, name)
         if name == "env":
-            words += [word for variable in shlex.split(case.env) for word in (AXES[name].flag, variable)]
+            words += [w for variable, text in case.environment.items() for w in (AXES[name].flag, f"{variable}={text}")]
         elif value is not None and (value != AXES[name].default or name in ("workload", "strategy", "device")):
             words += [AXES[name].flag, show(value)]
     for name, option in SETTINGS.items():
         value = getattr(protocol, name)
         if value != option.default:
             words += [option.flag, show(value).removesuffix(".0")]
+    words += [AXES["batch_size"].flag, AUTO] if case.auto_batch else []
     return shlex.join([*words, *(["--oversubscribe"] if case.oversubscribe else [])])
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as ``plan.json`` and ``--dry-run --json`` show it."""
+    return {
+        "asked": dataclasses.asdict(plan.asked),
+        "protocol": dataclasses.asdict(plan.protocol),
+        "cases": [
+            {
+                "case_id": planned.case.case_id,
+                **dataclasses.asdict(planned.case),
+                "world_size": planned.case.world_size,
+                "skip": planned.skip,
+            }
+            for planned in plan.cases
+        ],
+    }
+
+
+def asked_of(plan: Mapping[str, Any]) -> Asked:
+    """What was asked for, from a ``plan.json``."""
+    given = plan["asked"]
+    return Asked(tuple(given["matrices"]), given["settings"], given["oversubscribe"])

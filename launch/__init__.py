@@ -16,9 +16,10 @@ POLL_SECONDS = 0.25
 
 @dataclass(frozen=True)
 class Request:
-    """One launch: ``ranks`` fresh processes that each call ``entry(argument)``.
+    """One launch: ``ranks`` fresh processes that each call ``entry(argument)`` and meet within ``timeout_s``.
 
-    ``numa_binding`` is one of NUMA_BINDINGS, or None: ranks run on any processor.
+    ``numa_binding`` is one of NUMA_BINDINGS, or None: ranks run on any processor. One that measures nothing uses up
+    none of its server's launches.
     """
 
     entry: str
@@ -28,6 +29,7 @@ class Request:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     numa_binding: str | None = None
+    measures: bool = True
 
 
 @dataclass(frozen=True)
@@ -35,26 +37,35 @@ class Outcome:
     """How the processes of a launch ended.
 
     ``exit_codes`` holds what is known: rank -> code, a signal as its negative number. ``error`` is the last word
-    of whatever started the ranks, for when the ranks themselves left none.
+    of whatever started the ranks, for when the ranks themselves left none. ``stopped``: the watch had it ended.
     """
 
     exit_codes: Mapping[int, int]
-    timed_out: bool = False
     error: str = ""
+    stopped: bool = False
 
     @property
     def ok(self) -> bool:
-        return not self.timed_out and not self.error and not any(self.exit_codes.values())
+        return not self.stopped and not self.error and not any(self.exit_codes.values())
 
 
 class LaunchError(Exception):
     """Nothing could be started; the message says what was tried and where its log is."""
 
 
-class Launcher(Protocol):
-    """Starts ranks. ``watch`` is called every ``POLL_SECONDS`` while they run. Methods may raise LaunchError."""
+# Called every POLL_SECONDS while ranks run; True has them ended.
+Watch = Callable[[], bool]
 
-    def launch(self, request: Request, watch: Callable[[], None] = lambda: None) -> Outcome: ...
+
+def never() -> bool:
+    """A watch that lets every launch run."""
+    return False
+
+
+class Launcher(Protocol):
+    """Starts ranks, and leaves no process of theirs behind. Methods may raise LaunchError."""
+
+    def launch(self, request: Request, watch: Watch = never) -> Outcome: ...
 
     def scratch(self, request: Request) -> Path:
         """A local folder that lives at least as long as the launch, and goes away with its launcher."""

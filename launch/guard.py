@@ -1,7 +1,7 @@
 """A small process between ``bench run`` and what it starts, so that nothing outlives it.
 
 The guard holds the read end of a pipe from its parent. When that pipe closes (the parent is done, or died, however),
-or when its command ends, it kills every descendant and removes the private temporary folder. As a child subreaper it
+or when its command ends, it ends every descendant and removes the private temporary folder. As a child subreaper it
 keeps orphans and processes with sessions of their own in its tree. It imports no torch and starts in 0.1 s.
 """
 
@@ -16,25 +16,31 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+from launch.processes import GRACE_S, PATIENCE_S, descendants, end, is_resource_tracker, with_tmp
+
 PR_SET_CHILD_SUBREAPER = 36
-KILL_PATIENCE_S = 5.0
-TRACKER_PATIENCE_S = 2.0
+REAP_MS = 1000
 SOCKET_PATH_LIMIT = 60  # a Unix socket's path has 107 characters; multiprocessing appends about 40
 
 
 class Guarded:
-    """A command whose whole process tree ends with us, with a private temporary folder as its TMPDIR."""
+    """A command whose whole process tree ends with us, with a private temporary folder ``tmp`` as its TMPDIR."""
 
     def __init__(
-        self, command: Sequence[str], *, environment: Mapping[str, str], log: Path, pass_fds: Sequence[int] = ()
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        log: Path,
+        tmp: Path,
+        pass_fds: Sequence[int] = (),
     ) -> None:
-        self.tmp = Path(tempfile.mkdtemp(prefix="bench-", dir=_short_tmp()))
+        self.tmp = tmp
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
@@ -48,8 +54,12 @@ class Guarded:
             )
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def returncode(self) -> int | None:
-        """The command's exit code once it ended and its tree is gone, else None."""
+        """The command's exit code once it ended and its tree is gone (128 + n for signal n), else None."""
         return self._process.poll()
 
     def wait(self, timeout: float) -> bool:
@@ -65,48 +75,34 @@ class Guarded:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        if not self.wait(KILL_PATIENCE_S + TRACKER_PATIENCE_S + 3):
+        if not self.wait(2 * (GRACE_S + PATIENCE_S) + 3):
             self._process.kill()
             self._process.wait()
+        if self._process.returncode < 0:  # somebody killed the guard itself
+            end(lambda: with_tmp(self.tmp))
         shutil.rmtree(self.tmp, ignore_errors=True)
 
 
-def _short_tmp() -> str | None:
-    return "/tmp" if len(tempfile.gettempdir()) > SOCKET_PATH_LIMIT and os.path.isdir("/tmp") else None
+def private_folder() -> Path:
+    """A temporary folder of our own; the guard that it is given to removes it."""
+    short = "/tmp" if len(tempfile.gettempdir()) > SOCKET_PATH_LIMIT and os.path.isdir("/tmp") else None
+    return Path(tempfile.mkdtemp(prefix="bench-", dir=short))
 
 
-def _is_resource_tracker(process: psutil.Process) -> bool:
-    """multiprocessing's tracker: once everything else is dead it unlinks the semaphores and ends by itself."""
-    with contextlib.suppress(psutil.Error):
-        return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
-    return False
-
-
-def _reap() -> None:
+def _reap(but: int = 0) -> None:
+    """Take in children that have ended, orphans among them, up to the one that is to be left."""
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != but:
+            os.waitpid(ended.si_pid, 0)
 
 
 def _end_descendants() -> None:
-    me = psutil.Process()
-    deadline = time.monotonic() + KILL_PATIENCE_S
-    while time.monotonic() < deadline:
+    def found(trackers: bool) -> list[psutil.Process]:
         _reap()
-        alive = [p for p in me.children(recursive=True) if not _is_resource_tracker(p)]
-        if not alive:
-            break
-        for process in alive:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        time.sleep(0.01)
-    deadline = time.monotonic() + TRACKER_PATIENCE_S
-    while (trackers := me.children(recursive=True)) and time.monotonic() < deadline:
-        _reap()
-        time.sleep(0.01)
-    for process in trackers:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+        return [p for p in descendants(os.getpid()) if trackers or not is_resource_tracker(p)]
+
+    end(lambda: found(trackers=False))
+    end(lambda: found(trackers=True))  # ignores SIGTERM, and ends by itself
 
 
 def main(argv: Sequence[str]) -> int:
@@ -127,12 +123,13 @@ def main(argv: Sequence[str]) -> int:
     poll.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
     ended = os.pidfd_open(child.pid)
     poll.register(ended, select.POLLIN)
-    while not poll.poll():
-        pass
+    while not poll.poll(REAP_MS):
+        _reap(but=child.pid)
     code = child.poll()
+    child.kill()  # it has nothing to lose; the ranks are asked first
     _end_descendants()
     shutil.rmtree(tmp, ignore_errors=True)
-    return 1 if code is None or code < 0 else code
+    return 1 if code is None else code if code >= 0 else 128 - code
 
 
 def _default_signals() -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from launch import POLL_SECONDS, Outcome, Request
-from launch.guard import Guarded
+from launch import POLL_SECONDS, Outcome, Request, Watch, never
+from launch.guard import Guarded, private_folder
 from launch.ports import free_port
 
 FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*exitcode\s*:\s*(-?\d+) \(pid: \d+\)")
@@ -31,30 +31,35 @@ class TorchrunLauncher:
 
     def __init__(self, environment: Mapping[str, str], preload: object, log: Path) -> None:
         self._environment, self._log = dict(environment), log
+        self._tmp: Path | None = None
         self._guarded: Guarded | None = None
 
-    def launch(self, request: Request, watch: Callable[[], None] = lambda: None) -> Outcome:
+    def launch(self, request: Request, watch: Watch = never) -> Outcome:
         log = request.log / "torchrun.log"
-        deadline = time.monotonic() + request.timeout_s
         self._guarded = Guarded(
-            command(request, free_port()), environment={**self._environment, **request.environment}, log=log
+            command(request, free_port()),
+            environment={**self._environment, **request.environment},
+            log=log,
+            tmp=self.scratch(request),
         )
         try:
             while not self._guarded.wait(POLL_SECONDS):
-                watch()
-                if time.monotonic() > deadline:
-                    return Outcome({}, timed_out=True)
+                if watch():
+                    return Outcome({}, stopped=True)
             return self._outcome(self._guarded.returncode, log)
         finally:
             self.close()
 
     def scratch(self, request: Request) -> Path:
-        return request.log  # torchrun's own folder does not exist yet when the argument must be written
+        self._tmp = self._tmp or private_folder()
+        return self._tmp
 
     def close(self) -> None:
         if self._guarded is not None:
             self._guarded.kill()
-            self._guarded = None
+        elif self._tmp is not None:  # it never came to a launch
+            shutil.rmtree(self._tmp, ignore_errors=True)
+        self._guarded = self._tmp = None
 
     @staticmethod
     def _outcome(returncode: int | None, log: Path) -> Outcome:
@@ -63,4 +68,4 @@ class TorchrunLauncher:
         text = log.read_text(errors="replace")
         codes = {int(rank): int(code) for rank, code in FAILURE.findall(text)}
         lines = text.strip().splitlines() or [""]
-        return Outcome(codes, error=f"torchrun ended with exit code {returncode}: {lines[-1][:200]}")
+        return Outcome(codes, f"torchrun ended with exit code {returncode}: {lines[-1][:200]}")

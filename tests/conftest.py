@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from commands import Run, run_bench
 
-from bench.session import PRELOAD
+from bench.launching import PRELOAD
 from launch.server import ServerLauncher
 
 TESTS = Path(__file__).parent
 
 
-class Run(NamedTuple):
-    """A finished ``bench run``."""
-
-    code: int
-    stdout: str
-    stderr: str
-    folder: Path | None
-
-    def rows(self, name: str = "launches.csv") -> list[dict[str, str]]:
-        assert self.folder is not None, self.stderr
-        with (self.folder / name).open(newline="") as stream:
-            return list(csv.DictReader(stream))
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-faults", action="store_true", help="write docs/faults.md from what the tests see")
 
 
 @pytest.fixture
@@ -37,18 +25,7 @@ def bench(tmp_path: Path) -> Any:
     """Run the command as a user does, in a folder of its own; ``--out`` is ``results`` there."""
 
     def run(*words: str, cwd: Path = tmp_path, environment: dict[str, str] | None = None, timeout: float = 280) -> Run:
-        inherited = {**os.environ, **(environment or {})}
-        inherited.pop("TORCHINDUCTOR_CACHE_DIR", None)  # importing torch._dynamo in a test sets it for this process
-        done = subprocess.run(
-            [sys.executable, "-m", "bench", *words],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=inherited,
-        )
-        runs = sorted((cwd / "results" / "runs").glob("*"))
-        return Run(done.returncode, done.stdout, done.stderr, runs[-1] if runs else None)
+        return run_bench(cwd, *words, more=environment, timeout=timeout)
 
     return run
 

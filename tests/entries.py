@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile
 
-from bench.messages import Spec
+from bench.messages import Heartbeat, Spec
 from bench.rank.build import build
 from bench.rank.main import KEPT
 from bench.rank.measure import _Run
@@ -74,7 +74,7 @@ def train(argument: str) -> None:
             gradients[name.removeprefix("module.")] = whole
 
     training.optimizer.register_step_pre_hook(keep)
-    run = _Run(training, spec, None)
+    run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
     run._window(spec.steps)
     (losses,) = run.losses
     if training.distributed:
@@ -102,7 +102,7 @@ def communicate(argument: str) -> None:
     given = json.loads(argument)
     spec = Spec.read(given["spec"])
     training = build(spec)
-    run = _Run(training, spec, None)
+    run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
     run._window(2)  # DDP rebuilds its buckets in the second
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         run._window(1)

@@ -20,13 +20,13 @@ import torch
 from plain import PLAIN
 from torch import nn
 
+from bench.launching import PRELOAD
 from bench.messages import RankRecord, Spec
 from bench.rank.build import parallelize, pin_numerics
 from bench.rank.compiling import is_recompilation
 from bench.rank.describe import describe
 from bench.rank.loader import batches, to_device
 from bench.rank.measure import _Run
-from bench.session import PRELOAD
 from bench.strategies import single
 from bench.strategies.dp import autocast_to
 from launch import Request

@@ -251,13 +251,13 @@ def test_good_launch_has_no_faults() -> None:
 @pytest.mark.parametrize(("loss", "shown"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
 def test_loss_that_is_no_number(loss: float, shown: str) -> None:
     bad = dataclasses.replace(RANKS[1], losses=[6.0, 3.0, loss, loss, 2.0])
-    assert faults([RANKS[0], bad], GOOD, 8) == [f"the loss of rank 1 is {shown} at step 2"]
+    assert faults([RANKS[0], bad], GOOD, 8) == [f"the loss of rank 1 is {shown} in step 3"]
 
 
 def test_earliest_bad_loss_is_named() -> None:
     late = dataclasses.replace(RANKS[0], losses=[4.0, 3.0, 2.0, math.nan, math.nan])
     early = dataclasses.replace(RANKS[1], losses=[6.0, 3.0, math.nan, math.nan, math.nan])
-    assert faults([late, early], GOOD, 8) == ["the loss of rank 1 is nan at step 2"]
+    assert faults([late, early], GOOD, 8) == ["the loss of rank 1 is nan in step 3"]
 
 
 def test_samples_that_do_not_add_up() -> None:
@@ -293,7 +293,7 @@ def test_mfu_must_be_above_zero_and_at_most_one(mfu: float, shown: str) -> None:
 def test_all_faults_are_told() -> None:
     bad = dataclasses.replace(RANKS[0], losses=[math.nan] * 5, samples=0, window_ns=160 * MS)
     assert faults([bad, RANKS[1]], {"mfu": 2.0}, 8) == [
-        "the loss of rank 0 is nan at step 0",
+        "the loss of rank 0 is nan in step 1",
         "rank 0 trained 0 samples where 4 steps have 32",
         "the steps of rank 0 are off its window by -50.0%",  # 80 / 160 - 1
         "the MFU is 2.000; check FLOPs and peak",

@@ -28,7 +28,7 @@ def test_flag_has_dashes() -> None:
 
 def test_a_case_has_a_field_for_every_axis_with_the_same_default() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(Case)}
-    assert set(fields) == {*AXES, "oversubscribe"}
+    assert set(fields) == {*AXES, "oversubscribe", "auto_batch"}
     given = {name: default for name, default in fields.items() if default is not dataclasses.MISSING}
     assert {name: AXES[name].default for name in given if name in AXES} == {
         "compile": "off",
@@ -41,7 +41,11 @@ def test_a_case_has_a_field_for_every_axis_with_the_same_default() -> None:
         "numa_binding": "off",
         "env": "",
     }
-    assert given == {**{name: AXES[name].default for name in given if name in AXES}, "oversubscribe": False}
+    assert given == {
+        **{name: AXES[name].default for name in given if name in AXES},
+        "oversubscribe": False,
+        "auto_batch": False,
+    }
 
 
 @pytest.mark.parametrize(

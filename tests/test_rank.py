@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 from bench.case import Case
 from bench.devices import Gpu, Machine
-from bench.messages import PARTS, Heartbeat, Spec
+from bench.messages import PARTS, STAGE, Heartbeat, Spec
 from bench.options import AXES
 from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
@@ -286,7 +286,9 @@ def test_a_heartbeat_is_read_by_another_process(tmp_path: Path) -> None:
     assert Heartbeat.read(tmp_path, "launch", 0) is None
     beat = Heartbeat(tmp_path, "launch", 0)
     beat.beat(3, 35, 123456789)
-    assert Heartbeat.read(tmp_path, "launch", 0) == (3, 35, 123456789)
+    assert Heartbeat.read(tmp_path, "launch", 0) == (3, 35, 123456789, "starting")
+    beat.enter(STAGE["backward"])
+    assert Heartbeat.read(tmp_path, "launch", 0) == (3, 35, 123456789, "backward")
 
 
 @pytest.mark.parametrize(

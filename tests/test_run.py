@@ -95,7 +95,7 @@ def test_queues_are_drained_before_the_window(bench: Any) -> None:
     workload = f"{FAULTY}:data_ms=2"
     words = ("--data", "synthetic", "--num-workers", "2", "--prefetch-factor", "3")
     (row,) = bench("run", "--workload", workload, "--strategy", "single", *words, *BRIEF).rows()
-    assert (row["warmup_steps_done"], row["steps_per_epoch"]) == ("8", "32")
+    assert (row["warmup_steps_done"], row["steps_per_epoch"]) == ("8", "128")
 
 
 def test_min_seconds_lengthens_the_window(bench: Any) -> None:
@@ -110,37 +110,6 @@ def test_memory_that_is_taken_is_seen(bench: Any) -> None:
     (small,) = bench("run", "--workload", FAULTY, "--strategy", "single", *BRIEF).rows()
     (large,) = bench("run", "--workload", f"{FAULTY}:mib=300", "--strategy", "single", *BRIEF).rows()
     assert 290 <= number(large, "rss_growth_mib") - number(small, "rss_growth_mib") <= 330
-
-
-@pytest.mark.parametrize(
-    ("fault", "status", "reason"),
-    [
-        ("raise:rank=1", "crashed", "rank 1: ValueError: the cause's last line"),
-        ("exit:rank=1", "crashed", f"rank 1 on {socket.gethostname()} exited with code 3"),
-        ("kill:rank=1", "crashed", f"rank 1 on {socket.gethostname()} was killed by SIGKILL"),
-        ("hang:rank=1", "timeout", "still running after 15 s (--timeout)"),
-        ("nan:rank=1", "invalid", "the loss of rank 1 is nan at step 3"),
-    ],
-)
-def test_a_fault_is_a_row_and_the_other_cases_go_on(bench: Any, fault: str, status: str, reason: str) -> None:
-    workload = f"{FAULTY}:fault={fault}"
-    run = bench("run", "--workload", workload, "--strategy", "ddp,single", "--timeout", "15", *BRIEF)
-    assert run.code == 5
-    assert [row["strategy"] for row in run.rows()] == ["ddp", "single"]
-    faulty, other = run.rows()
-    assert (faulty["status"], faulty["reason"].partition(";")[0]) == (status, reason)
-    assert other["status"] == "ok"  # its only rank is 0
-    if status != "invalid":
-        assert faulty["samples_per_s"] == ""
-    assert reason in run.stdout
-    assert not [p for p in psutil.process_iter() if str(run.folder) in " ".join(_command(p))]
-
-
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def test_a_case_that_ran_out_of_memory_is_not_launched_again(bench: Any) -> None:

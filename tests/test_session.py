@@ -5,18 +5,19 @@ from __future__ import annotations
 import csv
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import nvml
 import pytest
 
 from bench.devices import this_machine
+from bench.launching import DESCRIBE_ENTRY
 from bench.messages import PARTS, Description, Failure, Measurement, RankRecord, Spec
 from bench.record import MEMORY, Row
-from bench.session import DESCRIBE_ENTRY, Session
+from bench.session import Session
+from bench.store import Store
 from bench.suite import asked, make_plan
-from launch import Outcome, Request
+from launch import Outcome, Request, Watch, never
 
 MIB = 2**20
 FIRST, SECOND = "GPU-bbbb", "GPU-aaaa"  # in NVML's order, which is not CUDA's
@@ -51,7 +52,7 @@ class Ranks:
 
     def close(self) -> None: ...
 
-    def launch(self, request: Request, watch: Callable[[], None] = lambda: None) -> Outcome:
+    def launch(self, request: Request, watch: Watch = never) -> Outcome:
         spec = Spec.read(request.argument)
         if request.entry == DESCRIBE_ENTRY:
             Description("samples", 64, ("resident",), None, 10, 2, 6e9, 6e9).write(request.log)
@@ -98,11 +99,11 @@ def run(
     """The rows of a run, its readings, and what was noted."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     nvml.Library(*gpus).load(monkeypatch)
-    monkeypatch.setattr(Session, "_make_launcher", lambda session: ranks)
+    monkeypatch.setattr("bench.launching.make_launcher", lambda *_: ranks)
     machine = this_machine()
     plan = make_plan(asked({k: [v] for k, v in {"workload": "mlp", **axes}.items()}, {"launches": "1"}), machine)
     observer = Quiet()
-    session = Session(plan, machine, tmp_path, observer)
+    session = Session(plan, machine, Store.create(tmp_path), observer)
     rows = session.run()
     with (session.store.folder / "devices.csv").open(newline="") as stream:
         return rows, list(csv.DictReader(stream)), observer.notes

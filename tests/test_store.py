@@ -11,11 +11,20 @@ from typing import Any
 import pytest
 
 from bench.errors import EXIT_FAILED, ResultsError
+from bench.read import read as read_file
 from bench.record import FILES, Column
-from bench.store import Store, cell, read
+from bench.store import Store, cell
 
 STEPS_HEAD = b"run_id,launch_id,step,step_ms,step_min_ms,data_wait_ms,critical_rank,loss\r\n"
 STEP: dict[str, Any] = {"run_id": "r", "launch_id": "l", "step": 0, "step_ms": 12.5, "step_min_ms": 10.0, "loss": 2.25}
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file that is whole."""
+    warnings: list[str] = []
+    rows = read_file(file, warnings.append)
+    assert warnings == []
+    return rows
 
 
 def rank_row(**changes: Any) -> dict[str, Any]:
@@ -24,12 +33,13 @@ def rank_row(**changes: Any) -> dict[str, Any]:
 
 
 def test_new_run_has_every_file_with_its_header(tmp_path: Path) -> None:
-    store = Store(tmp_path / "deep" / "results")
+    store = Store.create(tmp_path / "deep" / "results")
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", store.run_id)
     assert store.folder == tmp_path / "deep" / "results" / "runs" / store.run_id
     assert sorted(path.name for path in store.folder.iterdir()) == [
         "devices.csv",
         "launches.csv",
+        "lock",
         "logs",
         "ranks.csv",
         "steps.csv",
@@ -41,7 +51,7 @@ def test_new_run_has_every_file_with_its_header(tmp_path: Path) -> None:
 
 
 def test_appended_rows_only_grow(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store.create(tmp_path)
     file = store.folder / "steps.csv"
     store.append("steps.csv", [STEP])
     first = file.read_bytes()
@@ -53,7 +63,7 @@ def test_appended_rows_only_grow(tmp_path: Path) -> None:
 
 
 def test_text_with_comma_quote_and_newline_comes_back(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store.create(tmp_path)
     words = 'ValueError: "a", b\n  at line 3\r\nü → 😀, done'
     store.append("ranks.csv", [rank_row(failure=words), rank_row(rank=1, failure="plain")])
     quoted = 'r,l,0,,,,,,,"ValueError: ""a"", b\n  at line 3\r\nü → 😀, done",' + "," * 15 + "\r\n"
@@ -93,7 +103,7 @@ def test_cell(value: Any, kind: str, text: str) -> None:
 
 
 def test_values_come_back_typed(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store.create(tmp_path)
     given = {
         "schema": 1,
         "run_id": "007",  # text stays text
@@ -112,30 +122,8 @@ def test_values_come_back_typed(tmp_path: Path) -> None:
     assert {name: type(row[name]) for name in given} == {name: type(value) for name, value in given.items()}
 
 
-@pytest.mark.parametrize("torn", [b"r", b"r,l,1,12", b"r,l,1,12.5,10,,,2.25", b"r,l,1,12.5,10,,,2.25\r"])
-def test_torn_last_line_is_dropped(tmp_path: Path, torn: bytes) -> None:
-    store = Store(tmp_path)
-    store.append("steps.csv", [STEP])
-    file = store.folder / "steps.csv"
-    whole = read(file)
-    file.write_bytes(file.read_bytes() + torn)
-    assert read(file) == whole == [{**dict.fromkeys(FILES["steps.csv"]), **STEP}]
-
-
-def test_torn_header_has_no_rows(tmp_path: Path) -> None:
-    file = tmp_path / "steps.csv"
-    file.write_bytes(STEPS_HEAD[:20])
-    assert read(file) == []
-
-
-def test_reader_knows_columns_by_name_and_forgets_unknown_ones(tmp_path: Path) -> None:
-    file = tmp_path / "steps.csv"
-    file.write_bytes(b"loss,of_a_later_version,step\r\n1.5,x,4\r\n")
-    assert read(file) == [{"loss": 1.5, "step": 4}]
-
-
 def test_unknown_column_is_a_bug_of_ours(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store.create(tmp_path)
     with pytest.raises(AssertionError, match=re.escape("steps.csv has no columns ['sleep_ms']")):
         store.append("steps.csv", [{**STEP, "sleep_ms": 1.0}])
     assert (store.folder / "steps.csv").read_bytes() == STEPS_HEAD
@@ -145,13 +133,13 @@ def test_unwritable_out(tmp_path: Path) -> None:
     out = tmp_path / "file"
     out.touch()
     with pytest.raises(ResultsError) as error:
-        Store(out)
+        Store.create(out)
     assert str(error.value) == f"cannot write results to {out}: Not a directory; choose another --out"
     assert error.value.exit_code == EXIT_FAILED
 
 
 def test_run_whose_file_cannot_be_written_any_more(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store.create(tmp_path)
     file = store.folder / "steps.csv"
     file.unlink()
     file.mkdir()
@@ -160,36 +148,93 @@ def test_run_whose_file_cannot_be_written_any_more(tmp_path: Path) -> None:
     assert str(error.value) == f"cannot write {file}: Is a directory"
 
 
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ResultsError) as error:
-        read(tmp_path / "steps.csv")
-    assert str(error.value) == f"cannot read {tmp_path / 'steps.csv'}: No such file or directory"
-
-
 def test_launch_has_a_folder_of_its_own_and_the_plan_a_file(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store.create(tmp_path)
     assert store.launch_folder("0000-x") == store.folder / "logs" / "0000-x"
     assert (store.folder / "logs" / "0000-x").is_dir()
     store.plan({"cases": [1], "ü": None})
     assert json.loads((store.folder / "plan.json").read_text()) == {"cases": [1], "ü": None}
 
 
-@pytest.mark.parametrize("lost", [1, 2, 3])
-def test_row_torn_inside_a_quoted_cell_with_line_ends_is_dropped(tmp_path: Path, lost: int) -> None:
-    """Cut off so that what is left ends in the cell's own first, second or third line end."""
-    store = Store(tmp_path)
-    store.append("ranks.csv", [rank_row(rank=0, failure="whole")])
-    whole = (store.folder / "ranks.csv").read_bytes()
-    store.append("ranks.csv", [rank_row(rank=1, failure='first\r\nsecond "quoted"\r\nthird é\r\n')])
-    content = (store.folder / "ranks.csv").read_bytes()
-    end = len(whole)
-    for _ in range(lost):
-        end = content.index(b"\r\n", end) + 2
-    (store.folder / "ranks.csv").write_bytes(content[:end])
-    assert [row["failure"] for row in read(store.folder / "ranks.csv")] == ["whole"]
-
-
 def test_text_that_is_no_unicode_is_kept_readable(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store.create(tmp_path)
     store.append("ranks.csv", [rank_row(failure="bad \udcff byte")])
     assert read(store.folder / "ranks.csv")[0]["failure"] == "bad \\udcff byte"
+
+
+def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = iter(["abcd", "abcd", "ef01"])
+    monkeypatch.setattr("bench.store.secrets.token_hex", lambda _: next(digits))
+    monkeypatch.setattr("bench.store.time.strftime", lambda *_: "20260102-030405")
+    names = [Store.create(tmp_path).run_id for _ in range(2)]
+    assert names == ["20260102-030405-abcd", "20260102-030405-ef01"]
+
+
+def test_two_never_write_the_same_run(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    with pytest.raises(ResultsError) as error:
+        Store.resume(store.folder, print)
+    assert str(error.value) == f"run {store.run_id} is being written by another bench run; wait for it, or end it"
+    store.close()
+    again, rows = Store.resume(store.folder, print)
+    assert (again.run_id, rows) == (store.run_id, [])
+
+
+def test_a_run_goes_on_after_its_last_whole_row(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.append("steps.csv", [STEP])
+    file = store.folder / "steps.csv"
+    before = file.read_bytes()
+    file.write_bytes(before + b"r,l,1,12.5,1")
+    (store.folder / "ranks.csv").write_bytes(b"run_id,laun")
+    store.close()
+    warnings: list[str] = []
+    again, _ = Store.resume(store.folder, warnings.append)
+    assert warnings == [f"{file}: its last row was torn; cut off"]
+    again.append("steps.csv", [{**STEP, "step": 1}])
+    again.append("ranks.csv", [rank_row()])
+    assert file.read_bytes() == before + b"r,l,1,12.5,10,,,2.25\r\n"
+    assert read(store.folder / "ranks.csv") == [rank_row()]
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    file = store.folder / "steps.csv"
+    file.write_bytes(b"run_id,launch_id,step\r\n")
+    store.close()
+    with pytest.raises(ResultsError) as error:
+        Store.resume(store.folder, print)
+    assert str(error.value) == (
+        f"{file} was begun by another version of stepbench, with other columns; start a new run"
+    )
+
+
+def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    file = store.folder / "steps.csv"
+    file.unlink()
+    file.symlink_to("/dev/full")
+    with pytest.raises(ResultsError) as error:
+        store.append("steps.csv", [STEP])
+    assert str(error.value) == (
+        f"cannot write {file}: No space left on device; free some space, then bench run --resume {store.run_id}"
+    )
+
+
+def test_places_in_a_run_are_never_taken_twice(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    assert store.next_order() == 0
+    for name in ("describe-0-0", "0000-mlp", "0001-mlp", "0001-mlp-again"):
+        store.launch_folder(name)
+    assert store.next_order() == 2
+
+
+def test_a_plan_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    store = Store.create(tmp_path)
+    store.plan({"cases": []})
+    (store.folder / "plan.partial").symlink_to("/dev/full")
+    with pytest.raises(ResultsError, match="No space left on device"):
+        store.plan({"cases": [1]})
+    assert json.loads((store.folder / "plan.json").read_text()) == {"cases": []}

@@ -21,7 +21,9 @@ from bench.suite import Asked, Plan, Protocol, asked, command, make_plan, read_s
 LAPTOP = Machine()
 H100 = Gpu("GPU-0", "NVIDIA H100 80GB HBM3", 81559.0, (9, 0))
 NODE = Machine((H100, dataclasses.replace(H100, uuid="GPU-1")), "550.54")
-DEFAULTS = Protocol(warmup_steps=5, steps=30, min_seconds=0.0, launches=3, timeout=600.0, launcher="server")
+DEFAULTS = Protocol(
+    warmup_steps=5, steps=30, min_seconds=0.0, launches=3, timeout=600.0, hang_timeout=60.0, launcher="server"
+)
 
 
 def plan(machine: Machine = LAPTOP, oversubscribe: bool = False, **axes: str) -> Plan:
@@ -471,7 +473,7 @@ def test_suite_file_names_every_axis(suite: Any) -> None:
 
 def test_environment_on_the_command_line_takes_the_place_of_the_suites(suite: Any) -> None:
     file = suite('[[matrix]]\nworkload = "mlp"\nenv = ["A=1|2", "B=3"]\n[[matrix]]\nworkload = "gpt"\n')
-    seen = make_plan(asked({"env": ["C=4", "A=5"]}, {}, suite=file), LAPTOP).cases
+    seen = make_plan(asked({"env": ["C=4", "A=5"]}, {}, base=read_suite(file)), LAPTOP).cases
     assert [(planned.case.workload, planned.case.env) for planned in seen] == [("mlp", "A=5 C=4"), ("gpt", "A=5 C=4")]
 
 
@@ -492,7 +494,9 @@ def test_equal_cases_of_two_matrices_are_one(suite: Any) -> None:
 
 
 def test_command_line_overrides_axes_and_settings_of_the_suite(suite: Any) -> None:
-    wanted = asked({"strategy": ["single"], "seed": ["1,2"]}, {"steps": "7", "launches": "1"}, suite(SUITE), True)
+    wanted = asked(
+        {"strategy": ["single"], "seed": ["1,2"]}, {"steps": "7", "launches": "1"}, read_suite(suite(SUITE)), True
+    )
     assert wanted == Asked(
         matrices=(
             {"workload": ["gpt-nano"], "strategy": ["single"], "gpus": [2], "seed": [1, 2]},
@@ -514,7 +518,7 @@ AXIS_NAMES = (
     "max_grad_norm, optimizer, data, num_workers, pin_memory, prefetch_factor, persistent_workers, omp_num_threads, seed, "
     "channels_last, deterministic, cudnn_benchmark, numa_binding, env"
 )
-SETTING_NAMES = "warmup_steps, steps, min_seconds, launches, timeout, launcher"
+SETTING_NAMES = "warmup_steps, steps, min_seconds, launches, timeout, hang_timeout, launcher"
 
 
 @pytest.mark.parametrize(
@@ -657,7 +661,9 @@ def test_command_of_the_default_case() -> None:
 def test_command_is_quoted_for_the_shell_and_parses_back(tmp_path: Path) -> None:
     text = tmp_path / "it's; my $HOME, really"
     text.write_bytes(b"x" * 10_000)
-    protocol = Protocol(warmup_steps=0, steps=2, min_seconds=0.25, launches=1, timeout=90.5, launcher="torchrun")
+    protocol = Protocol(
+        warmup_steps=0, steps=2, min_seconds=0.25, launches=1, timeout=90.5, hang_timeout=7.0, launcher="torchrun"
+    )
     [case] = cases(
         NODE,
         oversubscribe=True,
@@ -680,7 +686,7 @@ def test_command_is_quoted_for_the_shell_and_parses_back(tmp_path: Path) -> None
         "bench run --workload gpt-nano:layers=2 --strategy ddp --gpus 4 --device cuda --precision amp-bf16 "
         f"--activation-checkpointing full --batch-size 3 --data {quoted} --num-workers 1 --pin-memory off "
         "--prefetch-factor 5 --persistent-workers off --omp-num-threads 2 --seed 9 --warmup-steps 0 --steps 2 "
-        "--min-seconds 0.25 --launches 1 --timeout 90.5 --launcher torchrun --oversubscribe"
+        "--min-seconds 0.25 --launches 1 --timeout 90.5 --hang-timeout 7 --launcher torchrun --oversubscribe"
     )
     again = make_plan(parsed(line), NODE)
     assert ([planned.case for planned in again.cases], again.protocol) == ([case], protocol)
@@ -764,7 +770,7 @@ def test_command_parses_back_to_the_same_case_on_the_same_machine(machine: Machi
 
 def test_loader_option_over_a_suite_needs_effect_in_one_matrix_only(suite: Any) -> None:
     file = suite('[[matrix]]\nworkload = "mlp"\n[[matrix]]\nworkload = "mlp"\ndata = "synthetic"\n')
-    seen = make_plan(asked({"num_workers": ["4"]}, {}, suite=str(file)), LAPTOP).cases
+    seen = make_plan(asked({"num_workers": ["4"]}, {}, base=read_suite(str(file))), LAPTOP).cases
     assert [planned.case.num_workers for planned in seen] == [None, 4]
 
 

@@ -15,3 +15,10 @@ def launches(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a launch, all columns of LAUNCHES; what is unknown is NA."""
     frame = pd.DataFrame(list(rows), columns=list(LAUNCHES))
     return frame.astype({name: DTYPES[column.kind] for name, column in LAUNCHES.items()})
+
+
+def current(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without the launches that a resumed run has made again: of each (run, case, block) the last one, probes aside."""
+    measured = frame[frame["role"] == "measure"]
+    repeated = measured.duplicated(["run_id", "case_id", "block"], keep="last")
+    return frame.drop(index=measured.index[repeated])

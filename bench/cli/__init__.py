@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import sys
 import traceback
 from pathlib import Path
-from types import FrameType
 
 import bench
+from bench import interrupts
 from bench.errors import EXIT_BUG, BenchError, Interrupted, UsageError
 
 
 def main() -> None:
     """Run the command; the process ends with the exit code that the design gives to what happened."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    interrupts.install()
     try:
         _check_own_packages()
         from bench.cli.app import app
@@ -27,6 +27,9 @@ def main() -> None:
         code = error.exit_code
     except Interrupted as interrupt:
         code = interrupt.exit_code
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except Exception as error:
         code = _of_click(error)
     sys.exit(code or 0)
@@ -40,10 +43,6 @@ def _of_click(error: Exception) -> int:
     traceback.print_exc()
     print("bench: this is a bug in stepbench; please report it with the lines above", file=sys.stderr)
     return EXIT_BUG
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
 
 
 def _check_own_packages() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import bench
-from bench.cli import env, list_, matrix, run
+from bench.cli import env, list_, matrix, results, run
 
 app = typer.Typer(
     name="bench",
@@ -19,6 +19,7 @@ app.command("run")(run.run)
 app.command("list")(list_.list_)
 app.command("matrix")(matrix.matrix)
 app.command("env")(env.env)
+app.add_typer(results.app, name="results")
 
 
 @app.callback(invoke_without_command=True)

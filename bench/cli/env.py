@@ -1,22 +1,41 @@
-"""``bench env``: what a row would say about this machine."""
+"""``bench env``: what a row would say about this machine, or what differs between those of two runs."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench.devices import this_machine
+from bench.differences import Difference, differences
 from bench.environment import host_facts, installed
+from bench.errors import EXIT_OK, ResultsError
+from bench.read import read
+from bench.record import Row
 from bench.report.words import wide_console
+from bench.runs import find
 from bench.session import rank_environment
 
 
-def env(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False) -> int:
+def env(
+    diff: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="RUN_A RUN_B", help="Say what differs between the environments of two runs instead."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of results, for --diff.")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> int:
     """Show the machine, the software and the settings that results are recorded with."""
+    if diff is not None:
+        return _diff(out, *diff, as_json)
     machine = this_machine()
     facts = {
         **host_facts(machine, rank_environment()),
@@ -26,10 +45,47 @@ def env(as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = Fals
     }
     if as_json:
         print(json.dumps(facts))
-        return 0
+        return EXIT_OK
     table = Table("what", "value", show_edge=False, pad_edge=False)
     for name, value in facts.items():
         text = "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
         table.add_row(name, Text(text or "—"))
     wide_console().print(table)
-    return 0
+    return EXIT_OK
+
+
+def _diff(out: Path, a: str, b: str, as_json: bool) -> int:
+    folders = find(out, a), find(out, b)
+    found = differences(*(_rows(folder) for folder in folders))
+    if as_json:
+        names = {"a": folders[0].name, "b": folders[1].name}
+        print(json.dumps({**names, "differences": [dataclasses.asdict(difference) for difference in found]}))
+        return EXIT_OK
+    console = wide_console()
+    for side, folder in zip("AB", folders, strict=True):
+        _print(console, f"{side}: {folder}")
+    insisted = [difference for difference in found if difference.in_env_key]
+    noted = [difference for difference in found if not difference.in_env_key]
+    _print_group(console, "a gate against a stored baseline insists on", insisted)
+    _print_group(console, "merely noted", noted)
+    if not found:
+        _print(console, "\nnothing differs that rows tell of the environment")
+    return EXIT_OK
+
+
+def _rows(folder: Path) -> list[Row]:
+    rows = read(folder / "launches.csv", lambda message: print(f"warning: {message}", file=sys.stderr))
+    if not rows:
+        raise ResultsError(f"run {folder.name} has no launches, so its environment is not known; choose another")
+    return rows
+
+
+def _print_group(console: Console, title: str, group: Sequence[Difference]) -> None:
+    if group:
+        _print(console, f"\n{title}:")
+    for difference in group:
+        _print(console, f"  {difference.words()}")
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(Text(line), soft_wrap=True)

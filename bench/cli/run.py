@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,11 +10,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.errors import EXIT_FAILED, EXIT_OK
+from bench import interrupts
+from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, UsageError, near
 from bench.options import AXES, SETTINGS, Option
 from bench.record import Row
 from bench.report.words import wide_console
-from bench.suite import Asked, Plan, asked, make_plan
+from bench.resume import RETRY, Earlier, earlier_run, latest, statuses
+from bench.runs import find
+from bench.suite import Asked, Plan, asked, asked_of, make_plan, plan_json, read_suite
 
 Text = str | None
 Many = list[str] | None
@@ -64,10 +68,21 @@ def run(
     min_seconds: Annotated[Text, _setting("min_seconds")] = None,
     launches: Annotated[Text, _setting("launches")] = None,
     timeout: Annotated[Text, _setting("timeout")] = None,
+    hang_timeout: Annotated[Text, _setting("hang_timeout")] = None,
     launcher: Annotated[Text, _setting("launcher")] = None,
     suite: Annotated[Text, typer.Option(help="A built-in suite or a TOML file; options override its axes.")] = None,
     oversubscribe: Annotated[bool, typer.Option("--oversubscribe", help="Let ranks share a GPU, over Gloo.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
+    resume: Annotated[Text, typer.Option(metavar="RUN", help="Do what a run (its id, or latest) still lacks.")] = None,
+    retry: Annotated[
+        Text, typer.Option(metavar=", ".join(RETRY), help="Launch these again as well; comma list, with --resume.")
+    ] = None,
+    resume_anyway: Annotated[
+        bool, typer.Option("--resume-anyway", help="Even if plan, tool or machine changed; the rows say what.")
+    ] = False,
+    strict_machine: Annotated[
+        bool, typer.Option("--strict-machine", help="Refuse to run on a machine that is busy, full or too small.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and launch nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout instead of a table.")] = False,
@@ -77,15 +92,32 @@ def run(
     Each axis takes a comma list; the run is their product. Combinations that cannot run become rows with a reason.
     """
     given = dict(locals())
+    earlier = _earlier(out, resume, retry, resume_anyway)
+    if earlier and suite:
+        raise UsageError("--resume has a plan already; leave --suite out, or start a new run.")
     wanted = asked(
         axes={name: _texts(given[name]) for name in AXES if given[name] is not None},
         settings={name: given[name] for name in SETTINGS if given[name] is not None},
-        suite=suite,
+        base=asked_of(earlier.plan) if earlier else read_suite(suite) if suite else None,
         oversubscribe=oversubscribe,
     )
     if dry_run:
         return _show_plan(wanted, as_json)
-    return _run(wanted, out, quiet, as_json)
+    with interrupts.deferred():
+        return _run(wanted, out, earlier, strict_machine, quiet, as_json)
+
+
+def _earlier(out: Path, resume: str | None, retry: str | None, anyway: bool) -> Earlier | None:
+    """The run to go on with; UsageError for options that make no sense without one."""
+    words = [] if retry is None else retry.split(",")
+    for word in words:
+        if word not in RETRY:
+            raise UsageError(f"--retry: got {word!r}; allowed: {', '.join(RETRY)}.{near(word, RETRY)}")
+    if resume is None:
+        if words or anyway:
+            raise UsageError("--retry and --resume-anyway need --resume RUN; `bench results` lists the runs.")
+        return None
+    return earlier_run(find(out, resume), statuses(words), anyway)
 
 
 def _texts(given: str | list[str]) -> list[str]:
@@ -96,7 +128,6 @@ def _show_plan(wanted: Asked, as_json: bool) -> int:
     from rich.table import Table
 
     from bench.devices import this_machine
-    from bench.session import plan_json
 
     plan = make_plan(wanted, this_machine())
     if as_json:
@@ -111,21 +142,43 @@ def _show_plan(wanted: Asked, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _run(wanted: Asked, out: Path, quiet: bool, as_json: bool) -> int:
-    from bench.devices import this_machine
+def _run(wanted: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: bool, as_json: bool) -> int:
+    from bench.devices import Machine, this_machine
+    from bench.preflight import case_warnings, look, run_warnings
     from bench.report.progress import observer
     from bench.session import Session
+    from bench.store import Store
 
     machine = this_machine()
     plan: Plan = make_plan(wanted, machine)
+    uses_gpus = any(planned.case.device == "cuda" for planned in plan.cases)
+    seen = look(machine if uses_gpus else Machine(), out)
+    warnings = run_warnings(seen)
+    if strict:
+        _refuse([*warnings, *(w for p in plan.cases if p.skip is None for w in case_warnings(p.case, seen))])
+    interrupts.check()
     watcher = observer(Console(stderr=True), quiet)
-    session = Session(plan, machine, out, watcher)
+    rows: list[Row] = []
     try:
+        if earlier:
+            store, rows = Store.resume(earlier.folder, lambda text: watcher.note(f"warning: {text}"))
+            earlier = dataclasses.replace(earlier, rows=tuple(rows))
+        else:
+            store = Store.create(out)
+        session = Session(plan, machine, store, watcher, seen, warnings, earlier)
+        rows = session.rows
         session.run()
     finally:
         watcher.close()
-        _show_results(session.rows, session.store.folder, as_json)
-    return _exit_code(session.rows)
+        if rows:
+            _show_results(rows, store.folder, as_json)
+    return _exit_code(rows)
+
+
+def _refuse(warnings: list[str]) -> None:
+    if warnings:
+        said = "\n".join(f"- {warning}" for warning in dict.fromkeys(warnings))
+        raise BenchError(f"--strict-machine: this machine does not fit the run:\n{said}")
 
 
 def _show_results(rows: list[Row], folder: Path, as_json: bool) -> None:
@@ -133,15 +186,16 @@ def _show_results(rows: list[Row], folder: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"run_id": folder.name, "launches_csv": str(file), "launches": rows}, default=str))
     elif rows:
-        from bench.analysis.frames import launches
+        from bench.analysis.frames import current, launches
         from bench.analysis.summary import summarise
         from bench.report.terminal import print_summary
 
-        print_summary(summarise(launches(rows)), wide_console())
+        print_summary(summarise(current(launches(rows))), wide_console())
         print(f"\nresults: {file}")
 
 
 def _exit_code(rows: list[Row]) -> int:
     """5 if a launch failed or nothing could run, else 0. A skipped case is no failure."""
-    failed = any(row["status"] not in ("ok", "skipped") for row in rows)
-    return EXIT_FAILED if failed or not any(row["status"] == "ok" for row in rows) else EXIT_OK
+    counted = [row["status"] for row in latest(rows).values()]
+    failed = any(status not in ("ok", "skipped") for status in counted)
+    return EXIT_FAILED if failed or "ok" not in counted else EXIT_OK

@@ -25,6 +25,7 @@ from workloads.base import Batch, Workload, load
 GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+PATIENCE_S = 60  # beyond what a launch may take
 NEVER = 1 << 30  # steps: the scale only falls, so that how far says how many steps were left out
 
 
@@ -87,7 +88,9 @@ def build(spec: Spec) -> Training:
     device = _device(case)
     distributed = case.spread.name not in ONE_PROCESS
     if distributed:
-        timeout = timedelta(seconds=spec.timeout_s)  # longer than the launch may take: the parent ends a hang
+        timeout = timedelta(
+            seconds=spec.timeout_s + PATIENCE_S
+        )  # the parent ends a hang, not a healthy rank's patience
         backend = _backend(case)
         dist.init_process_group(backend, timeout=timeout, device_id=device if backend == "nccl" else None)
     workload = load(spec.target, spec.options)

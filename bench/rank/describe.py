@@ -21,7 +21,7 @@ COUNTED_SAMPLES = 2  # batch norm cannot train on one
 def run(spec_path: str) -> None:
     """Write ``description.json`` for the workload of ``spec.json``."""
     spec = Spec.read(spec_path)
-    with recorded(spec.folder):
+    with recorded(spec):
         describe(load(spec.target, spec.options), spec.case.activation_checkpointing, spec.data).write(
             Path(spec.folder)
         )

@@ -6,7 +6,9 @@ import ctypes
 import os
 import signal
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from bench.case import Case
 from workloads.base import Batch
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+DEATH_SECONDS = 0.5
 
 
 @dataclass
@@ -25,9 +28,13 @@ class Batches:
     iterator: Generator[Batch, None, None]
     steps_per_epoch: int | None
     queued: int  # batches that the loader may hold ready when nobody takes any
+    workers: list[BaseProcess] = field(default_factory=list)  # of the epoch that goes on
 
     def __next__(self) -> Batch:
-        return next(self.iterator)
+        try:
+            return next(self.iterator)
+        except Exception as error:  # a worker's death shows in many ways: it depends on what its rank did just then
+            raise (_death_of(self.workers) or error) from None
 
     def close(self) -> None:
         """End the DataLoader's workers."""
@@ -92,7 +99,9 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
     loader = DataLoader(
         dataset, batch_sampler=sampler, num_workers=case.num_workers, pin_memory=bool(case.pin_memory), **options
     )
-    return Batches(_epochs(loader, sampler), sampler.steps, case.num_workers * (case.prefetch_factor or 0))
+    workers: list[BaseProcess] = []
+    queued = case.num_workers * (case.prefetch_factor or 0)
+    return Batches(_epochs(loader, sampler, workers), sampler.steps, queued, workers)
 
 
 def _end_with_rank(_: int) -> None:
@@ -116,7 +125,21 @@ def _repeat(resident: Sequence[Batch]) -> Generator[Batch, None, None]:
         yield from resident
 
 
-def _epochs(loader: DataLoader[Any], sampler: GlobalBatches) -> Generator[Batch, None, None]:
+def _death_of(workers: Sequence[BaseProcess]) -> RuntimeError | None:
+    """Of the first worker that was killed, in PyTorch's words."""
+    ending = wait([worker.sentinel for worker in workers], DEATH_SECONDS)
+    for worker in (worker for worker in workers if worker.sentinel in ending):
+        worker.join()  # its pipes close a little before it is gone
+        if (code := worker.exitcode) and code < 0 and code != -signal.SIGTERM:
+            return RuntimeError(f"DataLoader worker (pid {worker.pid}) is killed by signal: {signal.strsignal(-code)}.")
+    return None
+
+
+def _epochs(
+    loader: DataLoader[Any], sampler: GlobalBatches, workers: list[BaseProcess]
+) -> Generator[Batch, None, None]:
     while True:
-        yield from loader
+        iterator = iter(loader)
+        workers[:] = getattr(iterator, "_workers", [])
+        yield from iterator
         sampler.epoch += 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import os
+import signal
 import socket
 import sys
 import time
@@ -14,11 +16,11 @@ from pathlib import Path
 
 import torch
 
-from bench.messages import Failure, RankRecord, Spec
+from bench.messages import STAGE, Failure, Heartbeat, RankRecord, Spec
 from bench.rank.build import Training, build
 from bench.rank.facts import device_facts, software
 from bench.rank.measure import measure
-from bench.rank.memory import resident_mib
+from bench.rank.memory import peaks_mib, resident_mib
 
 # What has trained is never torn down: to end a Gloo process group torch joins its threads with the GIL held, and one of
 # them may be waiting for the GIL to drop a tensor (seen with 2.11), or aborts the process (2.15). A rank ends by _exit.
@@ -35,19 +37,25 @@ def run(spec_path: str) -> None:
     """Train as ``spec.json`` says and leave ``rank<N>.json`` beside it."""
     spec = Spec.read(spec_path)
     rss_at_start = resident_mib()
-    with recorded(spec.folder) as record:
+    with recorded(spec) as (record, heartbeat):
+        heartbeat.enter(STAGE["building"])
         training = build(spec)
         device, uuids = device_facts(training.devices)
         record = dataclasses.replace(record, device=device, device_uuids=uuids, software=software())
-        measurement = measure(training, spec, rss_at_start)
+        measurement = measure(training, spec, heartbeat, rss_at_start)
+        heartbeat.enter(STAGE["ending"])
         training.batches.close()
         KEPT.append(training)
         dataclasses.replace(record, measurement=measurement).write(spec.folder)
+        heartbeat.enter(STAGE["done"])
 
 
 @contextlib.contextmanager
-def recorded(folder: str) -> Iterator[RankRecord]:
-    """Send this rank's output to its log, write its record, and end the process at once if the body raises."""
+def recorded(spec: Spec) -> Iterator[tuple[RankRecord, Heartbeat]]:
+    """Send this rank's output to its log, write its record, and end the process at once if the body raises.
+
+    From here on SIGUSR1 writes the Python stacks of all threads to the log, and so does a fatal signal.
+    """
     rank = int(os.environ["RANK"])
     record = RankRecord(
         rank=rank,
@@ -56,13 +64,20 @@ def recorded(folder: str) -> Iterator[RankRecord]:
         pid=os.getpid(),
         preloaded=os.getpid() != PRELOADED,
     )
-    _log_to(Path(folder) / f"rank{rank}.log")
-    record.write(folder)
+    folder = Path(spec.folder)
+    _log_to(folder / f"rank{rank}.log")
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
+    heartbeat = Heartbeat(spec.scratch, folder.name, rank)
     try:
-        yield record
+        record.write(folder)
+        yield record, heartbeat
     except BaseException as error:
-        failure = Failure(_kind(error), f"{type(error).__name__}: {error}", time.time_ns())
-        dataclasses.replace(record, failure=failure).write(folder)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a DataLoader raises in its handler, again and again
+        failure = Failure(_kind(error), f"{type(error).__name__}: {error}", time.time_ns(), *peaks_mib())
+        heartbeat.enter(STAGE["failed"])
+        with contextlib.suppress(OSError):  # a full disk, say; the exit code and the log still speak
+            dataclasses.replace(record, failure=failure).write(folder)
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # the peers must see the connection close now, not after the interpreter's teardown

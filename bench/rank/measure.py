@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bench.messages import Heartbeat, Measurement, Spec
+from bench.messages import PARTS, STAGE, Heartbeat, Measurement, Spec
 from bench.rank.build import Training
 from bench.rank.clock import Clock, CudaClock, HostClock, by_part, by_step
 from bench.rank.memory import PeakMemory
@@ -24,9 +24,13 @@ LEAST_WARMUP_STEPS = 3
 LENGTHEN_BY = 1.05  # a second window aims this much beyond min_seconds
 
 
-def measure(training: Training, spec: Spec, rss_at_start: float | None = None) -> Measurement:
+DATA_WAIT, COPY, FORWARD, BACKWARD, OPTIMIZER = (STAGE[part] for part in PARTS)
+SYNC = STAGE["sync"]
+
+
+def measure(training: Training, spec: Spec, heartbeat: Heartbeat, rss_at_start: float | None = None) -> Measurement:
     """Warm up, measure ``spec.steps`` steps or as many as ``spec.min_seconds`` takes, and say what was seen."""
-    return _Run(training, spec, rss_at_start).measure()
+    return _Run(training, spec, heartbeat, rss_at_start).measure()
 
 
 def warmup_steps(asked: int, queued: int) -> tuple[int, int]:
@@ -40,12 +44,10 @@ def warmup_steps(asked: int, queued: int) -> tuple[int, int]:
 
 
 class _Run:
-    def __init__(self, training: Training, spec: Spec, rss_at_start: float | None) -> None:
-        self.training, self.spec = training, spec
+    def __init__(self, training: Training, spec: Spec, heartbeat: Heartbeat, rss_at_start: float | None = None) -> None:
+        self.training, self.spec, self.heartbeat = training, spec, heartbeat
         self.cuda = training.device.type == "cuda"
         self.memory = PeakMemory(training.devices if self.cuda else [], rss_at_start)
-        rank = dist.get_rank() if training.distributed else 0
-        self.heartbeat = Heartbeat(spec.scratch, spec.folder.rpartition("/")[2], rank)
         self.losses: list[Tensor] = []  # one tensor a window
         self.done = 0
         self.samples = 0
@@ -55,6 +57,7 @@ class _Run:
     def measure(self) -> Measurement:
         warmup, after_pause = warmup_steps(self.spec.warmup_steps, math.ceil(self.training.batches.queued / self.micro))
         self.planned = warmup + self.spec.steps
+        self.heartbeat.beat(0, self.planned, time.time_ns())
         first_step_at_ns = time.time_ns()
         first_step_ns, _ = self._window(1)
         self._window(warmup - after_pause - 1)
@@ -113,19 +116,24 @@ class _Run:
         return time.perf_counter_ns() - start, clock
 
     def _step(self, clock: Clock, keep_loss: Tensor) -> None:
-        training = self.training
+        training, enter = self.training, self.heartbeat.enter
         for micro_batch in range(1, self.micro + 1):
+            enter(DATA_WAIT)
             batch = next(training.batches)
             clock.mark()
+            enter(COPY)
             self.samples += batch[0].shape[0]
             batch = training.to_device(batch)
             clock.mark()
+            enter(FORWARD)
             with training.gradient_sync(micro_batch == self.micro):
                 loss = training.loss(batch)
                 clock.mark()
+                enter(BACKWARD)
                 training.backward(loss)
             keep_loss.add_(loss.detach())
             clock.mark()
+        enter(OPTIMIZER)
         training.update()
         self.done += 1
         self.heartbeat.beat(self.done, self.planned, time.time_ns())
@@ -148,6 +156,7 @@ class _Run:
         self.memory.reset()
 
     def _synchronize(self, barrier: bool = False) -> None:
+        self.heartbeat.enter(SYNC)
         if barrier and self.training.distributed:
             dist.barrier()
         if self.cuda:

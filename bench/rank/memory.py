@@ -17,6 +17,17 @@ def resident_mib() -> float | None:
     return _status_mib("VmRSS")
 
 
+def peaks_mib() -> tuple[float | None, float | None]:
+    """(largest of CUDA's allocators, resident set) since the last reset; None where there is none, or unknown."""
+    try:
+        used = torch.cuda.is_initialized()
+        devices = range(torch.cuda.device_count()) if used else ()
+        allocated = max((torch.cuda.max_memory_allocated(device) / MIB for device in devices), default=None)
+    except RuntimeError:  # the device is what failed
+        allocated = None
+    return allocated, _status_mib("VmHWM")
+
+
 class PeakMemory:
     """Peaks of the window apart from those of the whole life. ``reset`` after warm-up, ``read`` after the window.
 

@@ -1,0 +1,241 @@
+"""``bench results``: the runs there are; one of them shown, or some deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench import interrupts
+from bench.errors import EXIT_OK, ResultsError, UsageError
+from bench.read import read
+from bench.record import Row
+from bench.report.words import number, wide_console
+from bench.resume import latest
+from bench.runs import Run, busy, find, look, runs
+
+Out = Annotated[Path | None, typer.Option(help="Folder of results (default: results).", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+RUN = "A run's id, latest, or a path to its folder."
+
+# What `show` says of the machine: line -> columns, and how to say them.
+FACTS = {
+    "machine": {"hostname": "{}", "cpu_model": "{}", "cpu_cores": "{} cores", "ram_gib": "{} GiB", "os": "{}"},
+    "devices": {"device_name": "{}", "driver": "driver {}"},
+    "software": {
+        **{"python": "Python {}", "torch": "torch {}", "torchvision": "torchvision {}"},
+        **{"cuda": "CUDA {}", "cudnn": "cuDNN {}", "nccl": "NCCL {}", "tool_version": "stepbench {}"},
+    },
+}
+
+app = typer.Typer()
+
+
+@app.callback(invoke_without_command=True)
+def results(context: typer.Context, out: Out = None, as_json: Json = False) -> int:
+    """List the runs, the newest first; show one, or delete some."""
+    context.obj = out, as_json  # said before the subcommand, they hold for it as well
+    if context.invoked_subcommand is None:
+        _list(runs(_out(context, None)), _out(context, None), as_json)
+    return EXIT_OK
+
+
+@app.command("show")
+def show(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help=RUN)],
+    out: Out = None,
+    as_json: Json = False,
+) -> int:
+    """Show what was run, on what machine, what came of it, and why what failed did."""
+    folder = find(_out(context, out), run)
+    file = folder / "launches.csv"
+    rows = read(file, lambda message: print(f"warning: {message}", file=sys.stderr))
+    if as_json or context.obj[1]:
+        print(json.dumps({"run_id": folder.name, "launches_csv": str(file), "launches": rows}, default=str))
+        return EXIT_OK
+    console = wide_console()
+    console.print(_about(look(folder), rows))
+    if rows:
+        _print_rows(folder, rows, console)
+    return EXIT_OK
+
+
+@app.command("rm")
+def rm(
+    context: typer.Context,
+    run: Annotated[list[str], typer.Argument(metavar="RUN", help=RUN)],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    out: Out = None,
+) -> int:
+    """Delete runs with all their files, after asking."""
+    where = _out(context, out)
+    chosen = [look(folder) for folder in dict.fromkeys(_inside(where, find(where, name)) for name in run)]
+    _refuse_busy(chosen)
+    if not yes and not _agreed(chosen):
+        print("nothing was deleted", file=sys.stderr)
+        return EXIT_OK
+    _refuse_busy(chosen)  # one may have been resumed while we waited for the answer
+    for old in chosen:
+        _delete(old.folder)
+        print(f"deleted {old.folder}")
+    return EXIT_OK
+
+
+def _out(context: typer.Context, given: Path | None) -> Path:
+    before: Path | None = context.obj[0]
+    return given or before or Path("results")
+
+
+# -- list ----------------------------------------------------------------------------------------------------------
+
+
+def _list(found: Sequence[Run], out: Path, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([dataclasses.asdict(run) for run in found], default=_plain))
+    elif not found:
+        print(f"no runs in {out / 'runs'}; `bench run` makes one, --out names another folder")
+    else:
+        wide_console().print(_table(found))
+
+
+def _table(found: Sequence[Run]) -> Table:
+    """A row a run; the time when it was started stands in its id."""
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("run", no_wrap=True)
+    table.add_column("machine", overflow="fold")
+    for title in ("cases", "launches"):
+        table.add_column(title, justify="right")
+    table.add_column("status", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    notes = ["; ".join(filter(None, ["being written" if run.busy else "", run.trouble])) for run in found]
+    if any(notes):
+        table.add_column("note", overflow="fold")
+    for run, note in zip(found, notes, strict=True):
+        counts = ("" if count is None else str(count) for count in (run.cases, run.launches))
+        status = ", ".join(f"{count} {status}" for status, count in run.statuses.items())
+        known = (run.run_id, run.hostname, *counts, status, _size(run.bytes))
+        table.add_row(*(Text(cell or "—") for cell in known), *([Text(note)] if any(notes) else []))
+    return table
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _started(run: Run) -> str:
+    return run.started.strftime("%Y-%m-%d %H:%M:%S") if run.started else ""
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1000:
+            return f"{number(count)} {unit}"
+        count /= 1024
+    return f"{number(count)} GiB"
+
+
+# -- show ----------------------------------------------------------------------------------------------------------
+
+
+def _about(run: Run, rows: Sequence[Row]) -> Table:
+    table = Table("what", "value", show_edge=False, pad_edge=False)
+    lines = {
+        "run": f"{run.run_id}{' (being written)' if run.busy else ''}",
+        "folder": f"{run.folder} ({_size(run.bytes)})",
+        "started": f"{_started(run)} UTC" if run.started else "",
+        **{name: _facts(rows, columns) for name, columns in FACTS.items()},
+        "protocol": _protocol(run.folder),
+        "launches": f"{run.launches} (cases: {run.cases})" if rows else "none was recorded",
+    }
+    for name, value in lines.items():
+        table.add_row(name, Text(value or "—"))
+    return table
+
+
+def _facts(rows: Sequence[Row], columns: dict[str, str]) -> str:
+    said = []
+    for column, words in columns.items():
+        values = dict.fromkeys(str(row[column]) for row in rows if row[column] is not None)
+        if values:
+            said.append(words.format(" and ".join(values)))
+    return ", ".join(said)
+
+
+def _protocol(folder: Path) -> str:
+    """As the options that ask for it; the plan is written apart from the rows, and may be lost where they are not."""
+    file = folder / "plan.json"
+    try:
+        protocol = json.loads(file.read_text())["protocol"].items()
+    except OSError as error:
+        return f"not known: cannot read {file}: {error.strerror}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"not known: {file} is damaged"
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in protocol)
+
+
+def _print_rows(folder: Path, rows: Sequence[Row], console: Console) -> None:
+    from bench.analysis.frames import current, launches
+    from bench.analysis.summary import summarise
+    from bench.report.terminal import print_summary
+
+    console.print()
+    print_summary(summarise(current(launches(rows))), console)
+    failed = [row for row in latest(rows).values() if row["status"] not in ("ok", "skipped") and row["launch_id"]]
+    if failed:
+        console.print("\nlaunches that failed, and their logs:")
+    for row in failed:
+        logs = folder / "logs" / row["launch_id"]
+        console.print(Text(f"{row['status']}: {row['reason']}\n  {logs}"), soft_wrap=True)
+
+
+# -- delete --------------------------------------------------------------------------------------------------------
+
+
+def _inside(out: Path, folder: Path) -> Path:
+    """The run's folder, which must lie in ``out``/runs itself, and be no link to another."""
+    real, home = folder.resolve(), (out / "runs").resolve()
+    if folder.is_symlink() or real.parent != home:
+        raise UsageError(
+            f"{folder} is a link, or does not lie in {out / 'runs'}; only runs in there are deleted: "
+            "name its folder of results by --out, or delete it yourself"
+        )
+    return out / "runs" / real.name
+
+
+def _refuse_busy(chosen: Iterable[Run]) -> None:
+    for run in chosen:
+        if busy(run.folder):
+            raise ResultsError(
+                f"run {run.run_id} is being written by bench run; wait for it, or end it, then delete it"
+            )
+
+
+def _agreed(chosen: Sequence[Run]) -> bool:
+    """Whether somebody says yes. UsageError if nobody is there to be asked."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise UsageError("bench results rm asks before it deletes, and stdin is no terminal; add --yes")
+    for run in chosen:
+        launches = "?" if run.launches is None else run.launches
+        print(f"{run.folder}: launches: {launches}, size: {_size(run.bytes)}", file=sys.stderr)
+    what = "this run" if len(chosen) == 1 else f"these {len(chosen)} runs"
+    print(f"delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _delete(folder: Path) -> None:
+    try:
+        with interrupts.deferred():  # half a run is worse than none
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise ResultsError(f"cannot delete {error.filename or folder}: {error.strerror}") from None

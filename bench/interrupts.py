@@ -1,0 +1,55 @@
+"""SIGINT, SIGTERM and SIGHUP: raised at once where nothing is at stake, kept for later where something is."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+from bench.errors import Interrupted
+
+_deferring = False
+_pending: int | None = None
+
+
+def install() -> None:
+    """Handle the signals of this process. A hang-up that the parent ignores (nohup) stays ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _handle)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, a signal only makes ``pending`` say so; Interrupted is raised at the end. Further ones change nothing."""
+    global _deferring
+    _deferring = True
+    try:
+        yield
+    finally:
+        _deferring = False
+    check()
+
+
+def pending() -> int | None:
+    """The number of the first signal that came, if one did."""
+    return _pending
+
+
+def name() -> str:
+    """Of that signal, as ``SIGTERM``."""
+    return signal.Signals(_pending).name if _pending else ""
+
+
+def check() -> None:
+    """Raise Interrupted if a signal came."""
+    if _pending is not None:
+        raise Interrupted(_pending)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    global _pending
+    _pending = _pending or number
+    if not _deferring:
+        raise Interrupted(number)

@@ -1,0 +1,269 @@
+"""One launch: what the ranks are told, who watches them, and what its end means for the rows."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import interrupts
+from bench.case import Case
+from bench.cause import Evidence, cause, is_the_machines, oom_kills
+from bench.devices import Machine
+from bench.errors import BenchError, UsageError
+from bench.messages import Beat, Description, RankRecord, Spec
+from bench.metrics import efficiency, faults, launch_metrics, rank_rows, ranks_by_device, step_rows, window_of
+from bench.peaks import peak_tflops
+from bench.record import Row
+from bench.sampler import Sampler, device_metrics, device_rows, foreign_processes
+from bench.strategies import STRATEGIES
+from bench.suite import Protocol
+from bench.watchdog import Watchdog
+from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Request
+from workloads import WORKLOADS, files
+
+RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
+ATTEMPTS = 2  # where the first failed by the machine's fault
+# What a rank would import: the fork server does it once. torch._dynamo is imported by the first optimizer.
+PRELOAD = (
+    *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
+    *("bench.rank.main", "bench.rank.describe"),
+    *(f"bench.strategies.{name}" for name in STRATEGIES),
+    *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
+)
+
+
+@dataclass
+class Launched:
+    """What became of a launch: columns of its row, and the rows of the other files, by file."""
+
+    row: Row
+    others: dict[str, list[Row]] = field(default_factory=dict)
+    machines_fault: bool = False
+
+
+class Launching:
+    """Starts, watches and judges launches, one after the other."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        variables: Mapping[str, str],
+        log: Path,
+        protocol: Protocol,
+        warn: Callable[[str], None],
+        tell: Callable[[Beat], None],
+    ) -> None:
+        self.machine, self.protocol, self.warn, self.tell = machine, protocol, warn, tell
+        self._variables = variables
+        self._launcher = make_launcher(protocol.launcher, variables, log)
+
+    def close(self) -> None:
+        self._launcher.close()
+
+    def describe(self, case: Case, folder: Path) -> Description:
+        """What only torch can know of a workload; BenchError if it cannot be told."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                request, spec = self._request(case, folder, DESCRIBE_ENTRY, 1, self.protocol)
+                watchdog = self._watchdog(request, spec, self.protocol)
+                outcome = self._launcher.launch(request, functools.partial(_ends, watchdog))
+            except LaunchError as error:
+                raise BenchError(str(error)) from None
+            interrupts.check()
+            if outcome.ok:
+                return Description.read(folder)
+            evidence = self._evidence(request, outcome, watchdog, 0)
+            if attempt == ATTEMPTS or not is_the_machines(evidence):
+                break
+        reason = watchdog.verdict or cause(evidence)[1]
+        words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
+        message = f"--workload {case.workload}: {words} (see {folder}/rank0.log)"
+        raise (UsageError if case.spec.entry is None else BenchError)(message)
+
+    def launch(self, case: Case, description: Description, folder: Path, protocol: Protocol) -> Launched:
+        """Launch once, and say how it ended."""
+        spec: Spec | None = None
+        try:
+            request, spec = self._request(case, folder, RANK_ENTRY, case.world_size, protocol)
+            watchdog, kills_before = self._watchdog(request, spec, protocol), oom_kills()
+            with Sampler(self.machine.gpus if case.device == "cuda" and self.machine.driver else ()) as sampler:
+                requested_at_ns = time.time_ns()
+                outcome = self._launcher.launch(request, functools.partial(_ends, watchdog))
+            watchdog.look(last=True)
+            evidence = self._evidence(request, outcome, watchdog, oom_kills() - kills_before)
+            return self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler)
+        except LaunchError as error:
+            return Launched({"status": "crashed", "reason": str(error)})
+        finally:
+            if spec is not None and spec.compile_cache:
+                shutil.rmtree(spec.compile_cache, ignore_errors=True)
+
+    def _judged(
+        self,
+        case: Case,
+        description: Description,
+        evidence: Evidence,
+        verdict: str,
+        requested_at_ns: int,
+        sampler: Sampler,
+    ) -> Launched:
+        """The rows of a launch that has ended."""
+        records = evidence.records
+        ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
+        measured = evidence.outcome.ok and len(ranks) == case.world_size
+        row = self._rank_facts(records)
+        if measured:
+            row |= self._measured(case, description, records, requested_at_ns, str(row["device_name"]))
+        elif evidence.outcome.stopped and interrupts.pending():
+            row |= {"status": "interrupted", "reason": f"the run was stopped by {interrupts.name()}"}
+        elif verdict:
+            row |= {"status": "timeout", "reason": verdict}
+        else:
+            row |= dict(zip(("status", "reason"), cause(evidence), strict=True))
+        if not measured:
+            row |= _last_peaks(evidence)
+        samples, columns = self._devices(sampler, records, row, requested_at_ns)
+        others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
+        if measured:
+            others["steps.csv"] = step_rows(ranks)
+        return Launched({**row, **columns}, others, not measured and not verdict and is_the_machines(evidence))
+
+    def _measured(
+        self,
+        case: Case,
+        description: Description,
+        records: Mapping[int, RankRecord],
+        requested_at_ns: int,
+        device_name: str,
+    ) -> Row:
+        """Metrics, and whether they hold."""
+        ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
+        devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
+        metrics = launch_metrics(ranks, requested_at_ns, description.tokens_per_sample, devices)
+        metrics |= efficiency(metrics, description, self._peak(device_name, case))
+        assert case.rank_batch is not None
+        found = faults(ranks, metrics, case.rank_batch * case.grad_accum_steps)
+        verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
+        if self.protocol.launcher == "server" and not all(r.preloaded for r in records.values()):
+            self.warn("the fork server has not preloaded the ranks' modules: launches are slower than they could be")
+        return {**metrics, **verdict}
+
+    def _request(self, case: Case, folder: Path, entry: str, ranks: int, protocol: Protocol) -> tuple[Request, Spec]:
+        spec = case.spec
+        request = Request(
+            entry=entry,
+            argument=str((folder / "spec.json").resolve()),
+            ranks=ranks,
+            timeout_s=protocol.timeout,
+            log=folder.resolve(),
+            environment={**case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)},
+            numa_binding=case.numa_binding if entry == RANK_ENTRY and case.numa_binding != "off" else None,
+            measures=entry == RANK_ENTRY,
+        )
+        scratch = str(self._launcher.scratch(request))
+        own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self._variables, **case.environment}
+        message = Spec(
+            case=case,
+            target=absolute_target(spec.target),
+            options=spec.options,
+            data=absolute_data(case.data),
+            warmup_steps=protocol.warmup_steps,
+            steps=protocol.steps,
+            min_seconds=protocol.min_seconds,
+            timeout_s=protocol.timeout,
+            folder=str(folder.resolve()),
+            scratch=scratch,
+            compile_cache="" if own_cache else f"{scratch}/inductor-{folder.name}",
+        )
+        message.write()
+        return request, message
+
+    def _watchdog(self, request: Request, spec: Spec, protocol: Protocol) -> Watchdog:
+        scratch, hang_s = Path(spec.scratch), protocol.hang_timeout
+        return Watchdog(request.log, scratch, request.ranks, hang_s, protocol.timeout, self.tell)
+
+    def _evidence(self, request: Request, outcome: Outcome, watchdog: Watchdog, kills: int) -> Evidence:
+        return Evidence(
+            records=RankRecord.read_all(request.log, request.ranks),
+            outcome=outcome,
+            ranks=request.ranks,
+            oom_kills=kills,
+            gone=frozenset(watchdog.gone),
+            beats=watchdog.beats,
+            peak_rss_mib=watchdog.peak_rss_mib,
+        )
+
+    def _devices(
+        self, sampler: Sampler, records: Mapping[int, RankRecord], row: Row, requested_at_ns: int
+    ) -> tuple[list[Row], Row]:
+        """What NVML saw of the ranks' GPUs: a row of devices.csv a reading, and the columns of the launch."""
+        samples, note = sampler.stop()
+        if note:
+            self.warn(f"{note}; columns of the devices stay empty")
+        on = ranks_by_device(records)
+        window = window_of(records) if row.get("samples") is not None else None
+        samples = [sample for sample in samples if sample.uuid in on or not on]
+        readings = device_rows(samples, requested_at_ns, window) if samples else []
+        if not on:
+            return readings, {}
+        if window is None:
+            return readings, {"foreign_processes": foreign_processes(samples, on)}
+        return readings, device_metrics(samples, on, window, row["samples"])
+
+    def _peak(self, device: str, case: Case) -> tuple[float, str] | None:
+        peak = peak_tflops(device, case.precision)
+        if peak is None:
+            self.warn(f"no peak arithmetic rate is known for device {device}: mfu and hfu stay empty")
+        return peak
+
+    @staticmethod
+    def _rank_facts(records: Mapping[int, RankRecord]) -> Row:
+        told = [r for _, r in sorted(records.items()) if r.software]
+        if not told:
+            return {}
+        names = dict.fromkeys(r.device for r in told)
+        facts = {
+            "device_name": ";".join(names),
+            "device_uuids": ";".join(uuid for r in told for uuid in r.device_uuids),
+        }
+        return {**told[0].software, **facts}
+
+
+def _ends(watchdog: Watchdog) -> bool:
+    """A watch: whether the launch has to be ended, by the watchdog or because the run is."""
+    return interrupts.pending() is not None or watchdog()
+
+
+def _last_peaks(evidence: Evidence) -> Row:
+    """The largest peaks of memory that were seen of ranks which did not come to their end."""
+    failures = [record.failure for record in evidence.records.values() if record.failure]
+    allocated = [f.allocated_mib for f in failures if f.allocated_mib]
+    resident = [*(f.rss_mib for f in failures if f.rss_mib), *evidence.peak_rss_mib.values()]
+    return {
+        "life_peak_allocated_mib": max(allocated, default=None),
+        "life_peak_rss_mib": max(resident, default=None),
+    }
+
+
+def make_launcher(name: str, variables: Mapping[str, str], log: Path) -> Launcher:
+    """The launcher of LAUNCHERS that ``--launcher`` names."""
+    module, _, class_name = LAUNCHERS[name][1].partition(":")
+    launcher: Launcher = getattr(importlib.import_module(module), class_name)(variables, PRELOAD, log)
+    return launcher
+
+
+def absolute_target(target: str) -> str:
+    """A user's file by its full path, as a rank may not share our folder; all else as it is."""
+    where, _, name = target.rpartition(":")
+    return f"{Path(where).resolve()}:{name}" if where.endswith(".py") else target
+
+
+def absolute_data(data: str) -> str:
+    """Data with its full path; the demo's files are made if they are not there yet."""
+    kind, equals, path = files.resolve(data).partition("=")
+    return f"{kind}={Path(path).resolve()}" if equals else data

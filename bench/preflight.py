@@ -1,0 +1,353 @@
+"""Whether the machine fits a run, looked at before anything is started: facts, and what they mean in words."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import psutil
+
+from bench.case import Case
+from bench.devices import Gpu, Machine, nvml
+
+T = TypeVar("T")
+
+GPU_USED_SHARE = 0.05  # a desktop's windows take less
+MEMORY_SHARE, MEMORY_MIB = 0.1, 1024.0
+DISK_MIB = 1024.0
+SHM_MIB_A_WORKER = 64.0  # Docker gives a whole container no more than this
+BUSY_SHARE, BUSY_PROCESSORS = 0.1, 0.5
+BUSY_SECONDS = 0.3
+NAMED = 3  # of the busiest programs
+NAMED_FROM = 0.05  # processors; who takes less disturbs nobody
+
+SHM = Path("/dev/shm")
+CGROUPS = Path("/sys/fs/cgroup")
+UNLIMITED = 2**62  # cgroup v1 has no word for it, but 2**63 less a page of the kernel's
+
+Load = tuple[str, float]  # a program's name, and the processors that it keeps busy
+
+
+@dataclass(frozen=True)
+class GpuLook:
+    """A GPU before the run. ``index`` is its place among the visible ones; ``memory_mib`` is as ``Gpu`` has it.
+
+    ``used_mib`` is what all processes hold, graphics as well; None where NVML does not say. ``processes`` are those of
+    others that compute on it: (pid, MiB), with None for MiB that NVML does not tell.
+    """
+
+    index: int
+    uuid: str
+    memory_mib: float
+    used_mib: float | None = None
+    processes: tuple[tuple[int, float | None], ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was found before anything was started; None is what could not be read, and gives no warning.
+
+    ``processors`` are those that this process may run on, ``cpu_quota`` how many of them it may keep busy at a time;
+    ``busy_processors`` are those of them that others keep busy. Memory is what this process may have: a cgroup's where
+    that is less than the host's.
+    """
+
+    processors: int | None = None
+    cpu_quota: float | None = None
+    busy_processors: float | None = None
+    busiest: tuple[Load, ...] = ()
+    memory_total_mib: float | None = None
+    memory_available_mib: float | None = None
+    disk_free_mib: float | None = None
+    shm_free_mib: float | None = None
+    gpus: tuple[GpuLook, ...] = ()
+
+    @property
+    def usable_processors(self) -> int | None:
+        """How many threads can run at once: the processors, or the quota (rounded up) if that is less."""
+        limits = [self.processors, None if self.cpu_quota is None else math.ceil(self.cpu_quota)]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+
+def look(machine: Machine, folder: Path) -> Look:
+    """The machine as it is now, with the disk that ``folder`` (there or not yet) is on. Takes BUSY_SECONDS.
+
+    Raises nothing: what cannot be read is None. Call it before any rank is started.
+    """
+    ours = _known(_own_pids) or {os.getpid()}
+    allowed = _known(lambda: os.sched_getaffinity(0))
+    membership = _known(lambda: Path("/proc/self/cgroup").read_text()) or ""
+    busy, busiest = _known(lambda: _load(allowed or set(), ours)) or (None, ())
+    total, available = _known(lambda: _memory(membership)) or (None, None)
+    return Look(
+        processors=len(allowed) if allowed else None,
+        cpu_quota=_known(lambda: cpu_quota(membership)),
+        busy_processors=busy,
+        busiest=busiest,
+        memory_total_mib=total,
+        memory_available_mib=available,
+        disk_free_mib=_known(lambda: _free_mib(folder)),
+        shm_free_mib=_known(lambda: _free_mib(SHM) if SHM.is_dir() else None),
+        gpus=_known(lambda: _gpus(machine, ours)) or (),
+    )
+
+
+# -- what the facts mean, in words: pure functions ------------------------------------------------------------------
+
+
+def run_warnings(look: Look) -> list[str]:
+    """What will make any case's numbers worse, or end its launches; a line each, with what to do."""
+    of_gpus = [_gpu_warning(gpu) for gpu in look.gpus]
+    found = [*of_gpus, _memory_warning(look), _disk_warning(look), _load_warning(look)]
+    return [warning for warning in found if warning]
+
+
+def case_warnings(case: Case, look: Look) -> list[str]:
+    """The same of one case: whether its threads fit the processors, and its DataLoader's workers fit /dev/shm.
+
+    Workers count in full. They rest while their queues are full, but where they mostly rest fewer would do.
+    """
+    found = [_threads_warning(case, look), _shm_warning(case, look)]
+    return [warning for warning in found if warning]
+
+
+def _gpu_warning(gpu: GpuLook) -> str:
+    uses = []
+    if gpu.processes:
+        names = [f"{pid} ({mib:,.0f} MiB)" if mib else str(pid) for pid, mib in gpu.processes]
+        uses.append(f"process{'es' * (len(names) > 1)} {_listed(names)} compute{'s' * (len(names) == 1)} on it")
+    if gpu.used_mib is not None and gpu.used_mib > GPU_USED_SHARE * gpu.memory_mib:
+        uses.append(f"{gpu.used_mib:,.0f} of {gpu.memory_mib:,.0f} MiB are taken")
+    if not uses:
+        return ""
+    return (
+        f"GPU {gpu.index} ({gpu.uuid}) is in use already: {_listed(uses)}; steps may be slower and uneven, and memory "
+        "runs out sooner; stop what uses it (see nvidia-smi), or leave it out by CUDA_VISIBLE_DEVICES"
+    )
+
+
+def _memory_warning(look: Look) -> str:
+    total, available = look.memory_total_mib, look.memory_available_mib
+    if total is None or available is None or available >= max(MEMORY_SHARE * total, MEMORY_MIB):
+        return ""
+    return (
+        f"{available:,.0f} of {total:,.0f} MiB of host memory are left for the run: ranks may swap, which makes "
+        "steps slower, or be killed; end other programs, or run with fewer ranks and DataLoader workers"
+    )
+
+
+def _disk_warning(look: Look) -> str:
+    if look.disk_free_mib is None or look.disk_free_mib >= DISK_MIB:
+        return ""
+    return (
+        f"{look.disk_free_mib:,.0f} MiB are free on the disk of the results: if it fills up, the run stops and later "
+        "rows are lost; make room, or write to another disk (--out)"
+    )
+
+
+def _load_warning(look: Look) -> str:
+    busy, processors = look.busy_processors, look.processors
+    # of all that we may run on: where a quota allows fewer, they may be any of these
+    if busy is None or processors is None or busy <= max(BUSY_SHARE * processors, BUSY_PROCESSORS):
+        return ""
+    names = _listed([f"{name} ({share:.1f})" for name, share in look.busiest])
+    return (
+        f"others keep {busy:.1f} of {_count(processors, 'processor')} busy before anything is started"
+        f"{f', most of all {names}' if names else ''}: they take time from the ranks, so steps are slower and uneven; "
+        "stop them, or wait until they are done"
+    )
+
+
+def _threads_warning(case: Case, look: Look) -> str:
+    processors, workers = look.usable_processors, case.num_workers or 0
+    threads = case.world_size * (case.omp_num_threads + workers)
+    if processors is None or threads <= processors:
+        return ""
+    each = _count(case.omp_num_threads, "OMP thread")
+    if workers:
+        each = f"({each} + {_count(workers, 'worker')})"
+    quota = f" (a CPU quota of {look.cpu_quota:g})" if processors != look.processors else ""
+    fewer = {"--omp-num-threads": case.omp_num_threads > 1, "--num-workers": workers, "--gpus": case.world_size > 1}
+    return (
+        f"{_count(case.world_size, 'rank')} x {each} = {threads} threads on {_count(processors, 'processor')}{quota}: "
+        "they take turns, so steps are slower and uneven; lower "
+        f"{_listed([option for option, helps in fewer.items() if helps], 'or')}"
+    )
+
+
+def _shm_warning(case: Case, look: Look) -> str:
+    workers = case.world_size * (case.num_workers or 0)
+    needed = workers * SHM_MIB_A_WORKER
+    if look.shm_free_mib is None or look.shm_free_mib >= needed:
+        return ""
+    return (
+        f"{look.shm_free_mib:,.0f} MiB are free in /dev/shm for the batches of {_count(workers, 'DataLoader worker')}: "
+        "a worker that finds no room dies of a bus error, and the launch with it; make it "
+        f"{needed:,.0f} MiB or more (docker run --shm-size), or lower --num-workers"
+    )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _listed(words: Sequence[str], last: str = "and") -> str:
+    return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+# -- cgroups: v1 (a hierarchy a controller), v2 (one for all), or v1 with an empty v2 beside it ---------------------
+
+
+def cpu_quota(membership: str, root: Path = CGROUPS) -> float | None:
+    """Processors that this process may keep busy, by the tightest of its cgroups; None without a limit.
+
+    ``membership`` is the text of /proc/self/cgroup, ``root`` where the hierarchies are mounted.
+    """
+    quotas = []
+    for folder in _groups("cpu", membership, root):
+        words = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
+        if len(words) == 2 and all(word.isdecimal() for word in words):  # not "max", and not -1
+            quotas.append(int(words[0]) / int(words[1]))
+    return min(quotas, default=None)
+
+
+def memory_limit(membership: str, root: Path = CGROUPS) -> tuple[float, float] | None:
+    """(limit, what is left below it) in MiB, each by the tightest of this process's cgroups; None without a limit.
+
+    Arguments as of ``cpu_quota``. Cached files count as left, for the kernel drops them when memory is wanted, and as
+    it counts them in its own MemAvailable.
+    """
+    found = []
+    for folder in _groups("memory", membership, root):
+        files = ("memory.max", "memory.high", "memory.limit_in_bytes")  # above "high" a group is slowed, not killed
+        limits = [int(word) for file in files for word in _words(folder / file) if word.isdecimal()]
+        limit = min(limits, default=UNLIMITED)
+        if limit < UNLIMITED:
+            used = int((_words(folder / "memory.current") or _words(folder / "memory.usage_in_bytes") or ["0"])[0])
+            left = limit - max(used - _cached_files(folder), 0)
+            found.append((limit / 2**20, max(left, 0) / 2**20))
+    return (min(limit for limit, _ in found), min(left for _, left in found)) if found else None
+
+
+def _cached_files(group: Path) -> int:
+    """Bytes, of the group and those below it: v1 calls that total_, v2 has no other."""
+    words = _words(group / "memory.stat")
+    stat = dict(zip(words[::2], words[1::2], strict=False))
+    return sum(int(stat.get(f"total_{name}", stat.get(name, "0"))) for name in ("active_file", "inactive_file"))
+
+
+def _groups(controller: str, membership: str, root: Path) -> list[Path]:
+    """The folders of the process's group and all above it: a limit of any of them holds.
+
+    In a container the path may be the host's while the container's own group is mounted as root: then only that is
+    there, and the others are folders without files.
+    """
+    folders = []
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        bases = (root / controller, root / controllers) if controllers else (root,)  # no controllers: v2
+        parts = PurePosixPath(path).parts[1:]
+        if ".." in parts:  # it lies above what is mounted
+            parts = ()
+        folders += [base.joinpath(*parts[:depth]) for base in bases for depth in range(len(parts) + 1)]
+    return folders
+
+
+def _words(file: Path) -> list[str]:
+    try:
+        return file.read_text().split()
+    except OSError:
+        return []
+
+
+# -- how facts are found --------------------------------------------------------------------------------------------
+
+
+def _known(read: Callable[[], T]) -> T | None:
+    """None where it cannot be read, for whatever reason: a look must not end the run that it is for."""
+    try:
+        return read()
+    except Exception:
+        return None
+
+
+def _own_pids() -> set[int]:
+    """This process and those that it started: what they do is no stranger's work."""
+    process = psutil.Process()
+    return {process.pid, *(child.pid for child in process.children(recursive=True))}
+
+
+def _memory(membership: str) -> tuple[float, float]:
+    host = psutil.virtual_memory()
+    limited = _known(lambda: memory_limit(membership))
+    limit, left = limited or (math.inf, math.inf)
+    return min(host.total / 2**20, limit), min(host.available / 2**20, left)
+
+
+def _free_mib(folder: Path) -> float | None:
+    """Of the disk that the folder, or the nearest one above it that exists, is on; None if that has no size."""
+    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    usage = shutil.disk_usage(there)
+    return usage.free / 2**20 if usage.total else None
+
+
+def _load(allowed: Set[int], ours: Set[int]) -> tuple[float | None, tuple[Load, ...]]:
+    if not allowed:
+        return None, ()
+    processes = [process for process in psutil.process_iter() if process.pid != os.getpid()]  # we only wait
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.cpu_percent()  # since when the next call counts
+    percents = psutil.cpu_percent(BUSY_SECONDS, percpu=True)
+    shares = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile, or is not ours to look at
+            share = process.cpu_percent() / 100
+            if share and allowed & set(process.cpu_affinity()):
+                shares.append((process.pid, process.name(), share))
+    return strangers_load(percents, shares, allowed, ours)
+
+
+def strangers_load(
+    percents: Sequence[float], shares: Iterable[tuple[int, str, float]], allowed: Set[int], ours: Set[int]
+) -> tuple[float, tuple[Load, ...]]:
+    """(processors of ``allowed`` that others keep busy, the busiest of them by name).
+
+    ``percents`` has how busy each processor is; ``shares`` has (pid, name, processors kept busy), ``ours`` our pids.
+    """
+    busy = sum(percents[index] for index in allowed if index < len(percents)) / 100
+    by_name: dict[str, float] = defaultdict(float)
+    for pid, name, share in shares:
+        if pid in ours:
+            busy -= share
+        else:
+            by_name[name] += share
+    busiest = sorted(by_name.items(), key=lambda load: load[1], reverse=True)[:NAMED]
+    return max(busy, 0.0), tuple(load for load in busiest if load[1] >= NAMED_FROM)
+
+
+def _gpus(machine: Machine, ours: Set[int]) -> tuple[GpuLook, ...]:
+    if not machine.gpus:
+        return ()
+    with nvml() as library:
+        return tuple(_gpu(library, index, gpu, ours) for index, gpu in enumerate(machine.gpus))
+
+
+def _gpu(library: Any, index: int, gpu: Gpu, ours: Set[int]) -> GpuLook:
+    handle = _known(lambda: library.nvmlDeviceGetHandleByUUID(gpu.uuid.encode()))
+    if handle is None:
+        return GpuLook(index, gpu.uuid, gpu.memory_mib)
+    # version 2 has the memory that the driver holds in a field of its own
+    used = _known(lambda: library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used / 2**20)
+    listed = _known(lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or []
+    strangers = [(p.pid, p.usedGpuMemory / 2**20 if p.usedGpuMemory else None) for p in listed if p.pid not in ours]
+    return GpuLook(index, gpu.uuid, gpu.memory_mib, used, tuple(strangers))

@@ -1,0 +1,62 @@
+"""The ``bench`` command, run as a user does."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Run(NamedTuple):
+    """A finished command, and the folder of the latest run there."""
+
+    code: int
+    stdout: str
+    stderr: str
+    folder: Path | None
+
+    def rows(self, name: str = "launches.csv") -> list[dict[str, str]]:
+        assert self.folder is not None, self.stderr
+        with (self.folder / name).open(newline="") as stream:
+            return list(csv.DictReader(stream))
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Ours, less what importing torch in a test process has set in it."""
+    inherited = {**os.environ, **(more or {})}
+    inherited.pop("TORCHINDUCTOR_CACHE_DIR", None)  # torch._dynamo sets it
+    return inherited
+
+
+def run_bench(cwd: Path, *words: str, more: Mapping[str, str] | None = None, timeout: float = 280) -> Run:
+    """``bench`` in ``cwd``; ``--out`` is ``results`` there."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=environment(more),
+    )
+    return Run(done.returncode, done.stdout, done.stderr, latest(cwd))
+
+
+def start_bench(cwd: Path, *words: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """The same without waiting for its end."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(more),
+    )
+
+
+def latest(cwd: Path) -> Path | None:
+    runs = sorted((cwd / "results" / "runs").glob("*"))
+    return runs[-1] if runs else None

@@ -1,0 +1,384 @@
+"""The fault matrix: each fault happens for real, in real launches, and ends as a row that says what happened.
+
+``docs/faults.md`` has a line for each, and every test compares its own with what it has just seen; ``make faults``
+writes the page anew from that.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+from commands import Run, latest, run_bench, start_bench
+
+from bench.read import read
+from bench.watchdog import CUT, LOG_LIMIT, LOG_TAIL
+
+TESTS = Path(__file__).parent
+PAGE = TESTS.parent / "docs" / "faults.md"
+FAULTY = f"{TESTS}/faulty.py:Faulty"
+BRIEF = ("--device", "cpu", "--steps", "5", "--warmup-steps", "3", "--launches", "1", "--quiet")
+GONE_WITHIN_S = 10.0
+HEALTHY_SAMPLES = str(5 * 2 * 2)
+
+
+class Fault(NamedTuple):
+    """``words`` follow ``Faulty``; ``about`` is for people, ``status`` and ``reason`` are what the row must say.
+
+    In a reason HOST and N stand for the host's name and for numbers that nobody can know beforehand.
+    """
+
+    about: str
+    words: str
+    status: str
+    reason: str
+
+
+FAULTS = (
+    Fault("an exception", "fault=raise:rank=1", "crashed", "rank 1 on HOST, step 4: ValueError: the cause's last line"),
+    Fault("os._exit(3)", "fault=exit:rank=1", "crashed", "rank 1 on HOST, step 4: exited with code 3"),
+    Fault(
+        "os._exit(0)",
+        "fault=exit0:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: ended with exit code 0 before it was done",
+    ),
+    Fault("sys.exit(4)", "fault=sys-exit:rank=1", "crashed", "rank 1 on HOST, step 4: SystemExit: 4"),
+    Fault("SIGKILL", "fault=kill:rank=1", "crashed", "rank 1 on HOST, step 4: killed by SIGKILL"),
+    Fault("SIGSEGV", "fault=segv:rank=1", "crashed", "rank 1 on HOST, step 4: killed by SIGSEGV"),
+    Fault(
+        "an import that fails in a rank",
+        "fault=import:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
+    Fault(
+        "children that ignore SIGTERM or are stopped, then an exception",
+        "fault=children:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: ValueError: with children",
+    ),
+    Fault(
+        "an allocation past the address space",
+        "fault=address-space:rank=1",
+        "oom",
+        "rank 1 on HOST, step 4: RuntimeError: [enforce fail at alloc_cpu.cpp:N] err == N. DefaultCPUAllocator: can't "
+        "allocate memory: you tried to allocate N bytes. Error code N (Cannot allocate memory) "
+        "(peak before: N MiB resident)",
+    ),
+    Fault("a loss that is NaN", "fault=nan:rank=1", "invalid", "the loss of rank 1 is nan in step 4"),
+    Fault("a slow rank", "fault=slow:rank=1:step=1", "ok", ""),
+    Fault(
+        "time.sleep(1000)",
+        "fault=hang:rank=1",
+        "timeout",
+        "no progress for N s (--hang-timeout N): rank 1 on HOST is in the forward pass, step 4 (faulty.py:N in hang); "
+        "the others are in the backward pass",
+    ),
+    Fault(
+        "SIGSTOP",
+        "fault=stop:rank=1",
+        "timeout",
+        "no progress for N s (--hang-timeout N): rank 1 on HOST is stopped by a signal, in the forward pass, step 4 "
+        "(faulty.py:N in stop); the others are in the backward pass",
+    ),
+    Fault(
+        "an exception beside a stopped rank",
+        "fault=stop-and-raise",
+        "crashed",
+        "rank 0 on HOST, step 4: ValueError: beside a stopped rank",
+    ),
+    Fault(
+        "a collective that one rank skips",
+        "fault=skip:rank=1",
+        "timeout",
+        "no progress for N s (--hang-timeout N): rank 0 on HOST is in the forward pass, step 4 (faulty.py:N in "
+        "go_wrong); the others are in the backward pass",
+    ),
+    Fault(
+        "a log of 100 MB, then an exception",
+        "fault=flood:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: ValueError: after the flood",
+    ),
+)
+LOADER_FAULTS = (
+    Fault(
+        "a DataLoader worker that dies",
+        "fault=worker-kill:rank=1:step=12",
+        "crashed",
+        "rank 1 on HOST, step N: RuntimeError: DataLoader worker (pid N) is killed by signal: Killed.",
+    ),
+    Fault(
+        "a DataLoader worker that dies in warm-up",
+        "fault=worker-kill:rank=1:step=1",
+        "crashed",
+        "rank 1 on HOST, step N: RuntimeError: DataLoader worker (pid N) is killed by signal: Killed.",
+    ),
+    Fault(
+        "a DataLoader worker that hangs",
+        "fault=worker-hang:rank=1:step=12",
+        "timeout",
+        "no progress for N s (--hang-timeout N): rank 1 on HOST is waiting for a batch, step 7 (faulty.py:N in "
+        "__getitem__); the others are in the backward pass",
+    ),
+)
+ALL = (*FAULTS, *LOADER_FAULTS)
+
+
+class Seen:
+    """What a module's one long run of all faults left behind."""
+
+    def __init__(self, run: Run, faults: tuple[Fault, ...]) -> None:
+        self.run, self.rows = run, run.rows()
+        assert run.folder is not None
+        self.folder = run.folder
+        self.places = {fault.about: 2 * i + 1 for i, fault in enumerate(faults)}
+
+    def logs(self, about: str) -> Path:
+        return self.folder / "logs" / self.rows[self.places[about]]["launch_id"]
+
+
+@pytest.fixture(scope="module")
+def run_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
+    """Run faults in one run, a healthy case before, between and after them."""
+    done: dict[tuple[Fault, ...], Seen] = {}
+
+    def run(faults: tuple[Fault, ...], *words: str) -> Seen:
+        if faults not in done:
+            workloads = [f"{FAULTY}:tag=0"]
+            for tag, fault in enumerate(faults, 1):
+                workloads += [f"{FAULTY}:{fault.words}", f"{FAULTY}:tag={tag}"]
+            cases = [word for workload in workloads for word in ("--workload", workload)]
+            folder = tmp_path_factory.mktemp("faults")
+            finished = run_bench(folder, "run", *cases, "--hang-timeout", "4", *BRIEF, *words, timeout=280)
+            done[faults] = Seen(finished, faults)
+        return done[faults]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str, str], None]]:
+    """Compare a line of the page with what was seen; with ``--write-faults`` write it instead."""
+    writing = request.config.getoption("--write-faults")
+    lines: list[str] = []
+
+    def check(about: str, status: str, reason: str) -> None:
+        line = f"| {about} | `{status}` | {reason} |"
+        if writing:
+            lines.append(line)
+        else:
+            assert line in PAGE.read_text().splitlines()
+
+    yield check
+    if writing:
+        PAGE.write_text(HEAD + "\n".join(lines) + "\n")
+
+
+HEAD = """# What becomes of faults
+
+Made by `make faults`: each fault below was injected into a real launch of two Gloo ranks, between two healthy launches,
+which then were there and right; nothing was left running. HOST and N stand for what differs from machine to machine.
+`bench run` ends with exit code 5 where a launch failed.
+
+| fault | status | reason in the row |
+|---|---|---|
+"""
+
+
+def told(reason: str) -> str:
+    """A reason with HOST and N for what nobody can know."""
+    text = reason.replace(f" on {socket.gethostname()}", " on HOST")
+    for pattern in (
+        r"(?<=pid )\d+",
+        r"(?<=pid\(s\) )\d+",
+        r"(?<=faulty\.py:)\d+",
+        r"[\d.,]+(?= MiB)",
+        r"(?<=cpp:)\d+",
+        r"(?<=err == )\d+",
+    ):
+        text = re.sub(pattern, "N", text)
+    text = re.sub(r"step \d+(?=: RuntimeError: DataLoader)", "step N", text)
+    for pattern in (
+        r"(?<=allocate )\d+(?= bytes)",
+        r"(?<=code )\d+(?= \()",
+        r"\d+(?= s \()",
+        r"(?<=--hang-timeout )\d+",
+    ):
+        text = re.sub(pattern, "N", text)
+    return text
+
+
+def mine() -> set[int]:
+    """Every process of ours that is alive: those that have a guard's folder as their TMPDIR, guards among them."""
+    found = set()
+    for process in psutil.process_iter():
+        try:
+            ours = process.environ().get("TMPDIR", "").startswith("/tmp/bench-")
+            if ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.add(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("fault", ALL, ids=lambda fault: fault.about)
+def test_a_fault_is_a_row_that_says_what_happened(
+    run_all: Callable[..., Seen], page: Callable[[str, str, str], None], fault: Fault
+) -> None:
+    loader = fault in LOADER_FAULTS
+    data = ("--data", "synthetic", "--num-workers", "1") if loader else ()
+    seen = run_all(LOADER_FAULTS if loader else FAULTS, *data)
+    assert seen.run.code == 5, seen.run.stderr
+    row = seen.rows[seen.places[fault.about]]
+    assert (row["status"], told(row["reason"])) == (fault.status, fault.reason)
+    for neighbour in (seen.rows[seen.places[fault.about] + by] for by in (-1, 1)):
+        assert (neighbour["status"], neighbour["reason"], neighbour["samples"]) == ("ok", "", HEALTHY_SAMPLES)
+        assert neighbour["loss_last"] == seen.rows[0]["loss_last"]
+    page(fault.about, row["status"], told(row["reason"]) or "—")
+
+
+def fault_named(about: str) -> Fault:
+    return next(fault for fault in ALL if fault.about == about)
+
+
+def test_stacks_of_all_ranks_are_in_the_log_of_a_hang(run_all: Callable[..., Seen]) -> None:
+    seen = run_all(FAULTS)
+    for about, frame in (("time.sleep(1000)", "in hang"), ("SIGSTOP", "in stop")):
+        logs = seen.logs(about)
+        assert re.search(rf'File ".*faulty.py", line \d+ {frame}\n', (logs / "rank1.log").read_text())
+        assert re.search(r'File ".*measure.py", line \d+ in _step\n', (logs / "rank0.log").read_text())
+
+
+def test_a_fatal_signal_leaves_the_stack_as_well(run_all: Callable[..., Seen]) -> None:
+    log = (run_all(FAULTS).logs("SIGSEGV") / "rank1.log").read_text()
+    assert "Fatal Python error: Segmentation fault" in log
+    assert re.search(r'File ".*faulty.py", line \d+ in <lambda>\n', log)
+
+
+def test_a_flood_is_cut_and_the_cut_says_so(run_all: Callable[..., Seen]) -> None:
+    log = run_all(FAULTS).logs("a log of 100 MB, then an exception") / "rank1.log"
+    content = log.read_bytes()
+    assert len(content) <= LOG_LIMIT + 2 * LOG_TAIL
+    [lost] = re.findall(rb"\[stepbench: this log grew too long; (\d+) bytes were cut out here\]", content)
+    assert content.endswith(b"ValueError: after the flood\n")
+    whole = 105 * 1024 * (25 * len("a line that somebody forgot in a loop ") + 1)
+    traceback = len(content) - content.rindex(b"Traceback")
+    notice = len(CUT % int(lost))
+    assert len(content) - notice - traceback + int(lost) == whole
+
+
+def test_what_a_rank_took_before_it_died_is_in_its_row(run_all: Callable[..., Seen]) -> None:
+    seen = run_all(FAULTS)
+    row = seen.rows[seen.places["an allocation past the address space"]]
+    assert float(row["life_peak_rss_mib"]) == pytest.approx(
+        float(re.findall(r"before: ([\d,]+) MiB", row["reason"])[0].replace(",", "")), abs=1
+    )
+
+
+def test_nothing_is_left_running_after_all_of_them(run_all: Callable[..., Seen]) -> None:
+    folders = {str(seen.run.folder) for seen in (run_all(FAULTS),)}
+    assert not [p for p in mine() if any(folder in words_of(p) for folder in folders)]
+
+
+# -- faults of what is around the ranks ------------------------------------------------------------------------------
+
+
+def started(
+    folder: Path, words: tuple[str, ...], launch: str = "0000-*", more: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """A run whose launch has two ranks that have written their records."""
+    process = start_bench(folder, "run", *words, *BRIEF, more=more)
+    wait_for(lambda: bool(list(folder.glob(f"results/runs/*/logs/{launch}/rank1.json"))), 120)
+    return process
+
+
+def wait_for(what: Callable[[], bool], seconds: float = GONE_WITHIN_S) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def server_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """The launch server: the child of the guard, which is the child of bench run."""
+    [guard] = psutil.Process(process.pid).children()
+    return next(child for child in guard.children() if "launch.serve" in " ".join(child.cmdline()))
+
+
+def words_of(pid: int) -> str:
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("about", "fault"), [("KILL of the launch server", "hang"), ("KILL of the launch server, a rank stopped", "stop")]
+)
+def test_the_launch_server_is_killed(
+    tmp_path: Path, page: Callable[[str, str, str], None], about: str, fault: str
+) -> None:
+    words = ("--workload", f"{FAULTY}:fault={fault}:rank=1,{FAULTY}", "--strategy", "ddp")
+    process = started(tmp_path, words)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    server_of(process).kill()
+    process.communicate(timeout=120)
+    assert process.returncode == 5
+    run = latest(tmp_path)
+    assert run is not None
+    bad, good = read(run / "launches.csv", print)
+    assert (bad["status"], bad["reason"]) == ("crashed", "the launch server was killed by SIGKILL")
+    assert (good["status"], good["samples"]) == ("ok", 20)
+    assert not [p for p in tree if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    page(about, bad["status"], bad["reason"])
+
+
+# Python imports sitecustomize before all else: here it makes the TAKEN-th port that is looked for one that is in use.
+TAKE_PORT = """
+import os, socket
+import launch.ports
+free_port, counter, taken = launch.ports.free_port, os.environ["COUNTER"], socket.socket()
+def sometimes_a_taken_one():
+    with open(counter, "a") as file:
+        file.write("x")
+        file.flush()
+        if file.tell() != int(os.environ["TAKEN"]):
+            return free_port()
+    taken.bind(("", 0))
+    taken.listen()
+    return taken.getsockname()[1]
+launch.ports.free_port = sometimes_a_taken_one
+"""
+
+
+@pytest.mark.parametrize("launcher", ["server", "torchrun"])
+@pytest.mark.parametrize("taken", ["1", "2"])
+def test_a_taken_port_is_tried_again_and_told(
+    tmp_path: Path, page: Callable[[str, str, str], None], launcher: str, taken: str
+) -> None:
+    """The first port is for describing the workload, which no row tells; the second is the launch's."""
+    (tmp_path / "sitecustomize.py").write_text(TAKE_PORT)
+    more = {"PYTHONPATH": str(tmp_path), "COUNTER": str(tmp_path / "counter"), "TAKEN": taken}
+    run = run_bench(
+        tmp_path, "run", "--workload", "mlp", "--strategy", "ddp", "--launcher", launcher, *BRIEF, more=more
+    )
+    assert run.code == 0, run.stderr
+    [row] = run.rows()
+    assert (tmp_path / "counter").read_text() == "xxx"
+    assert (row["status"], row["attempts"]) == ("ok", taken)
+    assert ("EADDRINUSE" in row["first_attempt"]) == (taken == "2")
+    if taken == "2":
+        page(
+            f"a port that is in use (--launcher {launcher})",
+            row["status"],
+            "— (`attempts` is 2, `first_attempt` says why)",
+        )
