@@ -141,7 +141,7 @@ class Session:
         key = (case.workload, case.activation_checkpointing)
         if key not in self._descriptions:
             self._tell(self.observer.note, f"looking at {case.workload} on the meta device")
-            folder = self.store.launch_folder(f"describe-{self._session}-{len(self._descriptions)}")
+            folder = self.store.launch_folder(self.store.free_name("describe"))
             self._descriptions[key] = self._launching.describe(case, folder)
         return self._descriptions[key]
 

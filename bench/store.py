@@ -7,6 +7,7 @@ import csv
 import errno
 import fcntl
 import io
+import itertools
 import json
 import os
 import secrets
@@ -75,6 +76,10 @@ class Store:
         """The first place in the run that no launch has taken, not even one that left no row."""
         taken = [name.name.partition("-")[0] for name in (self.folder / "logs").iterdir()]
         return max((int(number) + 1 for number in taken if number.isdecimal()), default=0)
+
+    def free_name(self, stem: str) -> str:
+        """``stem-0``, or the next number that no folder in ``logs`` has."""
+        return next(name for n in itertools.count() if not (self.folder / "logs" / (name := f"{stem}-{n}")).exists())
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """Write ``plan.json``: all of it or, if that fails, as it was."""

@@ -1,0 +1,49 @@
+"""What a run leaves behind: its processes, temporary folders and shared memory; and how to wait for their end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+GONE_WITHIN_S = 10.0
+
+
+def wait_for(what: Callable[[], object], seconds: float = GONE_WITHIN_S, why: str = "waited in vain") -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.05)
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if _is_alive(process)]
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def marked(marker: str) -> list[psutil.Process]:
+    """Every living process that has ``marker`` as BENCH_TEST in its environment, wherever it hangs in the tree."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("BENCH_TEST") == marker:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return alive(found)
+
+
+def traces() -> set[str]:
+    """Our temporary folders, and all there is in shared memory."""
+    shm = {f"/dev/shm/{name}" for name in os.listdir("/dev/shm")} if os.path.isdir("/dev/shm") else set()
+    return shm | {str(path) for path in Path(tempfile.gettempdir()).glob("bench-*")}

@@ -1,0 +1,443 @@
+"""Runs that are cut short, by Ctrl-C, TERM, KILL or a full disk, and taken up again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from commands import latest, run_bench, start_bench
+from processes import alive, marked, traces, wait_for
+
+from bench.batch_size import search
+from bench.read import read
+from bench.resume import Earlier, changed_facts, changed_plan, changed_rows, statuses
+
+TESTS = Path(__file__).parent
+FAULTY = f"{TESTS}/faulty.py:Faulty"
+BRIEF = ("--device", "cpu", "--steps", "5", "--warmup-steps", "3", "--quiet")
+TWO_CASES = ("--workload", "mlp", "--strategy", "single,ddp", *BRIEF, "--launches", "2")
+
+
+def launches(folder: Path) -> list[dict[str, Any]]:
+    run = latest(folder)
+    assert run is not None
+    return read(run / "launches.csv", lambda warning: None)
+
+
+def begun(folder: Path, launch: str) -> bool:
+    return bool(list(folder.glob(f"results/runs/*/logs/{launch}-*/rank0.json")))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_an_interrupt_is_a_row_and_the_run_goes_on_later(tmp_path: Path, number: int, code: int) -> None:
+    words = ("--workload", f"{FAULTY}:sleep_ms=400", "--strategy", "single", *BRIEF, "--launches", "2")
+    process = start_bench(tmp_path, "run", *words, more={"BENCH_TEST": str(tmp_path)})
+    wait_for(lambda: begun(tmp_path, "0001"), 120)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    assert len(tree) >= 4  # guard, server, fork server, rank
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == code, stderr
+    first, second = launches(tmp_path)
+    assert (first["status"], second["status"]) == ("ok", "interrupted")
+    assert second["reason"] == f"the run was stopped by {signal.Signals(number).name}"
+    assert "interrupted" in stdout  # the table of what there is
+    assert not alive(tree)
+    assert not marked(str(tmp_path))
+    again = run_bench(tmp_path, "run", "--resume", "latest", "--quiet")
+    assert again.code == 0, again.stderr
+    rows = launches(tmp_path)
+    assert [(row["status"], row["block"], row["session"]) for row in rows] == [
+        ("ok", 0, 0),
+        ("interrupted", 1, 0),
+        ("ok", 1, 1),
+    ]
+    assert [row["order"] for row in rows] == [0, 1, 2]
+    assert "ok " in again.stdout
+    assert "interrupted" not in again.stdout
+
+
+def test_many_interrupts_corrupt_nothing(tmp_path: Path) -> None:
+    process = start_bench(tmp_path, "run", "--workload", f"{FAULTY}:fault=hang", "--strategy", "ddp", *BRIEF)
+    wait_for(lambda: begun(tmp_path, "0000"), 120)
+    for _ in range(20):
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert [row["status"] for row in launches(tmp_path)] == ["interrupted"]
+
+
+def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path) -> None:
+    before = traces()
+    process = start_bench(tmp_path, "run", *TWO_CASES, more={"BENCH_TEST": str(tmp_path)})
+    wait_for(lambda: begun(tmp_path, "0002"), 120)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not marked(str(tmp_path)), why="a process is left")
+    wait_for(lambda: traces() <= before, why="something is left in a temporary folder or in shared memory")
+    done = launches(tmp_path)
+    assert len(done) in (2, 3)
+    again = run_bench(tmp_path, "run", "--resume", latest(tmp_path).name, "--quiet")  # type: ignore[union-attr]
+    assert again.code == 0, again.stderr
+    rows = launches(tmp_path)
+    assert rows[: len(done)] == done
+    assert Counter((row["strategy"], row["block"]) for row in rows) == Counter(
+        [("single", 0), ("single", 1), ("ddp", 0), ("ddp", 1)]
+    )
+    assert len({row["launch_id"] for row in rows}) == 4
+    assert len({row["env_key"] for row in rows}) == 1
+    steps = read(latest(tmp_path) / "steps.csv", print)  # type: ignore[operator]
+    assert Counter(step["launch_id"] for step in steps) == {row["launch_id"]: 5 for row in rows}
+    nothing = run_bench(tmp_path, "run", "--resume", "latest", "--quiet")
+    assert (nothing.code, launches(tmp_path)) == (0, rows)
+
+
+def test_what_failed_is_launched_again_on_request_only(tmp_path: Path) -> None:
+    """A marker makes the workload's rank 1 fail; it is taken away before the last try."""
+    workload = tmp_path / "mine.py"
+    workload.write_text(
+        f"import os, sys\nsys.path.append({str(TESTS)!r})\nfrom faulty import Faulty\n"
+        "class Mine(Faulty):\n"
+        "    def loss(self, model, batch):\n"
+        f"        if os.path.exists({str(tmp_path / 'marker')!r}) and os.environ.get('RANK') == '0' and self.steps == 2:\n"
+        "            raise ValueError('marked')\n"
+        "        return super().loss(model, batch)\n"
+    )
+    (tmp_path / "marker").touch()
+    words = ("--workload", f"{workload}:Mine", "--strategy", "single", *BRIEF, "--launches", "1")
+    assert run_bench(tmp_path, "run", *words).code == 5
+    assert run_bench(tmp_path, "run", "--resume", "latest", "--quiet").code == 5
+    assert run_bench(tmp_path, "run", "--resume", "latest", "--retry", "oom,timeout", "--quiet").code == 5
+    assert [row["status"] for row in launches(tmp_path)] == ["crashed"]
+    (tmp_path / "marker").unlink()
+    again = run_bench(tmp_path, "run", "--resume", "latest", "--retry", "failed", "--quiet")
+    assert again.code == 0, again.stderr
+    assert [(row["status"], row["block"]) for row in launches(tmp_path)] == [("crashed", 0), ("ok", 0)]
+    assert "crashed" not in again.stdout  # the row that was made again no longer counts
+
+
+def test_a_changed_plan_is_refused_or_told_in_the_rows(tmp_path: Path) -> None:
+    words = ("--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "1")
+    assert run_bench(tmp_path, "run", *words).code == 0
+    run_id = latest(tmp_path).name  # type: ignore[union-attr]
+    more = ("run", "--resume", run_id, "--launches", "2", "--strategy", "single,ddp", "--quiet")
+    refused = run_bench(tmp_path, *more)
+    what = "launches: 1 when it began, 2 now; new cases: mlp-ddp-x2-cpu-1e4ba0c5"
+    assert refused.code == 4
+    assert (
+        refused.stderr.splitlines()[-1].partition("mlp-ddp-x2-cpu-")[0]
+        == (f"bench: run {run_id} is not what it was: {what}".partition("mlp-ddp-x2-cpu-")[0])
+    )
+    assert "--resume-anyway" in refused.stderr
+    allowed = run_bench(tmp_path, *more, "--resume-anyway")
+    assert allowed.code == 0, allowed.stderr
+    first, *others = launches(tmp_path)
+    assert first["resumed_despite"] is None
+    assert [(row["strategy"], row["block"]) for row in others] == [("ddp", 0), ("single", 1), ("ddp", 1)]
+    assert {row["resumed_despite"].partition("; new cases")[0] for row in others} == {
+        "launches: 1 when it began, 2 now"
+    }
+
+
+def test_another_environment_is_refused(tmp_path: Path) -> None:
+    words = ("--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "2")
+    process = start_bench(tmp_path, "run", *words)
+    wait_for(lambda: begun(tmp_path, "0001"), 120)
+    process.kill()
+    process.communicate()
+    refused = run_bench(tmp_path, "run", "--resume", "latest", "--quiet", more={"NCCL_ALGO": "Ring"})
+    assert refused.code == 4
+    assert "NCCL_ALGO: not set when it began, Ring now" in refused.stderr
+
+
+def test_two_runs_into_one_folder_never_mix(tmp_path: Path) -> None:
+    words = ("run", "--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "2")
+    both = [start_bench(tmp_path, *words) for _ in range(2)]
+    assert [process.wait(timeout=200) for process in both] == [0, 0]
+    folders = sorted((tmp_path / "results" / "runs").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        rows = read(folder / "launches.csv", print)
+        assert [(row["run_id"], row["order"], row["status"]) for row in rows] == [
+            (folder.name, 0, "ok"),
+            (folder.name, 1, "ok"),
+        ]
+    for process in both:
+        process.communicate()
+
+
+def test_a_run_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    process = start_bench(tmp_path, "run", "--workload", f"{FAULTY}:fault=hang", "--strategy", "single", *BRIEF)
+    wait_for(lambda: begun(tmp_path, "0000"), 120)
+    run_id = latest(tmp_path).name  # type: ignore[union-attr]
+    second = run_bench(tmp_path, "run", "--resume", run_id, "--quiet")
+    removed = run_bench(tmp_path, "results", "rm", run_id, "--yes")
+    process.terminate()
+    process.communicate(timeout=30)
+    assert second.code == 5
+    assert f"run {run_id} is being written by another bench run" in second.stderr
+    assert removed.code == 5
+    assert [row["status"] for row in launches(tmp_path)] == ["interrupted"]
+
+
+def test_torn_rows_are_cut_off_and_made_again(tmp_path: Path) -> None:
+    assert run_bench(tmp_path, "run", *TWO_CASES).code == 0
+    file = latest(tmp_path) / "launches.csv"  # type: ignore[operator]
+    content = file.read_bytes()
+    file.write_bytes(content[: content.rindex(b"\r\n", 0, -2) + 200])
+    again = run_bench(tmp_path, "run", "--resume", "latest", "--quiet")
+    assert again.code == 0
+    assert f"warning: {file.relative_to(tmp_path)}" in again.stderr
+    assert "torn" in again.stderr
+    assert [(row["strategy"], row["block"], row["session"]) for row in launches(tmp_path)] == [
+        ("single", 0, 0),
+        ("ddp", 0, 0),
+        ("single", 1, 0),
+        ("ddp", 1, 1),
+    ]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Any:
+    """A file system of 24 MiB at ``results``, and a file that fills it."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(file: Path) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
+    with contextlib.suppress(OSError):
+        while True:
+            os.write(descriptor, bytes(4096))
+    os.close(descriptor)
+
+
+def test_a_full_disk_stops_the_run_with_all_that_was_measured(tmp_path: Path, small_disk: Path) -> None:
+    words = ("--workload", f"{FAULTY}:sleep_ms=200", "--strategy", "ddp", *BRIEF, "--launches", "3")
+    process = start_bench(tmp_path, "run", *words)
+    wait_for(lambda: begun(tmp_path, "0001"), 120)
+    fill(small_disk / "ballast")
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 5
+    assert "No space left on device; free some space, then bench run --resume" in stderr
+    assert "Traceback" not in stderr
+    assert "crashed 1/2" in stdout  # the table of what there is, the launch whose row found no room included
+    rows = launches(tmp_path)
+    assert rows[0]["status"] == "ok"
+    (small_disk / "ballast").unlink()
+    again = run_bench(tmp_path, "run", "--resume", "latest", "--retry", "failed", "--quiet")
+    assert again.code == 0, again.stderr
+    assert Counter(row["block"] for row in launches(tmp_path) if row["status"] == "ok") == Counter([0, 1, 2])
+
+
+# -- --batch-size auto -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "ceiling", "fits", "statuses", "answer", "tried"),
+    [
+        (32, 1 << 20, 100, "oom", 100, [32, 64, 128, 96, 112, 104, 100, 102]),  # within 1/32
+        (64, 1 << 20, 10, "oom", 10, [64, 32, 16, 8, 12, 10, 11]),
+        (8, 20, 1000, "oom", 20, [8, 16, 20]),
+        (8, 4, 1000, "oom", 4, [4]),
+        (2, 1 << 20, 0, "oom", None, [2, 1]),
+        (16, 1 << 20, 0, "crashed", None, [16]),  # no want of memory: nothing to look for
+        (16, 1 << 20, 40, "timeout", 40, [16, 32, 64, 48, 40, 44, 42, 41]),
+    ],
+)
+def test_search(first: int, ceiling: int, fits: int, statuses: str, answer: int | None, tried: list[int]) -> None:
+    found = search(first, ceiling, lambda batch: "ok" if batch <= fits else statuses)
+    assert (found.answer, [batch for batch, _ in found.tried]) == (answer, tried)
+
+
+def test_search_is_within_a_32nd_of_large_answers() -> None:
+    found = search(32, 1 << 20, lambda batch: "ok" if batch <= 5000 else "oom")
+    assert found.answer is not None
+    assert 5000 * 31 / 32 <= found.answer <= 5000
+    assert found.words.startswith("32 ok, 64 ok, 128 ok, ")
+    assert len(found.tried) < 16
+
+
+def test_the_largest_batch_that_fits_is_found_and_measured(tmp_path: Path) -> None:
+    """Each sample takes 1 GiB of an address space that has 4.5 GiB left: 4 samples fit, 5 do not."""
+    words = ("--workload", f"{FAULTY}:gib=4:gib_a_sample=1", "--strategy", "single", "--batch-size", "auto")
+    run = run_bench(tmp_path, "run", *words, *BRIEF, "--launches", "2")
+    assert run.code == 0, run.stderr
+    rows = launches(tmp_path)
+    probes, measured = ([row for row in rows if row["role"] == role] for role in ("probe", "measure"))
+    assert [(row["batch_size"], row["status"]) for row in probes] == [
+        (2, "ok"),
+        (4, "ok"),
+        (8, "oom"),
+        (6, "oom"),
+        (5, "oom"),
+    ]
+    assert [(row["batch_size"], row["status"], row["samples"]) for row in measured] == [(4, "ok", 20), (4, "ok", 20)]
+    assert {row["batch_search"] for row in measured} == {"2 ok, 4 ok, 8 oom, 6 oom, 5 oom"}
+    assert measured[0]["command"].count("--batch-size 4") == 1
+    again = run_bench(tmp_path, "run", "--resume", "latest", "--quiet")
+    assert (again.code, launches(tmp_path)) == (0, rows)
+
+
+def test_the_batch_is_not_larger_than_the_data(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_bytes(b"x" * (16 * 10 + 1))  # ten sequences of 16
+    words = ("--workload", "gpt:layers=1:width=16:heads=1:seq=16", "--strategy", "ddp", "--batch-size", "auto")
+    run = run_bench(tmp_path, "run", *words, "--data", f"text={text}", "--num-workers", "0", *BRIEF, "--launches", "1")
+    assert run.code == 0, run.stderr
+    assert [(row["role"], row["batch_size"], row["global_batch"]) for row in launches(tmp_path)] == [
+        ("probe", 5, 10),
+        ("measure", 5, 10),
+    ]
+
+
+# -- what may differ, in words ------------------------------------------------------------------------------------------
+
+
+def test_words_of_retry() -> None:
+    assert statuses(["failed", "timeout"]) == {"crashed", "invalid", "timeout"}
+    assert statuses([]) == frozenset()
+
+
+def earlier(*rows: dict[str, Any], retry: frozenset[str] = frozenset()) -> set[tuple[str, int]]:
+    common = {"role": "measure", "reason": None, "session": 0}
+    return set(Earlier(Path("x"), {}, retry, rows=tuple({**common, **row} for row in rows)).done())
+
+
+def test_what_is_done() -> None:
+    ok = {"case_id": "a", "block": 0, "status": "ok"}
+    stopped = {"case_id": "a", "block": 1, "status": "interrupted"}
+    died = {"case_id": "b", "block": 0, "status": "oom"}
+    skipped = {"case_id": "b", "block": 1, "status": "skipped", "reason": "it ran out of memory in an earlier launch"}
+    rows = (ok, stopped, died, skipped)
+    assert earlier(*rows) == {("a", 0), ("b", 0), ("b", 1)}
+    assert earlier(*rows, retry=statuses(["oom"])) == {("a", 0)}
+    assert earlier(*rows, retry=statuses(["failed"])) == {("a", 0), ("b", 0), ("b", 1)}
+    assert earlier(ok, {**ok, "status": "interrupted"}) == set()  # the last row of a launch counts
+    assert earlier({**ok, "status": "interrupted"}, ok) == {("a", 0)}
+    assert earlier({**ok, "role": "probe"}) == set()
+
+
+def test_changes_of_the_plan_in_words() -> None:
+    def plan(steps: int, *names: str) -> dict[str, Any]:
+        return {"protocol": {"steps": steps, "launches": 3}, "cases": [{"case_id": name} for name in names]}
+
+    assert changed_plan(plan(5, "a", "b"), plan(5, "b", "a")) == []
+    assert changed_plan(plan(5, "a", "b"), plan(6, *"bcdefg")) == [
+        "steps: 5 when it began, 6 now",
+        "cases no longer asked for: a",
+        "new cases: c, d, e and 2 more",
+    ]
+
+
+def test_changes_of_the_machine_in_words() -> None:
+    old = {"torch": "2.11.0", "python": "3.12.1", "hostname": "a", "tool_version": "1", "settings": '{"OMP_X": "1"}'}
+    assert changed_facts(old, {**old, "hostname": "b"}) == []
+    assert changed_facts(old, {**old, "torch": "2.15.0", "settings": "{}"}) == [
+        "torch: 2.11.0 when it began, 2.15.0 now",
+        "OMP_X: 1 when it began, not set now",
+    ]
+
+
+def test_changes_that_only_ranks_can_tell() -> None:
+    row = {"env_key": "e", "device": "cuda", "case_id": "a", "device_name": "NVIDIA H200", "settings": "{}"}
+    other = {**row, "env_key": "f", "device_name": "NVIDIA H100"}
+    assert changed_rows([row], row) == []
+    assert changed_rows([row], other) == ["device_name: NVIDIA H200 when it began, NVIDIA H100 now"]
+    assert changed_rows([row], {**other, "device": "cpu"}) == []
+    assert changed_rows([row], {**row, "env_key": None}) == []
+    assert changed_rows([row], {**row, "settings": '{"OMP_NUM_THREADS": "2"}', "case_id": "b"}) == []  # another case
+
+
+# -- at any moment -------------------------------------------------------------------------------------------------------
+
+KILL_POINTS = 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_killed_at_random_moments_nothing_is_left_and_the_run_completes(tmp_path: Path) -> None:
+    """TERM or KILL for bench run, KILL for the launch server, anywhere between their start and their end."""
+    seed = int(os.environ.get("BENCH_TEST_SEED", time.time()))
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    words = (
+        "run",
+        "--workload",
+        f"mlp,{FAULTY}:sleep_ms=20",
+        "--strategy",
+        "ddp",
+        "--data",
+        "synthetic",
+        "--num-workers",
+        "1",
+    )
+    before = traces()
+    for point in range(KILL_POINTS):
+        folder, delay = tmp_path / str(point), chance.uniform(0.1, 12.0)
+        whom = chance.choice(
+            ["TERM bench run", "KILL bench run", "KILL launch server", "stop a rank, KILL launch server"]
+        )
+        folder.mkdir()
+        process = start_bench(folder, *words, *BRIEF, "--launches", "2", more={"BENCH_TEST": str(folder)})
+        time.sleep(delay)
+        said = f"seed {seed}, point {point}: {whom} after {delay:.2f} s"
+        strike(process, whom)
+        stderr = process.communicate(timeout=120)[1]
+        print(said, process.returncode)
+        assert process.returncode in {"TERM bench run": (143, 0), "KILL bench run": (-9, 0)}.get(whom, (5, 0)), (
+            said + stderr
+        )
+        wait_for(lambda folder=folder: not marked(str(folder)), why=f"{said}: a process is left")  # type: ignore[misc]
+        wait_for(lambda: traces() <= before, why=f"{said}: {traces() - before} are left")
+        resume_and_check(folder, said)
+        shutil.rmtree(folder)
+
+
+def strike(process: subprocess.Popen[str], whom: str) -> None:
+    if "bench run" in whom:
+        process.send_signal(signal.SIGTERM if "TERM" in whom else signal.SIGKILL)
+        return
+    for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else ():
+        try:
+            words = " ".join(child.cmdline())
+            if "stop" in whom and child.parent() and "forkserver" in " ".join(child.parent().cmdline()):  # type: ignore[union-attr]
+                child.suspend()
+            if "launch.serve" in words and "launch.guard" not in words:
+                child.kill()
+        except psutil.Error:
+            continue
+
+
+def resume_and_check(folder: Path, said: str) -> None:
+    """Whatever happened, the rows are there and right, and the rest can be done."""
+    run = latest(folder)
+    if run is None or not (run / "plan.json").exists():
+        return  # struck before it began
+    again = run_bench(folder, "run", "--resume", "latest", "--retry", "failed", "--quiet")
+    assert again.code == 0, said + again.stderr
+    rows = read(run / "launches.csv", print)
+    good = Counter((row["case_id"], row["block"]) for row in rows if row["status"] == "ok")
+    assert len(good) == 4, said
+    assert set(good.values()) == {1}, said
+    steps = Counter(step["launch_id"] for step in read(run / "steps.csv", print))
+    assert all(steps[row["launch_id"]] == 5 for row in rows if row["status"] == "ok"), said
+    assert json.loads((run / "plan.json").read_text())["protocol"]["launches"] == 2
