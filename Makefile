@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test test-all lint dictionary parity clean
+.PHONY: bench test test-all lint dictionary parity faults clean
 
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
@@ -25,6 +25,9 @@ dictionary: $(VENV)/installed
 
 parity: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/parity.py > docs/parity.md
+
+faults: $(VENV)/installed
+	$(BIN)/pytest tests/test_faults.py --write-faults
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

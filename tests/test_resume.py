@@ -392,7 +392,7 @@ def test_killed_at_random_moments_nothing_is_left_and_the_run_completes(tmp_path
     )
     before = traces()
     for point in range(KILL_POINTS):
-        folder, delay = tmp_path / str(point), chance.uniform(0.1, 12.0)
+        folder, delay = tmp_path / str(point), chance.uniform(0.1, 6.0)
         whom = chance.choice(
             ["TERM bench run", "KILL bench run", "KILL launch server", "stop a rank, KILL launch server"]
         )
