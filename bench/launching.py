@@ -83,7 +83,8 @@ class Launching:
         reason = watchdog.verdict or cause(evidence)[1]
         words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
         message = f"--workload {case.workload}: {words} (see {folder}/rank0.log)"
-        raise (UsageError if case.spec.entry is None else BenchError)(message)
+        users = case.spec.entry is None and any(record.failure for record in evidence.records.values())
+        raise (UsageError if users else BenchError)(message)
 
     def launch(self, case: Case, description: Description, folder: Path, protocol: Protocol) -> Launched:
         """Launch once, and say how it ended."""

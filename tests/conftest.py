@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from commands import Run, run_bench
+from faults_page import Page
 
 from bench.launching import PRELOAD
 from launch.server import ServerLauncher
@@ -28,6 +29,14 @@ def bench(tmp_path: Path) -> Any:
         return run_bench(cwd, *words, more=environment, timeout=timeout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def page(request: pytest.FixtureRequest) -> Iterator[Page]:
+    """Compare a line of docs/faults.md with what a test has seen; with ``--write-faults`` write it."""
+    page = Page(request.config.getoption("--write-faults"))
+    yield page
+    page.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,26 +6,27 @@ writes the page anew from that.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
-import time
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 import pytest
-from commands import Run, latest, run_bench, start_bench
+from commands import Run, environment, latest, run_bench, start_bench
+from faults_page import Page
+from processes import alive, marked, wait_for
 
 from bench.read import read
 from bench.watchdog import CUT, LOG_LIMIT, LOG_TAIL
 
 TESTS = Path(__file__).parent
-PAGE = TESTS.parent / "docs" / "faults.md"
 FAULTY = f"{TESTS}/faulty.py:Faulty"
 BRIEF = ("--device", "cpu", "--steps", "5", "--warmup-steps", "3", "--launches", "1", "--quiet")
-GONE_WITHIN_S = 10.0
 HEALTHY_SAMPLES = str(5 * 2 * 2)
 
 
@@ -158,40 +159,12 @@ def run_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
                 workloads += [f"{FAULTY}:{fault.words}", f"{FAULTY}:tag={tag}"]
             cases = [word for workload in workloads for word in ("--workload", workload)]
             folder = tmp_path_factory.mktemp("faults")
-            finished = run_bench(folder, "run", *cases, "--hang-timeout", "4", *BRIEF, *words, timeout=280)
+            more = {"BENCH_TEST": "faults"}
+            finished = run_bench(folder, "run", *cases, "--hang-timeout", "4", *BRIEF, *words, more=more)
             done[faults] = Seen(finished, faults)
         return done[faults]
 
     return run
-
-
-@pytest.fixture(scope="module")
-def page(request: pytest.FixtureRequest) -> Iterator[Callable[[str, str, str], None]]:
-    """Compare a line of the page with what was seen; with ``--write-faults`` write it instead."""
-    writing = request.config.getoption("--write-faults")
-    lines: list[str] = []
-
-    def check(about: str, status: str, reason: str) -> None:
-        line = f"| {about} | `{status}` | {reason} |"
-        if writing:
-            lines.append(line)
-        else:
-            assert line in PAGE.read_text().splitlines()
-
-    yield check
-    if writing:
-        PAGE.write_text(HEAD + "\n".join(lines) + "\n")
-
-
-HEAD = """# What becomes of faults
-
-Made by `make faults`: each fault below was injected into a real launch of two Gloo ranks, between two healthy launches,
-which then were there and right; nothing was left running. HOST and N stand for what differs from machine to machine.
-`bench run` ends with exit code 5 where a launch failed.
-
-| fault | status | reason in the row |
-|---|---|---|
-"""
 
 
 def told(reason: str) -> str:
@@ -217,23 +190,8 @@ def told(reason: str) -> str:
     return text
 
 
-def mine() -> set[int]:
-    """Every process of ours that is alive: those that have a guard's folder as their TMPDIR, guards among them."""
-    found = set()
-    for process in psutil.process_iter():
-        try:
-            ours = process.environ().get("TMPDIR", "").startswith("/tmp/bench-")
-            if ours and process.status() != psutil.STATUS_ZOMBIE:
-                found.add(process.pid)
-        except psutil.Error:
-            continue
-    return found
-
-
 @pytest.mark.parametrize("fault", ALL, ids=lambda fault: fault.about)
-def test_a_fault_is_a_row_that_says_what_happened(
-    run_all: Callable[..., Seen], page: Callable[[str, str, str], None], fault: Fault
-) -> None:
+def test_a_fault_is_a_row_that_says_what_happened(run_all: Callable[..., Seen], page: Page, fault: Fault) -> None:
     loader = fault in LOADER_FAULTS
     data = ("--data", "synthetic", "--num-workers", "1") if loader else ()
     seen = run_all(LOADER_FAULTS if loader else FAULTS, *data)
@@ -285,8 +243,8 @@ def test_what_a_rank_took_before_it_died_is_in_its_row(run_all: Callable[..., Se
 
 
 def test_nothing_is_left_running_after_all_of_them(run_all: Callable[..., Seen]) -> None:
-    folders = {str(seen.run.folder) for seen in (run_all(FAULTS),)}
-    assert not [p for p in mine() if any(folder in words_of(p) for folder in folders)]
+    run_all(FAULTS)
+    assert not marked("faults")
 
 
 # -- faults of what is around the ranks ------------------------------------------------------------------------------
@@ -301,32 +259,16 @@ def started(
     return process
 
 
-def wait_for(what: Callable[[], bool], seconds: float = GONE_WITHIN_S) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
 def server_of(process: subprocess.Popen[str]) -> psutil.Process:
     """The launch server: the child of the guard, which is the child of bench run."""
     [guard] = psutil.Process(process.pid).children()
     return next(child for child in guard.children() if "launch.serve" in " ".join(child.cmdline()))
 
 
-def words_of(pid: int) -> str:
-    try:
-        return " ".join(psutil.Process(pid).cmdline())
-    except psutil.Error:
-        return ""
-
-
 @pytest.mark.parametrize(
     ("about", "fault"), [("KILL of the launch server", "hang"), ("KILL of the launch server, a rank stopped", "stop")]
 )
-def test_the_launch_server_is_killed(
-    tmp_path: Path, page: Callable[[str, str, str], None], about: str, fault: str
-) -> None:
+def test_the_launch_server_is_killed(tmp_path: Path, page: Page, about: str, fault: str) -> None:
     words = ("--workload", f"{FAULTY}:fault={fault}:rank=1,{FAULTY}", "--strategy", "ddp")
     process = started(tmp_path, words)
     tree = psutil.Process(process.pid).children(recursive=True)
@@ -338,7 +280,7 @@ def test_the_launch_server_is_killed(
     bad, good = read(run / "launches.csv", print)
     assert (bad["status"], bad["reason"]) == ("crashed", "the launch server was killed by SIGKILL")
     assert (good["status"], good["samples"]) == ("ok", 20)
-    assert not [p for p in tree if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not alive(tree)
     page(about, bad["status"], bad["reason"])
 
 
@@ -362,9 +304,7 @@ launch.ports.free_port = sometimes_a_taken_one
 
 @pytest.mark.parametrize("launcher", ["server", "torchrun"])
 @pytest.mark.parametrize("taken", ["1", "2"])
-def test_a_taken_port_is_tried_again_and_told(
-    tmp_path: Path, page: Callable[[str, str, str], None], launcher: str, taken: str
-) -> None:
+def test_a_taken_port_is_tried_again_and_told(tmp_path: Path, page: Page, launcher: str, taken: str) -> None:
     """The first port is for describing the workload, which no row tells; the second is the launch's."""
     (tmp_path / "sitecustomize.py").write_text(TAKE_PORT)
     more = {"PYTHONPATH": str(tmp_path), "COUNTER": str(tmp_path / "counter"), "TAKEN": taken}
@@ -382,3 +322,52 @@ def test_a_taken_port_is_tried_again_and_told(
             row["status"],
             "— (`attempts` is 2, `first_attempt` says why)",
         )
+
+
+@pytest.fixture
+def memory_cgroup() -> Iterator[Path]:
+    """A memory cgroup (version 1) of this test's own, that ends with it."""
+    group = Path("/sys/fs/cgroup/memory") / f"stepbench-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("making a memory cgroup (version 1) needs root and a kernel that has them")
+    yield group
+    wait_for(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_the_kernel_kills_for_want_of_memory(tmp_path: Path, page: Page, memory_cgroup: Path) -> None:
+    """All of bench run lives in a cgroup of 2.5 GiB; rank 1 eats until it is killed."""
+    (memory_cgroup / "memory.limit_in_bytes").write_text(str(5 << 29))
+    enter = 'echo $$ > "$0/cgroup.procs"; exec "$@"'
+    words = ("--workload", f"{FAULTY}:fault=eat:rank=1,{FAULTY}", "--strategy", "ddp")
+    done = subprocess.run(
+        ["sh", "-c", enter, str(memory_cgroup), sys.executable, "-m", "bench", "run", *words, *BRIEF],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=environment(),
+    )
+    assert done.returncode == 5, done.stderr
+    bad, good = read(latest(tmp_path) / "launches.csv", print)  # type: ignore[operator]
+    assert (bad["status"], told(bad["reason"])) == (
+        "oom",
+        "rank 1 on HOST, step 4: killed by the kernel, out of host memory (peak before: at least N MiB resident)",
+    )
+    assert 500 < bad["life_peak_rss_mib"] < 2560
+    assert (good["status"], good["samples"]) == ("ok", 20)
+    page("memory eaten past a cgroup's limit", bad["status"], told(bad["reason"]))
+
+
+@pytest.mark.slow
+def test_the_same_is_said_of_ranks_that_torchrun_started(run_all: Callable[..., Seen]) -> None:
+    told_of = ("an exception", "sys.exit(4)", "time.sleep(1000)", "SIGSTOP", "SIGKILL", "SIGSEGV", "os._exit(3)")
+    faults = tuple(fault_named(about) for about in told_of)
+    seen = run_all(faults, "--launcher", "torchrun")
+    for fault in faults:
+        row = seen.rows[seen.places[fault.about]]
+        assert (row["status"], told(row["reason"])) == (fault.status, fault.reason)
+    assert [row["status"] for row in seen.rows[::2]] == ["ok"] * (len(faults) + 1)
+    assert not marked("faults")

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from commands import latest, run_bench, start_bench
+from faults_page import Page
 from processes import alive, marked, traces, wait_for
 
 from bench.batch_size import search
@@ -40,7 +41,7 @@ def begun(folder: Path, launch: str) -> bool:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_an_interrupt_is_a_row_and_the_run_goes_on_later(tmp_path: Path, number: int, code: int) -> None:
+def test_an_interrupt_is_a_row_and_the_run_goes_on_later(tmp_path: Path, page: Page, number: int, code: int) -> None:
     words = ("--workload", f"{FAULTY}:sleep_ms=400", "--strategy", "single", *BRIEF, "--launches", "2")
     process = start_bench(tmp_path, "run", *words, more={"BENCH_TEST": str(tmp_path)})
     wait_for(lambda: begun(tmp_path, "0001"), 120)
@@ -65,6 +66,7 @@ def test_an_interrupt_is_a_row_and_the_run_goes_on_later(tmp_path: Path, number:
     ]
     assert [row["order"] for row in rows] == [0, 1, 2]
     assert "ok " in again.stdout
+    page(f"{signal.Signals(number).name} for bench run", second["status"], second["reason"])
     assert "interrupted" not in again.stdout
 
 
@@ -80,7 +82,7 @@ def test_many_interrupts_corrupt_nothing(tmp_path: Path) -> None:
     assert [row["status"] for row in launches(tmp_path)] == ["interrupted"]
 
 
-def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path, page: Page) -> None:
     before = traces()
     process = start_bench(tmp_path, "run", *TWO_CASES, more={"BENCH_TEST": str(tmp_path)})
     wait_for(lambda: begun(tmp_path, "0002"), 120)
@@ -103,6 +105,7 @@ def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path) ->
     assert Counter(step["launch_id"] for step in steps) == {row["launch_id"]: 5 for row in rows}
     nothing = run_bench(tmp_path, "run", "--resume", "latest", "--quiet")
     assert (nothing.code, launches(tmp_path)) == (0, rows)
+    page("SIGKILL for bench run", "", "no row; `--resume` makes the launch")
 
 
 def test_what_failed_is_launched_again_on_request_only(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_another_environment_is_refused(tmp_path: Path) -> None:
     assert "NCCL_ALGO: not set when it began, Ring now" in refused.stderr
 
 
-def test_two_runs_into_one_folder_never_mix(tmp_path: Path) -> None:
+def test_two_runs_into_one_folder_never_mix(tmp_path: Path, page: Page) -> None:
     words = ("run", "--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "2")
     both = [start_bench(tmp_path, *words) for _ in range(2)]
     assert [process.wait(timeout=200) for process in both] == [0, 0]
@@ -177,6 +180,7 @@ def test_two_runs_into_one_folder_never_mix(tmp_path: Path) -> None:
         ]
     for process in both:
         process.communicate()
+    page("two runs into one folder at the same time", "ok", "")
 
 
 def test_a_run_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
@@ -193,7 +197,7 @@ def test_a_run_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     assert [row["status"] for row in launches(tmp_path)] == ["interrupted"]
 
 
-def test_torn_rows_are_cut_off_and_made_again(tmp_path: Path) -> None:
+def test_torn_rows_are_cut_off_and_made_again(tmp_path: Path, page: Page) -> None:
     assert run_bench(tmp_path, "run", *TWO_CASES).code == 0
     file = latest(tmp_path) / "launches.csv"  # type: ignore[operator]
     content = file.read_bytes()
@@ -208,6 +212,7 @@ def test_torn_rows_are_cut_off_and_made_again(tmp_path: Path) -> None:
         ("single", 1, 0),
         ("ddp", 1, 1),
     ]
+    page("a row that is torn in the file", "", "dropped with a warning; `--resume` makes the launch again")
 
 
 @pytest.fixture
@@ -230,7 +235,7 @@ def fill(file: Path) -> None:
     os.close(descriptor)
 
 
-def test_a_full_disk_stops_the_run_with_all_that_was_measured(tmp_path: Path, small_disk: Path) -> None:
+def test_a_full_disk_stops_the_run_with_all_that_was_measured(tmp_path: Path, page: Page, small_disk: Path) -> None:
     words = ("--workload", f"{FAULTY}:sleep_ms=200", "--strategy", "ddp", *BRIEF, "--launches", "3")
     process = start_bench(tmp_path, "run", *words)
     wait_for(lambda: begun(tmp_path, "0001"), 120)
@@ -246,6 +251,7 @@ def test_a_full_disk_stops_the_run_with_all_that_was_measured(tmp_path: Path, sm
     again = run_bench(tmp_path, "run", "--resume", "latest", "--retry", "failed", "--quiet")
     assert again.code == 0, again.stderr
     assert Counter(row["block"] for row in launches(tmp_path) if row["status"] == "ok") == Counter([0, 1, 2])
+    page("a full disk", "", "bench run stops and says so; `--resume` makes the launch again")
 
 
 # -- --batch-size auto -------------------------------------------------------------------------------------------------
