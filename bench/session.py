@@ -155,6 +155,8 @@ class Session:
             skip = None if answer else f"no batch size fits: {words}"
             skip = skip or refusal(case, facts(self.machine, planned.samples, self._describe(case)))
         if skip is None:
+            for warning in case_warnings(case, self.look):
+                self._warn(warning)
             return case
         if not self.earlier or (case.case_id, None) not in self.earlier.done():
             self._record(self._blank(case, "skipped", skip))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +42,7 @@ def marked(marker: str) -> list[psutil.Process]:
     return alive(found)
 
 
-def traces() -> set[str]:
-    """Our temporary folders, and all there is in shared memory."""
+def traces(tmp: Path) -> set[str]:
+    """All there is in shared memory, and in ``tmp``, the TMPDIR of whatever is tested."""
     shm = {f"/dev/shm/{name}" for name in os.listdir("/dev/shm")} if os.path.isdir("/dev/shm") else set()
-    return shm | {str(path) for path in Path(tempfile.gettempdir()).glob("bench-*")}
+    return shm | {str(path) for path in tmp.iterdir()}

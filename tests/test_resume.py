@@ -9,8 +9,10 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,13 @@ def launches(folder: Path) -> list[dict[str, Any]]:
 
 def begun(folder: Path, launch: str) -> bool:
     return bool(list(folder.glob(f"results/runs/*/logs/{launch}-*/rank0.json")))
+
+
+@pytest.fixture
+def own_tmp() -> Iterator[Path]:
+    """A TMPDIR of the test's own, with a short name, as sockets are made in it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -82,14 +91,15 @@ def test_many_interrupts_corrupt_nothing(tmp_path: Path) -> None:
     assert [row["status"] for row in launches(tmp_path)] == ["interrupted"]
 
 
-def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path, page: Page) -> None:
-    before = traces()
-    process = start_bench(tmp_path, "run", *TWO_CASES, more={"BENCH_TEST": str(tmp_path)})
+def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path, own_tmp: Path, page: Page) -> None:
+    before = traces(own_tmp)
+    more = {"BENCH_TEST": str(tmp_path), "TMPDIR": str(own_tmp)}
+    process = start_bench(tmp_path, "run", *TWO_CASES, more=more)
     wait_for(lambda: begun(tmp_path, "0002"), 120)
     process.kill()
     process.wait()
     wait_for(lambda: not marked(str(tmp_path)), why="a process is left")
-    wait_for(lambda: traces() <= before, why="something is left in a temporary folder or in shared memory")
+    wait_for(lambda: traces(own_tmp) <= before, why="something is left in a temporary folder or in shared memory")
     done = launches(tmp_path)
     assert len(done) in (2, 3)
     again = run_bench(tmp_path, "run", "--resume", latest(tmp_path).name, "--quiet")  # type: ignore[union-attr]
@@ -380,7 +390,7 @@ KILL_POINTS = 50
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_killed_at_random_moments_nothing_is_left_and_the_run_completes(tmp_path: Path) -> None:
+def test_killed_at_random_moments_nothing_is_left_and_the_run_completes(tmp_path: Path, own_tmp: Path) -> None:
     """TERM or KILL for bench run, KILL for the launch server, anywhere between their start and their end."""
     seed = int(os.environ.get("BENCH_TEST_SEED", time.time()))
     print(f"seed {seed}")
@@ -396,14 +406,16 @@ def test_killed_at_random_moments_nothing_is_left_and_the_run_completes(tmp_path
         "--num-workers",
         "1",
     )
-    before = traces()
+    before = traces(own_tmp)
     for point in range(KILL_POINTS):
         folder, delay = tmp_path / str(point), chance.uniform(0.1, 6.0)
         whom = chance.choice(
             ["TERM bench run", "KILL bench run", "KILL launch server", "stop a rank, KILL launch server"]
         )
         folder.mkdir()
-        process = start_bench(folder, *words, *BRIEF, "--launches", "2", more={"BENCH_TEST": str(folder)})
+        process = start_bench(
+            folder, *words, *BRIEF, "--launches", "2", more={"BENCH_TEST": str(folder), "TMPDIR": str(own_tmp)}
+        )
         time.sleep(delay)
         said = f"seed {seed}, point {point}: {whom} after {delay:.2f} s"
         strike(process, whom)
@@ -413,7 +425,7 @@ def test_killed_at_random_moments_nothing_is_left_and_the_run_completes(tmp_path
             said + stderr
         )
         wait_for(lambda folder=folder: not marked(str(folder)), why=f"{said}: a process is left")  # type: ignore[misc]
-        wait_for(lambda: traces() <= before, why=f"{said}: {traces() - before} are left")
+        wait_for(lambda: traces(own_tmp) <= before, why=f"{said}: {traces(own_tmp) - before} are left")
         resume_and_check(folder, said)
         shutil.rmtree(folder)
 
