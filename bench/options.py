@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from bench.errors import UsageError, near
 from bench.strategies import STRATEGIES
 from launch import LAUNCHERS, NUMA_BINDINGS
+from workloads.files import KINDS as PATH_KINDS
 
 Value = str | int | float | bool | None
 AUTO = "auto"
 
-PATH_KINDS = ("folder", "text", "mnist", "criteo")
 DATA_KINDS = ("resident", "synthetic", *PATH_KINDS)
 PRECISIONS = {
     "fp32": "float32 everywhere, TF32 off",
