@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Evidence:
     outcome: Outcome
     ranks: int
     oom_kills: int = 0
-    gone: Collection[int] = ()
+    gone: Sequence[int] = ()
     beats: Mapping[int, Beat] = field(default_factory=dict)
     peak_rss_mib: Mapping[int, float] = field(default_factory=dict)
 
@@ -59,14 +59,21 @@ def cause(evidence: Evidence) -> tuple[str, str]:
     own = {rank: r.failure for rank, r in records.items() if r.failure and not _is_victim(r.failure)}
     killed = {rank: code for rank, code in _own_codes(evidence).items() if code}
     silent = {rank: code for rank, code in killed.items() if rank not in records or not records[rank].failure}
-    if own:  # a runtime that aborts because of another rank's failure is a victim as well
-        silent = {rank: code for rank, code in silent.items() if code != -signal.SIGABRT}
+    others = {rank: code for rank, code in silent.items() if code != -signal.SIGABRT}
+    if own or others:  # a runtime that aborts because of another rank's failure is a victim as well
+        silent = others
     if silent:  # a rank that could not speak died before those that complain of it
-        return _of_exit_code(*min(silent.items()), evidence)
+        rank = min(
+            silent, key=lambda rank: (evidence.gone.index(rank) if rank in evidence.gone else evidence.ranks, rank)
+        )
+        return _of_exit_code(rank, silent[rank], evidence)
     gone = [rank for rank, r in records.items() if not r.failure and not r.measurement]
-    gone = [rank for rank in gone if outcome.ok or outcome.exit_codes.get(rank) == 0]
-    if gone and not own:
-        return "crashed", f"{evidence.name(gone[0])}: ended with exit code 0 before it was done"
+    left = [rank for rank in gone if outcome.ok or outcome.exit_codes.get(rank) == 0]
+    if left and not own:
+        return "crashed", f"{evidence.name(left[0])}: ended with exit code 0 before it was done"
+    vanished = [rank for rank in evidence.gone if rank in gone and rank not in outcome.exit_codes]
+    if vanished and not own and outcome.stopped:
+        return "crashed", f"{evidence.name(vanished[0])}: its process ended without a word"
     failures = own or {rank: r.failure for rank, r in records.items() if r.failure}
     if failures:
         return _of_failure(*min(failures.items(), key=lambda item: item[1].time_ns), evidence)
@@ -78,8 +85,11 @@ def cause(evidence: Evidence) -> tuple[str, str]:
 
 def is_the_machines(evidence: Evidence) -> bool:
     """Whether a failure looks like the machine's (a port in use, a reset connection at rendezvous), not the case's."""
-    if evidence.trained or evidence.outcome.stopped or any(code < 0 for code in _own_codes(evidence).values()):
+    if evidence.trained or evidence.outcome.stopped:
         return False
+    spoke = {rank for rank, record in evidence.records.items() if record.failure}
+    if any(code and rank not in spoke for rank, code in _own_codes(evidence).items()):
+        return False  # it ended itself
     said = [r.failure.message for r in evidence.records.values() if r.failure] or [evidence.outcome.error]
     return all(any(mark in message for mark in MACHINE) for message in said)
 

@@ -14,9 +14,9 @@ _pending: int | None = None
 
 
 def install() -> None:
-    """Handle the signals of this process. A hang-up that the parent ignores (nohup) stays ignored."""
+    """Handle the signals of this process. One that our parent ignores (nohup, a script's &) stays ignored."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+        if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _handle)
 
 
@@ -27,6 +27,9 @@ def deferred() -> Iterator[None]:
     _deferring = True
     try:
         yield
+    except Exception:
+        check()  # what failed may have failed of it, and says less
+        raise
     finally:
         _deferring = False
     check()

@@ -14,7 +14,7 @@ from bench import interrupts
 from bench.case import Case
 from bench.cause import Evidence, cause, is_the_machines, oom_kills
 from bench.devices import Machine
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, ResultsError, UsageError
 from bench.messages import Beat, Description, RankRecord, Spec
 from bench.metrics import efficiency, faults, launch_metrics, rank_rows, ranks_by_device, step_rows, window_of
 from bench.peaks import peak_tflops
@@ -65,14 +65,16 @@ class Launching:
     def close(self) -> None:
         self._launcher.close()
 
-    def describe(self, case: Case, folder: Path) -> Description:
+    def describe(self, case: Case, new_folder: Callable[[], Path]) -> Description:
         """What only torch can know of a workload; BenchError if it cannot be told."""
         for attempt in range(1, ATTEMPTS + 1):
+            folder = new_folder()  # no record of a first attempt may be taken for one of the second
             try:
                 request, spec = self._request(case, folder, DESCRIBE_ENTRY, 1, self.protocol)
                 watchdog = self._watchdog(request, spec, self.protocol)
                 outcome = self._launcher.launch(request, functools.partial(_ends, watchdog))
             except LaunchError as error:
+                interrupts.check()
                 raise BenchError(str(error)) from None
             interrupts.check()
             if outcome.ok:
@@ -99,7 +101,7 @@ class Launching:
             evidence = self._evidence(request, outcome, watchdog, oom_kills() - kills_before)
             return self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler)
         except LaunchError as error:
-            return Launched({"status": "crashed", "reason": str(error)})
+            return Launched(self._stopped() if interrupts.pending() else {"status": "crashed", "reason": str(error)})
         finally:
             if spec is not None and spec.compile_cache:
                 shutil.rmtree(spec.compile_cache, ignore_errors=True)
@@ -121,7 +123,7 @@ class Launching:
         if measured:
             row |= self._measured(case, description, records, requested_at_ns, str(row["device_name"]))
         elif evidence.outcome.stopped and interrupts.pending():
-            row |= {"status": "interrupted", "reason": f"the run was stopped by {interrupts.name()}"}
+            row |= self._stopped()
         elif verdict:
             row |= {"status": "timeout", "reason": verdict}
         else:
@@ -133,6 +135,10 @@ class Launching:
         if measured:
             others["steps.csv"] = step_rows(ranks)
         return Launched({**row, **columns}, others, not measured and not verdict and is_the_machines(evidence))
+
+    @staticmethod
+    def _stopped() -> Row:
+        return {"status": "interrupted", "reason": f"the run was stopped by {interrupts.name()}"}
 
     def _measured(
         self,
@@ -166,7 +172,7 @@ class Launching:
             numa_binding=case.numa_binding if entry == RANK_ENTRY and case.numa_binding != "off" else None,
             measures=entry == RANK_ENTRY,
         )
-        scratch = str(self._launcher.scratch(request))
+        scratch = str(self._launcher.scratch(request, lambda: interrupts.pending() is not None))
         own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self._variables, **case.environment}
         message = Spec(
             case=case,
@@ -181,7 +187,10 @@ class Launching:
             scratch=scratch,
             compile_cache="" if own_cache else f"{scratch}/inductor-{folder.name}",
         )
-        message.write()
+        try:
+            message.write()
+        except OSError as error:
+            raise ResultsError(f"cannot write {folder}: {error.strerror}") from None
         return request, message
 
     def _watchdog(self, request: Request, spec: Spec, protocol: Protocol) -> Watchdog:
@@ -194,7 +203,7 @@ class Launching:
             outcome=outcome,
             ranks=request.ranks,
             oom_kills=kills,
-            gone=frozenset(watchdog.gone),
+            gone=tuple(watchdog.gone),
             beats=watchdog.beats,
             peak_rss_mib=watchdog.peak_rss_mib,
         )

@@ -130,11 +130,15 @@ class RankRecord:
     @classmethod
     def read_all(cls, folder: Path, ranks: int) -> dict[int, RankRecord]:
         """The records that are there, by rank."""
-        paths = {rank: folder / f"rank{rank}.json" for rank in range(ranks)}
-        return {rank: cls._read(path) for rank, path in paths.items() if path.exists()}
+        records = {rank: cls.read(folder, rank) for rank in range(ranks)}
+        return {rank: record for rank, record in records.items() if record}
 
     @classmethod
-    def _read(cls, path: Path) -> RankRecord:
+    def read(cls, folder: Path, rank: int) -> RankRecord | None:
+        """None before the rank has written one."""
+        path = folder / f"rank{rank}.json"
+        if not path.exists():
+            return None
         values = json.loads(path.read_text())
         if values["measurement"]:
             values["measurement"] = Measurement(**values["measurement"])
@@ -151,22 +155,28 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 
 
 class Beat(NamedTuple):
-    """How far a rank has come: ``time_ns`` is its wall clock when it ended its last step, 0 before the first."""
+    """How far a rank has come: ``time_ns`` is its wall clock when it ended its last step, 0 before the first.
 
-    done: int
-    planned: int
-    time_ns: int
-    stage: str
+    A CUDA host runs ahead of its device: it has waited for all but the last ``done - synced`` steps, and ``step_ns`` is
+    the longest mean step between two such waits.
+    """
+
+    done: int = 0
+    planned: int = 0
+    time_ns: int = 0
+    synced: int = 0
+    step_ns: int = 0
+    stage: str = STAGES[0]
 
 
 class Heartbeat:
-    """A Beat in 32 bytes of shared memory that a rank writes and its parent reads.
+    """A Beat in 48 bytes of shared memory that a rank writes and its parent reads.
 
     A store into mapped memory costs the rank 0.3 µs and no system call, so it can be written several times a step.
     """
 
-    _STEPS, _STAGE = struct.Struct("<qqq"), struct.Struct("<q")
-    _SIZE = _STEPS.size + _STAGE.size
+    _STEPS, _SYNCED, _STAGE = struct.Struct("<qqq"), struct.Struct("<qq"), struct.Struct("<q")
+    _SIZE = _STEPS.size + _SYNCED.size + _STAGE.size
 
     def __init__(self, scratch: str | Path, launch: str, rank: int) -> None:
         self.path = Path(scratch) / f"heartbeat-{launch}-{rank}"
@@ -177,9 +187,13 @@ class Heartbeat:
     def beat(self, done: int, planned: int, time_ns: int) -> None:
         self._STEPS.pack_into(self._memory, 0, done, planned, time_ns)
 
+    def synced(self, done: int, step_ns: int) -> None:
+        """Say that the device has done so many steps."""
+        self._SYNCED.pack_into(self._memory, self._STEPS.size, done, step_ns)
+
     def enter(self, stage: int) -> None:
         """Say where the rank stands now: a value of STAGE."""
-        self._STAGE.pack_into(self._memory, self._STEPS.size, stage)
+        self._STAGE.pack_into(self._memory, self._STEPS.size + self._SYNCED.size, stage)
 
     @classmethod
     def read(cls, scratch: Path, launch: str, rank: int) -> Beat | None:
@@ -191,4 +205,6 @@ class Heartbeat:
         if len(raw) != cls._SIZE:
             return None
         done, planned, time_ns = cls._STEPS.unpack_from(raw)
-        return Beat(done, planned, time_ns, STAGES[cls._STAGE.unpack_from(raw, cls._STEPS.size)[0]])
+        synced, step_ns = cls._SYNCED.unpack_from(raw, cls._STEPS.size)
+        (stage,) = cls._STAGE.unpack_from(raw, cls._STEPS.size + cls._SYNCED.size)
+        return Beat(done, planned, time_ns, synced, step_ns, STAGES[stage])

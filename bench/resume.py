@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from bench.differences import between
 from bench.environment import ENV_KEY_COLUMNS
 from bench.errors import ResultsError
 from bench.record import Row
+from bench.suite import Planned, asked_of
 
 # --retry NAME -> the statuses that are launched again
 RETRY = {
@@ -45,6 +47,15 @@ class Earlier:
         """The rows that stand: (case_id, block) -> row."""
         return {key: row for key, row in latest(self.rows).items() if not self._again(row)}
 
+    def answers(self) -> dict[str, dict[str, Any]]:
+        """What searches for a batch size have found: case_id as planned -> ``answer`` and ``search``."""
+        searched = {case["case_id"]: case for case in self.plan["cases"] if "search" in case}
+        return {
+            case_id: {"answer": case["answer"], "search": case["search"]}
+            for case_id, case in searched.items()
+            if case["answer"] or "skipped" not in self.retry
+        }
+
     def _again(self, row: Row) -> bool:
         if row["status"] == "skipped" and row["reason"] == OUT_OF_MEMORY:
             return "oom" in self.retry
@@ -56,7 +67,8 @@ def earlier_run(folder: Path, retry: frozenset[str], anyway: bool) -> Earlier:
     file = folder / "plan.json"
     try:
         plan = json.loads(file.read_text())
-        plan["asked"], plan["facts"], plan["protocol"], plan["cases"]
+        asked_of(plan)
+        plan["facts"], plan["protocol"], plan["cases"]
     except OSError as error:
         raise ResultsError(f"cannot resume {folder.name}: {file}: {error.strerror}; start a new run") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -73,7 +85,10 @@ def statuses(retry: Iterable[str]) -> frozenset[str]:
 
 def latest(rows: Iterable[Row]) -> dict[Key, Row]:
     """The row of each (case_id, block) that counts: the last one, as a launch may have been repeated."""
-    return {(row["case_id"], row["block"]): row for row in rows if row["role"] == "measure"}
+    last = {(row["case_id"], row["block"]): row for row in rows if row["role"] == "measure"}
+    launched = {case_id for case_id, block in last if block is not None}
+    # a case that could not run in one session, and could in another
+    return {key: row for key, row in last.items() if key[1] is not None or key[0] not in launched}
 
 
 def changed_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -90,7 +105,25 @@ def changed_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def changed_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs in tool, machine and software, as far as it can be known before a rank runs."""
     columns = ["tool_version", "tool_commit", *(c for c in ENV_KEY_COLUMNS if c not in TOLD_BY_RANKS), "settings"]
-    return [d.words("when it began", "now") for d in between(old, new, columns)]
+    said = [d.words("when it began", "now") for d in between(old, new, columns)]
+    if old.get("gpus") != new.get("gpus"):
+        said.append(f"gpus: {old.get('gpus') or 'none'} when it began, {new.get('gpus') or 'none'} now")
+    before, now = old.get("workloads") or {}, new.get("workloads") or {}
+    return said + [f"{file} has other content now" for file in now if before.get(file, now[file]) != now[file]]
+
+
+def changed_work(rows: Iterable[Row], keys: Mapping[str, str]) -> list[str]:
+    """Cases of which the data is not what it was, or what else makes the work. ``keys``: case_id -> work_key."""
+    before = {row["case_id"]: row["work_key"] for row in rows}
+    other = [case_id for case_id, key in keys.items() if before.get(case_id, key) != key]
+    return _listed("other data or work now in", other, ())
+
+
+def workload_files(planned: Iterable[Planned]) -> dict[str, str]:
+    """The users' own workload files, and a hash of each."""
+    paths = {p.case.spec.target.rpartition(":")[0] for p in planned if p.case.spec.entry is None}
+    files = [Path(path) for path in sorted(paths) if path.endswith(".py") and Path(path).is_file()]
+    return {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
 
 
 def changed_rows(rows: Iterable[Row], row: Row) -> list[str]:
@@ -99,7 +132,8 @@ def changed_rows(rows: Iterable[Row], row: Row) -> list[str]:
     same = [r for r in alike if r["case_id"] == row["case_id"]]
     if not alike or not row.get("env_key"):
         return []
-    columns = [*ENV_KEY_COLUMNS, *(["settings"] if same else [])]
+    # another case may use other devices, and has settings of its own
+    columns = [*ENV_KEY_COLUMNS, "settings"] if same else [c for c in ENV_KEY_COLUMNS if c != "device_name"]
     return [d.words("when it began", "now") for d in between((same or alike)[0], row, columns)]
 
 

@@ -19,7 +19,15 @@ from bench.messages import Beat, Description
 from bench.options import AXES, SETTINGS
 from bench.preflight import Look, case_warnings
 from bench.record import FILES, SCHEMA, Row
-from bench.resume import OUT_OF_MEMORY, Earlier, changed_facts, changed_plan, changed_rows
+from bench.resume import (
+    OUT_OF_MEMORY,
+    Earlier,
+    changed_facts,
+    changed_plan,
+    changed_rows,
+    changed_work,
+    workload_files,
+)
 from bench.rules import refusal
 from bench.store import Store
 from bench.suite import Plan, Planned, command, facts, plan_json
@@ -75,7 +83,8 @@ class Session:
             self._warn(warning)
         try:
             planned = self._prepare()
-            self._rounds([case for case in map(self._ready, planned) if case is not None])
+            # a set: the answer of a search may be a batch size that is asked for as well
+            self._rounds(list(dict.fromkeys(case for case in map(self._ready, planned) if case is not None)))
         finally:
             self._launching.close()
         return self.rows
@@ -94,7 +103,6 @@ class Session:
             row = self._launch(case, {"block": block})
             if row["status"] == "oom":
                 out_of_memory.add(case.case_id)
-            self._check_like_before(row)
 
     # -- before the first launch ---------------------------------------------------------------------------------
 
@@ -102,21 +110,23 @@ class Session:
         """Fill in what only torch knows, see whether a resumed run still is what it was, and write the plan down."""
         # a set: a batch size may be given, and be the workload's own as well
         planned = tuple(dict.fromkeys(self._complete(planned) for planned in self.plan.cases))
-        known = {**self._host, **environment.installed()}
+        gpus = ", ".join(gpu.name for gpu in self.machine.gpus)
+        known = {**self._host, **environment.installed(), "gpus": gpus, "workloads": workload_files(planned)}
         self._plan_json = {**plan_json(dataclasses.replace(self.plan, cases=planned)), "facts": known}
         if self.earlier:
-            self._despite = "; ".join(self._changes(self.earlier, self._plan_json))
-            answers = {c["case_id"]: c for c in self.earlier.plan["cases"] if c.get("answer")}
+            self._despite = "; ".join(self._changes(self.earlier, self._plan_json, planned))
+            self._plan_json["facts"] = self.earlier.plan["facts"]  # what it began with, however often it is resumed
+            answers = self.earlier.answers()
             for case in self._plan_json["cases"]:
-                case.update(
-                    {k: answers[case["case_id"]][k] for k in ("answer", "search") if case["case_id"] in answers}
-                )
+                case.update(answers.get(case["case_id"], {}))
         self.store.plan(self._plan_json)
         return planned
 
-    def _changes(self, earlier: Earlier, now: dict[str, Any]) -> list[str]:
+    def _changes(self, earlier: Earlier, now: dict[str, Any], planned: Sequence[Planned]) -> list[str]:
         """What changed since the run began; IncomparableError unless that is allowed."""
+        keys = {p.case.case_id: self._work_key(p.case) for p in planned if p.case.batch_size}
         changes = [*changed_plan(earlier.plan, now), *changed_facts(earlier.plan["facts"], now["facts"])]
+        changes += changed_work(earlier.rows, keys)
         if changes and not earlier.anyway:
             raise self._not_the_same(changes)
         for change in changes:
@@ -141,8 +151,7 @@ class Session:
         key = (case.workload, case.activation_checkpointing)
         if key not in self._descriptions:
             self._tell(self.observer.note, f"looking at {case.workload} on the meta device")
-            folder = self.store.launch_folder(self.store.free_name("describe"))
-            self._descriptions[key] = self._launching.describe(case, folder)
+            self._descriptions[key] = self._launching.describe(case, lambda: self.store.new_folder("describe"))
         return self._descriptions[key]
 
     def _ready(self, planned: Planned) -> Case | None:
@@ -165,7 +174,7 @@ class Session:
     def _fit(self, planned: Planned) -> tuple[int | None, str]:
         """The largest batch that fits and how it was found: by probes, or by an earlier session of this run."""
         entry = next(c for c in self._plan_json["cases"] if c["case_id"] == planned.case.case_id)
-        if not entry.get("answer"):
+        if "search" not in entry:
             shared = planned.case.devices * planned.case.grad_accum_steps
             ceiling = max(1, planned.samples // shared) if planned.samples else CEILING
             first = self._describe(planned.case).batch_size
@@ -207,8 +216,9 @@ class Session:
         self._order += 1
         description = self._describe(case)
         for attempt in range(1, ATTEMPTS + 1):
-            row |= {"launch_id": name if attempt == 1 else f"{name}-again", "attempts": attempt}
-            folder = self.store.launch_folder(row["launch_id"])
+            launch_id = name if attempt == 1 else f"{name}-again"
+            folder = self.store.launch_folder(launch_id)
+            row |= {"launch_id": launch_id, "attempts": attempt}
             try:
                 launched = self._launching.launch(case, description, folder, protocol)
             except Exception as error:  # a bug of ours; what the ranks have measured is in their records
@@ -220,17 +230,20 @@ class Session:
             row["first_attempt"] = launched.row["reason"]
             self._warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
         row |= launched.row
+        changes = self._unlike_before(row)
+        if changes:  # a resume on the machine that it was will launch it again
+            row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         self._record(row, launched)
         interrupts.check()
-        return row
-
-    def _check_like_before(self, row: Row) -> None:
-        """The first launch of a resumed run says what only ranks know: whether it still is the same machine."""
-        if not self.earlier or self.earlier.anyway:
-            return
-        changes = changed_rows(self.earlier.rows, row)
         if changes:
             raise self._not_the_same(changes)
+        return row
+
+    def _unlike_before(self, row: Row) -> list[str]:
+        """What only ranks know of the machine, and is not what it was in earlier sessions."""
+        if not self.earlier or self.earlier.anyway:
+            return []
+        return changed_rows(self.earlier.rows, {**row, "env_key": row.get("torch") and environment.env_key(row)})
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -243,7 +256,7 @@ class Session:
         known = {
             "parameters": description.parameters if description else None,
             "tokens_per_sample": description.tokens_per_sample if description else None,
-            "work_key": environment.work_key(case, files.fingerprint(absolute_data(case.data))),
+            "work_key": self._work_key(case),
         }
         settings = {**self._variables, **case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
         return {
@@ -268,6 +281,10 @@ class Session:
             "settings": environment.settings(settings, always=case.environment),
             "command": command(case, protocol),
         }
+
+    @staticmethod
+    def _work_key(case: Case) -> str:
+        return environment.work_key(case, files.fingerprint(absolute_data(case.data)))
 
     def _record(self, row: Row, launched: Launched | None = None) -> None:
         """Write a launch down: its row comes last, so that what has a row is there whole."""

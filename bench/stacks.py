@@ -21,11 +21,11 @@ import launch
 PATIENCE_S = 1.0
 CHILDREN = 8  # DataLoader workers of a rank whose stacks are taken
 POLL_S = 0.05
-_STACK = re.compile(r"^(?:Current thread|Thread) .*\n((?:  File .*\n)+)", re.MULTILINE)
+_STACK = re.compile(r"^(Current thread|Thread) .*\n((?:  File .*\n)+)", re.MULTILINE)
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
-_LIBRARIES = (*{sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib")}, "<")
+_LIBRARIES = (*{f"{sysconfig.get_paths()[name]}/" for name in ("stdlib", "platstdlib")}, "<")
 
-_OURS = tuple(str(Path(str(package.__file__)).parent) for package in (bench, launch))
+_OURS = tuple(f"{Path(str(package.__file__)).parent}/" for package in (bench, launch))
 
 
 def take(ranks: Mapping[int, int], logs: Mapping[int, Path]) -> dict[int, str]:
@@ -43,8 +43,8 @@ def take(ranks: Mapping[int, int], logs: Mapping[int, Path]) -> dict[int, str]:
 
 
 def place(stacks: str) -> str:
-    """The innermost frame of a person's code in faulthandler's ``stacks``, of the first thread that has one."""
-    for stack in _STACK.findall(stacks):
+    """The innermost frame of a person's code in faulthandler's ``stacks``, of a main thread rather than another."""
+    for _, stack in sorted(_STACK.findall(stacks), key=lambda found: str(found[0])):  # "Current" before "Thread"
         for file, line, function in _FRAME.findall(stack):
             if not _is_library(file):
                 return f"{Path(file).name}:{line} in {function}"

@@ -77,15 +77,19 @@ class Store:
         taken = [name.name.partition("-")[0] for name in (self.folder / "logs").iterdir()]
         return max((int(number) + 1 for number in taken if number.isdecimal()), default=0)
 
-    def free_name(self, stem: str) -> str:
-        """``stem-0``, or the next number that no folder in ``logs`` has."""
-        return next(name for n in itertools.count() if not (self.folder / "logs" / (name := f"{stem}-{n}")).exists())
+    def new_folder(self, stem: str) -> Path:
+        """The folder ``stem-0`` in ``logs``, or with the next number that none has."""
+        names = (f"{stem}-{n}" for n in itertools.count())
+        return self.launch_folder(next(name for name in names if not (self.folder / "logs" / name).exists()))
 
     def plan(self, plan: Mapping[str, Any]) -> None:
         """Write ``plan.json``: all of it or, if that fails, as it was."""
         partial = self.folder / "plan.partial"
         try:
-            partial.write_text(json.dumps(plan, indent=2) + "\n")
+            with partial.open("w") as stream:
+                stream.write(json.dumps(plan, indent=2) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
             os.replace(partial, self.folder / "plan.json")
         except OSError as error:
             raise self._stopped(partial, error) from None
@@ -119,7 +123,7 @@ class Store:
             os.close(descriptor)
 
     def _mend(self, name: str, columns: Mapping[str, Column], warn: Callable[[str], None]) -> None:
-        """Cut a torn row off, and give the file today's columns if an older version began it."""
+        """Cut a torn row off. ResultsError if another version, with other columns, began the file."""
         file = self.folder / name
         content = file.read_bytes() if file.exists() else b""
         size = whole(content)

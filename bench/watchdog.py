@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import stacks
-from bench.messages import STAGES, Beat, Heartbeat, RankRecord
+from bench.messages import PARTS, Beat, Heartbeat, RankRecord
 
 SLOWEST_STEPS = 10  # a launch may stand still for this many times its slowest step so far
 STARTUP = 5  # and before its first step for this many times the limit: it loads and places a model
@@ -16,6 +16,7 @@ FAILED_PATIENCE_S = 3.0  # how long the others may take to notice that a rank ha
 LOG_LIMIT = 16 << 20  # bytes of a log that are kept from its beginning
 LOG_TAIL = 1 << 20  # and from its end
 CUT = b"\n[stepbench: this log grew too long; %d bytes were cut out here]\n"
+ORDER = ("starting", "building", "sync", *PARTS, "ending", "done", "failed")  # at the same step, who is behind whom
 WORDS = {
     "starting": "starting",
     "building": "building the model",
@@ -43,7 +44,7 @@ class Watchdog:
         self.verdict = ""
         self.beats: dict[int, Beat] = {}
         self.peak_rss_mib: dict[int, float] = {}
-        self.gone: set[int] = set()
+        self.gone: list[int] = []  # in the order in which they went
         self._pids: dict[int, int] = {}
         self._hosts: dict[int, str] = {}
         self._begun = self._moved = time.monotonic()
@@ -72,9 +73,16 @@ class Watchdog:
     @property
     def limit_s(self) -> float:
         """How long the launch may go without progress now."""
-        if not any(beat.done for beat in self.beats.values()):
+        if not self._all_stepped:
             return STARTUP * self.hang_s
-        return max(self.hang_s, SLOWEST_STEPS * self._slowest_s)
+        slowest_s = max(self._slowest_s, *(beat.step_ns / 1e9 for beat in self.beats.values()))
+        # a host may have queued all of a window and wait for its device
+        queued = max((beat.done - beat.synced for beat in self.beats.values() if beat.stage == "sync"), default=0)
+        return max(self.hang_s, (SLOWEST_STEPS + queued) * slowest_s)
+
+    @property
+    def _all_stepped(self) -> bool:
+        return len(self.beats) == self.ranks and all(beat.synced for beat in self.beats.values())
 
     def look(self, last: bool = False) -> None:
         """Note how far the ranks are and what they take, and keep their logs short. ``last``: the launch has ended."""
@@ -85,14 +93,15 @@ class Watchdog:
             beat = Heartbeat.read(self.scratch, self.folder.name, rank)
             if beat is None:
                 continue
-            before = self.beats.get(rank)
-            if before is None or before[:2] != beat[:2] or (not beat.done and before.stage != beat.stage):
-                if beat.done:
+            before = self.beats.get(rank, Beat())
+            if before[:2] != beat[:2] or before.synced != beat.synced or (not beat.synced and before != beat):
+                if self._all_stepped:
                     self._slowest_s = max(self._slowest_s, now - self._moved)
                 self._moved = now
+            if not last and rank not in self.gone and not self._alive(rank):
+                self.gone.append(rank)
+                beat = Heartbeat.read(self.scratch, self.folder.name, rank) or beat  # its last word came before its end
             self.beats[rank] = beat
-            if not last and not self._alive(rank):
-                self.gone.add(rank)
             if beat.stage == "failed" or (rank in self.gone and beat.stage != "done"):
                 self._failed_since = self._failed_since or now
         if 0 in self.beats:
@@ -100,9 +109,9 @@ class Watchdog:
 
     def _meet(self, rank: int) -> None:
         if rank not in self._pids:
-            record = RankRecord.read_all(self.folder, self.ranks).get(rank)
-            if record:
-                self._pids[rank], self._hosts[rank] = record.pid, record.host
+            with contextlib.suppress(OSError, ValueError):  # a file system that stutters: at the next look, then
+                if record := RankRecord.read(self.folder, rank):
+                    self._pids[rank], self._hosts[rank] = record.pid, record.host
 
     def _alive(self, rank: int) -> bool:
         """Whether the rank's process is there; its peak memory is noted on the way. True before it has told its id."""
@@ -112,7 +121,7 @@ class Watchdog:
         status = _status(pid)
         if "VmHWM" in status:
             self.peak_rss_mib[rank] = int(status["VmHWM"].split()[0]) / 1024
-        return bool(status) and status["State"][0] not in "ZX"
+        return status.get("State", "?")[0] not in "ZX"
 
     def _where(self) -> str:
         """Where the ranks stand, the last of them first, in words. Their stacks are in their logs afterwards."""
@@ -129,7 +138,7 @@ def where(
     absent = [rank for rank in range(ranks) if rank not in beats]
     if absent:
         return f"{_names(absent, ranks, hosts)} never started"
-    progress = {rank: (beat.done, STAGES.index(beat.stage)) for rank, beat in beats.items()}
+    progress = {rank: (beat.done, ORDER.index(beat.stage)) for rank, beat in beats.items()}
     least = min(progress.values())
     behind = stopped or [rank for rank in progress if progress[rank] == least]
     beat, place = beats[behind[0]], places.get(behind[0], "")
@@ -171,9 +180,11 @@ def cut(log: Path, lost_before: int = 0) -> int:
 
 
 def _status(pid: int) -> dict[str, str]:
-    """/proc/PID/status; empty if there is no such process."""
+    """/proc/PID/status; the state is X if there is no such process, and unknown if that cannot be told."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {"State": "X"} if Path("/proc/self").exists() else {}
     except OSError:
         return {}
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

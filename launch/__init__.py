@@ -67,8 +67,11 @@ class Launcher(Protocol):
 
     def launch(self, request: Request, watch: Watch = never) -> Outcome: ...
 
-    def scratch(self, request: Request) -> Path:
-        """A local folder that lives at least as long as the launch, and goes away with its launcher."""
+    def scratch(self, request: Request, watch: Watch = never) -> Path:
+        """A local folder that lives at least as long as the next launch, and goes away with its launcher.
+
+        What that launch needs is started if it is not up; LaunchError if the watch ends the waiting for it.
+        """
         ...
 
     def close(self) -> None: ...

@@ -24,7 +24,7 @@ import psutil
 from launch.processes import GRACE_S, PATIENCE_S, descendants, end, is_resource_tracker, with_tmp
 
 PR_SET_CHILD_SUBREAPER = 36
-REAP_MS = 1000
+REAP_MS, POLL_MS = 1000, 50
 SOCKET_PATH_LIMIT = 60  # a Unix socket's path has 107 characters; multiprocessing appends about 40
 
 
@@ -119,17 +119,31 @@ def main(argv: Sequence[str]) -> int:
         restore_signals=True,
         preexec_fn=_default_signals,
     )
+    try:
+        _wait(child)
+    finally:
+        code = child.poll()
+        child.kill()  # it has nothing to lose; the ranks are asked first
+        _end_descendants()
+        shutil.rmtree(tmp, ignore_errors=True)
+    return 1 if code is None else code if code >= 0 else 128 - code
+
+
+def _wait(child: subprocess.Popen[bytes]) -> None:
+    """Until the command ends or our standard input closes. Orphans are taken in meanwhile."""
     poll = select.poll()
     poll.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
-    ended = os.pidfd_open(child.pid)
-    poll.register(ended, select.POLLIN)
-    while not poll.poll(REAP_MS):
+    patience_ms = REAP_MS
+    try:
+        poll.register(os.pidfd_open(child.pid), select.POLLIN)
+    except (AttributeError, OSError):  # Python as uv and conda ship it, Linux before 5.3, a sandbox
+        patience_ms = POLL_MS
+    while not poll.poll(patience_ms) and not _has_ended(child.pid):
         _reap(but=child.pid)
-    code = child.poll()
-    child.kill()  # it has nothing to lose; the ranks are asked first
-    _end_descendants()
-    shutil.rmtree(tmp, ignore_errors=True)
-    return 1 if code is None else code if code >= 0 else 128 - code
+
+
+def _has_ended(pid: int) -> bool:
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _default_signals() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
+import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,18 +40,21 @@ class ServerLauncher:
         self._environment, self._preload, self._log = dict(environment), list(preload), log
         self._launches_per_server = launches_per_server
         self._servers: dict[tuple[tuple[str, str], ...], _Server] = {}  # least recently used first
+        self._ready: _Server | None = None  # whose scratch folder the next launch will use
 
     def launch(self, request: Request, watch: Watch = never) -> Outcome:
-        return self._server(request).launch(request, watch)
+        server, self._ready = self._ready or self._server(request, watch), None
+        return server.launch(request, watch)
 
-    def scratch(self, request: Request) -> Path:
-        return self._server(request).scratch
+    def scratch(self, request: Request, watch: Watch = never) -> Path:
+        self._ready = self._server(request, watch)
+        return self._ready.scratch
 
     def close(self) -> None:
         for server in list(self._servers.values()):
             self._drop(server)
 
-    def _server(self, request: Request) -> _Server:
+    def _server(self, request: Request, watch: Watch) -> _Server:
         key = tuple(sorted(request.environment.items()))
         server = self._servers.pop(key, None)
         if server is not None and (server.launches >= self._launches_per_server or not server.alive):
@@ -57,7 +63,7 @@ class ServerLauncher:
         while len(self._servers) >= SERVERS_AT_ONCE:
             self._drop(next(iter(self._servers.values())))
         if server is None:
-            server = _Server({**self._environment, **request.environment}, self._preload, self._log)
+            server = _started({**self._environment, **request.environment}, self._preload, self._log, watch)
         self._servers[key] = server
         return server
 
@@ -66,37 +72,71 @@ class ServerLauncher:
         server.close()
 
 
+def _started(environment: Mapping[str, str], preload: Sequence[str], log: Path, watch: Watch) -> _Server:
+    try:
+        server = _Server(environment, preload, log)
+        server.greet(watch)
+        return server
+    except OSError as error:
+        raise LaunchError(
+            f"cannot start a launch server: {error.strerror} (TMPDIR is {tempfile.gettempdir()})"
+        ) from None
+
+
 class _Server:
     """One launch server, seen from the process that asks."""
 
     def __init__(self, environment: Mapping[str, str], preload: Sequence[str], log: Path) -> None:
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._guarded = Guarded(
-                [sys.executable, "-P", "-c", SERVE, str(theirs.fileno()), json.dumps(list(preload))],
-                environment=environment,
-                log=log,
-                tmp=private_folder(),
-                pass_fds=[theirs.fileno()],
-            )
+        self._log = log
         self._received = b""
+        self._own: list[int] = []  # the server and its helpers: what is below it beside these are ranks and theirs
         self.launches = 0
-        self.scratch = self._guarded.tmp
-        self._own = self._greet(log)  # the server and its helpers: what is below it beside these are ranks and theirs
-
-    def _greet(self, log: Path) -> list[int]:
-        hello = self._receive(BOOT_SECONDS)
-        if hello is None:
-            self.close()
-            raise LaunchError(f"the launch server did not start; see {log}")
-        pids: list[int] = hello["hello"]
-        return pids
+        self.scratch = private_folder()
+        self._socket, theirs = socket.socketpair()
+        try:
+            with theirs:
+                self._guarded = Guarded(
+                    [sys.executable, "-P", "-c", SERVE, str(theirs.fileno()), json.dumps(list(preload))],
+                    environment=environment,
+                    log=log,
+                    tmp=self.scratch,
+                    pass_fds=[theirs.fileno()],
+                )
+        except OSError:
+            self._socket.close()
+            shutil.rmtree(self.scratch, ignore_errors=True)
+            raise
 
     @property
     def alive(self) -> bool:
         return self._guarded.returncode is None
 
     def launch(self, request: Request, watch: Watch) -> Outcome:
+        try:
+            return self._launch(request, watch)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._socket.close()
+        self._guarded.kill()
+
+    def greet(self, watch: Watch) -> None:
+        """Wait until the server is up; LaunchError if it does not come, or the watch ends the waiting."""
+        deadline = time.monotonic() + BOOT_SECONDS
+        try:
+            answers = self._answers(lambda: watch() or time.monotonic() > deadline)
+            hello = self._receive(REPLY_SECONDS) if answers else None
+        except BaseException:
+            self.close()
+            raise
+        if hello is None:
+            self.close()
+            raise LaunchError(f"the launch server did not start; see {self._log}")
+        self._own = hello["hello"]
+
+    def _launch(self, request: Request, watch: Watch) -> Outcome:
         self.launches += request.measures
         message = {
             "entry": request.entry,
@@ -105,25 +145,19 @@ class _Server:
             "timeout_s": request.timeout_s,
             "numa_binding": request.numa_binding,
         }
-        try:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
-            stopped = not self._answers(watch)
-            clean = end(lambda: descendants(self._guarded.pid, self._own))
-            reply = self._receive(REPLY_SECONDS)
-        except OSError:
-            clean, stopped, reply = False, False, None
-        except BaseException:  # the run is being stopped
-            self.close()
-            raise
+        self._say(message)
+        stopped = not self._answers(watch)
+        clean = end(lambda: descendants(self._guarded.pid, self._own))
+        reply = self._receive(REPLY_SECONDS)
         if reply is None or not clean:
             self.close()
         if reply is None:
             return Outcome({}, "" if stopped else self._last_word(), stopped)
         return Outcome({int(rank): code for rank, code in reply["exit_codes"].items()}, reply["error"], stopped)
 
-    def close(self) -> None:
-        self._socket.close()
-        self._guarded.kill()
+    def _say(self, message: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError):  # a server that has gone: its answer will not come either
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def _last_word(self) -> str:
         code = self._guarded.returncode or 0
@@ -143,7 +177,10 @@ class _Server:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([self._socket], [], [], left)[0]:
                 return None
-            piece = self._socket.recv(65536)
+            try:
+                piece = self._socket.recv(65536)
+            except OSError:
+                piece = b""
             if not piece:
                 return None
             self._received += piece

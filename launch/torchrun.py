@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from launch import POLL_SECONDS, Outcome, Request, Watch, never
+from launch import POLL_SECONDS, LaunchError, Outcome, Request, Watch, never
 from launch.guard import Guarded, private_folder
 from launch.ports import free_port
 
@@ -36,12 +36,13 @@ class TorchrunLauncher:
 
     def launch(self, request: Request, watch: Watch = never) -> Outcome:
         log = request.log / "torchrun.log"
-        self._guarded = Guarded(
-            command(request, free_port()),
-            environment={**self._environment, **request.environment},
-            log=log,
-            tmp=self.scratch(request),
-        )
+        environment = {**self._environment, **request.environment}
+        try:
+            tmp = self.scratch(request)
+            self._guarded = Guarded(command(request, free_port()), environment=environment, log=log, tmp=tmp)
+        except OSError as error:
+            self.close()
+            raise LaunchError(f"cannot start torchrun: {error.strerror}") from None
         try:
             while not self._guarded.wait(POLL_SECONDS):
                 if watch():
@@ -50,7 +51,7 @@ class TorchrunLauncher:
         finally:
             self.close()
 
-    def scratch(self, request: Request) -> Path:
+    def scratch(self, request: Request, watch: Watch = never) -> Path:
         self._tmp = self._tmp or private_folder()
         return self._tmp
 

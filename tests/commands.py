@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def run_bench(cwd: Path, *words: str, more: Mapping[str, str] | None = None, tim
 
 
 def start_bench(cwd: Path, *words: str, more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """The same without waiting for its end."""
+    """The same without waiting for its end, and with no signal ignored, as from a terminal."""
     return subprocess.Popen(
         [sys.executable, "-m", "bench", *words],
         cwd=cwd,
@@ -54,7 +55,13 @@ def start_bench(cwd: Path, *words: str, more: Mapping[str, str] | None = None) -
         stderr=subprocess.PIPE,
         text=True,
         env=environment(more),
+        preexec_fn=_hear_signals,
     )
+
+
+def _hear_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def latest(cwd: Path) -> Path | None:

@@ -29,7 +29,7 @@ def evidence(
     steps: dict[int, int] | None = None,
     peak_rss_mib: dict[int, float] | None = None,
 ) -> Evidence:
-    beats = {rank: Beat(done, 10, 1, "forward") for rank, done in (steps or {}).items()}
+    beats = {rank: Beat(done, 10, 1, done, 1, "forward") for rank, done in (steps or {}).items()}
     outcome = Outcome(codes or {}, error)
     return Evidence({r.rank: r for r in records}, outcome, ranks, oom_kills, (), beats, peak_rss_mib or {})
 
@@ -210,6 +210,7 @@ RESET = "RuntimeError: [gloo/tcp/pair.cc:534] Connection reset by peer"
         (evidence(record(0, RESET), record(1, RESET), codes={0: 1}, steps={0: 0}), False),  # a rank had begun
         (evidence(record(0, RESET), record(1, "ValueError: no"), codes={0: 1, 1: 1}), False),
         (evidence(record(0, RESET), record(1), codes={0: 1, 1: -11}), False),
+        (evidence(record(0, RESET), record(1), codes={0: 1, 1: 3}), False),  # rank 1 left of itself
         (evidence(record(0), record(1), error="torchrun ended with exit code 1"), False),
     ],
 )
@@ -221,7 +222,26 @@ def test_what_we_ended_ourselves_is_not_to_blame() -> None:
     """Rank 0 failed; rank 1 was stopped and did not go, so that we ended the launch, and rank 1 by SIGKILL."""
     failed, stopped = record(0, "ValueError: no"), record(1)
     outcome = Outcome({0: 1, 1: -9}, "rank 0 ended with exit code 1", stopped=True)
-    told = Evidence({0: failed, 1: stopped}, outcome, 2, gone={0})
+    told = Evidence({0: failed, 1: stopped}, outcome, 2, gone=(0,))
     assert cause(told) == ("crashed", "rank 0 on node1: ValueError: no")
-    told = Evidence({0: record(0), 1: stopped}, outcome, 2, gone={0})
+    told = Evidence({0: record(0), 1: stopped}, outcome, 2, gone=(0,))
     assert cause(told) == ("crashed", "rank 0 on node1: exited with code 1")
+
+
+def test_rank_that_was_aborted_is_a_victim_of_one_that_was_killed() -> None:
+    records = record(0), record(1), record(2)
+    seen = why(*records, codes={0: -6, 1: -15, 2: -9}, ranks=3)
+    assert seen == ("crashed", "rank 2 on node1: killed by SIGKILL")
+
+
+def test_the_first_to_go_is_to_blame() -> None:
+    records = {rank: record(rank) for rank in range(2)}
+    told = Evidence(records, Outcome({0: -11, 1: -9}, "it failed"), 2, gone=(1, 0))
+    assert cause(told) == ("crashed", "rank 1 on node1: killed by SIGKILL")
+
+
+def test_rank_that_vanished_beside_one_that_would_not_end() -> None:
+    """torchrun was ended before it could tell any code."""
+    records = {0: record(0, VICTIM), 1: record(1), 2: record(2)}
+    told = Evidence(records, Outcome({}, stopped=True), 3, gone=(2, 0))
+    assert cause(told) == ("crashed", "rank 2 on node1: its process ended without a word")

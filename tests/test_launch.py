@@ -149,3 +149,18 @@ def test_nothing_is_left_in_shared_memory(own: ServerLauncher, tmp_path: Path) -
         own.launch(request("hang", tmp_path, tmp_path), lambda: len(list(tmp_path.glob("child*"))) == 2)
     own.close()
     assert set(os.listdir("/dev/shm")) <= before
+
+
+def test_a_python_without_pidfd_open_ends_everything_as_well(tmp_path: Path) -> None:
+    """uv's and conda's Pythons lack it."""
+    (tmp_path / "sitecustomize.py").write_text("import os\ndel os.pidfd_open\n")
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{TESTS}"}
+    launcher = ServerLauncher(environment, ["torch", "bench.rank.main"], tmp_path / "launcher.log")
+    assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
+    server = psutil.Process(int(str(facts(tmp_path)[0]["parent"]))).ppid()
+    os.kill(server, signal.SIGKILL)
+    outcome = launcher.launch(request("facts", tmp_path, tmp_path))
+    assert outcome.ok or outcome.error == "the launch server was killed by SIGKILL"
+    pid = int(str(facts(tmp_path)[0]["parent"]))
+    launcher.close()
+    assert not alive([pid, server])

@@ -286,9 +286,10 @@ def test_a_heartbeat_is_read_by_another_process(tmp_path: Path) -> None:
     assert Heartbeat.read(tmp_path, "launch", 0) is None
     beat = Heartbeat(tmp_path, "launch", 0)
     beat.beat(3, 35, 123456789)
-    assert Heartbeat.read(tmp_path, "launch", 0) == (3, 35, 123456789, "starting")
+    assert Heartbeat.read(tmp_path, "launch", 0) == (3, 35, 123456789, 0, 0, "starting")
     beat.enter(STAGE["backward"])
-    assert Heartbeat.read(tmp_path, "launch", 0) == (3, 35, 123456789, "backward")
+    beat.synced(2, 500)
+    assert Heartbeat.read(tmp_path, "launch", 0) == (3, 35, 123456789, 2, 500, "backward")
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,19 @@ from pathlib import Path
 import nvml
 import pytest
 
-from bench.devices import this_machine
+from bench.analysis.frames import current, launches
+from bench.devices import Machine, this_machine
+from bench.errors import IncomparableError
 from bench.launching import DESCRIBE_ENTRY
 from bench.messages import PARTS, Description, Failure, Measurement, RankRecord, Spec
+from bench.read import read
 from bench.record import MEMORY, Row
+from bench.resume import earlier_run, latest
 from bench.session import Session
 from bench.store import Store
 from bench.suite import asked, make_plan
 from launch import Outcome, Request, Watch, never
+from workloads import files
 
 MIB = 2**20
 FIRST, SECOND = "GPU-bbbb", "GPU-aaaa"  # in NVML's order, which is not CUDA's
@@ -46,8 +51,11 @@ class Ranks:
     folder: Path
     uuids: list[list[str]]
     fails: bool = False
+    name: str = "NVIDIA H200"
+    fits: int = 1 << 30  # a larger batch runs out of memory
+    units: tuple[str, ...] = ("resident",)
 
-    def scratch(self, request: Request) -> Path:
+    def scratch(self, request: Request, watch: Watch = never) -> Path:
         return self.folder
 
     def close(self) -> None: ...
@@ -55,16 +63,17 @@ class Ranks:
     def launch(self, request: Request, watch: Watch = never) -> Outcome:
         spec = Spec.read(request.argument)
         if request.entry == DESCRIBE_ENTRY:
-            Description("samples", 64, ("resident",), None, 10, 2, 6e9, 6e9).write(request.log)
+            Description("samples", 64, self.units, None, 10, 2, 6e9, 6e9).write(request.log)
             return Outcome({})
         for rank, uuids in enumerate(self.uuids[: request.ranks]):
-            record = RankRecord(rank, rank, "host", RANK_PIDS[rank], True, "NVIDIA H200", uuids, {"torch": "2.11"})
-            if self.fails:
+            record = RankRecord(rank, rank, "host", RANK_PIDS[rank], True, self.name, uuids, {"torch": "2.11"})
+            if self.fails or (spec.case.batch_size or 0) > self.fits:
                 done = dataclasses.replace(record, failure=Failure("oom", "OutOfMemoryError: too much", 1))
             else:
                 done = dataclasses.replace(record, measurement=self._measured(spec))
             done.write(request.log)
-        return Outcome(dict.fromkeys(range(request.ranks), 1) if self.fails else {})
+        failed = self.fails or (spec.case.batch_size or 0) > self.fits
+        return Outcome(dict.fromkeys(range(request.ranks), 1) if failed else {})
 
     def _measured(self, spec: Spec) -> Measurement:
         step_ns = 5 * len(PARTS) * SECONDS // 10
@@ -161,3 +170,114 @@ def test_without_nvml_one_line_says_why(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert [note for note in notes if "NVML" in note] == [
         "warning: NVML cannot be used (Driver Not Loaded): torch listed the GPUs, NVML's columns stay empty"
     ]
+
+
+# -- a run and its resumption, with ranks that are made up ------------------------------------------------------------
+
+
+def session(
+    monkeypatch: pytest.MonkeyPatch,
+    out: Path,
+    ranks: Ranks,
+    folder: Path | None = None,
+    anyway: bool = False,
+    **axes: str,
+) -> Store:
+    """Run, or go on with the run in ``folder``; what it wrote is there even if it raises."""
+    monkeypatch.setattr("bench.launching.make_launcher", lambda *_: ranks)
+    given = {k: [v] for k, v in {"workload": "mlp", "strategy": "single", "device": "cpu", **axes}.items()}
+    plan = make_plan(asked(given, {"launches": "2"}), Machine())
+    store, earlier = Store.create(out) if folder is None else None, None
+    if folder is not None:
+        store, rows = Store.resume(folder, print)
+        earlier = dataclasses.replace(earlier_run(folder, frozenset(), anyway), rows=tuple(rows))
+    assert store is not None
+    try:
+        Session(plan, Machine(), store, Quiet(), earlier=earlier).run()
+    finally:
+        store.close()
+    return store
+
+
+def rows_of(folder: Path) -> list[Row]:
+    return read(folder / "launches.csv", print)
+
+
+def without_last(folder: Path) -> None:
+    """As if the last launch had never been made."""
+    file = folder / "launches.csv"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def test_what_a_run_began_with_is_remembered_however_often_it_is_resumed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ranks = Ranks(tmp_path, [[]])
+    folder = session(monkeypatch, tmp_path, ranks).folder
+    monkeypatch.setenv("NCCL_ALGO", "Ring")
+    for _ in range(2):
+        without_last(folder)
+        session(monkeypatch, tmp_path, ranks, folder, anyway=True)
+        assert rows_of(folder)[-1]["resumed_despite"] == "NCCL_ALGO: not set when it began, Ring now"
+    without_last(folder)
+    with pytest.raises(IncomparableError, match="NCCL_ALGO: not set when it began, Ring now"):
+        session(monkeypatch, tmp_path, ranks, folder)
+    assert len(rows_of(folder)) == 1  # nothing was launched
+
+
+def test_a_launch_on_another_device_is_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only ranks know the device's name: the launch is made, and does not count."""
+    here, there = Ranks(tmp_path, [[]]), Ranks(tmp_path, [[]], name="NVIDIA H100")
+    folder = session(monkeypatch, tmp_path, here).folder
+    without_last(folder)
+    with pytest.raises(IncomparableError, match="device_name: NVIDIA H200 when it began, NVIDIA H100 now"):
+        session(monkeypatch, tmp_path, there, folder)
+    session(monkeypatch, tmp_path, here, folder)
+    assert [(row["block"], row["status"], row["device_name"]) for row in rows_of(folder)] == [
+        (0, "ok", "NVIDIA H200"),
+        (1, "interrupted", "NVIDIA H100"),
+        (1, "ok", "NVIDIA H200"),
+    ]
+
+
+def test_a_batch_size_that_is_found_and_asked_for_is_launched_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store = session(monkeypatch, tmp_path, Ranks(tmp_path, [[]], fits=64), batch_size="64,auto")
+    rows = rows_of(store.folder)
+    assert [(row["role"], row["batch_size"], row["status"]) for row in rows if row["role"] == "measure"] == [
+        ("measure", 64, "ok"),
+        ("measure", 64, "ok"),
+    ]
+
+
+def test_a_search_in_vain_is_not_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ranks = Ranks(tmp_path, [[]], fits=0)
+    folder = session(monkeypatch, tmp_path, ranks, batch_size="auto").folder
+    rows = rows_of(folder)
+    assert [(row["role"], row["batch_size"], row["status"]) for row in rows] == [
+        *(("probe", batch, "oom") for batch in (64, 32, 16, 8, 4, 2, 1)),
+        ("measure", None, "skipped"),
+    ]
+    assert rows[-1]["reason"] == ("no batch size fits: 64 oom, 32 oom, 16 oom, 8 oom, 4 oom, 2 oom, 1 oom")
+    session(monkeypatch, tmp_path, ranks, folder, batch_size="auto")
+    assert rows_of(folder) == rows
+
+
+def test_other_data_is_no_resumption(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text, ranks = tmp_path / "text", Ranks(tmp_path, [[]], units=("resident", "text"))
+    text.write_bytes(b"a" * 100_000)
+    axes = {"workload": "gpt-nano", "data": f"text={text}", "num_workers": "0"}
+    folder = session(monkeypatch, tmp_path, ranks, **axes).folder
+    text.write_bytes(b"b" * 100_000)
+    files.fingerprint.cache_clear()
+    with pytest.raises(IncomparableError, match="other data or work now in: gpt-nano-single"):
+        session(monkeypatch, tmp_path, ranks, folder, **axes)
+
+
+def test_a_case_that_can_run_now_is_no_longer_a_skipped_one() -> None:
+    common = {"role": "measure", "run_id": "r", "case_id": "a"}
+    skipped, ok = {**common, "block": None, "status": "skipped"}, {**common, "block": 0, "status": "ok"}
+    other = {**skipped, "case_id": "b"}
+    assert list(latest([skipped, ok, other])) == [("a", 0), ("b", None)]
+    assert list(current(launches([skipped, ok, other]))["status"]) == ["ok", "skipped"]

@@ -21,4 +21,6 @@ def current(frame: pd.DataFrame) -> pd.DataFrame:
     """Without the launches that a resumed run has made again: of each (run, case, block) the last one, probes aside."""
     measured = frame[frame["role"] == "measure"]
     repeated = measured.duplicated(["run_id", "case_id", "block"], keep="last")
-    return frame.drop(index=measured.index[repeated])
+    # a case that could not run in one session, and could in another
+    launched = measured["block"].notna().groupby([measured["run_id"], measured["case_id"]]).transform("any")
+    return frame.drop(index=measured.index[repeated | (launched & measured["block"].isna())])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
@@ -40,8 +41,9 @@ def _of_click(error: Exception) -> int:
     if hasattr(error, "show") and hasattr(error, "exit_code"):
         error.show()
         return int(error.exit_code)
-    traceback.print_exc()
-    print("bench: this is a bug in stepbench; please report it with the lines above", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
+        print("bench: this is a bug in stepbench; please report it with the lines above", file=sys.stderr)
     return EXIT_BUG
 
 

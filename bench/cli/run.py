@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -117,7 +118,7 @@ def _earlier(out: Path, resume: str | None, retry: str | None, anyway: bool) -> 
         if words or anyway:
             raise UsageError("--retry and --resume-anyway need --resume RUN; `bench results` lists the runs.")
         return None
-    return earlier_run(find(out, resume), statuses(words), anyway)
+    return earlier_run(find(out, resume).resolve(), statuses(words), anyway)
 
 
 def _texts(given: str | list[str]) -> list[str]:
@@ -169,7 +170,8 @@ def _run(wanted: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet:
         rows = session.rows
         session.run()
     finally:
-        watcher.close()
+        with contextlib.suppress(OSError):  # a terminal that has gone
+            watcher.close()
         if rows:
             _show_results(rows, store.folder, as_json)
     return _exit_code(rows)

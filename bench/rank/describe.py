@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.messages import Description, Spec
+from bench.messages import STAGE, Description, Spec
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.main import recorded
 from workloads.base import Workload, load
@@ -21,10 +21,10 @@ COUNTED_SAMPLES = 2  # batch norm cannot train on one
 def run(spec_path: str) -> None:
     """Write ``description.json`` for the workload of ``spec.json``."""
     spec = Spec.read(spec_path)
-    with recorded(spec):
-        describe(load(spec.target, spec.options), spec.case.activation_checkpointing, spec.data).write(
-            Path(spec.folder)
-        )
+    with recorded(spec) as (_, heartbeat):
+        description = describe(load(spec.target, spec.options), spec.case.activation_checkpointing, spec.data)
+        description.write(Path(spec.folder))
+        heartbeat.enter(STAGE["done"])
 
 
 def describe(workload: Workload, checkpointing: str, data: str) -> Description:

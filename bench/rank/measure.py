@@ -50,6 +50,7 @@ class _Run:
         self.memory = PeakMemory(training.devices if self.cuda else [], rss_at_start)
         self.losses: list[Tensor] = []  # one tensor a window
         self.done = 0
+        self.step_ns = 0  # the longest mean step of a window so far
         self.samples = 0
         self.planned = spec.steps
         self.micro = training.case.grad_accum_steps
@@ -113,7 +114,10 @@ class _Run:
         for step in range(steps):
             self._step(clock, losses[step])
         self._synchronize()
-        return time.perf_counter_ns() - start, clock
+        window_ns = time.perf_counter_ns() - start
+        self.step_ns = max(self.step_ns, window_ns // max(steps, 1))
+        self.heartbeat.synced(self.done, self.step_ns)
+        return window_ns, clock
 
     def _step(self, clock: Clock, keep_loss: Tensor) -> None:
         training, enter = self.training, self.heartbeat.enter
