@@ -27,7 +27,7 @@ parity: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/parity.py > docs/parity.md
 
 faults: $(VENV)/installed
-	$(BIN)/pytest -m "not slow" tests/test_faults.py tests/test_resume.py --write-faults
+	$(BIN)/pytest tests/test_faults.py tests/test_resume.py -k "not random" --write-faults
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

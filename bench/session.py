@@ -13,7 +13,7 @@ from bench import environment, interrupts
 from bench.batch_size import CEILING, search
 from bench.case import Case
 from bench.devices import Machine
-from bench.errors import IncomparableError
+from bench.errors import BenchError, IncomparableError
 from bench.launching import ATTEMPTS, Launched, Launching, absolute_data
 from bench.messages import Beat, Description
 from bench.options import AXES, SETTINGS
@@ -221,6 +221,8 @@ class Session:
             row |= {"launch_id": launch_id, "attempts": attempt}
             try:
                 launched = self._launching.launch(case, description, folder, protocol)
+            except BenchError:
+                raise
             except Exception as error:  # a bug of ours; what the ranks have measured is in their records
                 reason = f"a bug in stepbench, {type(error).__name__}: {error}; the ranks' records are in {folder}"
                 self._record(row | {"status": "invalid", "reason": reason})

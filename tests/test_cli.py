@@ -54,7 +54,7 @@ def test_an_empty_folder_and_a_short_text_are_told(bench: Any, tmp_path: Path) -
     ("source", "reason"),
     [
         ("import nowhere_at_all\n", "No module named 'nowhere_at_all'"),
-        ("class Other: ...\n", "own.py has no 'Name'"),
+        pytest.param("class Other: ...\n", "own.py has no 'Name'", marks=pytest.mark.slow),
         ("class Name:\n    unit = 'samples'\n", "is no workload: it lacks batch_size, build, loss, samples, layers"),
     ],
 )

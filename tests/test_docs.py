@@ -80,7 +80,13 @@ def test_every_suite_says_what_it_answers() -> None:
     assert all(about.endswith("cores.") for about in suites().values())
 
 
-@pytest.mark.parametrize("decoys", [["launch.py"], ["workloads/__init__.py", "bench.py", "launch/__init__.py"]])
+@pytest.mark.parametrize(
+    "decoys",
+    [
+        pytest.param(["launch.py"], marks=pytest.mark.slow),
+        ["workloads/__init__.py", "bench.py", "launch/__init__.py"],
+    ],
+)
 def test_the_readmes_own_workload_runs_beside_decoys(bench: Any, tmp_path: Path, decoys: list[str]) -> None:
     (source,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(source.splitlines()) < 30

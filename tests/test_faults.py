@@ -24,6 +24,7 @@ from processes import alive, marked, wait_for
 from bench.read import read
 from bench.watchdog import CUT, LOG_LIMIT, LOG_TAIL
 
+EACH = 3  # faults between two healthy launches
 TESTS = Path(__file__).parent
 FAULTY = f"{TESTS}/faulty.py:Faulty"
 BRIEF = ("--device", "cpu", "--steps", "5", "--warmup-steps", "3", "--launches", "1", "--quiet")
@@ -141,7 +142,8 @@ class Seen:
         self.run, self.rows = run, run.rows()
         assert run.folder is not None
         self.folder = run.folder
-        self.places = {fault.about: 2 * i + 1 for i, fault in enumerate(faults)}
+        # a healthy case, then EACH faults, and so on
+        self.places = {fault.about: i + 1 + i // EACH for i, fault in enumerate(faults)}
 
     def logs(self, about: str) -> Path:
         return self.folder / "logs" / self.rows[self.places[about]]["launch_id"]
@@ -149,14 +151,15 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def run_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
-    """Run faults in one run, a healthy case before, between and after them."""
+    """Run faults in one run, healthy cases before, between and after them."""
     done: dict[tuple[Fault, ...], Seen] = {}
 
     def run(faults: tuple[Fault, ...], *words: str) -> Seen:
         if faults not in done:
-            workloads = [f"{FAULTY}:tag=0"]
-            for tag, fault in enumerate(faults, 1):
-                workloads += [f"{FAULTY}:{fault.words}", f"{FAULTY}:tag={tag}"]
+            workloads = []
+            for first in range(0, len(faults), EACH):
+                workloads += [f"{FAULTY}:tag={first}", *(f"{FAULTY}:{f.words}" for f in faults[first : first + EACH])]
+            workloads.append(f"{FAULTY}:tag={len(faults)}")
             cases = [word for workload in workloads for word in ("--workload", workload)]
             folder = tmp_path_factory.mktemp("faults")
             more = {"BENCH_TEST": "faults"}
@@ -198,7 +201,9 @@ def test_a_fault_is_a_row_that_says_what_happened(run_all: Callable[..., Seen], 
     assert seen.run.code == 5, seen.run.stderr
     row = seen.rows[seen.places[fault.about]]
     assert (row["status"], told(row["reason"])) == (fault.status, fault.reason)
-    for neighbour in (seen.rows[seen.places[fault.about] + by] for by in (-1, 1)):
+    place = seen.places[fault.about]
+    healthy = place // (EACH + 1) * (EACH + 1)  # the last one before it
+    for neighbour in (seen.rows[healthy], seen.rows[min(healthy + EACH + 1, len(seen.rows) - 1)]):
         assert (neighbour["status"], neighbour["reason"], neighbour["samples"]) == ("ok", "", HEALTHY_SAMPLES)
         assert neighbour["loss_last"] == seen.rows[0]["loss_last"]
     page(fault.about, row["status"], told(row["reason"]) or "—")
@@ -266,7 +271,11 @@ def server_of(process: subprocess.Popen[str]) -> psutil.Process:
 
 
 @pytest.mark.parametrize(
-    ("about", "fault"), [("KILL of the launch server", "hang"), ("KILL of the launch server, a rank stopped", "stop")]
+    ("about", "fault"),
+    [
+        pytest.param("KILL of the launch server", "hang", marks=pytest.mark.slow),
+        ("KILL of the launch server, a rank stopped", "stop"),
+    ],
 )
 def test_the_launch_server_is_killed(tmp_path: Path, page: Page, about: str, fault: str) -> None:
     words = ("--workload", f"{FAULTY}:fault={fault}:rank=1,{FAULTY}", "--strategy", "ddp")
@@ -302,8 +311,14 @@ launch.ports.free_port = sometimes_a_taken_one
 """
 
 
-@pytest.mark.parametrize("launcher", ["server", "torchrun"])
-@pytest.mark.parametrize("taken", ["1", "2"])
+@pytest.mark.parametrize(
+    ("launcher", "taken"),
+    [
+        ("server", "2"),
+        pytest.param("server", "1", marks=pytest.mark.slow),
+        pytest.param("torchrun", "2", marks=pytest.mark.slow),
+    ],
+)
 def test_a_taken_port_is_tried_again_and_told(tmp_path: Path, page: Page, launcher: str, taken: str) -> None:
     """The first port is for describing the workload, which no row tells; the second is the launch's."""
     (tmp_path / "sitecustomize.py").write_text(TAKE_PORT)
@@ -369,5 +384,7 @@ def test_the_same_is_said_of_ranks_that_torchrun_started(run_all: Callable[..., 
     for fault in faults:
         row = seen.rows[seen.places[fault.about]]
         assert (row["status"], told(row["reason"])) == (fault.status, fault.reason)
-    assert [row["status"] for row in seen.rows[::2]] == ["ok"] * (len(faults) + 1)
+    assert [row["status"] for row in seen.rows[:: EACH + 1]] == ["ok"] * 3
+    assert len(seen.rows) == 7 + 3 + 1
+    assert seen.rows[-1]["status"] == "ok"
     assert not marked("faults")
