@@ -20,11 +20,11 @@ from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import CompileLog, compile_parts
 from bench.rank.loader import Batches, batches, to_device
 from bench.strategies import ONE_PROCESS
-from bench.strategies.amp import AMP
 from workloads.base import Batch, Workload, load
 
 GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
+AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 PATIENCE_S = 60  # beyond what a launch may take
 NEVER = 1 << 30  # steps: the scale only falls, so that how far says how many steps were left out
 
@@ -108,7 +108,7 @@ def build(spec: Spec) -> Training:
         batches=batches(workload.samples(spec.data), case, device),
         device=device,
         distributed=distributed,
-        autocast=None if strategy.OWN_PRECISION else AMP.get(case.precision),
+        autocast=None if strategy.OWN_PRECISION else AUTOCAST.get(case.precision),
         forward_is_local=forward_is_local,
         compile_log=compile_log,
     )

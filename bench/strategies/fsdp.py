@@ -13,9 +13,9 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.case import Case
-from bench.strategies.amp import AMP
 
 OWN_PRECISION = True
+COMPUTE = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 REDUCE = {"own": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 RESHARD = {"on": True, "off": False}
 
@@ -53,7 +53,7 @@ def forward_is_local(model: nn.Module) -> bool | None:
 
 
 def _precision(case: Case) -> MixedPrecisionPolicy:
-    compute = AMP.get(case.precision)
+    compute = COMPUTE.get(case.precision)
     reduce = REDUCE[case.spread.options["reduce"]]
     if compute is not None and reduce is None:
         reduce = torch.float32

@@ -14,12 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from bench.devices import Machine
+from bench.launching import RANK_ENTRY, Launching
 from bench.messages import RankRecord
-from bench.report.progress import Quiet
-from bench.session import RANK_ENTRY, Session
+from bench.session import rank_environment
 from bench.suite import asked, make_plan
 from launch.ports import free_port
 
@@ -42,19 +40,21 @@ def ours(ranks: int) -> list[float]:
     with tempfile.TemporaryDirectory() as out:
         axes = {"workload": ["mlp"], "strategy": ["ddp"], "gpus": [str(ranks)], "device": ["cpu"]}
         plan = make_plan(asked(axes, {"steps": "2", "warmup_steps": "0"}), Machine())
-        session = Session(plan, Machine(), Path(out), Quiet(Console()))
+        launching = Launching(Machine(), rank_environment(), Path(out) / "log", plan.protocol, print, lambda beat: None)
         seconds = []
         try:
             for n in range(1 + LATER):
-                folder = session.store.launch_folder(f"launch-{n}")
+                folder = Path(out) / f"launch-{n}"
+                folder.mkdir()
                 requested = time.time_ns()
-                request, _ = session._request(plan.cases[0].case, folder, RANK_ENTRY, ranks)
-                outcome = session._launcher.launch(request)
+                request, spec = launching._request(plan.cases[0].case, folder, RANK_ENTRY, ranks, plan.protocol)
+                watchdog = launching._watchdog(request, spec, plan.protocol)
+                outcome = launching._launcher.launch(request, watchdog)
                 assert outcome.ok, outcome
                 records = RankRecord.read_all(folder, ranks).values()
                 seconds.append((max(r.measurement.first_step_at_ns for r in records) - requested) / 1e9)
         finally:
-            session._launcher.close()
+            launching.close()
         return seconds
 
 
