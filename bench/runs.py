@@ -15,10 +15,10 @@ from bench.errors import ResultsError, near
 from bench.read import read
 from bench.record import FILES
 from bench.resume import latest
+from bench.store import LOCK
 
 LATEST = "latest"
 SHOWN = 5  # ids in a message
-LOCK = "lock"
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Session:
         self.look, self.warnings, self.earlier = look or Look(), tuple(warnings), earlier
         self.rows: list[Row] = list(earlier.rows) if earlier else []
         self._session = earlier.session if earlier else 0
+        self._done = earlier.done() if earlier else {}
         self._despite = ""
         self._variables = rank_environment()
         self._host = environment.host_facts(machine, self._variables)
@@ -90,10 +91,9 @@ class Session:
         return self.rows
 
     def _rounds(self, ready: Sequence[Case]) -> None:
-        done = self.earlier.done() if self.earlier else {}
         rounds = self.plan.protocol.launches
-        missing = [(b, case) for b in range(rounds) for case in ready if (case.case_id, b) not in done]
-        out_of_memory = {case_id for (case_id, _), row in done.items() if row["status"] == "oom"}
+        missing = [(b, case) for b in range(rounds) for case in ready if (case.case_id, b) not in self._done]
+        out_of_memory = {case_id for (case_id, _), row in self._done.items() if row["status"] == "oom"}
         first = self._order
         for block, case in missing:
             if case.case_id in out_of_memory:
@@ -167,7 +167,7 @@ class Session:
             for warning in case_warnings(case, self.look):
                 self._warn(warning)
             return case
-        if not self.earlier or (case.case_id, None) not in self.earlier.done():
+        if (case.case_id, None) not in self._done:
             self._record(self._blank(case, "skipped", skip))
         return None
 

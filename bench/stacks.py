@@ -24,7 +24,6 @@ POLL_S = 0.05
 _STACK = re.compile(r"^(Current thread|Thread) .*\n((?:  File .*\n)+)", re.MULTILINE)
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
 _LIBRARIES = (*{f"{sysconfig.get_paths()[name]}/" for name in ("stdlib", "platstdlib")}, "<")
-
 _OURS = tuple(f"{Path(str(package.__file__)).parent}/" for package in (bench, launch))
 
 
@@ -102,12 +101,18 @@ def _since(log: Path, start: int) -> str:
 
 def _listens(pid: int) -> bool:
     """Whether a process handles SIGUSR1, which would end it otherwise."""
+    return bool(int(status(pid).get("SigCgt", "0"), 16) >> (signal.SIGUSR1 - 1) & 1)
+
+
+def status(pid: int) -> dict[str, str]:
+    """/proc/PID/status; the state is X if there is no such process, and unknown if that cannot be told."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return {"State": "X"} if Path("/proc/self").exists() else {}
     except OSError:
-        return False
-    caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
-    return bool(int(caught, 16) >> (signal.SIGUSR1 - 1) & 1)
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def _is_library(file: str) -> bool:

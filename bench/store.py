@@ -22,7 +22,7 @@ from bench.options import Value
 from bench.read import check_tail, read, whole
 from bench.record import FILES, Column, Row
 
-LOCK_TRIES = 5
+LOCK, LOCK_TRIES = "lock", 5
 LEAST_FREE_BYTES = 4 << 20  # less, and a launch could not even leave its records
 
 
@@ -158,7 +158,7 @@ def _new_folder(out: Path) -> Path:
 def _lock(folder: Path) -> io.TextIOWrapper:
     """Hold the run's lock until we close it or die; ResultsError if another process has it."""
     try:
-        lock = (folder / "lock").open("a")
+        lock = (folder / LOCK).open("a")
     except OSError as error:
         raise ResultsError(f"cannot write to {folder}: {error.strerror}") from None
     for _ in range(LOCK_TRIES):  # `bench results` takes it for a moment to see whether it is free

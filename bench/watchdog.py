@@ -118,14 +118,14 @@ class Watchdog:
         pid = self._pids.get(rank)
         if pid is None:
             return True
-        status = _status(pid)
+        status = stacks.status(pid)
         if "VmHWM" in status:
             self.peak_rss_mib[rank] = int(status["VmHWM"].split()[0]) / 1024
         return status.get("State", "?")[0] not in "ZX"
 
     def _where(self) -> str:
         """Where the ranks stand, the last of them first, in words. Their stacks are in their logs afterwards."""
-        stopped = [rank for rank, pid in self._pids.items() if _status(pid).get("State", "")[:1] in ("T", "t")]
+        stopped = [rank for rank, pid in self._pids.items() if stacks.status(pid).get("State", "")[:1] in ("T", "t")]
         logs = {rank: self.folder / f"rank{rank}.log" for rank in self._pids}
         places = stacks.take(self._pids, logs)
         return where(self.ranks, self.beats, places, stopped, self._hosts)
@@ -177,14 +177,3 @@ def cut(log: Path, lost_before: int = 0) -> int:
             stream.write(CUT % lost + tail)
         return lost
     return lost_before
-
-
-def _status(pid: int) -> dict[str, str]:
-    """/proc/PID/status; the state is X if there is no such process, and unknown if that cannot be told."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return {"State": "X"} if Path("/proc/self").exists() else {}
-    except OSError:
-        return {}
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from launch import Request
+from launch.processes import end
 from launch.server import LAUNCHES_PER_SERVER, ServerLauncher
 from launch.torchrun import TorchrunLauncher
 
@@ -109,6 +110,7 @@ ORPHANER = """
 import sys
 from pathlib import Path
 from launch import Request
+from launch.processes import end
 from launch.server import ServerLauncher
 import os
 folder = Path(sys.argv[1])
@@ -164,3 +166,23 @@ def test_a_python_without_pidfd_open_ends_everything_as_well(tmp_path: Path) -> 
     pid = int(str(facts(tmp_path)[0]["parent"]))
     launcher.close()
     assert not alive([pid, server])
+
+
+POLITE = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).write_text("asked"), sys.exit()))
+print("ready", flush=True)
+time.sleep(1000)
+"""
+DEAF = POLITE.replace('lambda *_: (pathlib.Path(sys.argv[1]).write_text("asked"), sys.exit())', "signal.SIG_IGN")
+
+
+def test_processes_are_asked_before_they_are_killed(tmp_path: Path) -> None:
+    words = [(sys.executable, "-c", code, str(tmp_path / name)) for code, name in ((POLITE, "polite"), (DEAF, "deaf"))]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in words]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    assert end(lambda: [psutil.Process(process.pid) for process in both])
+    assert [process.wait() for process in both] == [0, -signal.SIGKILL]
+    assert [path.name for path in tmp_path.iterdir()] == ["polite"]

@@ -142,6 +142,17 @@ def test_an_interrupt_is_a_row_and_leaves_nothing(tmp_path: Path, number: int, c
     assert not [p for p in tree if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
+def test_a_machine_that_does_not_fit_is_told_in_the_rows_or_refused(bench: Any) -> None:
+    words = ("run", "--workload", "mlp", "--strategy", "single", "--omp-num-threads", "1000", *BRIEF)
+    refused = bench(*words, "--strict-machine")
+    assert (refused.code, refused.folder) == (5, None)
+    assert refused.stderr.startswith("bench: --strict-machine: this machine does not fit the run:\n- ")
+    threads = f"1 rank x 1000 OMP threads = 1000 threads on {len(os.sched_getaffinity(0))} processors"
+    assert threads in refused.stderr
+    dry = bench(*words, "--dry-run", "--strict-machine")
+    assert dry.code == 0  # nothing is launched
+
+
 def test_json_has_the_rows_and_nothing_else(bench: Any) -> None:
     run = bench("run", "--workload", "mlp", "--strategy", "single", *BRIEF, "--json")
     said = json.loads(run.stdout)

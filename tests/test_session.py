@@ -15,6 +15,7 @@ from bench.devices import Machine, this_machine
 from bench.errors import IncomparableError
 from bench.launching import DESCRIBE_ENTRY
 from bench.messages import PARTS, Description, Failure, Measurement, RankRecord, Spec
+from bench.preflight import Look
 from bench.read import read
 from bench.record import MEMORY, Row
 from bench.resume import earlier_run, latest
@@ -281,3 +282,24 @@ def test_a_case_that_can_run_now_is_no_longer_a_skipped_one() -> None:
     other = {**skipped, "case_id": "b"}
     assert list(latest([skipped, ok, other])) == [("a", 0), ("b", None)]
     assert list(current(launches([skipped, ok, other]))["status"]) == ["ok", "skipped"]
+
+
+def test_what_does_not_fit_the_machine_is_in_the_rows_of_its_case(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bench.launching.make_launcher", lambda *_: Ranks(tmp_path, [[]]))
+    given = {"workload": ["mlp"], "strategy": ["single"], "device": ["cpu"], "omp_num_threads": ["1,4"]}
+    plan = make_plan(asked(given, {"launches": "1"}), Machine())
+    observer = Quiet()
+    one, four = Session(
+        plan, Machine(), Store.create(tmp_path), observer, Look(processors=2), ["the disk is full"]
+    ).run()
+    case = (
+        "1 rank x 4 OMP threads = 4 threads on 2 processors: they take turns, so steps are slower and uneven; lower "
+        "--omp-num-threads"
+    )
+    assert (one["machine_warnings"], four["machine_warnings"]) == ("the disk is full", f"the disk is full; {case}")
+    assert [note for note in observer.notes if note.startswith("warning: ")][:2] == [
+        "warning: the disk is full",
+        f"warning: {case}",
+    ]

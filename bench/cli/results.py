@@ -20,7 +20,7 @@ from bench import interrupts
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.read import read
 from bench.record import Row
-from bench.report.words import number, wide_console
+from bench.report.words import number, run_json, wide_console
 from bench.resume import latest
 from bench.runs import Run, busy, find, look, runs
 
@@ -59,10 +59,9 @@ def show(
 ) -> int:
     """Show what was run, on what machine, what came of it, and why what failed did."""
     folder = find(_out(context, out), run)
-    file = folder / "launches.csv"
-    rows = read(file, lambda message: print(f"warning: {message}", file=sys.stderr))
+    rows = read(folder / "launches.csv", lambda message: print(f"warning: {message}", file=sys.stderr))
     if as_json or context.obj[1]:
-        print(json.dumps({"run_id": folder.name, "launches_csv": str(file), "launches": rows}, default=str))
+        print(run_json(folder, rows))
         return EXIT_OK
     console = wide_console()
     console.print(_about(look(folder), rows))
@@ -185,12 +184,10 @@ def _protocol(folder: Path) -> str:
 
 
 def _print_rows(folder: Path, rows: Sequence[Row], console: Console) -> None:
-    from bench.analysis.frames import current, launches
-    from bench.analysis.summary import summarise
-    from bench.report.terminal import print_summary
+    from bench.report.terminal import print_rows
 
     console.print()
-    print_summary(summarise(current(launches(rows))), console)
+    print_rows(rows, console)
     failed = [row for row in latest(rows).values() if row["status"] not in ("ok", "skipped") and row["launch_id"]]
     if failed:
         console.print("\nlaunches that failed, and their logs:")

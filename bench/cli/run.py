@@ -15,7 +15,7 @@ from bench import interrupts
 from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, UsageError, near
 from bench.options import AXES, SETTINGS, Option
 from bench.record import Row
-from bench.report.words import wide_console
+from bench.report.words import run_json, wide_console
 from bench.resume import RETRY, Earlier, earlier_run, latest, statuses
 from bench.runs import find
 from bench.suite import Asked, Plan, asked, asked_of, make_plan, plan_json, read_suite
@@ -184,16 +184,13 @@ def _refuse(warnings: list[str]) -> None:
 
 
 def _show_results(rows: list[Row], folder: Path, as_json: bool) -> None:
-    file = folder / "launches.csv"
-    if as_json:
-        print(json.dumps({"run_id": folder.name, "launches_csv": str(file), "launches": rows}, default=str))
-    elif rows:
-        from bench.analysis.frames import current, launches
-        from bench.analysis.summary import summarise
-        from bench.report.terminal import print_summary
+    from bench.report.terminal import print_rows
 
-        print_summary(summarise(current(launches(rows))), wide_console())
-        print(f"\nresults: {file}")
+    if as_json:
+        print(run_json(folder, rows))
+    else:
+        print_rows(rows, wide_console())
+        print(f"\nresults: {folder / 'launches.csv'}")
 
 
 def _exit_code(rows: list[Row]) -> int:

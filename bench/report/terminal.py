@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.frames import current, launches
+from bench.analysis.summary import summarise
+from bench.record import Row
 from bench.report.words import number
 
 COLOURS = {"ok": "green", "skipped": "yellow"}
@@ -46,6 +49,11 @@ def summary_table(summary: pd.DataFrame) -> Table:
         label = Text(status + (count if status != "skipped" else ""), COLOURS.get(status, "red"))
         table.add_row(Text(str(row["case_id"])), label, *cells)
     return table
+
+
+def print_rows(rows: Sequence[Row], console: Console) -> None:
+    """The summary of a run's rows, of which those that were launched again count no more."""
+    print_summary(summarise(current(launches(rows))), console)
 
 
 def print_summary(summary: pd.DataFrame, console: Console) -> None:
