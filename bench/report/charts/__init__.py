@@ -1,0 +1,35 @@
+"""The charts of a report. What is drawn, and in which words, is known before matplotlib is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from bench.analysis.answers import Answers
+from bench.report.charts.chart import Chart
+from bench.report.charts.heatmap import heatmap
+from bench.report.charts.memory import memory
+from bench.report.charts.pareto import pareto
+from bench.report.charts.parts import parts
+from bench.report.charts.scaling import scaling
+from bench.report.charts.steps import steps
+from bench.report.charts.svg import svg
+from bench.report.charts.throughput import throughput
+
+__all__ = ["KINDS", "Chart", "charts", "svg"]
+
+KINDS: tuple[Callable[[Answers], Iterable[Chart]], ...] = (throughput, memory, scaling, heatmap, parts, steps, pareto)
+
+
+def charts(answers: Answers) -> list[Chart]:
+    """Every chart for which there is data, kind by kind; their names are unlike."""
+    found: list[Chart] = []
+    names: set[str] = set()
+    for chart in (chart for kind in KINDS for chart in kind(answers)):
+        name, number = chart.name, 1
+        while name in names:
+            number += 1
+            name = f"{chart.name}-{number}"
+        names.add(name)
+        found.append(replace(chart, name=name))
+    return found

@@ -1,0 +1,71 @@
+"""What eats the time of a step? Its parts on one timeline, stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bench.analysis.answers import Answers
+from bench.report.charts.chart import Chart
+from bench.report.charts.questions import Question, launches_of, printable, questions, without
+from bench.report.charts.style import SENTINELS, Colours
+from bench.report.words import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST = 40  # cases of a figure
+AFTER = {"copy_ms": "copy", "forward_ms": "forward", "backward_ms": "backward", "optimizer_ms": "optimizer"}
+# The wait for a batch is on the host; on the timeline of a GPU it is the gap that it leaves there.
+PARTS = {
+    True: {"device_gap_ms": "gap on the device", **AFTER},
+    False: {"data_wait_ms": "wait for data", **AFTER},
+}
+
+
+def parts(answers: Answers) -> Iterator[Chart]:
+    """For each question with known parts, the steps of all its cases."""
+    for question in questions(answers):
+        names = PARTS[question.on_gpus]
+        steps = question.cases[list(names)].rename(columns=names)
+        if steps.isna().all(axis=None):
+            continue
+        end = 1.03 * float(steps.sum(axis=1).max())
+        for page in question.pages(MOST):
+            yield _chart(page, steps.loc[page.cases.index], end)
+
+
+def _chart(question: Question, steps: pd.DataFrame, end: float) -> Chart:
+    total = steps.sum(axis=1, min_count=1)
+    known, missing = total.dropna(), without(question.cases)
+    alt = f"Stacked bar chart, from zero: parts of a step in ms of {len(steps)} cases of {question.subject}."
+    names: dict[Any, str] = question.cases["label"].to_dict()
+    ends: list[tuple[str, Any]] = [("Longest", known.idxmax()), ("Shortest", known.idxmin())] if len(known) else []
+    for word, at in ends:
+        shares = ", ".join(f"{part} {value / known[at]:.0%}" for part, value in steps.loc[at].dropna().items())
+        alt += f" {word}: {names[at]} with {number(known[at])} ms: {shares}."
+    kind = "on the device's timeline" if question.on_gpus else "on the host"
+    note = (
+        f"Means of a step's parts {kind}, of the rank that the others wait for; of {launches_of(question.cases)} the "
+        "median of each part. Their sum, at the right, may differ a little from the median step. Communication that "
+        "runs beside other work is within it."
+    )
+    table = question.cases[["label", "status"]].rename(columns={"label": "case"})
+    table["reason"] = question.cases["reason"].map(printable, na_action="ignore")
+    return Chart(
+        name=question.name("parts"),
+        title=question.title("Parts of a step", "ms"),
+        alt=" ".join(filter(None, (alt, missing))),
+        note=" ".join(filter(None, (note, missing))),
+        data=table.join(steps.rename(columns="{}, ms".format)).assign(**{"sum, ms": total}),
+        figure=partial(_figure, question, steps, end),
+    )
+
+
+def _figure(question: Question, steps: pd.DataFrame, end: float, colours: Colours = SENTINELS) -> Figure:
+    from bench.report.charts.stacks import draw
+
+    return draw(question, steps, end, colours)

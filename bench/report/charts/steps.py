@@ -1,0 +1,108 @@
+"""How steady are the steps? Each launch's step times beside those of the other launches of its case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bench.analysis.answers import Answers
+from bench.analysis.noise import FENCE
+from bench.analysis.summary import GROUP
+from bench.report.charts.chart import Chart
+from bench.report.charts.questions import Question, key, launches_of, printable, questions, without
+from bench.report.charts.style import SENTINELS, Colours
+from bench.report.words import number
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST = 25  # cases of a figure
+WIDE = 5  # largest over smallest: beyond it x is logarithmic, so that all is seen
+TIMES = {"p05_ms": "p05", "median_ms": "median", "p95_ms": "p95", "largest_ms": "largest outlier"}
+
+
+def steps(answers: Answers) -> Iterator[Chart]:
+    """For each question with step times, the launches of all its cases; in times the case's median of medians."""
+    launches = {key(of): rows for of, rows in answers.noise.groupby(list(GROUP), sort=False, dropna=False)}
+    for question in questions(answers):
+        cases = question.cases
+        medians: dict[Any, float] = cases["step_ms"].to_dict()
+        each = {
+            at: _in_medians(launches[one], medians[at])
+            for at, one in zip(cases.index, map(key, cases[list(GROUP)].itertuples(index=False)), strict=True)
+            if one in launches and medians[at] > 0
+        }
+        if not each:
+            continue
+        drawn = pd.concat(each.values())[list(TIMES.values())].to_numpy(float)
+        ends = float(np.nanmin(drawn)), float(np.nanmax(drawn))
+        for page in question.pages(MOST):
+            yield _chart(page, {at: rows for at, rows in each.items() if at in page.cases.index}, ends)
+
+
+def _in_medians(rows: pd.DataFrame, median: float) -> pd.DataFrame:
+    """TIMES over the case's median, beside what is known of the launch."""
+    times = (rows[list(TIMES)].astype(float) / median).rename(columns=TIMES)
+    return times.join(rows[["launch_id", "steps", "outliers", "median_ms"]])
+
+
+def _chart(question: Question, each: dict[Any, pd.DataFrame], ends: tuple[float, float]) -> Chart:
+    cases = question.cases
+    said = [
+        f"Step times over the launches of {len(cases)} cases of {question.subject}, in times the case's median step."
+    ]
+    far = {at: (rows["median"].max() / rows["median"].min(), len(rows)) for at, rows in each.items() if len(rows) > 1}
+    if far:
+        most = max(far, key=far.__getitem__)
+        said.append(f"Medians of launches differ most for {cases['label'][most]}: {number(far[most][0])} times.")
+    largest = {at: rows["largest outlier"].max() for at, rows in each.items() if rows["outliers"].sum()}
+    if largest:
+        at = max(largest, key=lambda case: float(largest[case]))
+        total = sum(int(rows["outliers"].sum()) for rows in each.values())
+        said.append(f"{total} outliers; the largest, {number(largest[at])} times, is of {cases['label'][at]}.")
+    else:
+        said.append("No outliers.")
+    logarithmic = ends[1] > WIDE * ends[0]
+    note = (
+        f"A line a launch ({launches_of(cases)} each): from the 5th to the 95th percentile of its steps, with its "
+        f"median and its largest outlier (a step more than {FENCE:g} interquartile ranges above the upper quartile). "
+        "In times the median step of the case, which is at the right; without unit."
+        + (" The axis is logarithmic." if logarithmic else " The axis does not start at zero.")
+    )
+    missing = without(cases)
+    return Chart(
+        name=question.name("steps"),
+        title=question.title("Step times over launches", "times the case's median"),
+        alt=" ".join(filter(None, (*said, missing))),
+        note=" ".join(filter(None, (note, missing))),
+        data=_data(cases, each),
+        figure=partial(_figure, question, each, ends, logarithmic),
+    )
+
+
+def _data(cases: pd.DataFrame, each: dict[Any, pd.DataFrame]) -> pd.DataFrame:
+    tables = []
+    for at, case in cases.iterrows():
+        of = {"case": case["label"], "status": case["status"], "median of the case, ms": case["step_ms"]}
+        if at in each:
+            rows = each[at].rename(columns={**{name: f"{name}, times" for name in TIMES.values()}})
+            rows = rows.rename(columns={"launch_id": "launch", "median_ms": "median, ms"})
+            tables.append(rows.assign(launch=rows["launch"].map(printable), **of))
+        else:
+            tables.append(pd.DataFrame([of]))
+    found = pd.concat([table.astype(object) for table in tables], ignore_index=True)
+    first = ["case", "status", "median of the case, ms", "launch", "median, ms"]
+    return found[[*first, *(name for name in found if name not in first)]]
+
+
+def _figure(
+    question: Question, each: dict[Any, pd.DataFrame], ends: tuple[float, float], logarithmic: bool,
+    colours: Colours = SENTINELS,
+) -> Figure:  # fmt: skip
+    from bench.report.charts.lanes import draw
+
+    return draw(question, each, ends, logarithmic, colours)

@@ -1,0 +1,61 @@
+"""How fast is each case? Throughput by strategy and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from bench.analysis.answers import Answers
+from bench.analysis.summary import GROUP
+from bench.report.charts.chart import Chart
+from bench.report.charts.measured import Measured, limit
+from bench.report.charts.questions import Question, key, launches_of, of_launches, questions, without
+from bench.report.charts.style import SENTINELS, Colours
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNIT = "samples/s"
+
+
+def throughput(answers: Answers) -> Iterator[Chart]:
+    """For each question with a number, the throughput of all its cases."""
+    launches = of_launches(answers.launches, ["samples_per_s"])
+    for question in questions(answers):
+        cases = question.cases
+        if not (cases["ok"] > 0).any():
+            continue
+        each = [
+            [] if one not in launches else launches[one]["samples_per_s"].dropna().astype(float).to_list()
+            for one in map(key, cases[list(GROUP)].itertuples(index=False))
+        ]
+        low, high = cases["samples_per_s_low"], cases["samples_per_s_high"]
+        end = limit(cases["samples_per_s"], high, each)
+        yield from map(
+            _chart, Measured(question, "precision", UNIT, cases["samples_per_s"], low, high, each, end).pages()
+        )
+
+
+def _chart(of: Measured) -> Chart:
+    question: Question = of.question
+    missing = without(question.cases)
+    alt = f"Bar chart, from zero: throughput in {UNIT} of {len(question.cases)} cases of {question.subject}."
+    note = (
+        f"A bar is the median of {launches_of(question.cases)}, a dot one launch; a whisker is the 95\u00a0% interval "
+        "of the mean, by t on the logs of the launches. Longer is faster."
+    )
+    return Chart(
+        name=question.name("throughput"),
+        title=question.title("Throughput", UNIT),
+        alt=" ".join(filter(None, (alt, of.range_words("Fastest", "Slowest"), missing))),
+        note=" ".join(filter(None, (note, of.beyond(), missing))),
+        data=of.data(),
+        figure=partial(_figure, of),
+    )
+
+
+def _figure(of: Measured, colours: Colours = SENTINELS) -> Figure:
+    from bench.report.charts.bars import draw
+
+    return draw(of, colours)
