@@ -39,7 +39,7 @@ def read(file: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
     the machine left zero bytes there. ``warn`` is then called with one line that says so. Anything else that cannot be
     read raises ResultsError with the file, the line (from 1) where the row begins, and the column where there is one.
     """
-    content = _without_torn_row(file, _content(file), warn)
+    content = whole_rows(file, warn)
     if not content:
         return []
     rows = _rows(_decoded(file, content))
@@ -82,21 +82,10 @@ def check_tail(file: Path, content: bytes, end: int) -> None:
         raise ResultsError(f"{file}, line {line}: a quote or a line end is missing, rows run into each other; {ADVICE}")
 
 
-# -- bytes ---------------------------------------------------------------------------------------------------------
-
-
-def _begin(line: bytes) -> bytes:
-    return line.partition(b",")[0].strip(b'"')
-
-
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes().removeprefix(codecs.BOM_UTF8)  # which a spreadsheet puts before the header
-    except OSError as error:
-        raise ResultsError(f"cannot read {file}: {error.strerror}") from None
-
-
-def _without_torn_row(file: Path, content: bytes, warn: Callable[[str], None]) -> bytes:
+def whole_rows(file: Path, warn: Callable[[str], None]) -> bytes:
+    """What ``read`` reads: the file's bytes without a byte order mark and without a torn last row, which ``warn`` is
+    told of. ResultsError if the file cannot be read, or more than one row is torn."""
+    content = _content(file)
     end = whole(content)
     if end == len(content) > 0:
         return content
@@ -109,6 +98,20 @@ def _without_torn_row(file: Path, content: bytes, warn: Callable[[str], None]) -
         line = content.count(b"\n", 0, end) + 1
         warn(f"{file}, line {line}: the last row is not whole (its writer was killed, or is at work) and is left out")
     return content[:end]
+
+
+# -- bytes ---------------------------------------------------------------------------------------------------------
+
+
+def _begin(line: bytes) -> bytes:
+    return line.partition(b",")[0].strip(b'"')
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes().removeprefix(codecs.BOM_UTF8)  # which a spreadsheet puts before the header
+    except OSError as error:
+        raise ResultsError(f"cannot read {file}: {error.strerror}") from None
 
 
 def _decoded(file: Path, content: bytes) -> str:

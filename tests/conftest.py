@@ -19,6 +19,7 @@ TESTS = Path(__file__).parent
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write docs/faults.md from what the tests see")
+    parser.addoption("--write-goldens", action="store_true", help="write tests/data/golden/ from what the tests see")
 
 
 @pytest.fixture

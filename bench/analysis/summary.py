@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import pandas as pd
 
+from bench.analysis.intervals import of_mean
+from bench.analysis.order import in_order
+from bench.options import AXES
+
+# What makes launches those of one case: none of another machine, data or way of measuring is put with them.
+GROUP = ("environment", "case_id", "work_key")
 FIGURES = (
-    *("samples_per_s", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share", "mfu", "startup_s"),
-    *("peak_allocated_mib", "device_memory_peak_mib", "peak_rss_mib", "compile_s", "joules_per_sample"),
+    *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
+    *("mfu", "hfu", "startup_s", "first_step_ms", "compile_s", "joules_per_sample"),
+    *("peak_allocated_mib", "peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib"),
 )
+PARTS = ("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms")
+OF_THE_CASE = (*AXES, "oversubscribe", "world_size", "global_batch", "parameters", "device_name", "command")
 # What spoils a launch's timing, or makes it another's than it seems: column -> how to say it of the worst launch.
 MARKS = {
     "throttled_share": "throttled {:.0%}",
@@ -19,41 +28,41 @@ MARKS = {
 
 
 def summarise(launches: pd.DataFrame) -> pd.DataFrame:
-    """One row a case, in the order of their first launch, from a frame of LAUNCHES rows.
+    """One row a case (and environment, and work_key), in the order of its axes, from a frame of LAUNCHES rows.
 
-    ``status`` is ``ok`` if every launch was, else the first other one; ``launches`` and ``ok`` count; each of FIGURES
-    is the median over the launches that were ok. ``spread`` is (largest - smallest) / median throughput of those,
-    unknown for fewer than two; ``marks`` says in words what spoilt a launch, and is None if nothing is known to.
+    ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
+    starts, ``ok`` those that were, ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over
+    the launches that were ok; ``samples_per_s_low`` and ``_high`` bound 95 % by t on their logs, and ``spread`` is
+    (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what spoilt a launch.
     """
     measured = launches[launches["role"] == "measure"]
-    cases = [_case(str(name), rows) for name, rows in measured.groupby("case_id", sort=False)]
-    return pd.DataFrame(cases, columns=list(_case("", measured.head(0))))
+    group = [name for name in GROUP if name in measured]
+    number = measured.groupby(group, sort=False, dropna=False).ngroup()
+    measured, good = measured.assign(_case=number), measured[measured["status"] == "ok"].assign(_case=number)
+    failed = measured[measured["status"] != "ok"].groupby("_case")
+    summary = measured.groupby("_case")[[*group, *OF_THE_CASE]].first()
+    summary["status"] = failed["status"].first().reindex(summary.index).fillna("ok")
+    summary["reason"] = failed["reason"].first().reindex(summary.index)
+    summary["launches"] = measured.groupby("_case")["order"].count()
+    summary["ok"] = good.groupby("_case").size().reindex(summary.index, fill_value=0)
+    summary["runs"] = measured.groupby("_case")["run_id"].agg(lambda ids: ";".join(dict.fromkeys(ids.dropna())))
+    medians = good.groupby("_case")[[*FIGURES, *PARTS]].median()
+    summary = summary.join(medians.astype("float64")).join(_spread(good)).join(_marks(good))
+    return in_order(summary.reset_index(drop=True))
 
 
-def _case(case_id: str, rows: pd.DataFrame) -> dict[str, object]:
-    good, bad = rows[rows["status"] == "ok"], rows[rows["status"] != "ok"]
-    return {
-        "case_id": case_id,
-        "status": "ok" if bad.empty else bad["status"].iloc[0],
-        "reason": None if bad.empty else bad["reason"].iloc[0],
-        "launches": int(rows["order"].notna().sum()),
-        "ok": len(good),
-        **{name: _median(good[name]) for name in FIGURES},
-        "spread": _spread(good["samples_per_s"]),
-        "marks": _marks(good),
-    }
+def _spread(good: pd.DataFrame) -> pd.DataFrame:
+    """Of each case's throughput over its launches."""
+    rates = good.groupby("_case")["samples_per_s"]
+    bounds = {case: of_mean(values) for case, values in rates}
+    found = pd.DataFrame.from_dict(bounds, orient="index", columns=["samples_per_s_low", "samples_per_s_high"])
+    spread = ((rates.max() - rates.min()) / rates.median()).astype("float64").where(rates.count() > 1)
+    return found.astype("float64").assign(spread=spread)
 
 
-def _median(values: pd.Series) -> float | None:
-    known = values.dropna()
-    return None if known.empty else float(known.median())
-
-
-def _spread(values: pd.Series) -> float | None:
-    known = values.dropna()
-    return None if len(known) < 2 else float((known.max() - known.min()) / known.median())
-
-
-def _marks(rows: pd.DataFrame) -> str | None:
-    worst = {name: rows[name].dropna().astype(float).max() for name in MARKS}
-    return "; ".join(text.format(worst[name]) for name, text in MARKS.items() if worst[name] > 0) or None
+def _marks(good: pd.DataFrame) -> pd.Series:
+    worst = good.groupby("_case")[list(MARKS)].max().astype("float64")
+    words = worst.apply(lambda row: "; ".join(t.format(row[n]) for n, t in MARKS.items() if row[n] > 0), axis=1)
+    return (
+        words.astype("str").rename("marks").where(words != "") if len(worst) else pd.Series(name="marks", dtype="str")
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import bench
-from bench.cli import env, list_, matrix, results, run
+from bench.cli import env, list_, matrix, report, results, run
 
 app = typer.Typer(
     name="bench",
@@ -16,6 +16,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("report")(report.report)
 app.command("list")(list_.list_)
 app.command("matrix")(matrix.matrix)
 app.command("env")(env.env)

@@ -22,7 +22,6 @@ from bench.read import read
 from bench.record import Row
 from bench.report.words import wide_console
 from bench.runs import find
-from bench.session import rank_environment
 
 
 def env(
@@ -36,6 +35,8 @@ def env(
     """Show the machine, the software and the settings that results are recorded with."""
     if diff is not None:
         return _diff(out, *diff, as_json)
+    from bench.session import rank_environment  # numpy comes with it, which no other command here needs
+
     machine = this_machine()
     facts = {
         **host_facts(machine, rank_environment()),

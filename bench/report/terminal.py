@@ -1,21 +1,26 @@
-"""The summary as one table."""
+"""Tables on a terminal: the summary of a run, and a whole report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
-from rich.console import Console
+from rich.bar import Bar
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.frames import current, launches
 from bench.analysis.summary import summarise
 from bench.record import Row
+from bench.report import tables
 from bench.report.words import number
 
 COLOURS = {"ok": "green", "skipped": "yellow"}
+BAR = 12  # characters of the longest bar
+FOLDED = ("case", "reason", "remark", "marks", "choice")
+NOT_ON_TERMINALS = ("environments", "commands")  # `bench results show` and the CSV have them
 
 
 _ALWAYS = ("samples/s", "spread", "step ms")
@@ -62,3 +67,41 @@ def print_summary(summary: pd.DataFrame, console: Console) -> None:
     for _, row in summary.iterrows():
         if row["status"] != "ok":
             console.print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"), soft_wrap=True)
+
+
+def print_report(sentences: Sequence[str], found: Sequence[tables.Table], console: Console) -> None:
+    """The headline, then the tables that a terminal has room for; throughput has bars, of each workload its own."""
+    for sentence in sentences:
+        console.print(Text(f"• {sentence}"))
+    for table in found:
+        if table.name not in NOT_ON_TERMINALS:
+            console.print(Text(f"\n{table.title}", "bold"))
+            console.print(_brief(table))
+            console.print(Text(table.note, "dim"))
+
+
+def _brief(table: tables.Table) -> Table:
+    """The columns that are brief; in that of the cases a bar after the throughput."""
+    shown = Table(show_edge=False, pad_edge=False)
+    columns = [(i, column) for i, column in enumerate(table.columns) if column.brief]
+    bars = _bars(table.frame) if table.name == "summary" else None
+    for _, column in columns:
+        justify: Literal["right", "left"] = "right" if column.numeric else "left"
+        shown.add_column(column.title, justify=justify, no_wrap=column.title not in FOLDED, overflow="fold")
+        if bars and column.title == "samples/s":
+            shown.add_column("", no_wrap=True, width=BAR)
+    for row, cells in enumerate(table.cells()):
+        line: list[RenderableType] = []
+        for place, column in columns:
+            colour = COLOURS.get(cells[place].split()[0], "red") if column.title == "status" else ""
+            line.append(Text(cells[place], colour))
+            if bars and column.title == "samples/s":
+                line.append(bars[row])
+        shown.add_row(*line)
+    return shown
+
+
+def _bars(cases: pd.DataFrame) -> list[RenderableType]:
+    rates = cases["samples_per_s"].astype("float64")
+    longest = rates.groupby(cases["workload"]).transform("max")
+    return ["" if pd.isna(share) else Bar(1, 0, share, width=BAR) for share in rates / longest]

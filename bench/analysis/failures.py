@@ -1,0 +1,24 @@
+"""What went wrong: every launch and case without a number, and why."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.analysis.order import in_order
+from bench.options import AXES
+
+COLUMNS = ("environment", "case_id", "status", "reason", "launches", "run_id", "launch_id", "log", "command")
+
+
+def failures(launches: pd.DataFrame) -> pd.DataFrame:
+    """One row for each case, run, status and reason that is not ``ok``, in the order of the cases' axes.
+
+    ``launches`` counts fresh starts that ended so (0 for what was never launched); ``launch_id`` is the first of them
+    and ``log`` the folder of its logs in the run's.
+    """
+    bad = launches[(launches["role"] == "measure") & (launches["status"] != "ok")]
+    groups = bad.groupby(["environment", "case_id", "status", "reason", "run_id"], sort=False, dropna=False)
+    found = groups[[*AXES, "launch_id", "command"]].first()
+    found["launches"] = groups["order"].count()
+    found["log"] = ("logs/" + found["launch_id"]).where(found["launch_id"].notna())
+    return in_order(found.reset_index())[list(COLUMNS)]

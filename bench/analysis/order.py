@@ -1,0 +1,73 @@
+"""Cases in an order that a person expects, and the fewest words that tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.options import AXES, COMPILE, OPTIMIZERS, PRECISIONS, show
+from bench.strategies import STRATEGIES
+from workloads import WORKLOADS
+
+REGISTRIES = {
+    "workload": list(WORKLOADS),
+    "strategy": list(STRATEGIES),
+    "precision": list(PRECISIONS),
+    "compile": list(COMPILE),
+    "optimizer": list(OPTIMIZERS),
+    "activation_checkpointing": ["none", "selective", "every", "full"],
+}
+# How a value reads where its axis is not named; other axes are named.
+WORDS = {
+    **dict.fromkeys(("workload", "strategy", "precision", "data", "env", "optimizer", "device"), "{}"),
+    **{"gpus": "×{}", "batch_size": "batch {}", "activation_checkpointing": "ac {}", "num_workers": "{} workers"},
+    **{"omp_num_threads": "OMP {}", "grad_accum_steps": "accum {}", "max_grad_norm": "clip {}"},
+    **{"prefetch_factor": "prefetch {}"},
+}
+
+
+def in_order(cases: pd.DataFrame) -> pd.DataFrame:
+    """Rows of cases by their axes, in the order of AXES: names as registered, numbers by size."""
+    keys = list(zip(*([_place(name, value) for value in cases[name]] for name in AXES), strict=True))
+    return cases.iloc[sorted(range(len(cases)), key=keys.__getitem__)].reset_index(drop=True)
+
+
+def _place(axis: str, value: Any) -> tuple[int, float, str]:
+    if pd.isna(value):
+        return -1, 0.0, ""
+    if isinstance(value, str):
+        known, name = REGISTRIES.get(axis, []), value.partition(":")[0].partition("=")[0]
+        return (known.index(name) if name in known else len(known)), 0.0, value
+    return 0, float(value), ""
+
+
+def varying(cases: pd.DataFrame) -> list[str]:
+    """The axes in which cases differ. One that only some have (as prefetching needs workers) follows from another."""
+    return [name for name in AXES if len(set(cases[name].dropna())) > 1]
+
+
+def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "precision")) -> pd.Series:
+    """Each case in the words of the axes that tell it from the others of its workload; ``always`` are named anyway.
+
+    The workload is named where there are several, and so is the environment.
+    """
+    texts: dict[Any, str] = {}
+    workloads = ["workload"] if cases["workload"].nunique() > 1 else []
+    for _, rows in cases.groupby("workload", sort=False, dropna=False):
+        names = [name for name in AXES if name in {*workloads, *always, *varying(rows)}]
+        words = zip(*([word(name, value) for value in rows[name]] for name in names), strict=True)
+        texts |= dict(zip(rows.index, (" ".join(filter(None, of_case)) for of_case in words), strict=True))
+    found = pd.Series(texts, dtype="str").reindex(cases.index)
+    several = "environment" in cases and cases["environment"].nunique() > 1
+    return found + " (" + cases["environment"] + ")" if several else found
+
+
+def word(axis: str, value: Any) -> str:
+    """A value of an axis for people; nothing where the axis has no effect."""
+    if pd.isna(value) or value == "":
+        return ""
+    text = show(bool(value)) if isinstance(value, (bool, np.bool_)) else show(value)
+    return WORDS.get(axis, AXES[axis].flag.removeprefix("--") + " {}").format(text.removesuffix(".0"))

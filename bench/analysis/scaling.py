@@ -1,0 +1,112 @@
+"""Does it scale? Speed-up and efficiency of each case over the one of fewer devices that it may be compared with."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from bench.analysis.intervals import of_ratio
+from bench.analysis.rates import Key, Rates, key, rates
+from bench.options import AXES, show
+
+SUSPICIOUS = 1.02  # an efficiency above it: more than N times the work by N times the devices
+MAY_DIFFER = {"weak": ("gpus",), "strong": ("gpus", "batch_size")}
+MUST_AGREE = (*(name for name in AXES if name != "gpus"), "oversubscribe", "environment")
+COLUMNS = (
+    *("environment", "case_id", "work_key", "base_case_id", "workload", "strategy", "mode", "gpus", "base_gpus"),
+    *("batch_size", "global_batch", "samples_per_s", "base_samples_per_s"),
+    *("speedup", "speedup_low", "speedup_high", "efficiency", "efficiency_low", "efficiency_high"),
+    *("launches", "interval", "flag", "refused"),
+)
+
+
+class Base(NamedTuple):
+    """A case to compare with, in which mode, or why with none."""
+
+    case: dict[str, Any] | None
+    mode: str | None
+    refused: str | None
+
+
+def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
+    """One row for each case of more devices than another of its workload and strategy, and mode; and for their bases.
+
+    ``mode`` is ``weak`` where the batch a device is the base's, ``strong`` where the global batch is; all other axes
+    and the environment must be equal. The base has the fewest devices of those; where the strategy ran on no fewer,
+    ``single`` is the base. With X the median throughput and N the devices, ``speedup`` is X(N) / X(N0) and
+    ``efficiency`` the same over N / N0, which for a strong case is T(N0) / (N / N0 T(N)). The bounds (95 %) are of the
+    mean log ratio, by blocks of the same run where there are two, else by Welch's t: ``interval`` says which.
+    ``flag`` is set above SUSPICIOUS. ``refused`` says why there is no number; such a case is a row as well.
+    """
+    known = summary.astype(object).where(summary.notna(), None)
+    cases = [dict(zip(known.columns, values, strict=True)) for values in known.itertuples(index=False, name=None)]
+    by_case = rates(launches)
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        for base in _bases(case, cases):
+            rows += _rows(case, base, by_case)
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).drop_duplicates(["environment", "case_id", "work_key", "mode"])
+    curve = frame.groupby(["environment", "workload", "mode", "base_case_id"], sort=False, dropna=False).ngroup()
+    frame = frame.assign(curve=curve).sort_values(["curve", "gpus"], kind="stable")
+    numbers = [name for name in COLUMNS if name.startswith(("speedup", "efficiency"))]
+    return frame.astype(dict.fromkeys([*numbers, "samples_per_s", "base_samples_per_s"], "float64")).reset_index(
+        drop=True
+    )
+
+
+def _bases(case: dict[str, Any], cases: list[dict[str, Any]]) -> list[Base]:
+    """What to compare with, in each mode; or the reason against the most alike; nothing if there is no question."""
+    fewer = [
+        other
+        for other in cases
+        if other["workload"] == case["workload"] and other["gpus"] < case["gpus"] and other["ok"]
+    ]
+    own = [other for other in fewer if other["strategy"] == case["strategy"]]
+    candidates = own or [{**other, "strategy": case["strategy"]} for other in fewer if other["strategy"] == "single"]
+    if not candidates:
+        return []
+    found = []
+    for mode in MAY_DIFFER:
+        fit = [other for other in candidates if not _unlike(case, other, mode)]
+        if fit:
+            base = min(fit, key=lambda other: other["gpus"])
+            failed = None if case["ok"] else f"{case['status']}: {case['reason']}"
+            found.append(Base(base, mode, failed))
+    if found:
+        return found
+    closest = min(candidates, key=lambda other: (len(_unlike(case, other, "strong")), other["gpus"]))
+    against = f"{closest['case_id']}: " + "; ".join(_unlike(case, closest, "strong"))
+    return [Base(None, None, f"no case of fewer devices is equal but for them; it differs from {against}")]
+
+
+def _unlike(case: dict[str, Any], other: dict[str, Any], mode: str) -> list[str]:
+    """What differs more than it may, in words."""
+    names = [name for name in MUST_AGREE if name not in MAY_DIFFER[mode]]
+    if mode == "strong":
+        names += ["global_batch"]
+    return [
+        f"{name} {show(other[name]) or 'unset'} there, {show(case[name]) or 'unset'} here"
+        for name in names
+        if other[name] != case[name]
+    ]
+
+
+def _rows(case: dict[str, Any], base: Base, by_case: dict[Key, Rates]) -> list[dict[str, Any]]:
+    own = {name: case.get(name) for name in COLUMNS} | {"launches": case["ok"], "mode": base.mode}
+    if base.case is None or base.refused:
+        return [own | {"refused": base.refused}]
+    of_base = {name: base.case.get(name) for name in COLUMNS} | {"launches": base.case["ok"], "mode": base.mode}
+    of_base |= {"base_case_id": base.case["case_id"], "base_gpus": base.case["gpus"], "strategy": case["strategy"]}
+    of_base |= {"base_samples_per_s": base.case["samples_per_s"], "speedup": 1.0, "efficiency": 1.0}
+    devices = case["gpus"] / base.case["gpus"]
+    speedup = case["samples_per_s"] / base.case["samples_per_s"]
+    low, high, how = of_ratio(by_case[key(case)], by_case[key(base.case)])
+    return [
+        of_base,
+        own
+        | {name: of_base[name] for name in ("base_case_id", "base_gpus", "base_samples_per_s")}
+        | {"speedup": speedup, "speedup_low": low, "speedup_high": high, "interval": how or None}
+        | {"efficiency": speedup / devices, "efficiency_low": low / devices, "efficiency_high": high / devices}
+        | {"flag": f"above {SUSPICIOUS}: suspicious" if speedup / devices > SUSPICIOUS else None},
+    ]

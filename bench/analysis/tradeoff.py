@@ -1,0 +1,71 @@
+"""What does speed cost in memory? Throughput against memory, and which cases nothing beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from bench.analysis.rates import LOSS, Key, Rates, losses, rates
+
+# Cases of one question: the same training on as many devices; all other axes are what is traded.
+QUESTION = ("environment", "workload", "data", "device", "gpus")
+# What a device's memory is, the best known first: all that is used of it, then the allocator's pool, then tensors.
+DEVICE_MEMORY = ("device_used_mib", "peak_reserved_mib", "peak_allocated_mib")
+HOST_MEMORY = ("peak_rss_mib",)  # of the largest rank, where the device is the CPU
+MIB_A_GIB = 1024
+COLUMNS = (
+    *("environment", "case_id", "work_key", "workload", "data", "device", "gpus", "status"),
+    *("samples_per_s", "memory_mib", "memory_measure", "on_front", "choice", *LOSS),
+)
+
+
+def with_memory(cases: pd.DataFrame) -> pd.DataFrame:
+    """The summary with ``memory_mib`` and ``memory_measure``: within one question all by the same measure, the first
+    that is known of every case with a number; unknown where there is none."""
+    found = cases.assign(memory_mib=float("nan"), memory_measure=None)
+    for _, rows in cases.groupby(list(QUESTION), sort=False, dropna=False):
+        measured = rows[rows["ok"] > 0]
+        names = DEVICE_MEMORY if rows["device"].iloc[0] == "cuda" else HOST_MEMORY
+        measure = next((name for name in names if len(measured) and measured[name].notna().all()), None)
+        if measure:
+            found.loc[measured.index, "memory_mib"] = measured[measure].astype("float64")
+            found.loc[measured.index, "memory_measure"] = measure
+    return found
+
+
+def tradeoff(summary: pd.DataFrame, launches: pd.DataFrame, within_gib: Iterable[float] = ()) -> pd.DataFrame:
+    """From a summary ``with_memory``, the cases of each question with two of them or more, the fastest first.
+
+    ``on_front``: no other case is as fast or faster with as little memory or less, and better in one of both. Only
+    cases whose every launch was ok are on it. ``choice`` says which it is: ``fastest``, ``smallest``, and ``fastest
+    within M GiB`` for each of ``within_gib`` (memory of one device); joined by `; `, None for others. ``loss`` and its
+    bounds say how much slower a case is than the fastest of those whose every launch was ok.
+    """
+    by_case = rates(launches)
+    questions = [
+        _question(rows, by_case, list(within_gib))
+        for _, rows in summary.groupby(list(QUESTION), sort=False, dropna=False)
+        if (rows["ok"] > 0).sum() > 1
+    ]
+    found = pd.concat(questions, ignore_index=True) if questions else pd.DataFrame(columns=list(COLUMNS))
+    return found[list(COLUMNS)]
+
+
+def _question(rows: pd.DataFrame, by_case: dict[Key, Rates], within_gib: list[float]) -> pd.DataFrame:
+    rows = rows.sort_values(["samples_per_s", "memory_mib"], ascending=[False, True], na_position="last", kind="stable")
+    good = rows[rows["status"] == "ok"]
+    lost = losses(rows, good.index[0], by_case) if len(good) else pd.DataFrame(index=rows.index, columns=list(LOSS))
+    sound = good[good["memory_mib"].notna()]
+    # fastest first: a case is on the front if it needs less than every faster one
+    front = sound[sound["memory_mib"] < sound["memory_mib"].cummin().shift(fill_value=float("inf"))]
+    choices: dict[object, list[str]] = {}
+    if len(front):
+        choices.setdefault(front.index[0], []).append("fastest")
+        choices.setdefault(front.index[-1], []).append("smallest")
+    for gib in within_gib:
+        fit = front[front["memory_mib"] <= gib * MIB_A_GIB]
+        if len(fit):
+            choices.setdefault(fit.index[0], []).append(f"fastest within {gib:g} GiB")
+    choice = ["; ".join(choices.get(index, [])) or None for index in rows.index]
+    return rows.assign(on_front=rows.index.isin(front.index), choice=pd.Series(choice, rows.index, "str")).join(lost)

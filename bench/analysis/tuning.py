@@ -1,0 +1,42 @@
+"""Which threads and DataLoader workers are best, and what do the defaults lose?"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.analysis.rates import LOSS, Key, Rates, losses, rates
+from bench.options import AXES
+
+TUNED = ("omp_num_threads", "num_workers", "prefetch_factor")
+COLUMNS = (
+    *("environment", "case_id", "work_key", "workload", "data", "strategy", "gpus", *TUNED, "group", "status"),
+    *("samples_per_s", "data_wait_share", "best", "default", *LOSS),
+)
+
+
+def tuning(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
+    """The cases that differ in nothing but TUNED, in groups (numbered from 0) of two of them or more.
+
+    ``best`` marks the fastest whose every launch was ok, ``default`` the one with the defaults of all three axes.
+    ``loss`` is 1 - median throughput / the best's, with 95 % bounds of the mean log ratio.
+    """
+    cases = summary.copy()
+    # without workers these have no effect, and such a case belongs to those with workers
+    idle = cases["num_workers"] == 0
+    cases.loc[idle, "persistent_workers"] = AXES["persistent_workers"].default
+    fixed = ["environment", "oversubscribe", *(name for name in AXES if name not in TUNED)]
+    by_case = rates(launches)
+    groups = [rows for _, rows in cases.groupby(fixed, sort=False, dropna=False) if (rows["ok"] > 0).sum() > 1]
+    found = [_group(rows.assign(group=number), by_case) for number, rows in enumerate(groups)]
+    return pd.concat(found, ignore_index=True)[list(COLUMNS)] if found else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _group(rows: pd.DataFrame, by_case: dict[Key, Rates]) -> pd.DataFrame:
+    sound = rows[rows["status"] == "ok"]
+    best = sound["samples_per_s"].idxmax() if len(sound) else None
+    lost = losses(rows, best, by_case) if best is not None else pd.DataFrame(index=rows.index, columns=list(LOSS))
+    # an axis without effect in all of them is no reason not to be the default
+    default = [
+        all(pd.isna(row[name]) or row[name] == AXES[name].default for name in TUNED) for _, row in rows.iterrows()
+    ]
+    return rows.assign(best=rows.index == best, default=default).join(lost)

@@ -1,0 +1,126 @@
+"""``bench report``: what the rows of some runs say, on the terminal and as files to hand on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import bench
+from bench.errors import EXIT_OK, ResultsError, UsageError
+from bench.read import read
+from bench.record import Row
+from bench.report.words import wide_console
+from bench.runs import LATEST, find
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _file(what: str, metavar: str = "FILE") -> Any:
+    return typer.Option(help=what, metavar=metavar, show_default=False)
+
+
+def report(
+    run: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]…", help="Ids, paths, or latest (the default).", show_default=False),
+    ] = None,
+    md: Annotated[Path | None, _file("Write Markdown.")] = None,
+    html: Annotated[Path | None, _file("Write one self-contained page with charts.")] = None,
+    plots: Annotated[Path | None, _file("Write every chart as PNG and SVG.", "DIR")] = None,
+    csv: Annotated[Path | None, _file("Write summary, scaling, trade-off, tuning and failures as CSV.", "DIR")] = None,
+    within_gib: Annotated[
+        str | None, _file("Also name the fastest case within so much memory of a device; comma list.", "GIB,…")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout instead of tables.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
+) -> int:
+    """Answer from the rows: which case is fastest, what it costs in memory, how it scales, and what failed.
+
+    Runs of unlike machines or software stand side by side and are never put together.
+    """
+    memory = _numbers(within_gib)
+    folders = list(dict.fromkeys(find(out, name).resolve() for name in run or [LATEST]))
+    rows = [row for folder in folders for row in read(folder / "launches.csv", _warn)]
+    if not rows:
+        raise ResultsError(f"no launch is recorded in {', '.join(map(str, folders))}; run one, or name another run.")
+    from bench.analysis.answers import answer
+    from bench.analysis.frames import launches
+    from bench.report.files import report_json, write_csv, write_text
+    from bench.report.headline import headline
+    from bench.report.markdown import markdown
+    from bench.report.tables import tables
+    from bench.report.terminal import print_report
+
+    answers = answer(launches(rows), _steps(folders if html or plots else []), memory)
+    sentences = headline(answers, memory)
+    found = tables(answers)
+    title, about = _title(rows), _about(rows)
+    written = write_csv(answers, csv) if csv else []
+    if md:
+        written.append(write_text(md, markdown(title, about, sentences, found)))
+    if html or plots:
+        from bench.report.charts import charts
+
+        drawn = charts(answers)
+        if html:
+            from bench.report.html import page
+
+            written.append(write_text(html, page(title, about, sentences, found, drawn)))
+        if plots:
+            from bench.report.plots import write_plots
+
+            written += write_plots(drawn, plots)
+    for file in written:
+        print(f"wrote {file}", file=sys.stderr)
+    if as_json:
+        print(report_json(answers, sentences))
+    else:
+        print_report(sentences, found, wide_console())
+    return EXIT_OK
+
+
+def _numbers(text: str | None) -> list[float]:
+    try:
+        found = [float(word) for word in text.split(",")] if text else []
+    except ValueError:
+        found = [0.0]
+    if not all(0 < number < float("inf") for number in found):
+        raise UsageError(f"--within-gib: got {text!r}; allowed: numbers above 0, as in 24,80.")
+    return found
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _steps(folders: Sequence[Path]) -> pd.DataFrame:
+    """The steps of all runs. A file that cannot be read costs the report its steps, and nothing else."""
+    import pandas as pd
+
+    from bench.analysis.frames import steps
+
+    found = [steps(Path("none"), _warn)]
+    for folder in folders:
+        try:
+            found.append(steps(folder / "steps.csv", _warn))
+        except ResultsError as error:
+            _warn(f"the report goes without the steps of {folder.name}: {error}")
+    return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
+
+
+def _title(rows: Sequence[Row]) -> str:
+    names = list(dict.fromkeys(str(row["workload"]) for row in rows))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
+
+
+def _about(rows: Sequence[Row]) -> list[str]:
+    runs = list(dict.fromkeys(str(row["run_id"]) for row in rows))
+    when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return [f"stepbench {bench.__version__}, {when}", f"run{'s' if len(runs) > 1 else ''} {', '.join(runs)}"]

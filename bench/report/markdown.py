@@ -1,0 +1,47 @@
+"""The report as Markdown, for a comment, a wiki or a repository."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from bench.report.tables import Table
+
+SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
+ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+
+
+def markdown(title: str, about: Sequence[str], sentences: Sequence[str], tables: Sequence[Table]) -> str:
+    """Headline, tables with all their columns, and the commands as a block to copy from. All text from rows is text."""
+    parts = [f"# {escaped(title)}", "\n".join(f"{escaped(line)}  " for line in about)]
+    parts.append("\n".join(f"- {escaped(sentence)}" for sentence in sentences))
+    for table in tables:
+        parts.append(f"## {escaped(table.title)}")
+        parts.append(_commands(table) if table.name == "commands" else "\n".join(_lines(table)))
+        parts += [escaped(table.note)] if table.note else []
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """One line that reads as ``text`` and is nothing else: no markup, no HTML, no end of a cell."""
+    line = " ".join(text.split())
+    return SPECIAL.sub(r"\\\1", "".join(ENTITIES.get(character, character) for character in line))
+
+
+def _lines(table: Table) -> Iterator[str]:
+    yield _line(escaped(column.title) for column in table.columns)
+    yield _line("--:" if column.numeric else "---" for column in table.columns)
+    for cells in table.cells():
+        yield _line(map(escaped, cells))
+
+
+def _line(cells: Iterator[str] | map[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _commands(table: Table) -> str:
+    """A fenced block: what is in it is copied as it is."""
+    lines = [f"{cells[-1]}  # {cells[0]}" for cells in table.cells()]
+    longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}sh", *lines, fence])

@@ -1,0 +1,244 @@
+"""The tables of a report: what each column shows, how it is sorted, and what it is called. Every form of a report has
+these same tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.answers import Answers
+from bench.analysis.environments import unlike
+from bench.analysis.order import labels
+from bench.analysis.summary import GROUP
+from bench.report.words import number
+
+UNKNOWN = "—"
+MIB_A_GIB = 1024
+
+Row = Mapping[Any, Any]
+
+
+@dataclass(frozen=True)
+class Column:
+    """``show`` gives a row's cell, ``sort`` what it is sorted by where that is not the cell itself. ``numeric`` ones
+    stand to the right. ``brief`` ones are shown where there is little room."""
+
+    title: str
+    show: Callable[[Row], str]
+    sort: str | None = None
+    numeric: bool = True
+    brief: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A frame as people see it. ``name`` is that of its file and of its anchor; ``note`` says how to read it."""
+
+    name: str
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    frame: pd.DataFrame
+
+    def cells(self) -> Iterator[list[str]]:
+        """The text of every cell, row by row."""
+        for row in self._rows():
+            yield [column.show(row) or UNKNOWN for column in self.columns]
+
+    def sort_keys(self) -> Iterator[list[float | str | None]]:
+        """What each cell is sorted by, row by row: a number, or a text; None for what is unknown."""
+        for row in self._rows():
+            yield [_key(column, row) for column in self.columns]
+
+    def _rows(self) -> Iterator[Row]:
+        known = self.frame.astype(object).where(self.frame.notna(), None)
+        return (dict(zip(known.columns, values, strict=True)) for values in known.itertuples(index=False, name=None))
+
+
+def _key(column: Column, row: Row) -> float | str | None:
+    value = row[column.sort] if column.sort else column.show(row)
+    return float(value) if column.numeric and value not in (None, "") else value
+
+
+def _figure(title: str, name: str, brief: bool = True, scale: float = 1) -> Column:
+    return Column(title, lambda row: "" if row[name] is None else number(row[name] / scale), name, brief=brief)
+
+
+def _share(title: str, name: str, brief: bool = True) -> Column:
+    return Column(title, lambda row: "" if row[name] is None else f"{row[name]:.1%}", name, brief=brief)
+
+
+def _text(title: str, name: str, brief: bool = True) -> Column:
+    return Column(title, lambda row: "" if row[name] is None else str(row[name]), name, numeric=False, brief=brief)
+
+
+def _count(title: str, name: str, brief: bool = True) -> Column:
+    return Column(title, lambda row: "" if row[name] is None else f"{int(row[name]):,}", name, brief=brief)
+
+
+def _range(title: str, name: str, show: Callable[[float], str]) -> Column:
+    low, high = f"{name}_low", f"{name}_high"
+
+    def words(row: Row) -> str:
+        return "" if row[low] is None else f"{show(row[low])}…{show(row[high])}"
+
+    return Column(title, words, low)
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _status(row: Row) -> str:
+    return f"{row['status']} {row['ok']}/{row['launches']}" if row["ok"] != row["launches"] else str(row["status"])
+
+
+CASE = _text("case", "label")
+SUMMARY = (
+    CASE,
+    Column("status", lambda row: _status(row) if row["status"] != "skipped" else "skipped", "status", numeric=False),
+    _count("launches", "ok", brief=False),
+    _figure("samples/s", "samples_per_s"),
+    _range("95 % interval", "samples_per_s", number),
+    _figure("samples/s per device", "samples_per_s_per_device", brief=False),
+    _figure("tokens/s", "tokens_per_s"),
+    _figure("step ms", "step_ms"),
+    _figure("p95 ms", "step_p95_ms", brief=False),
+    _share("data wait", "data_wait_share"),
+    _share("MFU", "mfu"),
+    _share("HFU", "hfu", brief=False),
+    _figure("memory GiB", "memory_mib", scale=MIB_A_GIB),
+    _figure("host RSS GiB", "peak_rss_mib", brief=False, scale=MIB_A_GIB),
+    _figure("J/sample", "joules_per_sample", brief=False),
+    _figure("compile s", "compile_s", brief=False),
+    _figure("start-up s", "startup_s", brief=False),
+    _text("marks", "marks"),
+)
+SCALING = (
+    CASE,
+    _text("mode", "mode"),
+    _count("devices", "gpus"),
+    _text("base", "base_label", brief=False),
+    _figure("samples/s", "samples_per_s"),
+    _figure("speed-up", "speedup"),
+    _share("efficiency", "efficiency"),
+    _range("95 % interval", "efficiency", _percent),
+    _text("by", "interval", brief=False),
+    Column("remark", lambda row: row["flag"] or row["refused"] or "", "flag", numeric=False),
+)
+TRADEOFF = (
+    CASE,
+    _figure("samples/s", "samples_per_s"),
+    _share("slower", "loss"),
+    _range("95 % interval", "loss", _percent),
+    _figure("memory GiB", "memory_mib", scale=MIB_A_GIB),
+    _text("measured by", "memory_measure", brief=False),
+    Column("on the front", lambda row: "yes" if row["on_front"] else "", "on_front", numeric=False),
+    _text("choice", "choice"),
+)
+TUNING = (
+    CASE,
+    _count("OMP threads", "omp_num_threads", brief=False),
+    _count("workers", "num_workers", brief=False),
+    _count("prefetch", "prefetch_factor", brief=False),
+    _figure("samples/s", "samples_per_s"),
+    _share("data wait", "data_wait_share"),
+    _share("slower", "loss"),
+    _range("95 % interval", "loss", _percent),
+    Column("", lambda row: ", ".join(w for w in ("best", "default") if row[w]), "best", numeric=False),
+)
+FAILURES = (
+    CASE,
+    _text("status", "status"),
+    _count("launches", "launches"),
+    _text("reason", "reason"),
+    _text("logs", "log_path", brief=False),
+)
+COMMANDS = (CASE, _text("case_id", "case_id"), _text("command", "command"))
+
+
+def tables(answers: Answers) -> list[Table]:
+    """Those that have rows, in the order of a report; columns without a value are left out."""
+    names = answers.summary[list(GROUP)].assign(label=labels(answers.summary))
+    base = names.rename(columns={"case_id": "base_case_id", "label": "base_label"}).drop(columns="work_key")
+    scaling = _labelled(answers.scaling, names).merge(
+        base.drop_duplicates(["environment", "base_case_id"]), on=["environment", "base_case_id"], how="left"
+    )
+    failures = answers.failures.merge(names.drop_duplicates(["environment", "case_id"]), on=["environment", "case_id"])
+    failures["log_path"] = failures["run_id"] + "/" + failures["log"]
+    found = [
+        environments(answers),
+        Table("summary", "Cases", _SUMMARY_NOTE, SUMMARY, answers.summary.assign(label=names["label"])),
+        Table("scaling", "Scaling", _SCALING_NOTE, SCALING, scaling),
+        Table("tradeoff", "Speed against memory", _TRADEOFF_NOTE, TRADEOFF, _labelled(answers.tradeoff, names)),
+        Table("tuning", "Threads and workers", _TUNING_NOTE, TUNING, _labelled(answers.tuning, names)),
+        Table("failures", "Failures", _FAILURES_NOTE, FAILURES, failures),
+        Table("commands", "To get it again", "", COMMANDS, answers.summary.assign(label=names["label"])),
+    ]
+    return [_without_empty(table) for table in found if len(table.frame)]
+
+
+_SUMMARY_NOTE = (
+    "Figures are medians over the launches that were ok; the interval of samples/s is by Student's t on their "
+    "logarithms. Memory is of one device, or of the largest rank where the device is the CPU."
+)
+_SCALING_NOTE = (
+    "Weak: the batch a device stays as it is; strong: the global batch does. Efficiency is speed-up / (devices / the "
+    "base's devices); above 102 % it is suspicious. Cases that differ in more than that are not compared."
+)
+_TRADEOFF_NOTE = (
+    "Slower: than the fastest of the same workload, data and devices. On the front are cases that no other beats in "
+    "both speed and memory, of those whose every launch was ok."
+)
+_TUNING_NOTE = "Slower: than the best of the cases that differ in nothing but these."
+_FAILURES_NOTE = "Every launch without a number, and every case that was not launched."
+
+
+def environments(answers: Answers) -> Table:
+    """The runs, on what they were made, and in what their machine or software differs from the first's."""
+    letters = list(dict.fromkeys(answers.launches["environment"]))
+    rows = [_environment(letter, letters[0], answers.launches) for letter in letters]
+    columns = (
+        _text("", "environment"),
+        _text("runs", "runs"),
+        _text("host", "hostname"),
+        _text("devices", "devices"),
+        _text("processors", "processors"),
+        _text("software", "software"),
+        _text("differs from the first in", "unlike"),
+    )
+    return Table("environments", "Machine and software", "", columns, pd.DataFrame(rows))
+
+
+def _environment(letter: str, first: str, launches: pd.DataFrame) -> dict[str, str]:
+    rows = launches[launches["environment"] == letter]
+
+    def values(name: str, text: str = "{}") -> str:
+        known = dict.fromkeys(rows[name].dropna())
+        return text.format(" and ".join(map(str, known))) if known else ""
+
+    software = {"python": "Python {}", "torch": "torch {}", "cuda": "CUDA {}", "nccl": "NCCL {}", "driver": "driver {}"}
+    processors = {"cpu_model": "{}", "cpu_cores": "{} cores", "ram_gib": "{} GiB"}
+    return {
+        "environment": letter,
+        "runs": ", ".join(dict.fromkeys(rows["run_id"])),
+        "hostname": values("hostname"),
+        "devices": values("device_name"),
+        "processors": ", ".join(filter(None, (values(name, text) for name, text in processors.items()))),
+        "software": ", ".join(filter(None, (values(name, text) for name, text in {**software, "os": "{}"}.items()))),
+        "unlike": "; ".join(d.words(f"in {first}", f"in {letter}") for d in unlike(launches, first, letter)),
+    }
+
+
+def _labelled(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+    return frame.merge(names, on=list(GROUP), how="left")
+
+
+def _without_empty(table: Table) -> Table:
+    """Only columns that say something in any row."""
+    cells = list(table.cells())
+    kept = [c for i, c in enumerate(table.columns) if any(row[i] != UNKNOWN for row in cells)]
+    return Table(table.name, table.title, table.note, tuple(kept), table.frame)
