@@ -1,0 +1,197 @@
+"""The report as one HTML page that needs nothing but a browser: no network, no other file."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench.record import STATUSES
+from bench.report.charts.chart import Chart
+from bench.report.charts.style import css_variables, status_colour
+from bench.report.charts.svg import svg
+from bench.report.tables import UNKNOWN, Column, Table
+from bench.report.words import number
+
+LONG, LONGER = 32, 96  # characters; columns of longer texts have lines, and keep a width to read them
+# Each section's name and anchor, its title where it has no table, and which charts stand in it: those whose names begin
+# so. Tables and charts that are not named here stand in sections of their own at OTHERS.
+OTHERS = "others"
+SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("environments", "Machine and software", ()),
+    ("summary", "Cases", ("throughput", "memory")),
+    ("scaling", "Scaling", ("scaling",)),
+    ("tradeoff", "Speed against memory", ("pareto",)),
+    ("tuning", "Threads and workers", ("tuning", "heatmap")),
+    ("timeline", "Parts of a step, and steps", ("parts", "steps")),
+    (OTHERS, "More charts", ()),
+    ("failures", "Failures", ()),
+    ("commands", "To get it again", ()),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``kind`` is a CSS class; ``key`` what the cell is sorted by where that is not its text: "" if unknown."""
+
+    text: str
+    kind: str = ""
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """``subject`` is what it is about, with its colon, where it begins so."""
+
+    subject: str
+    rest: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as the template writes it: columns as (title, kind), and rows of cells."""
+
+    caption: str
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[Sequence[Cell]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart as the template writes it."""
+
+    chart: Chart
+    svg: Markup
+    data: Grid
+
+
+@dataclass(frozen=True)
+class Section:
+    """What stands under one heading of the page; pictures of one kind stand together."""
+
+    name: str
+    title: str
+    note: str
+    pictures: Sequence[Sequence[Picture]]
+    grid: Grid | None
+
+
+def page(
+    title: str, about: Sequence[str], sentences: Sequence[str], tables: Sequence[Table], charts: Sequence[Chart]
+) -> str:
+    """The whole page. ``about`` says in small print where it comes from, ``sentences`` are the headline.
+
+    Every table and chart is in it, whatever it is named. All text is escaped; only drawings, from ``svg``, are not.
+    The same input gives the same bytes.
+    """
+    templates = _templates()
+    script = templates.get_template("page.js").render()
+    return templates.get_template("page.html.j2").render(
+        title=title,
+        about=about,
+        sentences=[_sentence(text) for text in sentences],
+        sections=list(_sections(tables, charts)),
+        light=css_variables("light"),
+        dark=css_variables("dark"),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("bench", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _sentence(text: str) -> Sentence:
+    subject, colon, rest = text.partition(": ")
+    short = colon and not {",", ";"} & set(subject)
+    return Sentence(subject + ":", " " + rest) if short else Sentence("", text)
+
+
+def _sections(tables: Sequence[Table], charts: Sequence[Chart]) -> Iterator[Section]:
+    named = {name for name, _, _ in SECTIONS}
+    place = {prefix: name for name, _, prefixes in SECTIONS for prefix in prefixes}
+    for name, title, _ in SECTIONS:
+        own = [table for table in tables if table.name == name]
+        other = [table for table in tables if table.name not in named] if name == OTHERS else []
+        drawn = [chart for chart in charts if place.get(_kind_of(chart), OTHERS) == name]
+        pictures = [list(map(_picture, kind)) for _, kind in itertools.groupby(drawn, _kind_of)]
+        if pictures and not own:
+            yield Section(name, title, "", pictures, None)
+        for table in own + other:
+            yield Section(table.name, table.title, table.note, pictures if own else [], _grid(table))
+
+
+def _kind_of(chart: Chart) -> str:
+    return chart.name.partition("-")[0]
+
+
+def _picture(chart: Chart) -> Picture:
+    return Picture(chart, Markup(svg(chart)), _data(chart))  # the one thing that is not escaped here: it is by svg()
+
+
+def _grid(table: Table) -> Grid:
+    texts = list(table.cells())
+    kinds = [
+        _kind(column, column_texts)
+        for column, column_texts in zip(table.columns, zip(*texts, strict=True), strict=True)
+    ]
+    rows = [
+        [_cell(*one) for one in zip(kinds, cells, keys, strict=True)]
+        for cells, keys in zip(texts, table.sort_keys(), strict=True)
+    ]
+    titles = [column.title for column in table.columns]
+    return Grid(f"{table.title}, {len(rows):,} rows", list(zip(titles, kinds, strict=True)), rows)
+
+
+def _kind(column: Column, texts: Sequence[str]) -> str:
+    if column.numeric:
+        return "number"
+    if column.title in ("status", "command"):
+        return column.title
+    longest = max(map(len, texts))
+    return "longer" if longest > LONGER else "long" if longest > LONG else ""
+
+
+def _cell(kind: str, text: str, key: float | str | None) -> Cell:
+    if kind == "status":
+        status = text.partition(" ")[0]
+        kind = status_colour(status) if status in STATUSES and status != "ok" else ""
+    if key is None:
+        return Cell(text, kind, "")
+    if kind == "number":
+        return Cell(text, kind, f"{key:.10g}")
+    return Cell(text, kind, None if str(key) == text else str(key))
+
+
+def _data(chart: Chart) -> Grid:
+    """What is drawn, as a table that is read and not sorted."""
+    data = chart.data.astype(object).where(chart.data.notna(), None)
+    rows = [[_datum(value) for value in values] for values in data.itertuples(index=False, name=None)]
+    numeric = [any(cell.kind for cell in column) for column in zip(*rows, strict=True)] or [False] * len(data.columns)
+    columns = [(str(name), "number" if of else "") for name, of in zip(data.columns, numeric, strict=True)]
+    return Grid(f"Data of {chart.title}", columns, rows)
+
+
+def _datum(value: Any) -> Cell:
+    if value is None or value == "":
+        return Cell(UNKNOWN)
+    if isinstance(value, (bool, np.bool_)):
+        return Cell("yes" if value else "no")
+    return Cell(number(float(value)), "number") if isinstance(value, Real) else Cell(str(value))
