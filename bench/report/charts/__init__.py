@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from bench.analysis.answers import Answers
@@ -11,6 +11,7 @@ from bench.report.charts.heatmap import heatmap
 from bench.report.charts.memory import memory
 from bench.report.charts.pareto import pareto
 from bench.report.charts.parts import parts
+from bench.report.charts.questions import Question, questions
 from bench.report.charts.scaling import scaling
 from bench.report.charts.steps import steps
 from bench.report.charts.svg import svg
@@ -18,14 +19,18 @@ from bench.report.charts.throughput import throughput
 
 __all__ = ["KINDS", "Chart", "charts", "svg"]
 
-KINDS: tuple[Callable[[Answers], Iterable[Chart]], ...] = (throughput, memory, scaling, heatmap, parts, steps, pareto)
+# In the order of a report.
+KINDS: tuple[Callable[[Answers, Sequence[Question]], Iterator[Chart]], ...] = (
+    *(throughput, memory, scaling, heatmap, parts, steps, pareto),
+)
 
 
 def charts(answers: Answers) -> list[Chart]:
     """Every chart for which there is data, kind by kind; their names are unlike."""
     found: list[Chart] = []
     names: set[str] = set()
-    for chart in (chart for kind in KINDS for chart in kind(answers)):
+    asked = questions(answers)
+    for chart in (chart for kind in KINDS for chart in kind(answers, asked)):
         name, number = chart.name, 1
         while name in names:
             number += 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from bench.report.charts.canvas import Key, dot, drawing, filled
 from bench.report.charts.measured import Measured
@@ -29,7 +33,7 @@ def draw(of: Measured, colours: Colours) -> Figure:
         for by, value, y in zip(cases[of.by], of.median, ys, strict=True):
             if value == value:
                 at = place[str(by)] % SERIES
-                drawn.axes.barh(y, value, BAR, hatch=HATCHES[at], **filled(colours, f"series-{at + 1}"))
+                bar(drawn.axes, 0, y, value, HATCHES[at], filled(colours, f"series-{at + 1}"))
         whiskers = [(*ends, y + WHISKER) for *ends, y in zip(of.low, of.high, ys, strict=True) if ends[0] == ends[0]]
         clipped(drawn, whiskers, (0, of.limit), colours["ink"], colours["paper"])
         dots = [(x, y + DOTS) for some, y in zip(of.launches, ys, strict=True) for x in some]
@@ -42,6 +46,11 @@ def draw(of: Measured, colours: Colours) -> Figure:
             zorder=4,
         )
         return drawn.sheet.figure
+
+
+def bar(axes: Axes, left: float, y: float, width: float, hatch: str, look: dict[str, Any]) -> None:
+    """What ``barh`` draws, in a tenth of the time; ``y`` is its middle."""
+    axes.add_artist(Rectangle((left, y - BAR / 2), width, BAR, hatch=hatch, **look))
 
 
 def lines(cases: pd.DataFrame, values: pd.Series) -> list[Line]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from bench.analysis.answers import Answers
 from bench.analysis.summary import GROUP
 from bench.options import AXES
 from bench.report.charts.chart import Chart
-from bench.report.charts.questions import count, devices, environment, labelled, name_of, slug, without
+from bench.report.charts.questions import Question, count, devices, environment, labelled, name_of, slug, without
 from bench.report.charts.style import SENTINELS, Colours
 from bench.report.words import number
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TUNED = {"omp_num_threads": "OMP_NUM_THREADS", "num_workers": "workers", "prefetch_factor": "prefetch"}
 
 
-def heatmap(answers: Answers) -> Iterator[Chart]:
+def heatmap(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
     """For each group of cases that differ in nothing but what is tuned (and work that cannot be compared)."""
     if answers.tuning.empty:
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from bench.analysis.summary import GROUP
 from bench.analysis.tradeoff import DEVICE_MEMORY, HOST_MEMORY, MIB_A_GIB
 from bench.report.charts.chart import Chart
 from bench.report.charts.measured import Measured, limit
-from bench.report.charts.questions import key, launches_of, of_launches, questions, without
+from bench.report.charts.questions import Question, key, launches_of, of_launches, without
 from bench.report.charts.style import SENTINELS, Colours
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ MEASURES = {
 assert set(MEASURES) == {*DEVICE_MEMORY, *HOST_MEMORY}
 
 
-def memory(answers: Answers) -> Iterator[Chart]:
+def memory(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
     """For each question with a known memory, that of all its cases."""
     launches = of_launches(answers.launches, list(MEASURES))
-    for question in questions(answers):
+    for question in questions:
         cases = question.cases
         if cases["memory_mib"].isna().all():
             continue

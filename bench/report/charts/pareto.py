@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from bench.analysis.summary import GROUP
 from bench.analysis.tradeoff import MIB_A_GIB
 from bench.report.charts.chart import Chart
 from bench.report.charts.memory import MEASURES
-from bench.report.charts.questions import Question, key, launches_of, questions, without
+from bench.report.charts.questions import Question, key, launches_of, without
 from bench.report.charts.style import SENTINELS, Colours
 from bench.report.words import number
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALIKE = 0.01  # of the largest memory: where all cases need the same to this, no memory buys speed
 
 
-def pareto(answers: Answers) -> Iterator[Chart]:
+def pareto(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
     """For each question with two cases of known, unlike memory: its points, the front's first and fastest first."""
     chosen = {
         key(of): (row["on_front"], row["choice"])
@@ -31,7 +31,7 @@ def pareto(answers: Answers) -> Iterator[Chart]:
             answers.tradeoff[list(GROUP)].itertuples(index=False), answers.tradeoff.iterrows(), strict=True
         )
     }
-    for question in questions(answers):
+    for question in questions:
         cases = question.cases
         memory = cases["memory_mib"].dropna()
         if len(memory) < 2 or memory.max() - memory.min() < ALIKE * memory.max():

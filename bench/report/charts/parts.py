@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.analysis.answers import Answers
 from bench.report.charts.chart import Chart
-from bench.report.charts.questions import Question, launches_of, printable, questions, without
+from bench.report.charts.questions import Question, launches_of, printable, without
 from bench.report.charts.style import SENTINELS, Colours
 from bench.report.words import number
 
@@ -26,9 +26,9 @@ PARTS = {
 }
 
 
-def parts(answers: Answers) -> Iterator[Chart]:
+def parts(_: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
     """For each question with known parts, the steps of all its cases."""
-    for question in questions(answers):
+    for question in questions:
         names = PARTS[question.on_gpus]
         steps = question.cases[list(names)].rename(columns=names)
         if steps.isna().all(axis=None):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from bench.report.charts.canvas import SMALL, TEXT, WIDTH, Key, Sheet, cut, plain, segments, text_width
 from bench.report.charts.style import Colours, status_colour
@@ -48,21 +48,15 @@ def rows(
     head = AXIS if bottom > TALL else 0.0
     sheet = Sheet(colours, head + bottom + AXIS, legend)
     axes = sheet.axes(head, bottom, LEFT, RIGHT)
-    axes.set(xlim=limits, ylim=(bottom, 0), yticks=[], xlabel=unit)
-    if ticks is not None:
-        axes.set_xscale("log")
-        axes.set_xlim(limits)
-    axes.xaxis.set_major_locator(MaxNLocator(5) if ticks is None else FixedLocator(list(ticks)))
+    axes.set(xlim=limits, ylim=(bottom, 0), yticks=[], xlabel=unit, xscale="linear" if ticks is None else "log")
+    axes.set_xlim(limits)
+    seen = [float(x) for x in (MaxNLocator(5).tick_values(*limits) if ticks is None else ticks) if _within(x, limits)]
+    axes.set_xticks(seen, [plain(tick) for tick in seen])
     axes.minorticks_off()
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
     if head:
-        above = axes.secondary_xaxis("top")
-        above.tick_params(labelsize=SMALL, colors=colours["muted"], width=0.8, length=3)
-        above.spines["top"].set(color=colours["faint"], linewidth=0.8)
-        above.xaxis.set_major_locator(axes.xaxis.get_major_locator())
-        above.xaxis.set_major_formatter(axes.xaxis.get_major_formatter())
-        above.set_xlabel(unit, size=SMALL, color=colours["ink"])
-    seen = [tick for tick in axes.xaxis.get_major_locator()() if limits[0] <= tick <= limits[1]]
+        axes.tick_params(axis="x", top=True, labeltop=True)
+        axes.spines["top"].set(visible=True, color=colours["faint"], linewidth=0.8)
+        sheet.text((WIDTH + LEFT - RIGHT) / 2, 10, unit, at="center", size=SMALL)
     free = [(ys[0] - lane / 2, ys[-1] + lane / 2) for line, ys in zip(lines, lanes, strict=True) if not line.status]
     segments(axes, [((x, low), (x, high)) for low, high in free for x in seen], colours["grid"], 0.8, zorder=0.5)
     if limits[0] == 0:
@@ -71,6 +65,10 @@ def rows(
     for line, ys in zip(lines, lanes, strict=True):
         _words(sheet, line, head + ys[0] - lane / 2, lane)
     return Rows(sheet, axes, lanes)
+
+
+def _within(value: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= value <= limits[1]
 
 
 def clipped(
@@ -91,7 +89,7 @@ def clipped(
 
 
 def _places(lines: Sequence[Line], lane: float) -> tuple[list[list[float]], float]:
-    y = 0.0
+    y = 4.0
     lanes: list[list[float]] = []
     for line in lines:
         y += WORDS + (APART if line.apart and lanes else 0)

@@ -14,7 +14,16 @@ from bench.analysis.scaling import SUSPICIOUS
 from bench.analysis.summary import GROUP
 from bench.options import AXES
 from bench.report.charts.chart import Chart
-from bench.report.charts.questions import DEVICES, environment, labelled, launches_of, name_of, printable, slug
+from bench.report.charts.questions import (
+    DEVICES,
+    Question,
+    environment,
+    labelled,
+    launches_of,
+    name_of,
+    printable,
+    slug,
+)
 from bench.report.charts.style import SENTINELS, SERIES, Colours
 from bench.report.words import number
 
@@ -38,7 +47,7 @@ class Scaling:
     devices: str
 
 
-def scaling(answers: Answers) -> Iterator[Chart]:
+def scaling(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
     """For each workload, environment and mode with a speed-up, SERIES lines a chart at most."""
     more = [name for name in (*AXES, "status", "reason", "ok") if name not in answers.scaling]
     cases = answers.scaling.merge(answers.summary[[*GROUP, *more]], on=list(GROUP), how="left")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.report.charts.bars import BAR, lines
+from bench.report.charts.bars import bar, lines
 from bench.report.charts.canvas import Key, drawing, filled
 from bench.report.charts.questions import Question
 from bench.report.charts.rows import rows
@@ -23,6 +23,6 @@ def draw(question: Question, steps: pd.DataFrame, end: float, colours: Colours) 
             left = 0.0
             for part, length in case.dropna().items():
                 colour, hatch = look[part]
-                drawn.axes.barh(y, length, BAR, left=left, hatch=hatch, **filled(colours, colour))
+                bar(drawn.axes, left, y, length, hatch, filled(colours, colour))
                 left += length
         return drawn.sheet.figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from bench.analysis.answers import Answers
 from bench.analysis.noise import FENCE
 from bench.analysis.summary import GROUP
 from bench.report.charts.chart import Chart
-from bench.report.charts.questions import Question, key, launches_of, printable, questions, without
+from bench.report.charts.questions import Question, key, launches_of, printable, without
 from bench.report.charts.style import SENTINELS, Colours
 from bench.report.words import number
 
@@ -25,10 +25,10 @@ WIDE = 5  # largest over smallest: beyond it x is logarithmic, so that all is se
 TIMES = {"p05_ms": "p05", "median_ms": "median", "p95_ms": "p95", "largest_ms": "largest outlier"}
 
 
-def steps(answers: Answers) -> Iterator[Chart]:
+def steps(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
     """For each question with step times, the launches of all its cases; in times the case's median of medians."""
     launches = {key(of): rows for of, rows in answers.noise.groupby(list(GROUP), sort=False, dropna=False)}
-    for question in questions(answers):
+    for question in questions:
         cases = question.cases
         medians: dict[Any, float] = cases["step_ms"].to_dict()
         each = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from bench.analysis.answers import Answers
 from bench.analysis.summary import GROUP
 from bench.report.charts.chart import Chart
 from bench.report.charts.measured import Measured, limit
-from bench.report.charts.questions import Question, key, launches_of, of_launches, questions, without
+from bench.report.charts.questions import Question, key, launches_of, of_launches, without
 from bench.report.charts.style import SENTINELS, Colours
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 UNIT = "samples/s"
 
 
-def throughput(answers: Answers) -> Iterator[Chart]:
+def throughput(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
     """For each question with a number, the throughput of all its cases."""
     launches = of_launches(answers.launches, ["samples_per_s"])
-    for question in questions(answers):
+    for question in questions:
         cases = question.cases
         if not (cases["ok"] > 0).any():
             continue
