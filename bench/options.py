@@ -1,4 +1,5 @@
-"""Every axis and protocol setting: one literal table that the command line, suite files, cases and rows share."""
+"""Every axis and protocol setting: one literal table that the command line, suite files, cases and rows share; and the
+keys of a matrix that are neither."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from bench import duration
 from bench.errors import UsageError, near
 from bench.strategies import STRATEGIES
 from launch import LAUNCHERS, NUMA_BINDINGS
@@ -40,6 +42,11 @@ OPTIMIZERS = {
     "adamw": "AdamW, fused, with GPT-3's hyperparameters",
     "sgd": "SGD with momentum 0.9 and weight decay, foreach; under amp-fp16 it waits for the device in each step",
 }
+SCALING = {
+    "weak": "every number of devices has the batch size of the first: the global batch grows with the devices",
+    "strong": "the global batch stays that of the smallest number of devices: each device has less",
+}
+MACHINES = ("gpu", "cpu")
 # What the tool itself sets in a rank's environment, or must know before it plans.
 RESERVED = {
     "OMP_NUM_THREADS": "use --omp-num-threads",
@@ -109,6 +116,14 @@ def _number(kind: type[int] | type[float], minimum: float) -> Callable[[str], in
         return value
 
     return parse
+
+
+def _gpus(text: str) -> Value:
+    if text == "all":
+        return text
+    if text.startswith("1.."):
+        return "1.." + (last if (last := text.removeprefix("1..")) == "all" else str(_number(int, 1)(last)))
+    return _number(int, 1)(text)
 
 
 def _on_off(text: str) -> bool:
@@ -193,10 +208,10 @@ AXES: dict[str, Option] = {
         ),
         Option(
             "gpus",
-            _number(int, 1),
-            "a whole number from 1",
+            _gpus,
+            "a whole number from 1, all, 1..N, 1..all",
             None,
-            "devices; ranks where the device is cpu (default: all GPUs, or 2 CPU ranks)",
+            "devices; ranks where the device is cpu; 1..N: 1, 2, 4 … and N (default: all GPUs, or 2 CPU ranks)",
         ),
         Option("device", _one_of(("auto", "cuda", "cpu")), "auto, cuda, cpu", "auto", "auto is cuda if there is any"),
         Option("precision", _one_of(PRECISIONS), _words(PRECISIONS), "fp32", "of the computation"),
@@ -294,6 +309,30 @@ SETTINGS: dict[str, Option] = {
             "seconds without a step that end a launch (or 10 times its slowest step; before the first, 5 times this)",
         ),
         Option("launcher", _one_of(LAUNCHERS), _words(LAUNCHERS), "server", "who starts the ranks"),
+        Option(
+            "order_seed",
+            _number(int, 0),
+            "a whole number from 0",
+            0,
+            "of the order of the cases, which is another in each round",
+        ),
+        Option(
+            "budget",
+            duration.seconds,
+            duration.ALLOWED,
+            None,
+            "as many rounds as fit into this time, the first always; launches, if given with it, is the most",
+            "none",
+        ),
+    )
+}
+
+# Keys of a matrix that are no axes: they choose cases, and no case has them.
+SELECTORS: dict[str, Option] = {
+    option.name: option
+    for option in (
+        Option("scaling", _one_of(SCALING), _words(SCALING), "weak", "which batch each number of --gpus gets"),
+        Option("machine", _one_of(MACHINES), _words(MACHINES), None, "a matrix for machines with GPUs, or without"),
     )
 }
 
@@ -306,8 +345,8 @@ def split_list(name: str, text: str) -> list[str]:
 
 
 def read_axis(name: str, given: Sequence[object], where: str) -> list[Value]:
-    """The values of an axis from those given in a list; for ``env`` the product of all its variables' values."""
-    option = AXES[name]
+    """The values of an axis or selector, given in a list; for ``env`` the product of all its variables' values."""
+    option = {**AXES, **SELECTORS}[name]
     if name != "env":
         return [option.read(value, where) for value in given]
     variables = [_alternatives(item, where) for item in given]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bench.options import AXES, SETTINGS
 
-SCHEMA = 3
+SCHEMA = 4
 STATUSES = {
     "ok": "measured, and every check held",
     "oom": "a rank ran out of device or host memory",
@@ -29,7 +29,7 @@ _KINDS = {str: "text", int: "int", float: "float", bool: "bool"}
 
 
 def _options() -> dict[str, Column]:
-    kinds = {"gpus": "int", "batch_size": "int", "timeout": "float", "min_seconds": "float"}
+    kinds = {"gpus": "int", "batch_size": "int", "timeout": "float", "min_seconds": "float", "budget": "float"}
     return {
         option.name: Column(kinds.get(option.name) or _KINDS[type(option.default)], option.help)
         for option in [*AXES.values(), *SETTINGS.values()]
@@ -48,6 +48,11 @@ IDENTITY = {
     "block": Column("int", "round in which the launch ran, from 0: each round launches every case once"),
     "side": Column("text", "of a comparison; empty in `bench run`"),
     "started_at": Column("text", "UTC, ISO 8601"),
+    "launch_s": Column(
+        "float",
+        "wall time of the launch, by the clock of `bench run`: from before a launch server is started for it, if none "
+        "is up, until all that its ranks left was read; of two attempts both",
+    ),
     "status": Column("text", "; ".join(f"`{k}`: {v}" for k, v in STATUSES.items())),
     "reason": Column("text", "why the status is not `ok`, in one line"),
     "attempts": Column("int", "2 if a first one failed by the machine's fault before a rank had trained, else 1"),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Protocol
 
 from bench import environment, interrupts
 from bench.batch_size import CEILING, search
 from bench.case import Case
 from bench.devices import Machine
+from bench.duration import words
 from bench.errors import BenchError, IncomparableError
 from bench.launching import ATTEMPTS, Launched, Launching, absolute_data
 from bench.messages import Beat, Description
@@ -28,9 +31,10 @@ from bench.resume import (
     changed_work,
     workload_files,
 )
+from bench.rounds import another_fits, shuffled, spent
 from bench.rules import refusal
 from bench.store import Store
-from bench.suite import Plan, Planned, command, facts, plan_json
+from bench.suite import Plan, Planned, command, facts, plan_case, plan_json
 from bench.suite import Protocol as Settings
 from workloads import files
 
@@ -42,7 +46,7 @@ class Observer(Protocol):
     """Who watches a run; ``bench.report.progress`` has those for people."""
 
     def note(self, message: str) -> None: ...
-    def launch_begins(self, case: Case, number: int, of: int) -> None: ...
+    def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None: ...
     def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
     def launch_ends(self, row: Row) -> None: ...
 
@@ -65,6 +69,8 @@ class Session:
         self.rows: list[Row] = list(earlier.rows) if earlier else []
         self._session = earlier.session if earlier else 0
         self._done = earlier.done() if earlier else {}
+        self._out_of_memory = {case_id for (case_id, _), row in self._done.items() if row["status"] == "oom"}
+        self._describing_s = 0.0
         self._despite = ""
         self._variables = rank_environment()
         self._host = environment.host_facts(machine, self._variables)
@@ -83,26 +89,57 @@ class Session:
         for warning in filter(None, (self.machine.note, *self.warnings)):
             self._warn(warning)
         try:
-            planned = self._prepare()
+            prepared = self._prepare()
             # a set: the answer of a search may be a batch size that is asked for as well
-            self._rounds(list(dict.fromkeys(case for case in map(self._ready, planned) if case is not None)))
+            self._rounds(list(dict.fromkeys(case for case in map(self._ready, prepared) if case is not None)))
         finally:
             self._launching.close()
         return self.rows
 
+    # -- rounds --------------------------------------------------------------------------------------------------
+
     def _rounds(self, ready: Sequence[Case]) -> None:
-        rounds = self.plan.protocol.launches
-        missing = [(b, case) for b in range(rounds) for case in ready if (case.case_id, b) not in self._done]
-        out_of_memory = {case_id for (case_id, _), row in self._done.items() if row["status"] == "oom"}
-        first = self._order
-        for block, case in missing:
-            if case.case_id in out_of_memory:
+        """Round by round, every case once in each: as many rounds as were asked for, or as the budget allows."""
+        limit, budget, first, rounds = self.plan.protocol.launches, self.plan.protocol.budget, self._order, 0
+        total = sum(len(self._missing(ready, block)) for block in range(limit or 0)) if budget is None else 0
+        for block in itertools.count() if limit is None else range(limit):
+            cases = self._missing(ready, block)
+            if not ready or (cases and not self._may_begin(block, cases)):
+                break
+            rounds = block + 1
+            self._round(block, cases, first, total or self._order - first + len(cases))
+            if budget is not None and block == 0 and cases and self._spent() > budget:
+                self._warn(f"the first round ended after {words(self._spent())}, and the budget is {words(budget)}")
+        if budget is not None:
+            count = f"{rounds} {'launch' if rounds == 1 else 'launches'} a case"
+            self._tell(self.observer.note, f"budget: {count} in {words(self._spent())} of {words(budget)}")
+
+    def _missing(self, ready: Sequence[Case], block: int) -> list[Case]:
+        left = [case for case in ready if (case.case_id, block) not in self._done]
+        return shuffled(left, block, self.plan.protocol.order_seed)
+
+    def _may_begin(self, block: int, cases: Sequence[Case]) -> bool:
+        """Whether there is time for the round. The first always runs, and one that was begun is completed."""
+        budget = self.plan.protocol.budget
+        begun = any(row["block"] == block for row in self.rows if row["role"] == "measure")
+        if budget is None or block == 0 or begun:
+            return True
+        due = {case.case_id for case in cases} - self._out_of_memory
+        return another_fits(self.rows, due, budget - self._spent())
+
+    def _round(self, block: int, cases: Sequence[Case], first: int, of: int) -> None:
+        or_more = self.plan.protocol.budget is not None
+        for case in cases:
+            if case.case_id in self._out_of_memory:
                 self._record(self._blank(case, "skipped", OUT_OF_MEMORY, block))
                 continue
-            self._tell(self.observer.launch_begins, case, self._order - first + 1, len(missing))
-            row = self._launch(case, {"block": block})
-            if row["status"] == "oom":
-                out_of_memory.add(case.case_id)
+            self._tell(self.observer.launch_begins, case, self._order - first + 1, of, or_more)
+            if self._launch(case, {"block": block})["status"] == "oom":
+                self._out_of_memory.add(case.case_id)
+
+    def _spent(self) -> float:
+        """Seconds: those of all launches, and those that this session took to look at workloads."""
+        return spent(self.rows) + self._describing_s
 
     # -- before the first launch ---------------------------------------------------------------------------------
 
@@ -145,13 +182,15 @@ class Session:
         case, description = planned.case, self._describe(planned.case)
         if case.batch_size is None and not case.auto_batch:
             case = dataclasses.replace(case, batch_size=description.batch_size)
-        return Planned(case, refusal(case, facts(self.machine, planned.samples, description)), planned.samples)
+        return plan_case(case, facts(self.machine, planned.samples, description), planned.strong_from)
 
     def _describe(self, case: Case) -> Description:
         key = (case.workload, case.activation_checkpointing)
         if key not in self._descriptions:
             self._tell(self.observer.note, f"looking at {case.workload} on the meta device")
+            began = monotonic()
             self._descriptions[key] = self._launching.describe(case, lambda: self.store.new_folder("describe"))
+            self._describing_s += monotonic() - began
         return self._descriptions[key]
 
     def _ready(self, planned: Planned) -> Case | None:
@@ -168,7 +207,9 @@ class Session:
                 self._warn(warning)
             return case
         if (case.case_id, None) not in self._done:
-            self._record(self._blank(case, "skipped", skip))
+            row = self._blank(case, "skipped", skip)
+            # a batch that could not be shared out: no command gives this case alone
+            self._record(row | {"command": None} if planned.strong_from else row)
         return None
 
     def _fit(self, planned: Planned) -> tuple[int | None, str]:
@@ -214,7 +255,7 @@ class Session:
         name = f"{self._order:04}-{case.case_id}"[:120]
         row |= {"order": self._order, "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         self._order += 1
-        description = self._describe(case)
+        description, began = self._describe(case), monotonic()
         for attempt in range(1, ATTEMPTS + 1):
             launch_id = name if attempt == 1 else f"{name}-again"
             folder = self.store.launch_folder(launch_id)
@@ -225,13 +266,13 @@ class Session:
                 raise
             except Exception as error:  # a bug of ours; what the ranks have measured is in their records
                 reason = f"a bug in stepbench, {type(error).__name__}: {error}; the ranks' records are in {folder}"
-                self._record(row | {"status": "invalid", "reason": reason})
+                self._record(row | {"status": "invalid", "reason": reason, "launch_s": monotonic() - began})
                 raise
             if not launched.machines_fault or attempt == ATTEMPTS or interrupts.pending():
                 break
             row["first_attempt"] = launched.row["reason"]
             self._warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
-        row |= launched.row
+        row |= {**launched.row, "launch_s": monotonic() - began}
         changes = self._unlike_before(row)
         if changes:  # a resume on the machine that it was will launch it again
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}

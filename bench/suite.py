@@ -18,31 +18,36 @@ from bench.environment import compiler_lacks, numactl
 from bench.errors import UsageError, near
 from bench.inputs import check_inputs
 from bench.messages import Description
-from bench.options import AUTO, AXES, SETTINGS, Value, read_axis, show, split_list
+from bench.options import AUTO, AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
 from bench.rules import Facts, refusal
 from bench.strategies import STRATEGIES
 from bench.strategy import StrategySpec, parse_strategy
 from bench.workload import parse_workload
+from bench.worlds import DEFAULT_CPU_RANKS, check_scaling, for_this, kind, places, strong
 
 SUITES = Path(__file__).parent / "suites"
 LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")
 GPU_AXES = ("pin_memory", "cudnn_benchmark", "numa_binding")
-DEFAULT_CPU_RANKS = 2
+NOT_OF_A_CASE = ("order_seed", "budget")  # settings of the run: they change nothing in one case alone
+
+KEYS = {**AXES, **SELECTORS}  # of a matrix
 
 Axes = dict[str, list[Value]]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How each case is measured; see SETTINGS for the meaning of each field."""
+    """How each case is measured; see SETTINGS for the meaning of each field. ``launches`` None: the budget decides."""
 
     warmup_steps: int
     steps: int
     min_seconds: float
-    launches: int
+    launches: int | None
     timeout: float
     hang_timeout: float
     launcher: str
+    order_seed: int
+    budget: float | None
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Planned:
-    """A case, and why it cannot run (None if it can). ``samples`` in its data, where known."""
+    """A case, and why it cannot run (None if it can). ``samples`` in its data, where known.
+
+    ``strong_from``: the devices whose global batch it is to have, while its own is not known, or cannot be.
+    """
 
     case: Case
     skip: str | None
     samples: int | None
+    strong_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +88,16 @@ def asked(
     """What the command line says, over what a suite or an earlier run says where there is one."""
     base = base or Asked()
     given: Axes = {
-        name: read_axis(name, [value for text in texts for value in _split(name, text)], AXES[name].flag)
+        name: read_axis(name, [value for text in texts for value in _split(name, text)], KEYS[name].flag)
         for name, texts in axes.items()
     }
     own = {name: SETTINGS[name].read(text, SETTINGS[name].flag) for name, text in settings.items()}
+    before = dict(base.settings)
+    if "budget" in own and "budget" not in before:
+        before.pop("launches", None)  # the suite's number, which the budget is to take the place of
     return Asked(
         matrices=tuple({**matrix, **given} for matrix in base.matrices),
-        settings={**base.settings, **own},
+        settings={**before, **own},
         oversubscribe=oversubscribe or base.oversubscribe,
     )
 
@@ -126,12 +138,12 @@ def read_suite(name: str) -> Asked:
 
 
 def _matrix(matrix: Mapping[str, Any], where: str) -> Axes:
-    _known(matrix, AXES, where)
+    _known(matrix, KEYS, where)
     axes: Axes = {}
     for name, given in matrix.items():
         values = given if isinstance(given, list) else [given]
         if not values:
-            raise UsageError(f"{where}.{name}: got an empty list; allowed: {AXES[name].allowed}.")
+            raise UsageError(f"{where}.{name}: got an empty list; allowed: {KEYS[name].allowed}.")
         axes[name] = read_axis(name, values, f"{where}.{name}")
     return axes
 
@@ -144,14 +156,29 @@ def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
 
 def make_plan(asked: Asked, machine: Machine) -> Plan:
     """All cases, equal ones once, in the order of the matrix. UsageError for what no machine of this kind can do."""
-    protocol = Protocol(**{**{name: option.default for name, option in SETTINGS.items()}, **asked.settings})  # type: ignore[arg-type]
-    cases = dict.fromkeys(case for matrix in asked.matrices for case in _cases(matrix, machine, asked.oversubscribe))
-    _check_effects(asked.matrices, list(cases))
-    planned = []
-    for case in cases:
-        samples = check_inputs(case)
-        planned.append(Planned(case, refusal(case, facts(machine, samples)), samples))
-    return Plan(tuple(planned), protocol, asked)
+    matrices = for_this(asked.matrices, machine)
+    check_scaling(matrices)
+    found = dict.fromkeys(point for matrix in matrices for point in _points(matrix, machine, asked.oversubscribe))
+    _check_effects(matrices, [case for case, _ in found])
+    cases = dict.fromkeys(plan_case(case, facts(machine, check_inputs(case)), base) for case, base in found)
+    return Plan(tuple(cases), _protocol(asked.settings), asked)
+
+
+def _protocol(settings: Mapping[str, Value]) -> Protocol:
+    values = {name: option.default for name, option in SETTINGS.items()} | dict(settings)
+    if values["budget"] is not None and "launches" not in settings:
+        values["launches"] = None
+    return Protocol(**values)  # type: ignore[arg-type]
+
+
+def plan_case(case: Case, facts: Facts, strong_from: int | None = None) -> Planned:
+    """The case, its batch that of strong scaling if it is to be and can be, and why it cannot run."""
+    uneven = None
+    if strong_from and case.batch_size:
+        case, uneven = strong(case, strong_from)
+    refused = refusal(case, facts)
+    pending = case.batch_size is None and refused is None
+    return Planned(case, refused or uneven, facts.samples, strong_from if pending else None)
 
 
 def facts(machine: Machine, samples: int | None, description: Description | None = None) -> Facts:
@@ -159,12 +186,21 @@ def facts(machine: Machine, samples: int | None, description: Description | None
     return Facts(machine, samples, description, compiler_lacks(), numactl())
 
 
-def _cases(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[Case]:
-    values = {name: matrix.get(name, [option.default]) for name, option in AXES.items()}
-    return [
-        make_case(dict(zip(values, point, strict=True)), machine, oversubscribe)
-        for point in itertools.product(*values.values())
-    ]
+def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[Case, int | None]]:
+    """The cases of a matrix; with each the devices whose global batch it is to have, where those are others."""
+    wanted = places(matrix, machine)
+    least = {device: min(number or 0 for number, other in wanted if other == device) for _, device in wanted}
+    values: dict[str, Sequence[Any]] = {name: matrix.get(name, [option.default]) for name, option in AXES.items()}
+    values["gpus"] = wanted  # with the device that each number is of
+    del values["device"]
+    found = []
+    for scaling, *point in itertools.product(matrix.get("scaling", ["weak"]), *values.values()):
+        given = dict(zip(values, point, strict=True))
+        given["gpus"], given["device"] = given["gpus"]
+        case = make_case(given, machine, oversubscribe)
+        base = least[case.device] if scaling == "strong" else case.devices
+        found.append((case, None if base == case.devices else base))
+    return found
 
 
 def _check_effects(matrices: Sequence[Axes], cases: Sequence[Case]) -> None:
@@ -178,8 +214,7 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     """A case from a value for every axis: defaults of this machine filled in, axes without effect emptied."""
     given = dict(values)
     spread = parse_strategy(given["strategy"])
-    if given["device"] == "auto":
-        given["device"] = "cuda" if machine.gpus or given["gpus"] is not None else "cpu"
+    given["device"] = kind(given["device"], given["gpus"], machine)
     cuda = given["device"] == "cuda"
     if spread.name == "single":
         given["gpus"] = 1
@@ -249,7 +284,7 @@ def command(case: Case, protocol: Protocol) -> str:
             words += [AXES[name].flag, show(value)]
     for name, option in SETTINGS.items():
         value = getattr(protocol, name)
-        if value != option.default:
+        if value not in (option.default, None) and name not in NOT_OF_A_CASE:
             words += [option.flag, show(value).removesuffix(".0")]
     words += [AXES["batch_size"].flag, AUTO] if case.auto_batch else []
     return shlex.join([*words, *(["--oversubscribe"] if case.oversubscribe else [])])
@@ -265,6 +300,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "case_id": planned.case.case_id,
                 **dataclasses.asdict(planned.case),
                 "world_size": planned.case.world_size,
+                "strong_from": planned.strong_from,
                 "skip": planned.skip,
             }
             for planned in plan.cases

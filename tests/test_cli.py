@@ -18,7 +18,7 @@ CPU = ("--device", "cpu")
     [
         (["--workload", "resnet81"], "--workload: no workload 'resnet81'; allowed: resnet18, resnet50, vit-b-16, mnist-cnn, gpt, gpt-nano, gpt-124m, gpt-350m, llama, llama-nano, llama-1b, llama-8b, bert, dlrm, mlp, file.py:Name. Did you mean 'resnet18' or 'resnet50'?"),
         (["--strategy", "fdsp"], "--strategy: no strategy 'fdsp'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp' or 'dp'?"),
-        (["--gpus", "0", *CPU], "--gpus: got '0'; allowed: a whole number from 1."),
+        (["--gpus", "0", *CPU], "--gpus: got '0'; allowed: a whole number from 1, all, 1..N, 1..all."),
         (["--steps", "many", *CPU], "--steps: got 'many'; allowed: a whole number from 2."),
         (["--num-workers", "2", *CPU], "--num-workers has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."),
         (["--pin-memory", "on", "--data", "synthetic", *CPU], "--pin-memory has no effect on the CPU; add --device cuda, or leave it out."),
@@ -26,7 +26,7 @@ CPU = ("--device", "cpu")
         (["--data", "folder=/nowhere", *CPU], "--data folder=/nowhere: there is no such folder"),
         (["--data", "text=/nowhere", "--workload", "gpt-nano", *CPU], "--data text=/nowhere: there is no such file (give one file of text)"),
         (["--workload", "nowhere.py:Name", *CPU], "--workload nowhere.py:Name: there is no file nowhere.py"),
-        (["--suite", "quik"], "--suite quik: no such suite or file; built in: quick. Did you mean 'quick'?"),
+        (["--suite", "quik"], "--suite quik: no such suite or file; built in: ci, memory, quick, scaling, strategies, tuning. Did you mean 'quick'?"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_message_and_exit_2(bench: Any, words: list[str], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import time
 from pathlib import Path
 
@@ -303,3 +304,216 @@ def test_what_does_not_fit_the_machine_is_in_the_rows_of_its_case(
         "warning: the disk is full",
         f"warning: {case}",
     ]
+
+
+# -- rounds and the budget ---------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Timed(Ranks):
+    """The same on a clock that only they move: seconds a launch by the case's seed, one after the other; to describe."""
+
+    seconds: dict[int, list[float]] = dataclasses.field(default_factory=dict)
+    describing: float = 0
+    now: float = 1000.0
+    stops_at: float = float("inf")
+
+    def clock(self) -> float:
+        return self.now
+
+    def launch(self, request: Request, watch: Watch = never) -> Outcome:
+        spec = Spec.read(request.argument)
+        describes = request.entry == DESCRIBE_ENTRY
+        left = self.seconds.get(spec.case.seed, [1])
+        self.now += self.describing if describes else left.pop(0) if len(left) > 1 else left[0]
+        if self.now > self.stops_at:
+            raise KeyboardInterrupt
+        return super().launch(request, watch)
+
+
+class Told(Quiet):
+    """What the progress shows: (number, of, or more)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[tuple[object, ...]] = []
+
+    def launch_begins(self, _: object, *told: object) -> None:
+        self.begun.append(told)
+
+
+def rounds(
+    monkeypatch: pytest.MonkeyPatch,
+    out: Path,
+    ranks: Timed,
+    settings: dict[str, str],
+    folder: Path | None = None,
+    **axes: str,
+) -> tuple[list[tuple[int, int | None]], Told, Path]:
+    """(block, seed) of the run's launches in their order, what was told, and the folder."""
+    monkeypatch.setattr("bench.launching.make_launcher", lambda *_: ranks)
+    monkeypatch.setattr("bench.session.monotonic", ranks.clock)
+    given = {k: [v] for k, v in {"workload": "mlp", "strategy": "single", "device": "cpu", **axes}.items()}
+    plan, told = make_plan(asked(given, settings), Machine()), Told()
+    store, earlier = Store.create(out) if folder is None else None, None
+    if folder is not None:
+        store, rows = Store.resume(folder, print)
+        earlier = dataclasses.replace(earlier_run(folder, frozenset(), False), rows=tuple(rows))
+    assert store is not None
+    try:
+        Session(plan, Machine(), store, told, earlier=earlier).run()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        store.close()
+    launched = [row for row in rows_of(store.folder) if row["role"] == "measure"]
+    return [(row["block"], row["seed"]) for row in launched], told, store.folder
+
+
+def test_each_round_has_every_case_once_in_an_order_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By sha256sum of ROUND/BLOCK/CASE_ID, e.g. 0/0/mlp-single-x1-cpu-b64-…"""
+    one, told, folder = rounds(monkeypatch, tmp_path, Timed(tmp_path, [[]]), {}, seed="0,1,2")
+    assert [block for block, _ in one] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    ids = {row["seed"]: row["case_id"] for row in rows_of(folder)}
+    for block in range(3):
+        digests = {hashlib.sha256(f"0/{block}/{ids[seed]}".encode()).hexdigest(): seed for seed in (0, 1, 2)}
+        assert [seed for b, seed in one if b == block] == [digests[digest] for digest in sorted(digests)]
+    other, _, folder = rounds(monkeypatch, tmp_path, Timed(tmp_path, [[]]), {"order_seed": "1"}, seed="0,1,2")
+    assert sorted(one) == sorted(other)
+    assert one != other
+    assert told.begun == [(number, 9, False) for number in range(1, 10)]
+    assert {(row["order_seed"], row["launches"], row["budget"]) for row in rows_of(folder)} == {(1, 3, None)}
+    assert not any("order" in row["command"] for row in rows_of(folder))
+
+
+def test_a_budget_says_how_many_rounds_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """3 s to look at the workload, 30 s a round: 3, 33, 63, 93; a fourth would end at 123."""
+    ranks = Timed(tmp_path, [[]], seconds={0: [10], 1: [20]}, describing=3)
+    launched, told, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "2m"}, seed="0,1")
+    assert sorted(launched) == [(block, seed) for block in range(3) for seed in (0, 1)]
+    assert told.begun == [(1, 2, True), (2, 2, True), (3, 4, True), (4, 4, True), (5, 6, True), (6, 6, True)]
+    assert told.notes[-1] == "budget: 3 launches a case in 1m33s of 2m00s"
+    assert {(row["seed"], row["launch_s"], row["launches"], row["budget"]) for row in rows_of(folder)} == {
+        (0, 10.0, None, 120.0),
+        (1, 20.0, None, 120.0),
+    }
+    assert not any("budget" in row["command"] or "launches" in row["command"] for row in rows_of(folder))
+
+
+def test_a_round_is_expected_to_take_what_each_case_took_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """40 s, then 10 s each: 40, 50 … 90; at the start 40 more would have ended at 80, but after 50 s 10 fit."""
+    ranks = Timed(tmp_path, [[]], seconds={0: [40, 10]})
+    launched, told, _ = rounds(monkeypatch, tmp_path, ranks, {"budget": "90s"}, seed="0")
+    assert [block for block, _ in launched] == [0, 1, 2, 3, 4, 5]
+    assert told.notes[-1] == "budget: 6 launches a case in 1m30s of 1m30s"
+
+
+def test_the_first_round_is_whole_and_warned_of_where_it_takes_longer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ranks = Timed(tmp_path, [[]], seconds={0: [10], 1: [20]})
+    launched, told, _ = rounds(monkeypatch, tmp_path, ranks, {"budget": "25s"}, seed="0,1")
+    assert sorted(launched) == [(0, 0), (0, 1)]
+    assert told.notes[-2:] == [
+        "warning: the first round ended after 30s, and the budget is 25s",
+        "budget: 1 launch a case in 30s of 25s",
+    ]
+
+
+def test_launches_beside_a_budget_are_the_most(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launched, told, _ = rounds(
+        monkeypatch, tmp_path, Timed(tmp_path, [[]]), {"budget": "1h", "launches": "2"}, seed="0"
+    )
+    assert launched == [(0, 0), (1, 0)]
+    assert told.notes[-1] == "budget: 2 launches a case in 2.0s of 1h00m00s"
+
+
+def test_a_budget_is_not_spent_on_failures_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    launched, told, _ = rounds(monkeypatch, tmp_path, Timed(tmp_path, [[]], fails=True), {"budget": "1h"}, seed="0,1")
+    assert sorted(launched) == [(0, 0), (0, 1)]
+    nothing, told, _ = rounds(monkeypatch, tmp_path, Timed(tmp_path, [[]]), {"budget": "1h"}, precision="tf32")
+    assert nothing == [(None, 0)]  # cannot run here
+    assert told.notes[-1] == "budget: 0 launches a case in 0.0s of 1h00m00s"
+
+
+def test_probes_count_as_time_that_is_spent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Probes of 64, 128, 96, 80, 72, 68 and 66 take 70 s, which leaves 50 s for launches of 10 s."""
+    ranks = Timed(tmp_path, [[]], seconds={0: [10]}, fits=64)
+    launched, told, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "2m"}, batch_size="auto")
+    assert [row["launch_s"] for row in rows_of(folder) if row["role"] == "probe"] == [10.0] * 7
+    assert [block for block, _ in launched] == [0, 1, 2, 3, 4]
+    assert told.begun[0] == (1, 1, True)
+    assert told.notes[-1] == "budget: 5 launches a case in 2m00s of 2m00s"
+
+
+def test_a_resumed_run_completes_its_round_and_has_what_is_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Cut off in the second round, after 3 launches of 10 s; the fourth completes it, and 60 s leave one round more."""
+    ranks = Timed(tmp_path, [[]], seconds={0: [10], 1: [10]}, stops_at=1035)
+    launched, _, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "65s"}, seed="0,1")
+    assert [block for block, _ in launched] == [0, 0, 1]
+    again = Timed(tmp_path, [[]], seconds={0: [10], 1: [10]}, now=5000)
+    launched, told, _ = rounds(monkeypatch, tmp_path, again, {"budget": "65s"}, folder, seed="0,1")
+    assert [block for block, _ in launched] == [0, 0, 1, 1, 2, 2]
+    assert len(set(launched)) == 6
+    assert told.begun == [(1, 1, True), (2, 3, True), (3, 3, True)]
+    assert told.notes[-1] == "budget: 3 launches a case in 1m00s of 1m05s"
+    nothing, told, _ = rounds(monkeypatch, tmp_path, again, {"budget": "65s"}, folder, seed="0,1")
+    assert (nothing, told.begun) == (launched, [])
+
+
+def test_a_round_that_was_begun_is_completed_whatever_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ranks = Timed(tmp_path, [[]], seconds={0: [10], 1: [10]}, stops_at=1035)
+    _, _, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "40s"}, seed="0,1")
+    slow = Timed(tmp_path, [[]], seconds={0: [500], 1: [500]})
+    launched, told, _ = rounds(monkeypatch, tmp_path, slow, {"budget": "40s"}, folder, seed="0,1")
+    assert [block for block, _ in launched] == [0, 0, 1, 1]
+    assert told.notes[-1] == "budget: 2 launches a case in 8m50s of 40s"
+
+
+def test_a_budget_that_changed_is_another_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _, _, folder = rounds(monkeypatch, tmp_path, Timed(tmp_path, [[]]), {"budget": "2s"})
+    for settings, words in (
+        ({"budget": "3s"}, "budget: 2.0 when it began, 3.0 now"),
+        ({"budget": "2s", "order_seed": "1"}, "order_seed: 0 when it began, 1 now"),
+    ):
+        with pytest.raises(IncomparableError, match=words):
+            rounds(monkeypatch, tmp_path, Timed(tmp_path, [[]]), settings, folder)
+
+
+# -- strong scaling of a workload whose batch only torch can tell -----------------------------------------------------
+
+
+def strongly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: str, scaling: str) -> tuple[Store, list[Row]]:
+    (tmp_path / "net.py").write_text("")
+    store = session(
+        monkeypatch,
+        tmp_path,
+        Ranks(tmp_path, [[], [], []]),
+        workload=f"{tmp_path}/net.py:Net",
+        strategy="ddp",
+        gpus=gpus,
+        scaling=scaling,
+    )
+    return store, rows_of(store.folder)
+
+
+def test_strong_scaling_of_a_users_own_workload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its batch is 64, as it says itself when it is described."""
+    _, rows = strongly(monkeypatch, tmp_path, "1,2", "weak,strong")
+    found = {(row["block"], row["gpus"], row["batch_size"], row["global_batch"], row["status"]) for row in rows}
+    cases = [(1, 64, 64, "ok"), (2, 64, 128, "ok"), (2, 32, 64, "ok")]
+    assert found == {(block, *case) for block in (0, 1) for case in cases}
+    assert len(rows) == 6
+    assert {row["command"].partition("--batch-size ")[2].split()[0] for row in rows} == {"64", "32"}
+
+
+def test_a_batch_of_a_users_own_that_cannot_be_shared_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _, rows = strongly(monkeypatch, tmp_path, "1,3", "strong")
+    [skipped] = [row for row in rows if row["status"] == "skipped"]
+    assert (skipped["gpus"], skipped["batch_size"], skipped["command"]) == (3, None, None)
+    assert skipped["reason"].startswith(
+        "strong scaling keeps the 64 x 1 = 64 samples of 1 device, and they do not divide over 3;"
+    )
+    assert len(rows) == 3

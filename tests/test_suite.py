@@ -22,7 +22,15 @@ LAPTOP = Machine()
 H100 = Gpu("GPU-0", "NVIDIA H100 80GB HBM3", 81559.0, (9, 0))
 NODE = Machine((H100, dataclasses.replace(H100, uuid="GPU-1")), "550.54")
 DEFAULTS = Protocol(
-    warmup_steps=5, steps=30, min_seconds=0.0, launches=3, timeout=600.0, hang_timeout=60.0, launcher="server"
+    warmup_steps=5,
+    steps=30,
+    min_seconds=0.0,
+    launches=3,
+    timeout=600.0,
+    hang_timeout=60.0,
+    launcher="server",
+    order_seed=0,
+    budget=None,
 )
 
 
@@ -516,9 +524,9 @@ def test_command_line_overrides_axes_and_settings_of_the_suite(suite: Any) -> No
 AXIS_NAMES = (
     "workload, strategy, gpus, device, precision, activation_checkpointing, compile, batch_size, grad_accum_steps, "
     "max_grad_norm, optimizer, data, num_workers, pin_memory, prefetch_factor, persistent_workers, omp_num_threads, seed, "
-    "channels_last, deterministic, cudnn_benchmark, numa_binding, env"
+    "channels_last, deterministic, cudnn_benchmark, numa_binding, env, scaling, machine"
 )
-SETTING_NAMES = "warmup_steps, steps, min_seconds, launches, timeout, hang_timeout, launcher"
+SETTING_NAMES = "warmup_steps, steps, min_seconds, launches, timeout, hang_timeout, launcher, order_seed, budget"
 
 
 @pytest.mark.parametrize(
@@ -549,12 +557,21 @@ SETTING_NAMES = "warmup_steps, steps, min_seconds, launches, timeout, hang_timeo
             '[[matrix]]\nstrategy = ["ddp", "fdsp"]',
             "mine.toml: matrix[0].strategy: no strategy 'fdsp'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp' or 'dp'?",
         ),
-        ("[[matrix]]\ngpus = 0", "mine.toml: matrix[0].gpus: got 0; allowed: a whole number from 1."),
-        ("[[matrix]]\ngpus = 1.5", "mine.toml: matrix[0].gpus: got 1.5; allowed: a whole number from 1."),
-        ("[[matrix]]\ngpus = [[1]]", "mine.toml: matrix[0].gpus: got [1]; allowed: a whole number from 1."),
+        (
+            "[[matrix]]\ngpus = 0",
+            "mine.toml: matrix[0].gpus: got 0; allowed: a whole number from 1, all, 1..N, 1..all.",
+        ),
+        (
+            "[[matrix]]\ngpus = 1.5",
+            "mine.toml: matrix[0].gpus: got 1.5; allowed: a whole number from 1, all, 1..N, 1..all.",
+        ),
+        (
+            "[[matrix]]\ngpus = [[1]]",
+            "mine.toml: matrix[0].gpus: got [1]; allowed: a whole number from 1, all, 1..N, 1..all.",
+        ),
         (
             "[[matrix]]\ngpus = []",
-            "mine.toml: matrix[0].gpus: got an empty list; allowed: a whole number from 1.",
+            "mine.toml: matrix[0].gpus: got an empty list; allowed: a whole number from 1, all, 1..N, 1..all.",
         ),
         ("[[matrix]]\npin_memory = 1", "mine.toml: matrix[0].pin_memory: got 1; allowed: on, off."),
         ("[[matrix]]\nchannels_last = 1", "mine.toml: matrix[0].channels_last: got 1; allowed: on, off."),
@@ -621,15 +638,42 @@ def test_missing_suite_names_the_built_in_ones() -> None:
 def test_folder_is_no_suite(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         read_suite(str(tmp_path))
-    assert str(error.value).startswith(f"--suite {tmp_path}: no such suite or file; built in: quick")
+    assert str(error.value).startswith(f"--suite {tmp_path}: no such suite or file; built in: ci, ")
 
 
 @pytest.mark.parametrize("name", suites())
-def test_built_in_suite_says_what_it_answers_and_runs_on_the_cpu(name: str) -> None:
+def test_built_in_suite_says_what_it_answers(name: str) -> None:
     assert suites()[name].count("?") >= 1
-    made = make_plan(read_suite(name), LAPTOP)
-    assert made.cases
-    assert [planned.skip for planned in made.cases if planned.skip] == []
+
+
+# -- the budget -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("suite_says", "given", "protocol"),
+    [
+        ("", {}, (3, None)),
+        ("", {"budget": "30m"}, (None, 1800.0)),  # the default of launches is no limit then
+        ("", {"budget": "90s", "launches": "5"}, (5, 90.0)),
+        ("launches = 3", {"budget": "30m"}, (None, 1800.0)),  # it takes the place of the suite's number
+        ('budget = "1h"', {}, (None, 3600.0)),
+        ('budget = "1h"\nlaunches = 4', {}, (4, 3600.0)),
+        ('budget = "1h"\nlaunches = 4', {"budget": "2h"}, (4, 7200.0)),
+        ("budget = 60", {"launches": "2"}, (2, 60.0)),
+    ],
+)
+def test_launches_beside_a_budget(
+    suite: Any, suite_says: str, given: dict[str, str], protocol: tuple[int | None, float | None]
+) -> None:
+    base = read_suite(suite(f"[protocol]\n{suite_says}\n[[matrix]]\n"))
+    made = make_plan(asked({}, given, base), LAPTOP).protocol
+    assert (made.launches, made.budget) == protocol
+
+
+def test_a_command_has_nothing_of_the_rest_of_the_run() -> None:
+    [case] = cases()
+    protocol = dataclasses.replace(DEFAULTS, launches=None, order_seed=7, budget=60.0)
+    assert command(case, protocol) == command(case, DEFAULTS)
 
 
 # -- the command that gives a case again ------------------------------------------------------------------------
@@ -662,8 +706,9 @@ def test_command_is_quoted_for_the_shell_and_parses_back(tmp_path: Path) -> None
     text = tmp_path / "it's; my $HOME, really"
     text.write_bytes(b"x" * 10_000)
     protocol = Protocol(
-        warmup_steps=0, steps=2, min_seconds=0.25, launches=1, timeout=90.5, hang_timeout=7.0, launcher="torchrun"
+        **{**dataclasses.asdict(DEFAULTS), "warmup_steps": 0, "steps": 2, "min_seconds": 0.25, "launches": 1},
     )
+    protocol = dataclasses.replace(protocol, timeout=90.5, hang_timeout=7.0, launcher="torchrun")
     [case] = cases(
         NODE,
         oversubscribe=True,

@@ -180,7 +180,7 @@ def _protocol(folder: Path) -> str:
         return f"not known: cannot read {file}: {error.strerror}"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"not known: {file} is damaged"
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in protocol)
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in protocol if value is not None)
 
 
 def _print_rows(folder: Path, rows: Sequence[Row], console: Console) -> None:

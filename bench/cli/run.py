@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +11,14 @@ import typer
 from rich.console import Console
 
 from bench import interrupts
+from bench.cli.plan import show_plan
 from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, UsageError, near
-from bench.options import AXES, SETTINGS, Option
+from bench.options import AXES, SELECTORS, SETTINGS, Option
 from bench.record import Row
 from bench.report.words import run_json, wide_console
 from bench.resume import RETRY, Earlier, earlier_run, latest, statuses
 from bench.runs import find
-from bench.suite import Asked, Plan, asked, asked_of, make_plan, plan_json, read_suite
+from bench.suite import Asked, Plan, asked, asked_of, make_plan, read_suite
 
 Text = str | None
 Many = list[str] | None
@@ -64,6 +64,7 @@ def run(
     cudnn_benchmark: Annotated[Text, _axis("cudnn_benchmark")] = None,
     numa_binding: Annotated[Text, _axis("numa_binding")] = None,
     env: Annotated[Many, _axis("env")] = None,
+    scaling: Annotated[Text, _option(SELECTORS["scaling"], "Axes (comma lists)")] = None,
     warmup_steps: Annotated[Text, _setting("warmup_steps")] = None,
     steps: Annotated[Text, _setting("steps")] = None,
     min_seconds: Annotated[Text, _setting("min_seconds")] = None,
@@ -71,6 +72,8 @@ def run(
     timeout: Annotated[Text, _setting("timeout")] = None,
     hang_timeout: Annotated[Text, _setting("hang_timeout")] = None,
     launcher: Annotated[Text, _setting("launcher")] = None,
+    order_seed: Annotated[Text, _setting("order_seed")] = None,
+    budget: Annotated[Text, _setting("budget")] = None,
     suite: Annotated[Text, typer.Option(help="A built-in suite or a TOML file; options override its axes.")] = None,
     oversubscribe: Annotated[bool, typer.Option("--oversubscribe", help="Let ranks share a GPU, over Gloo.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
@@ -84,7 +87,7 @@ def run(
     strict_machine: Annotated[
         bool, typer.Option("--strict-machine", help="Refuse to run on a machine that is busy, full or too small.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and launch nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time; launch nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout instead of a table.")] = False,
 ) -> int:
@@ -97,13 +100,14 @@ def run(
     if earlier and suite:
         raise UsageError("--resume has a plan already; leave --suite out, or start a new run.")
     wanted = asked(
-        axes={name: _texts(given[name]) for name in AXES if given[name] is not None},
+        axes={name: _texts(given[name]) for name in (*AXES, "scaling") if given[name] is not None},
         settings={name: given[name] for name in SETTINGS if given[name] is not None},
         base=asked_of(earlier.plan) if earlier else read_suite(suite) if suite else None,
         oversubscribe=oversubscribe,
     )
     if dry_run:
-        return _show_plan(wanted, as_json)
+        show_plan(wanted, out, as_json)
+        return EXIT_OK
     with interrupts.deferred():
         return _run(wanted, out, earlier, strict_machine, quiet, as_json)
 
@@ -123,24 +127,6 @@ def _earlier(out: Path, resume: str | None, retry: str | None, anyway: bool) -> 
 
 def _texts(given: str | list[str]) -> list[str]:
     return [given] if isinstance(given, str) else given
-
-
-def _show_plan(wanted: Asked, as_json: bool) -> int:
-    from rich.table import Table
-
-    from bench.devices import this_machine
-
-    plan = make_plan(wanted, this_machine())
-    if as_json:
-        print(json.dumps(plan_json(plan)))
-        return EXIT_OK
-    table = Table("case", "world size", "runs", show_edge=False, pad_edge=False)
-    for planned in plan.cases:
-        table.add_row(planned.case.case_id, str(planned.case.world_size), planned.skip or "yes")
-    wide_console().print(table)
-    runs = sum(planned.skip is None for planned in plan.cases)
-    print(f"{runs} of {len(plan.cases)} cases x {plan.protocol.launches} launches = {runs * plan.protocol.launches}")
-    return EXIT_OK
 
 
 def _run(wanted: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: bool, as_json: bool) -> int:

@@ -25,29 +25,29 @@ class Quiet:
         if message.startswith("warning"):
             self.console.print(Text(message, "yellow"), soft_wrap=True)
 
-    def launch_begins(self, case: Case, number: int, of: int) -> None: ...
+    def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None: ...
     def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
     def launch_ends(self, row: Row) -> None: ...
     def close(self) -> None: ...
 
 
 class Plain(Quiet):
-    """A line when a launch ends."""
+    """A line when a launch ends. ``[3/8+]`` is the third of eight up to the end of the round, and there may be more."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._head, self._began = "", time.monotonic()
         self._run_began: float | None = None
-        self._number, self._of = 0, 0
+        self._number, self._of, self._or_more = 0, 0, False
 
     def note(self, message: str) -> None:
         self.console.print(Text(message, "yellow" if message.startswith("warning") else "dim"), soft_wrap=True)
 
-    def launch_begins(self, case: Case, number: int, of: int) -> None:
+    def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
         self._began = time.monotonic()
         self._run_began = self._run_began or self._began
-        self._number, self._of = number, of
-        self._head = f"[{number}/{of}] {case.case_id}"
+        self._number, self._of, self._or_more = number, of, or_more
+        self._head = f"[{number}/{of}{'+' if or_more else ''}] {case.case_id}"
 
     def launch_ends(self, row: Row) -> None:
         if row.get("launch_id") is None:
@@ -65,7 +65,8 @@ class Plain(Quiet):
         if not done or self._run_began is None:
             return ""
         seconds = (self._began - self._run_began) / done * (self._of - done) - (time.monotonic() - self._began)
-        return f"about {max(0, seconds) // 60:.0f}:{max(0, seconds) % 60:02.0f} left"
+        of_what = " of this round" if self._or_more else ""
+        return f"about {max(0, seconds) // 60:.0f}:{max(0, seconds) % 60:02.0f} left{of_what}"
 
 
 class OnTerminal(Plain):
@@ -78,8 +79,8 @@ class OnTerminal(Plain):
         self._global_batch = 0
         self._first: tuple[int, int] | None = None
 
-    def launch_begins(self, case: Case, number: int, of: int) -> None:
-        super().launch_begins(case, number, of)
+    def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
+        super().launch_begins(case, number, of, or_more)
         self._global_batch, self._first = case.global_batch or 0, None
         self._live.update(Text(f"{self._head}  starting  {self.time_left()}"))
 

@@ -1,0 +1,29 @@
+"""Durations as people write them: ``90s``, ``30m``, ``1h30m``, or plain seconds."""
+
+from __future__ import annotations
+
+import re
+
+ALLOWED = "a duration above 0, such as 90s, 30m or 1h30m"
+
+_PARTS = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]+)?)s?)?")
+
+
+def seconds(text: str) -> float:
+    """The seconds of a duration; ValueError if it is none, or not above 0."""
+    parts = _PARTS.fullmatch(text)
+    hours, minutes, rest = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
+    if not (total := 3600 * hours + 60 * minutes + rest):
+        raise ValueError("")
+    return total
+
+
+def words(seconds: float) -> str:
+    """For people, to the second: ``1h05m00s``, ``2m05s``, ``45s``; below ten seconds to the tenth."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes:02}m{rest:02}s"
+    return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
