@@ -779,14 +779,15 @@ def messy_rows(seed: int) -> list[Row]:
     for run, torch, device in (("r1", "2.11.0", "cuda"), ("r2", "2.11.0", "cuda"), ("r3", "2.12.0", "cpu")):
         made: list[Row] = []
         # cases of one workload in a run each, so that they share no block
-        own = points + [
+        own = [
+            *points,
             {
                 "workload": "bert",
                 "strategy": "ddp",
                 "gpus": {"r1": 1, "r2": 2, "r3": 4}[run],
                 "batch_size": 8,
                 "data": "resident",
-            }
+            },
         ]
         for block in range(3):
             for point in draw.sample(own, len(own) if block else len(own) - 2):

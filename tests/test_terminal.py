@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench.analysis.frames import launches
+from bench.analysis.answers import answer
+from bench.analysis.frames import launches, steps
 from bench.analysis.summary import summarise
 from bench.record import Row
-from bench.report.terminal import print_summary
+from bench.report.headline import headline
+from bench.report.tables import tables
+from bench.report.terminal import print_report, print_summary
 from bench.report.words import number
 
 
@@ -113,3 +117,74 @@ def test_narrow_terminal_folds_only_the_names() -> None:
         "resnet18-ddp-x2-cpu-05b │ ok     │     1,050 │   9.5% │   15.25 │ 2.0% │   810.2",
         "98454                   │        │           │        │         │      │",
     ]
+
+
+ALL_FAILED = """\
+case                 ┃ status      ┃ samples/s ┃ spread ┃ step ms
+━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━
+mlp-ddp-x2-cpu       │ crashed 0/2 │         — │      — │       —
+mlp-fsdp-x2-cpu      │ skipped     │         — │      — │       —
+crashed: mlp-ddp-x2-cpu: rank 1 was killed
+skipped: mlp-fsdp-x2-cpu: too big
+"""
+
+
+@pytest.mark.xfail(strict=True, reason="where no launch was ok, all are counted as ok")
+def test_table_where_every_launch_failed() -> None:
+    crashed = {"status": "crashed", "reason": "rank 1 was killed"}
+    rows = [row("mlp-ddp-x2-cpu", order, **crashed) for order in (0, 1)]
+    rows.append(row("mlp-fsdp-x2-cpu", None, "skipped", reason="too big"))
+    assert lines(shown(summarise(launches(rows)))) == lines(ALL_FAILED)
+
+
+# -- a report ------------------------------------------------------------------------------------------------------
+
+
+def reported(rows: list[Row]) -> str:
+    file = io.StringIO()
+    answers = answer(launches(rows), steps(Path("of no run"), print))
+    print_report(headline(answers), tables(answers), Console(width=100, file=file))
+    return file.getvalue()
+
+
+def of_report(strategy: str, gpus: int, rate: float | None, **columns: object) -> Row:
+    axes: dict[str, object] = {"workload": "mlp", "strategy": strategy, "gpus": gpus, "device": "cuda"}
+    axes |= {"precision": "fp32", "batch_size": 8, "omp_num_threads": 1, "data": "resident"}
+    facts = {"run_id": "r", "block": 0, "global_batch": 8 * gpus, "work_key": str(gpus), "device_name": "GPU"}
+    figures = {"samples_per_s": rate, "device_used_mib": 2048.0}
+    return row(f"mlp-{strategy}-{gpus}", gpus, **{**axes, **facts, **figures, **columns})
+
+
+# A bar is as long as the rate is of the largest: 1/2 of 12 characters is 6. Speed-up 200 / 100, of 2 devices 100 %.
+REPORT = """\
+• 2 cases, 2 launches in 1 run; every launch was ok.
+• mlp on 1 × GPU: 100 samples/s at 2.0 GiB.
+• mlp on 2 × GPU: 200 samples/s at 2.0 GiB.
+• mlp scales weakly from 1 to 2 devices at an efficiency of 100.0% with ddp ×2 fp32.
+
+Cases
+case        ┃ status ┃ samples/s ┃              ┃ memory GiB
+━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━━━━
+ddp ×1 fp32 │ ok     │       100 │ ██████       │          2
+ddp ×2 fp32 │ ok     │       200 │ ████████████ │          2
+Figures are medians over the launches that were ok; the interval of samples/s is by Student's t on
+their logarithms. Memory is of one device, or of the largest rank where the device is the CPU.
+
+Scaling
+case        ┃ mode ┃ devices ┃ samples/s ┃ speed-up ┃ efficiency
+━━━━━━━━━━━━╇━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━╇━━━━━━━━━━━
+ddp ×1 fp32 │ weak │       1 │       100 │        1 │     100.0%
+ddp ×2 fp32 │ weak │       2 │       200 │        2 │     100.0%
+"""
+
+
+def test_report_of_two_cases_with_bars_from_zero() -> None:
+    text = lines(reported([of_report("ddp", 1, 100.0), of_report("ddp", 2, 200.0)]))
+    assert text[: len(lines(REPORT))] == lines(REPORT)
+
+
+def test_what_looks_like_markup_is_only_text_in_a_report() -> None:
+    crashed = of_report("fsdp", 1, None, status="crashed", reason="[bold]no[/bold] [/]", device_name="[red]GPU[/red]")
+    text = reported([crashed, of_report("ddp", 1, 100.0, device_name="[red]GPU[/red]")])
+    assert "[bold]no[/bold] [/]" in text
+    assert "mlp on 1 × [red]GPU[/red]: 100 samples/s at 2.0 GiB." in text
