@@ -42,35 +42,34 @@ def heatmap(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
 def _chart(cases: pd.DataFrame, label: str, summary: pd.DataFrame) -> Chart:
     first = cases.iloc[0]
     cases = cases.assign(label=[_words(case) for _, case in cases.iterrows()])
-    where = environment(first["environment"], summary)
+    where, apart = (environment(first["environment"], summary, between) for between in (" ", "-"))
     subject = ", ".join(
         [f"{name_of(first['workload'])}, {name_of(label)}", devices(first["gpus"], first["device"]), *where]
     )
-    good = cases[cases["best"].astype(bool)]
-    known, default = cases[cases["samples_per_s"].notna()], cases[cases["default"].astype(bool)]
-    said = [f"Heat map of throughput in samples/s of {subject}, over OMP_NUM_THREADS and DataLoader workers."]
-    said += [f"Best: {case['label']} with {number(case['samples_per_s'])} samples/s." for _, case in good.iterrows()]
-    said += [
-        f"The default, {case['label']}, has {number(case['samples_per_s'])} ({case['loss']:.1%} less)."
-        for _, case in default[default["samples_per_s"].notna() & ~default["best"].astype(bool)].iterrows()
-    ]
-    slowest = known.sort_values("samples_per_s").iloc[0]
-    said.append(f"Slowest: {slowest['label']} with {number(slowest['samples_per_s'])}.")
     missing = without(cases)
     return Chart(
-        name=slug(
-            "heatmap",
-            str(first["workload"]),
-            f"x{first['gpus']}",
-            label,
-            *environment(first["environment"], summary, "-"),
-        ),
-        title=f"Throughput by OMP_NUM_THREADS and DataLoader workers, samples/s: {subject}",
-        alt=" ".join(filter(None, (*said, missing))),
+        name=slug("heatmap", str(first["workload"]), f"x{first['gpus']}", label, *apart),
+        title=f"Throughput by OMP threads and workers of {subject}, samples/s",
+        alt=" ".join(filter(None, (_alt(cases, subject), missing))),
         note=" ".join(filter(None, (_note(cases), missing))),
         data=_data(cases),
         figure=partial(_figure, cases),
     )
+
+
+def _alt(cases: pd.DataFrame, subject: str) -> str:
+    known = cases[cases["samples_per_s"].notna()].sort_values("samples_per_s")
+    said = [f"Heat map of throughput in samples/s of {subject}, over OMP_NUM_THREADS and DataLoader workers."]
+    for _, case in known.iterrows():
+        rate = f"{case['label']} with {number(case['samples_per_s'])} samples/s"
+        if case["best"]:
+            said.append(f"Best: {rate}.")
+        elif case["default"]:
+            said.append(
+                f"Default: {rate}" + ("." if pd.isna(case["loss"]) else f", {case['loss']:.1%} less than the best.")
+            )
+    slowest = known.iloc[0]
+    return " ".join([*said, f"Slowest: {slowest['label']} with {number(slowest['samples_per_s'])}."])
 
 
 def _words(case: pd.Series) -> str:

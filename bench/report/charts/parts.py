@@ -47,6 +47,7 @@ def _chart(question: Question, steps: pd.DataFrame, end: float) -> Chart:
     for word, at in ends:
         shares = ", ".join(f"{part} {value / known[at]:.0%}" for part, value in steps.loc[at].dropna().items())
         alt += f" {word}: {names[at]} with {number(known[at])} ms: {shares}."
+    unknown = [str(part) for part in steps if steps[part].isna().all()]
     kind = "on the device's timeline" if question.on_gpus else "on the host"
     note = (
         f"Means of a step's parts {kind}, of the rank that the others wait for; of {launches_of(question.cases)} the "
@@ -59,7 +60,7 @@ def _chart(question: Question, steps: pd.DataFrame, end: float) -> Chart:
         name=question.name("parts"),
         title=question.title("Parts of a step", "ms"),
         alt=" ".join(filter(None, (alt, missing))),
-        note=" ".join(filter(None, (note, missing))),
+        note=" ".join(filter(None, (note, f"Not known here: {', '.join(unknown)}." if unknown else "", missing))),
         data=table.join(steps.rename(columns="{}, ms".format)).assign(**{"sum, ms": total}),
         figure=partial(_figure, question, steps, end),
     )
