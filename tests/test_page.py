@@ -285,6 +285,8 @@ def test_sorting(made_up: tuple[str, list[Chart]], opened: Open) -> None:
     header.get_by_role("button").press("Enter")
     assert header.get_attribute("aria-sort") == "descending"
     assert first_cells(tab, "summary") == falling
+    tab.locator("#tuning .sortable th", has_text="slower").get_by_role("button").click()  # by a share of the fastest's
+    assert first_cells(tab, "tuning") == [label for label in falling if label.startswith("resnet50")]
     case = tab.locator("#summary .sortable th").first
     case.get_by_role("button").click()
     assert [header.get_attribute("aria-sort"), case.get_attribute("aria-sort")] == [None, "ascending"]
