@@ -57,7 +57,8 @@ def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "pr
     texts: dict[Any, str] = {}
     workloads = ["workload"] if cases["workload"].nunique() > 1 else []
     for _, rows in cases.groupby("workload", sort=False, dropna=False):
-        names = [name for name in AXES if name in {*workloads, *always, *varying(rows)}]
+        told = {*workloads, *always, *varying(rows)}
+        names = [name for name in AXES if name in told]
         words = zip(*([word(name, value) for value in rows[name]] for name in names), strict=True)
         texts |= dict(zip(rows.index, (" ".join(filter(None, of_case)) for of_case in words), strict=True))
     found = pd.Series(texts, dtype="str").reindex(cases.index)

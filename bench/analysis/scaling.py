@@ -50,9 +50,9 @@ def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     curve = frame.groupby(["environment", "workload", "mode", "base_case_id"], sort=False, dropna=False).ngroup()
     frame = frame.assign(curve=curve).sort_values(["curve", "gpus"], kind="stable")
     numbers = [name for name in COLUMNS if name.startswith(("speedup", "efficiency"))]
-    return frame.astype(dict.fromkeys([*numbers, "samples_per_s", "base_samples_per_s"], "float64")).reset_index(
-        drop=True
-    )
+    kinds = dict.fromkeys([*numbers, "samples_per_s", "base_samples_per_s"], "float64")
+    kinds |= dict.fromkeys(("gpus", "base_gpus", "batch_size", "global_batch", "launches"), "Int64")
+    return frame[list(COLUMNS)].astype(kinds).reset_index(drop=True)
 
 
 def _bases(case: dict[str, Any], cases: list[dict[str, Any]]) -> list[Base]:

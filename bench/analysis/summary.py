@@ -38,8 +38,8 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     measured = launches[launches["role"] == "measure"]
     group = [name for name in GROUP if name in measured]
     number = measured.groupby(group, sort=False, dropna=False).ngroup()
-    measured, good = measured.assign(_case=number), measured[measured["status"] == "ok"].assign(_case=number)
-    failed = measured[measured["status"] != "ok"].groupby("_case")
+    measured = measured.assign(_case=number)
+    good, failed = measured[measured["status"] == "ok"], measured[measured["status"] != "ok"].groupby("_case")
     summary = measured.groupby("_case")[[*group, *OF_THE_CASE]].first()
     summary["status"] = failed["status"].first().reindex(summary.index).fillna("ok")
     summary["reason"] = failed["reason"].first().reindex(summary.index)

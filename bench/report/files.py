@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,15 @@ def report_json(answers: Answers, sentences: Sequence[str]) -> str:
     return json.dumps({"runs": runs, "headline": list(sentences), **said}, allow_nan=False)
 
 
-def _values(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
+def _values(frame: pd.DataFrame) -> Iterator[list[Any]]:
+    """Row by row, as Python's own types; None for what is unknown or no number."""
     known = frame.astype(object).where(frame.notna(), None)
-    plain = known.map(lambda value: value.item() if hasattr(value, "item") else value)
-    finite = plain.map(lambda value: None if isinstance(value, float) and not math.isfinite(value) else value)
-    return list(finite.astype(object).where(finite.notna(), None).itertuples(index=False, name=None))
+    return ([_plain(value) for value in row] for row in known.itertuples(index=False, name=None))
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if hasattr(value, "item") else value  # numpy's
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(value: Any) -> Any:
