@@ -6,12 +6,14 @@ import base64
 import functools
 import hashlib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -22,7 +24,8 @@ from bench.report.charts.svg import svg
 from bench.report.tables import UNKNOWN, Column, Table
 from bench.report.words import number
 
-LONG, LONGER = 32, 96  # characters; columns of longer texts have lines, and keep a width to read them
+# Characters beyond which the texts of a column are broken into lines, no narrower than the style sheet says.
+WIDTHS = {"longest": 96, "longer": 40, "long": 24}
 # Each section's name and anchor, its title where it has no table, and which charts stand in it: those whose names begin
 # so. Tables and charts that are not named here stand in sections of their own at OTHERS.
 OTHERS = "others"
@@ -165,8 +168,12 @@ def _kind(column: Column, texts: Sequence[str]) -> str:
         return "number"
     if column.title in ("status", "command"):
         return column.title
-    longest = max(map(len, texts))
-    return "longer" if longest > LONGER else "long" if longest > LONG else ""
+    return _width(texts)
+
+
+def _width(texts: Sequence[str]) -> str:
+    longest = max(map(len, texts), default=0)
+    return next((name for name, width in WIDTHS.items() if longest > width), "")
 
 
 def _cell(kind: str, text: str, key: float | str | None) -> Cell:
@@ -182,16 +189,22 @@ def _cell(kind: str, text: str, key: float | str | None) -> Cell:
 
 def _data(chart: Chart) -> Grid:
     """What is drawn, as a table that is read and not sorted."""
-    data = chart.data.astype(object).where(chart.data.notna(), None)
-    rows = [[_datum(value) for value in values] for values in data.itertuples(index=False, name=None)]
-    numeric = [any(cell.kind for cell in column) for column in zip(*rows, strict=True)] or [False] * len(data.columns)
-    columns = [(str(name), "number" if of else "") for name, of in zip(data.columns, numeric, strict=True)]
-    return Grid(f"Data of {chart.title}", columns, rows)
+    titles, columns = [], []
+    for title, values in chart.data.items():
+        texts = [_text(value) for value in values]
+        kind = "number" if any(map(_is_number, values)) else _width(texts)
+        titles.append((str(title), kind))
+        columns.append([Cell(text, kind) for text in texts])
+    return Grid(f"Data of {chart.title}", titles, list(zip(*columns, strict=True)))
 
 
-def _datum(value: Any) -> Cell:
-    if value is None or value == "":
-        return Cell(UNKNOWN)
+def _text(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
-        return Cell("yes" if value else "no")
-    return Cell(number(float(value)), "number") if isinstance(value, Real) else Cell(str(value))
+        return "yes" if value else "no"
+    if _is_number(value):
+        return number(float(value))
+    return UNKNOWN if pd.isna(value) or value == "" else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and not math.isnan(value)
