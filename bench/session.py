@@ -128,7 +128,7 @@ class Session:
         return another_fits(self.rows, due, budget - self._spent())
 
     def _round(self, block: int, cases: Sequence[Case], first: int, of: int) -> None:
-        or_more = self.plan.protocol.budget is not None
+        or_more = self.plan.protocol.budget is not None and block + 1 != self.plan.protocol.launches
         for case in cases:
             if case.case_id in self._out_of_memory:
                 self._record(self._blank(case, "skipped", OUT_OF_MEMORY, block))

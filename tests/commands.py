@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Run(NamedTuple):
@@ -24,6 +25,17 @@ class Run(NamedTuple):
         assert self.folder is not None, self.stderr
         with (self.folder / name).open(newline="") as stream:
             return list(csv.DictReader(stream))
+
+    def by_case(self) -> list[dict[str, str]]:
+        """The launches in the order of the plan's cases; they were made in an order that is shuffled."""
+        assert self.folder is not None, self.stderr
+        return by_case(self.folder, self.rows())
+
+
+def by_case(folder: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows in the order of the plan's cases; those of one case stay in theirs."""
+    planned = [case["case_id"] for case in json.loads((folder / "plan.json").read_text())["cases"]]
+    return sorted(rows, key=lambda row: planned.index(row["case_id"]))
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -279,7 +279,7 @@ def test_variables_are_an_axis_and_reach_the_ranks(bench: Any) -> None:
     words = ("--env", "COLOUR=red|dark blue", "--env", "TORCH_NUM_THREADS_INTEROP=1", "--strategy", "single")
     run = bench("run", "--workload", workload, *words, *BRIEF)
     assert run.code == 0, run.stdout + run.stderr
-    rows = run.rows()
+    rows = run.by_case()
     assert [row["env"] for row in rows] == [
         "COLOUR=red TORCH_NUM_THREADS_INTEROP=1",
         "'COLOUR=dark blue' TORCH_NUM_THREADS_INTEROP=1",
@@ -327,7 +327,7 @@ def test_compilation_is_told_and_leaves_nothing(bench: Any, tmp_path: Path) -> N
     words = ("--workload", "mlp:layers=2", "--strategy", "ddp", "--compile", "off,default")
     run = bench("run", *words, *BRIEF, "--launches", "1")
     assert run.code == 0, run.stdout + run.stderr
-    eager, compiled = run.rows()
+    eager, compiled = run.by_case()
     assert [row["compile_cache_hits"] for row in (eager, compiled)] == ["", "0"]
     assert (eager["compile_s"], eager["recompilations"], eager["window_compilations"]) == ("", "", "")
     assert 0 < float(compiled["compile_s"]) < float(compiled["first_step_ms"]) / 1e3

@@ -78,7 +78,7 @@ def test_replicas_compute_in_the_type_that_was_asked_for(bench: Any) -> None:
     workload = f"{Path(__file__).parent}/says_type.py:Says"
     words = ("--workload", workload, "--strategy", "dp", "--gpus", str(2 * GPUS), "--oversubscribe")
     run = bench("run", *words, "--precision", "fp32,amp-bf16,amp-fp16,bf16", *BRIEF)
-    logs = [(run.folder / "logs" / row["launch_id"] / "rank0.log").read_text() for row in run.rows()]
+    logs = [(run.folder / "logs" / row["launch_id"] / "rank0.log").read_text() for row in run.by_case()]
     types = ("float32", "bfloat16", "float16", "bfloat16")
     assert [f"computed in torch.{name}" in log for name, log in zip(types, logs, strict=True)] == [True] * 4
 
@@ -92,7 +92,7 @@ def test_options_of_strategies(bench: Any, strategy: str) -> None:
 
 def test_offloading_leaves_less_on_the_device(bench: Any) -> None:
     run = bench("run", "--workload", "gpt-124m", "--batch-size", "1", "--strategy", "fsdp,fsdp:offload=cpu", *BRIEF)
-    kept, offloaded = (float(row["peak_allocated_mib"]) for row in run.rows())
+    kept, offloaded = (float(row["peak_allocated_mib"]) for row in run.by_case())
     assert offloaded < kept - 124_439_808 * 8 / 2**20 / GPUS  # at least AdamW's two moments, of 4 bytes each
 
 
@@ -107,10 +107,10 @@ def test_images_in_channels_last_and_deterministic(bench: Any) -> None:
 
 def test_numa_binding(bench: Any) -> None:
     run = bench("run", *SMALL, "--strategy", "ddp", "--numa-binding", "off,node", "--launcher", "server", *BRIEF)
-    assert [row["numa_binding"] for row in run.rows()] == ["off", "node"]
-    assert run.rows()[0]["status"] == "ok"
+    off, node = run.by_case()
+    assert (off["numa_binding"], off["status"], node["numa_binding"]) == ("off", "ok", "node")
     # not every container shows where its GPUs are
-    assert run.rows()[1]["status"] == ("ok" if shutil.which("numactl") else "skipped"), run.rows()[1]["reason"]
+    assert node["status"] == ("ok" if shutil.which("numactl") else "skipped"), node["reason"]
 
 
 def test_nvml_watches_the_gpus_that_were_used(bench: Any) -> None:

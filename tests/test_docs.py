@@ -109,6 +109,10 @@ def test_the_readmes_own_workload_runs_beside_decoys(bench: Any, tmp_path: Path,
         return
     run = bench("run", *command.split(), *brief)
     assert run.code == 0, run.stderr
-    assert [(row["strategy"], row["status"]) for row in run.rows()] == [("single", "ok"), ("ddp", "ok"), ("fsdp", "ok")]
+    assert [(row["strategy"], row["status"]) for row in run.by_case()] == [
+        ("single", "ok"),
+        ("ddp", "ok"),
+        ("fsdp", "ok"),
+    ]
     # width 128: three layers of 128 x 128 + 128, and 128 + 1
     assert {row["parameters"] for row in run.rows()} == {str(3 * (128 * 128 + 128) + 129)}

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
-from commands import Run, environment, latest, run_bench, start_bench
+from commands import Run, by_case, environment, latest, run_bench, start_bench
 from faults_page import Page
 from processes import alive, marked, wait_for
 
@@ -139,10 +139,10 @@ class Seen:
     """What a module's one long run of all faults left behind."""
 
     def __init__(self, run: Run, faults: tuple[Fault, ...]) -> None:
-        self.run, self.rows = run, run.rows()
+        self.run, self.rows = run, run.by_case()
         assert run.folder is not None
         self.folder = run.folder
-        # a healthy case, then EACH faults, and so on
+        # in the plan a healthy case, then EACH faults, and so on; they are launched in an order that is shuffled
         self.places = {fault.about: i + 1 + i // EACH for i, fault in enumerate(faults)}
 
     def logs(self, about: str) -> Path:
@@ -201,11 +201,9 @@ def test_a_fault_is_a_row_that_says_what_happened(run_all: Callable[..., Seen], 
     assert seen.run.code == 5, seen.run.stderr
     row = seen.rows[seen.places[fault.about]]
     assert (row["status"], told(row["reason"])) == (fault.status, fault.reason)
-    place = seen.places[fault.about]
-    healthy = place // (EACH + 1) * (EACH + 1)  # the last one before it
-    for neighbour in (seen.rows[healthy], seen.rows[min(healthy + EACH + 1, len(seen.rows) - 1)]):
-        assert (neighbour["status"], neighbour["reason"], neighbour["samples"]) == ("ok", "", HEALTHY_SAMPLES)
-        assert neighbour["loss_last"] == seen.rows[0]["loss_last"]
+    for healthy in (row for i, row in enumerate(seen.rows) if i not in seen.places.values()):
+        assert (healthy["status"], healthy["reason"], healthy["samples"]) == ("ok", "", HEALTHY_SAMPLES)
+        assert healthy["loss_last"] == seen.rows[0]["loss_last"]
     page(fault.about, row["status"], told(row["reason"]) or "—")
 
 
@@ -279,14 +277,14 @@ def server_of(process: subprocess.Popen[str]) -> psutil.Process:
 )
 def test_the_launch_server_is_killed(tmp_path: Path, page: Page, about: str, fault: str) -> None:
     words = ("--workload", f"{FAULTY}:fault={fault}:rank=1,{FAULTY}", "--strategy", "ddp")
-    process = started(tmp_path, words)
+    process = started(tmp_path, words, f"*-fault-{fault}-*")
     tree = psutil.Process(process.pid).children(recursive=True)
     server_of(process).kill()
     process.communicate(timeout=120)
     assert process.returncode == 5
     run = latest(tmp_path)
     assert run is not None
-    bad, good = read(run / "launches.csv", print)
+    bad, good = by_case(run, read(run / "launches.csv", print))
     assert (bad["status"], bad["reason"]) == ("crashed", "the launch server was killed by SIGKILL")
     assert (good["status"], good["samples"]) == ("ok", 20)
     assert not alive(tree)
@@ -366,7 +364,9 @@ def test_the_kernel_kills_for_want_of_memory(tmp_path: Path, page: Page, memory_
         env=environment(),
     )
     assert done.returncode == 5, done.stderr
-    bad, good = read(latest(tmp_path) / "launches.csv", print)  # type: ignore[operator]
+    run = latest(tmp_path)
+    assert run is not None
+    bad, good = by_case(run, read(run / "launches.csv", print))
     assert (bad["status"], told(bad["reason"])) == (
         "oom",
         "rank 1 on HOST, step 4: killed by the kernel, out of host memory (peak before: at least N MiB resident)",
