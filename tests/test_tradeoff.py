@@ -66,7 +66,6 @@ def test_of_equal_memories_the_faster_is_on_the_front() -> None:
     assert column(rows, "on_front") == {"b": True, "a": False}
 
 
-@pytest.mark.xfail(strict=True, reason="of two that are equal in both, only the first is on the front")
 def test_cases_that_are_equal_in_both_beat_each_other_in_neither() -> None:
     rows = traded([row("a", 100.0, 8), row("b", 100.0, 8), row("c", 90.0, 9)])
     assert column(rows, "on_front") == {"a": True, "b": True, "c": False}
@@ -118,7 +117,6 @@ def test_workload_data_device_devices_and_machine_make_a_question() -> None:
     }
 
 
-@pytest.mark.xfail(strict=True, reason="work_key is not looked at")
 def test_other_work_is_no_alternative() -> None:
     """The global batch is equal, so the keys differ by the data or by the way of measuring."""
     assert traded([row("a", 100.0, 8, work_key="before"), row("a", 90.0, 4, work_key="after")]) == []

@@ -14,14 +14,16 @@ from bench.differences import COLUMNS, Difference, differences
 
 # What a case itself sets, or leaves empty, without being on another machine for that.
 OF_THE_CASE = ("OMP_NUM_THREADS",)
+IDENTITY = ("run_id", "case_id", "work_key")
 
 
 def with_environments(frame: pd.DataFrame) -> pd.DataFrame:
     """Launches with a column ``environment``: A for the first run and all runs whose env_key could be equal to its, B …
 
     Launches of unlike environments are never put together. What one case sets for itself (``--env``, OMP_NUM_THREADS)
-    makes no environment of its own; it is part of the case.
+    makes no environment of its own; it is part of the case. An identity that is unknown (IDENTITY) is an empty text.
     """
+    frame = frame.assign(**{name: frame[name].fillna("") for name in IDENTITY})
     letters: dict[str, str] = {}
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for run_id, rows in _rows(frame).items():
@@ -47,17 +49,41 @@ def _rows(frame: pd.DataFrame) -> dict[str, list[Mapping[str, Any]]]:
     found: dict[str, list[Mapping[str, Any]]] = {run_id: [] for run_id in distinct["run_id"]}
     for row in distinct.to_dict("records"):
         known = {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        found[str(known["run_id"])].append({**known, "settings": _of_all_cases(known["settings"], known["env"])})
-    return found
+        found[str(known["run_id"])].append(known)
+    return {run_id: _of_all_cases(rows) for run_id, rows in found.items()}
 
 
-def _of_all_cases(settings: str | None, env: str | None) -> str | None:
-    """The variables that are set for the whole run."""
-    own = {*OF_THE_CASE, *(word.partition("=")[0] for word in shlex.split(env or ""))}
+def _of_all_cases(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """A run's rows with the variables that are set for the whole of it: what a case sets itself is as in the others."""
+    settings = [_not_own(row["settings"], row["env"]) for row in rows]
+    shared: dict[str, Any] = {}
+    for variables in settings:
+        shared |= variables or {}
+    return [
+        row if own is None else {**row, "settings": json.dumps({**_missing(shared, row), **own})}
+        for row, own in zip(rows, settings, strict=True)
+    ]
+
+
+def _not_own(settings: str | None, env: str | None) -> dict[str, Any] | None:
+    """The variables that a row's case does not set; None where settings are unknown, or damaged."""
     try:
-        return json.dumps({name: value for name, value in json.loads(settings or "").items() if name not in own})
-    except (ValueError, AttributeError):  # unknown, or damaged: `differences` says so
-        return settings
+        return {name: value for name, value in json.loads(settings or "").items() if name not in _set_by(env)}
+    except (ValueError, AttributeError):
+        return None
+
+
+def _missing(shared: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in shared.items() if name in _set_by(row["env"])}
+
+
+def _set_by(env: str | None) -> set[str]:
+    """The variables that a case sets."""
+    try:
+        words = shlex.split(env or "")
+    except ValueError:  # a quote is missing
+        words = (env or "").split()
+    return {*OF_THE_CASE, *(word.partition("=")[0] for word in words)}
 
 
 def _letter(number: int) -> str:

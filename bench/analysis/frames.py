@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from bench.read import read, whole_rows
@@ -17,8 +19,16 @@ STEP_DTYPES = {"text": "str", "int": "int64", "float": "float64"}
 
 def launches(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a launch, all columns of LAUNCHES; what is unknown is NA."""
-    frame = pd.DataFrame(list(rows), columns=list(LAUNCHES))
-    return frame.astype({name: DTYPES[column.kind] for name, column in LAUNCHES.items()})
+    columns = {name: [row.get(name) for row in rows] for name in LAUNCHES}
+    return pd.DataFrame(
+        {name: pd.Series(values, dtype=DTYPES[LAUNCHES[name].kind]) for name, values in columns.items()}
+    )
+
+
+def good(frame: pd.DataFrame) -> pd.DataFrame:
+    """The measured launches that were ok, and whose throughput is a number: those that figures are made of."""
+    rate = frame["samples_per_s"]
+    return frame[(frame["role"] == "measure") & (frame["status"] == "ok") & (rate > 0) & (rate < math.inf)]
 
 
 def current(frame: pd.DataFrame) -> pd.DataFrame:
@@ -39,24 +49,29 @@ def steps(file: Path, warn: Callable[[str], None]) -> pd.DataFrame:
     wanted = ["run_id", "launch_id", "step", "step_ms"]
     if not file.exists():
         return pd.DataFrame(columns=wanted).astype({name: STEP_DTYPES[STEPS[name].kind] for name in wanted})
-    plain = _plain(whole_rows(file, warn))
-    try:
-        frame = plain if plain is not None else pd.DataFrame(read(file, lambda _: None), columns=list(STEPS))
-        return frame[wanted].astype({name: STEP_DTYPES[STEPS[name].kind] for name in wanted})
-    except (TypeError, ValueError):  # an empty cell, where none may be for an analysis
-        return pd.DataFrame(read(file, lambda _: None), columns=wanted).dropna()
+    frame = _plain(whole_rows(file, warn))
+    if frame is None:
+        frame = pd.DataFrame(read(file, lambda _: None), columns=list(STEPS))
+    known = frame[wanted].dropna()  # no analysis can do with an empty cell
+    return known.astype({name: STEP_DTYPES[STEPS[name].kind] for name in wanted})
 
 
 def _plain(content: bytes) -> pd.DataFrame | None:
     """The rows of a file without quotes, blanks and ragged lines; None for another."""
-    header = content.partition(b"\n")[0].decode(errors="replace").strip().split(",")
-    lines = content.count(b"\n")
-    unusual = any(byte in content for byte in (b'"', b" ", b"\0")) or content.count(b"\r") not in (0, lines)
-    if unusual or header != list(STEPS) or content.count(b",") != lines * (len(header) - 1):
+    first, second = [*content.split(b"\n", 2), b"", b""][:2]
+    header = first.decode(errors="replace").strip().split(",")
+    lines, commas = content.count(b"\n"), len(header) - 1
+    unusual = any(byte in content for byte in (b'"', b" ", b"\t", b"\0")) or content.count(b"\r") not in (0, lines)
+    # pandas refuses later lines that are too long, so that none can make up for one that is too short
+    ragged = content.count(b",") != lines * commas or (second and second.count(b",") != commas)
+    if unusual or header != list(STEPS) or ragged:
         return None
     kinds = {name: STEP_DTYPES[column.kind] for name, column in STEPS.items()}
-    kinds |= {"critical_rank": "float64"}  # may be empty
+    kinds |= {"critical_rank": "Int64"}  # may be empty
     try:
-        return pd.read_csv(io.BytesIO(content), dtype=kinds, keep_default_na=False, na_values={n: "" for n in header})
-    except ValueError:
+        with np.errstate(invalid="ignore"):  # on the way to an error
+            return pd.read_csv(
+                io.BytesIO(content), dtype=kinds, keep_default_na=False, na_values={n: "" for n in header}
+            )
+    except (TypeError, ValueError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from statistics import fmean, variance
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 from scipy.special import stdtrit  # t's quantile; scipy.stats takes half a second to import
 
 CONFIDENCE = 0.95
+LARGEST = math.log(sys.float_info.max)
 
 
 def of_mean(values: pd.Series) -> tuple[float, float]:
@@ -47,4 +49,8 @@ def _of_mean(logs: Sequence[float]) -> tuple[float, float]:
 
 def _around(mean: float, freedom: float, error: float) -> tuple[float, float]:
     half = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
-    return math.exp(mean - half), math.exp(mean + half)
+    return _exp(mean - half), _exp(mean + half)
+
+
+def _exp(log: float) -> float:
+    return math.inf if log > LARGEST else math.exp(log)

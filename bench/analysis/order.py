@@ -45,8 +45,14 @@ def _place(axis: str, value: Any) -> tuple[int, float, str]:
 
 
 def varying(cases: pd.DataFrame) -> list[str]:
-    """The axes in which cases differ. One that only some have (as prefetching needs workers) follows from another."""
-    return [name for name in AXES if len(set(cases[name].dropna())) > 1]
+    """The axes in which cases differ. One that only some have (as prefetching needs workers) follows from another, but
+    where nothing else tells them apart."""
+    names = [name for name in AXES if len(set(cases[name].dropna())) > 1]
+    for name in (name for name in AXES if name not in names and cases[name].nunique(dropna=False) > 1):
+        alike = cases.groupby(names, sort=False, dropna=False)[name] if names else cases[name]
+        if np.max(alike.nunique(dropna=False)) > 1:
+            names.append(name)
+    return [name for name in AXES if name in names]
 
 
 def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "precision")) -> pd.Series:
@@ -59,8 +65,8 @@ def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "pr
     for _, rows in cases.groupby("workload", sort=False, dropna=False):
         told = {*workloads, *always, *varying(rows)}
         names = [name for name in AXES if name in told]
-        words = zip(*([word(name, value) for value in rows[name]] for name in names), strict=True)
-        texts |= dict(zip(rows.index, (" ".join(filter(None, of_case)) for of_case in words), strict=True))
+        words = [[word(name, value) for value in rows[name]] for name in names]
+        texts |= {index: " ".join(filter(None, (of[i] for of in words))) for i, index in enumerate(rows.index)}
     found = pd.Series(texts, dtype="str").reindex(cases.index)
     several = "environment" in cases and cases["environment"].nunique() > 1
     return found + " (" + cases["environment"] + ")" if several else found
@@ -71,4 +77,6 @@ def word(axis: str, value: Any) -> str:
     if pd.isna(value) or value == "":
         return ""
     text = show(bool(value)) if isinstance(value, (bool, np.bool_)) else show(value)
-    return WORDS.get(axis, AXES[axis].flag.removeprefix("--") + " {}").format(text.removesuffix(".0"))
+    return WORDS.get(axis, AXES[axis].flag.removeprefix("--") + " {}").format(
+        text.removesuffix(".0") if isinstance(value, float) else text
+    )

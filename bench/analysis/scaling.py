@@ -33,14 +33,16 @@ def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     """One row for each case of more devices than another of its workload and strategy, and mode; and for their bases.
 
     ``mode`` is ``weak`` where the batch a device is the base's, ``strong`` where the global batch is; all other axes
-    and the environment must be equal. The base has the fewest devices of those; where the strategy ran on no fewer,
-    ``single`` is the base. With X the median throughput and N the devices, ``speedup`` is X(N) / X(N0) and
-    ``efficiency`` the same over N / N0, which for a strong case is T(N0) / (N / N0 T(N)). The bounds (95 %) are of the
-    mean log ratio, by blocks of the same run where there are two, else by Welch's t: ``interval`` says which.
-    ``flag`` is set above SUSPICIOUS. ``refused`` says why there is no number; such a case is a row as well.
+    and the environment must be equal, and of strong cases the work_key. The base has the fewest devices of those;
+    ``single`` stands for one device of a strategy that did not run on one. With X the median throughput and N the
+    devices, ``speedup`` is X(N) / X(N0) and ``efficiency`` the same over N / N0, which for a strong case is
+    T(N0) / (N / N0 T(N)). The bounds (95 %) are of the mean log ratio, by blocks of the same run where there are two,
+    else by Welch's t: ``interval`` says which. ``flag`` is set above SUSPICIOUS. ``refused`` says why there is no
+    number; such a case is a row as well.
     """
     known = summary.astype(object).where(summary.notna(), None)
     cases = [dict(zip(known.columns, values, strict=True)) for values in known.itertuples(index=False, name=None)]
+    cases = [case for case in cases if (case["gpus"] or 0) > 0]
     by_case = rates(launches)
     rows: list[dict[str, Any]] = []
     for case in cases:
@@ -62,8 +64,9 @@ def _bases(case: dict[str, Any], cases: list[dict[str, Any]]) -> list[Base]:
         for other in cases
         if other["workload"] == case["workload"] and other["gpus"] < case["gpus"] and other["ok"]
     ]
-    own = [other for other in fewer if other["strategy"] == case["strategy"]]
-    candidates = own or [{**other, "strategy": case["strategy"]} for other in fewer if other["strategy"] == "single"]
+    candidates = [other for other in fewer if other["strategy"] == case["strategy"]]
+    # which come first of those with as many devices
+    candidates += [{**other, "strategy": case["strategy"]} for other in fewer if other["strategy"] == "single"]
     if not candidates:
         return []
     found = []
@@ -71,8 +74,7 @@ def _bases(case: dict[str, Any], cases: list[dict[str, Any]]) -> list[Base]:
         fit = [other for other in candidates if not _unlike(case, other, mode)]
         if fit:
             base = min(fit, key=lambda other: other["gpus"])
-            failed = None if case["ok"] else f"{case['status']}: {case['reason']}"
-            found.append(Base(base, mode, failed))
+            found.append(Base(base, mode, None if case["ok"] else _why_unknown(case)))
     if found:
         return found
     closest = min(candidates, key=lambda other: (len(_unlike(case, other, "strong")), other["gpus"]))
@@ -80,11 +82,15 @@ def _bases(case: dict[str, Any], cases: list[dict[str, Any]]) -> list[Base]:
     return [Base(None, None, f"no case of fewer devices is equal but for them; it differs from {against}")]
 
 
+def _why_unknown(case: dict[str, Any]) -> str:
+    return "no throughput" if case["status"] == "ok" else f"{case['status']}: {case['reason']}"
+
+
 def _unlike(case: dict[str, Any], other: dict[str, Any], mode: str) -> list[str]:
     """What differs more than it may, in words."""
     names = [name for name in MUST_AGREE if name not in MAY_DIFFER[mode]]
     if mode == "strong":
-        names += ["global_batch"]
+        names += ["global_batch" if other["global_batch"] != case["global_batch"] else "work_key"]
     return [
         f"{name} {show(other[name]) or 'unset'} there, {show(case[name]) or 'unset'} here"
         for name in names

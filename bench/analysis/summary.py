@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from bench.analysis.frames import good
 from bench.analysis.intervals import of_mean
 from bench.analysis.order import in_order
 from bench.options import AXES
@@ -34,34 +35,44 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     starts, ``ok`` those that were, ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over
     the launches that were ok; ``samples_per_s_low`` and ``_high`` bound 95 % by t on their logs, and ``spread`` is
     (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what spoilt a launch.
+    ``work`` is 0, and 1 … for cases with the same axes and another work_key (data, or measurement, of another time).
     """
     measured = launches[launches["role"] == "measure"]
     group = [name for name in GROUP if name in measured]
     number = measured.groupby(group, sort=False, dropna=False).ngroup()
     measured = measured.assign(_case=number)
-    good, failed = measured[measured["status"] == "ok"], measured[measured["status"] != "ok"].groupby("_case")
+    sound = good(measured)
+    failed = measured[measured["status"] != "ok"].drop_duplicates("_case").set_index("_case")
     summary = measured.groupby("_case")[[*group, *OF_THE_CASE]].first()
-    summary["status"] = failed["status"].first().reindex(summary.index).fillna("ok")
-    summary["reason"] = failed["reason"].first().reindex(summary.index)
+    summary["status"] = failed["status"].reindex(summary.index).fillna("ok")
+    summary["reason"] = failed["reason"].reindex(summary.index)
     summary["launches"] = measured.groupby("_case")["order"].count()
-    summary["ok"] = good.groupby("_case").size().reindex(summary.index, fill_value=0)
+    summary["ok"] = sound.groupby("_case").size().reindex(summary.index, fill_value=0)
     summary["runs"] = measured.groupby("_case")["run_id"].agg(lambda ids: ";".join(dict.fromkeys(ids.dropna())))
-    medians = good.groupby("_case")[[*FIGURES, *PARTS]].median()
-    summary = summary.join(medians.astype("float64")).join(_spread(good)).join(_marks(good))
+    medians = sound.groupby("_case")[[*FIGURES, *PARTS]].median()
+    summary = summary.join(medians.astype("float64")).join(_spread(sound)).join(_marks(sound))
+    summary["work"] = _works(summary)
     return in_order(summary.reset_index(drop=True))
 
 
-def _spread(good: pd.DataFrame) -> pd.DataFrame:
+def _works(summary: pd.DataFrame) -> pd.Series:
+    """What tells cases about other work from each other where their axes do not: 0, 1 … by their work_keys."""
+    same = [name for name in ("environment", "workload", "data", "global_batch") if name in summary]
+    keys = summary.groupby(same, sort=False, dropna=False)["work_key"]
+    return keys.transform(lambda of_work: pd.factorize(of_work, use_na_sentinel=False)[0]).astype("int64")
+
+
+def _spread(sound: pd.DataFrame) -> pd.DataFrame:
     """Of each case's throughput over its launches."""
-    rates = good.groupby("_case")["samples_per_s"]
+    rates = sound.groupby("_case")["samples_per_s"]
     bounds = {case: of_mean(values) for case, values in rates}
     found = pd.DataFrame.from_dict(bounds, orient="index", columns=["samples_per_s_low", "samples_per_s_high"])
     spread = ((rates.max() - rates.min()) / rates.median()).astype("float64").where(rates.count() > 1)
     return found.astype("float64").assign(spread=spread)
 
 
-def _marks(good: pd.DataFrame) -> pd.Series:
-    worst = good.groupby("_case")[list(MARKS)].max().astype("float64")
+def _marks(sound: pd.DataFrame) -> pd.Series:
+    worst = sound.groupby("_case")[list(MARKS)].max().astype("float64")
     words = worst.apply(lambda row: "; ".join(t.format(row[n]) for n, t in MARKS.items() if row[n] > 0), axis=1)
     return (
         words.astype("str").rename("marks").where(words != "") if len(worst) else pd.Series(name="marks", dtype="str")

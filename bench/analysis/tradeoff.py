@@ -9,7 +9,7 @@ import pandas as pd
 from bench.analysis.rates import LOSS, Key, Rates, losses, rates
 
 # Cases of one question: the same training on as many devices; all other axes are what is traded.
-QUESTION = ("environment", "workload", "data", "device", "gpus")
+QUESTION = ("environment", "workload", "data", "device", "gpus", "work")
 # What a device's memory is, the best known first: all that is used of it, then the allocator's pool, then tensors.
 DEVICE_MEMORY = ("device_used_mib", "peak_reserved_mib", "peak_allocated_mib")
 HOST_MEMORY = ("peak_rss_mib",)  # of the largest rank, where the device is the CPU
@@ -54,11 +54,12 @@ def tradeoff(summary: pd.DataFrame, launches: pd.DataFrame, within_gib: Iterable
 
 def _question(rows: pd.DataFrame, by_case: dict[Key, Rates], within_gib: list[float]) -> pd.DataFrame:
     rows = rows.sort_values(["samples_per_s", "memory_mib"], ascending=[False, True], na_position="last", kind="stable")
-    good = rows[rows["status"] == "ok"]
-    lost = losses(rows, good.index[0], by_case) if len(good) else pd.DataFrame(index=rows.index, columns=list(LOSS))
-    sound = good[good["memory_mib"].notna()]
-    # fastest first: a case is on the front if it needs less than every faster one
-    front = sound[sound["memory_mib"] < sound["memory_mib"].cummin().shift(fill_value=float("inf"))]
+    sound = rows[(rows["status"] == "ok") & (rows["ok"] > 0)]
+    lost = losses(rows, sound.index[0], by_case) if len(sound) else pd.DataFrame(index=rows.index, columns=list(LOSS))
+    known = sound[sound["memory_mib"].notna()]
+    # fastest first: a case is on the front if no faster one needs as little, and none of its memory is faster
+    least = known["memory_mib"] == known["memory_mib"].cummin()
+    front = known[least & (known["samples_per_s"] == known.groupby("memory_mib")["samples_per_s"].transform("max"))]
     choices: dict[object, list[str]] = {}
     if len(front):
         choices.setdefault(front.index[0], []).append("fastest")

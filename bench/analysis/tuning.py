@@ -24,15 +24,19 @@ def tuning(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     # without workers these have no effect, and such a case belongs to those with workers
     idle = cases["num_workers"] == 0
     cases.loc[idle, "persistent_workers"] = AXES["persistent_workers"].default
-    fixed = ["environment", "oversubscribe", *(name for name in AXES if name not in TUNED)]
+    fixed = ["environment", "work", "oversubscribe", *(name for name in AXES if name not in TUNED)]
     by_case = rates(launches)
-    groups = [rows for _, rows in cases.groupby(fixed, sort=False, dropna=False) if (rows["ok"] > 0).sum() > 1]
+    groups = [rows for _, rows in cases.groupby(fixed, sort=False, dropna=False) if _is_tuned(rows)]
     found = [_group(rows.assign(group=number), by_case) for number, rows in enumerate(groups)]
     return pd.concat(found, ignore_index=True)[list(COLUMNS)] if found else pd.DataFrame(columns=list(COLUMNS))
 
 
+def _is_tuned(rows: pd.DataFrame) -> bool:
+    return len(rows[rows["ok"] > 0].drop_duplicates(list(TUNED))) > 1
+
+
 def _group(rows: pd.DataFrame, by_case: dict[Key, Rates]) -> pd.DataFrame:
-    sound = rows[rows["status"] == "ok"]
+    sound = rows[(rows["status"] == "ok") & (rows["ok"] > 0)]
     best = sound["samples_per_s"].idxmax() if len(sound) else None
     lost = losses(rows, best, by_case) if best is not None else pd.DataFrame(index=rows.index, columns=list(LOSS))
     # an axis without effect in all of them is no reason not to be the default
