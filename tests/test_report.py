@@ -129,7 +129,7 @@ def test_the_latest_run_is_the_default(tmp_path: Path) -> None:
         (["--within-gib", "inf"], 2, "--within-gib: got 'inf'; allowed: numbers above 0, as in 24,80."),
         (["--md", "/proc/none/report.md"], 5, "cannot write /proc/none/report.md: "),
         (["--html", "/dev/full"], 5, "cannot write /dev/full: No space left on device; name another place"),
-        (["--plots", "/proc/none"], 5, "cannot write /proc/none"),
+        (["--plots", "/proc/none"], 5, "cannot write plots to /proc/none: "),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(tmp_path: Path, words: list[str], code: int, message: str) -> None:
@@ -137,6 +137,7 @@ def test_what_cannot_be_is_said_in_a_line(tmp_path: Path, words: list[str], code
     assert done.code == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert ("42 cases" in done.stdout) == ("cannot write" in message)  # what cannot be written can still be read
 
 
 def test_steps_that_cannot_be_read_cost_the_report_only_themselves(tmp_path: Path) -> None:

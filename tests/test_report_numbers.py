@@ -228,6 +228,10 @@ def summary_of(rows: Sequence[Row]) -> list[Row]:
         case["spread"] = (max(rates) - min(rates)) / statistics.median(rates) if len(rates) > 1 else None
         case["marks"] = "; ".join(marks_of(good)) or None
         cases.append(case)
+    for same in by_group(cases, "environment", "workload", "data", "global_batch"):
+        keys = list(dict.fromkeys(case["work_key"] for case in same))
+        for case in same:
+            case["work"] = keys.index(case["work_key"])
     cases.sort(key=place)
     for question in by_group(cases, *QUESTION):
         measured = [case for case in question if case["ok"]]
@@ -240,7 +244,7 @@ def summary_of(rows: Sequence[Row]) -> list[Row]:
     return cases
 
 
-QUESTION = ("environment", "workload", "data", "device", "gpus")
+QUESTION = ("environment", "workload", "data", "device", "gpus", "work")
 
 
 def marks_of(good: Sequence[Row]) -> Iterator[str]:
@@ -271,7 +275,8 @@ def apart(case: Row, other: Row, strong: bool) -> list[str]:
     """In what two cases differ that may not, in words: but for the devices and, where strong, their batch."""
     free = {"gpus", "batch_size"} if strong else {"gpus"}
     names = [name for name in (*AXES, "oversubscribe", "environment") if name not in free]
-    names += ["global_batch"] if strong else []
+    if strong:
+        names += ["global_batch"] if case["global_batch"] != other["global_batch"] else ["work_key"]
     return [f"{n} {said(other[n])} there, {said(case[n])} here" for n in names if case[n] != other[n]]
 
 
@@ -280,7 +285,7 @@ def scaling_of(cases: Sequence[Row]) -> list[Row]:
     for case in cases:
         fewer = [o for o in cases if o["workload"] == case["workload"] and o["gpus"] < case["gpus"] and o["ok"]]
         own = [other for other in fewer if other["strategy"] == case["strategy"]]
-        own = own or [{**o, "strategy": case["strategy"]} for o in fewer if o["strategy"] == "single"]
+        own += [{**o, "strategy": case["strategy"]} for o in fewer if o["strategy"] == "single"]
         modes = 0
         for mode in ("weak", "strong"):
             equal = [other for other in own if not apart(case, other, mode == "strong")]
@@ -660,7 +665,7 @@ def check_scaling(sentence: str, rows: Sequence[Row], cases: Sequence[Row]) -> s
     most = [row for row in rows if row["gpus"] == max(row["gpus"] for row in rows)]
     most.sort(key=lambda row: -row["efficiency"])
     expected = {"base": str(min(row["base_gpus"] for row in most)), "gpus": str(most[0]["gpus"])}
-    pattern = r"scales \w+ly from (?P<base>\d+) to (?P<gpus>\d+) devices at an efficiency of "
+    pattern = r"scales \w+ly: from (?P<base>\d+) to (?P<gpus>\d+) devices at an efficiency of "
     for end, row in {"best": most[0], "worst": most[-1]}.items():
         if end == "worst" and len(most) == 1:
             continue
@@ -684,7 +689,7 @@ def check_tuning(sentence: str, group: Sequence[Row]) -> str:
     [best] = [row for row in group if row["best"]]
     default = [row for row in group if row["default"] and row["loss"] is not None]
     ends = r"(?=; the defaults|, which are the defaults)"
-    left = take(sentence, rf"is fastest with (?P<best>.+?){ends}", {"best": words(best)})
+    left = take(sentence, rf": fastest with (?P<best>.+?){ends}", {"best": words(best)})
     if not default:
         assert left.endswith("; the defaults are not among the cases that ran.")
     elif default[0] is best:
@@ -711,14 +716,16 @@ def check_headline(reported: Reported, within: Sequence[float] = WITHIN) -> None
         device = first(question, "device_name") if one["device"] == "cuda" else "CPU rank"
         name = f"{one['workload']} on {one['gpus']} × {device or 'device'}"
         name += f" from {one['data']}" if one["data"] != "resident" else ""
-        name += f" ({one['environment']}): " if several else ": "
+        name += f" ({one['environment']})" if several else ""
+        name += " with other data, or measured otherwise: " if one["work"] else ": "
         sentence = sentences.pop(0)
         assert sentence.startswith(name)
-        traded = [row for row in expected["tradeoff"] if all(row[key] == one[key] for key in QUESTION)]
+        ids = {tuple(case[key] for key in GROUP) for case in question}
+        traded = [row for row in expected["tradeoff"] if tuple(row[key] for key in GROUP) in ids]
         left.append(check_speed(sentence.removeprefix(name), question, traded, within))
     grown = [row for row in expected["scaling"] if row["efficiency"] is not None and row["gpus"] > row["base_gpus"]]
     for rows in by_group(grown, "workload", "mode"):
-        sentence, name = sentences.pop(0), f"{rows[0]['workload']} scales {rows[0]['mode']}ly "
+        sentence, name = sentences.pop(0), f"{rows[0]['workload']} scales {rows[0]['mode']}ly: "
         assert sentence.startswith(name)
         left.append(check_scaling(sentence, rows, cases).removeprefix(f"{rows[0]['workload']} "))
     for pattern, count in (
@@ -734,7 +741,7 @@ def check_headline(reported: Reported, within: Sequence[float] = WITHIN) -> None
     for group in by_group(expected["tuning"], "group"):
         if any(row["best"] for row in group):
             sentence, one = sentences.pop(0), group[0]
-            name = f"{one['workload']} ({one['strategy']} ×{one['gpus']}) "
+            name = f"{one['workload']} ({one['strategy']} ×{one['gpus']})"
             assert sentence.startswith(name)
             left.append(check_tuning(sentence.removeprefix(name), group))
     marked = [f"{full_label(case, cases)}: {case['marks']}" for case in cases if case["marks"]]

@@ -19,7 +19,8 @@ def test_a_wheel_works_from_a_folder_with_decoys(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if ".dist-info" not in name} == {"bench", "workloads", "launch"}
-    assert {"bench/suites/quick.toml", "bench/py.typed"} <= set(names)
+    page = {f"bench/report/page.{kind}" for kind in ("html.j2", "css", "js")}
+    assert {"bench/suites/quick.toml", "bench/py.typed", *page} <= set(names)
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(pip, check=True)

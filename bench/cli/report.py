@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,6 +19,9 @@ from bench.runs import LATEST, find
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bench.analysis.answers import Answers
+    from bench.report.tables import Table
 
 
 def _file(what: str, metavar: str = "FILE") -> Any:
@@ -51,19 +54,50 @@ def report(
         raise ResultsError(f"no launch is recorded in {', '.join(map(str, folders))}; run one, or name another run.")
     from bench.analysis.answers import answer
     from bench.analysis.frames import launches
-    from bench.report.files import report_json, write_csv, write_text
+    from bench.report.files import report_json
     from bench.report.headline import headline
-    from bench.report.markdown import markdown
     from bench.report.tables import tables
     from bench.report.terminal import print_report
 
     answers = answer(launches(rows), _steps(folders if html or plots else []), memory)
-    sentences = headline(answers, memory)
+    heading = _Heading(_title(rows), _about(rows), headline(answers, memory))
     found = tables(answers)
-    title, about = _title(rows), _about(rows)
-    written = write_csv(answers, csv) if csv else []
+    try:
+        for file in _write(answers, heading, found, csv, md, html, plots):
+            print(f"wrote {file}", file=sys.stderr)
+    finally:  # what cannot be written can still be read
+        if as_json:
+            print(report_json(answers, heading.sentences))
+        else:
+            print_report(heading.sentences, found, wide_console())
+    return EXIT_OK
+
+
+class _Heading(NamedTuple):
+    """What stands above the tables: the workloads, who made it when and of what, and the findings."""
+
+    title: str
+    about: list[str]
+    sentences: list[str]
+
+
+def _write(
+    answers: Answers,
+    heading: _Heading,
+    found: Sequence[Table],
+    csv: Path | None,
+    md: Path | None,
+    html: Path | None,
+    plots: Path | None,
+) -> Iterator[Path]:
+    """Every file that was asked for, told when it is there."""
+    from bench.report.files import write_csv, write_text
+    from bench.report.markdown import markdown
+
+    if csv:
+        yield from write_csv(answers, csv)
     if md:
-        written.append(write_text(md, markdown(title, about, sentences, found)))
+        yield write_text(md, markdown(*heading, found))
     if html or plots:
         from bench.report.charts import charts
 
@@ -71,18 +105,11 @@ def report(
         if html:
             from bench.report.html import page
 
-            written.append(write_text(html, page(title, about, sentences, found, drawn)))
+            yield write_text(html, page(*heading, found, drawn))
         if plots:
             from bench.report.plots import write_plots
 
-            written += write_plots(drawn, plots)
-    for file in written:
-        print(f"wrote {file}", file=sys.stderr)
-    if as_json:
-        print(report_json(answers, sentences))
-    else:
-        print_report(sentences, found, wide_console())
-    return EXIT_OK
+            yield from write_plots(drawn, plots)
 
 
 def _numbers(text: str | None) -> list[float]:

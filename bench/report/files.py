@@ -28,10 +28,13 @@ def write_csv(answers: Answers, folder: Path) -> list[Path]:
 
 
 def write_text(file: Path, text: str) -> Path:
-    """Write a file, and its folder if there is none; ResultsError if that cannot be."""
+    """Write a file, and its folder if there is none; ResultsError if that cannot be.
+
+    UTF-8; what has no place in it (half of a surrogate pair, as a path may hold) is written as Python writes it.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8", newline="")
+        file.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise ResultsError(f"cannot write {file}: {error.strerror}; name another place") from None
     return file

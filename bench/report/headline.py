@@ -43,10 +43,11 @@ def _of(count: int, one: str, many: str = "") -> str:
 
 
 def _speeds(answers: Answers, within_gib: list[float]) -> Iterator[str]:
-    for question, cases in answers.summary.groupby(list(QUESTION), sort=False, dropna=False):
-        environment, workload, data, _, gpus = question
+    for _, cases in answers.summary.groupby(list(QUESTION), sort=False, dropna=False):
+        environment, workload, data, _, gpus, work = cases.iloc[0][list(QUESTION)].fillna("unknown")
         name = f"{workload} on {gpus} × {_device(cases)}" + (f" from {data}" if data != "resident" else "")
         name += f" ({environment})" if answers.summary["environment"].nunique() > 1 else ""
+        name += " with other data, or measured otherwise" if work else ""
         measured = cases[cases["ok"] > 0]
         if measured.empty:
             yield f"{name}: no launch was ok."
@@ -118,7 +119,7 @@ def _scaling(answers: Answers) -> Iterator[str]:
             interval = "" if pd.isna(low) else f" ({low:.1%}…{case['efficiency_high']:.1%})"
             words.append(f"{case['efficiency']:.1%}{interval} with {text[tuple(case[name] for name in GROUP)]}")
         sizes = f"from {most['base_gpus'].min():.0f} to {most['gpus'].max()} devices"
-        yield f"{workload} scales {mode}ly {sizes} at an efficiency of {' down to '.join(words)}."
+        yield f"{workload} scales {mode}ly: {sizes} at an efficiency of {' down to '.join(words)}."
     odd = int(found["flag"].notna().sum())
     if odd:
         yield f"{_of(odd, 'efficiency is', 'efficiencies are')} above 102 %, which is suspicious: see Scaling."
@@ -134,7 +135,7 @@ def _tuning(answers: Answers) -> Iterator[str]:
             continue
         case = best.iloc[0]
         name = f"{case['workload']} ({case['strategy']} ×{case['gpus']})"
-        said = f"{name} is fastest with {_setting(case)}"
+        said = f"{name}: fastest with {_setting(case)}"
         if default.empty:
             yield f"{said}; the defaults are not among the cases that ran."
         elif default.index[0] == best.index[0]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from bench.report.tables import Table
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
+LIST = re.compile(r"^(\d*)([-+.)])(?= |$)")  # what would begin a list
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -25,7 +26,8 @@ def markdown(title: str, about: Sequence[str], sentences: Sequence[str], tables:
 def escaped(text: str) -> str:
     """One line that reads as ``text`` and is nothing else: no markup, no HTML, no end of a cell."""
     line = " ".join(text.split())
-    return SPECIAL.sub(r"\\\1", "".join(ENTITIES.get(character, character) for character in line))
+    text = SPECIAL.sub(r"\\\1", "".join(ENTITIES.get(character, character) for character in line))
+    return LIST.sub(r"\1\\\2", text)
 
 
 def _lines(table: Table) -> Iterator[str]:
@@ -41,7 +43,7 @@ def _line(cells: Iterator[str] | map[str]) -> str:
 
 def _commands(table: Table) -> str:
     """A fenced block: what is in it is copied as it is."""
-    lines = [f"{cells[-1]}  # {cells[0]}" for cells in table.cells()]
+    lines = [f"{cells[-1]}  # {' '.join(cells[0].split())}" for cells in table.cells()]
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}sh", *lines, fence])

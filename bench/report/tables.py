@@ -17,6 +17,12 @@ from bench.report.words import number
 
 UNKNOWN = "—"
 MIB_A_GIB = 1024
+MEASURES = {
+    "device_used_mib": "the device, in use",
+    "peak_reserved_mib": "the allocator's pool",
+    "peak_allocated_mib": "tensors",
+    "peak_rss_mib": "a rank's resident set",
+}
 
 Row = Mapping[Any, Any]
 
@@ -68,7 +74,7 @@ def _figure(title: str, name: str, brief: bool = True, scale: float = 1) -> Colu
 
 
 def _share(title: str, name: str, brief: bool = True) -> Column:
-    return Column(title, lambda row: "" if row[name] is None else f"{row[name]:.1%}", name, brief=brief)
+    return Column(title, lambda row: "" if row[name] is None else _percent(row[name]), name, brief=brief)
 
 
 def _text(title: str, name: str, brief: bool = True) -> Column:
@@ -89,7 +95,7 @@ def _range(title: str, name: str, show: Callable[[float], str]) -> Column:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.1%}"
+    return f"{round(value, 3) + 0:.1%}"  # + 0: a difference of nothing has no sign
 
 
 def _status(row: Row) -> str:
@@ -135,7 +141,7 @@ TRADEOFF = (
     _share("slower", "loss"),
     _range("95 % interval", "loss", _percent),
     _figure("memory GiB", "memory_mib", scale=MIB_A_GIB),
-    _text("measured by", "memory_measure", brief=False),
+    Column("of", lambda row: MEASURES.get(row["memory_measure"], ""), "memory_measure", numeric=False, brief=False),
     Column("on the front", lambda row: "yes" if row["on_front"] else "", "on_front", numeric=False),
     _text("choice", "choice"),
 )
@@ -148,7 +154,7 @@ TUNING = (
     _share("data wait", "data_wait_share"),
     _share("slower", "loss"),
     _range("95 % interval", "loss", _percent),
-    Column("", lambda row: ", ".join(w for w in ("best", "default") if row[w]), "best", numeric=False),
+    Column("mark", lambda row: ", ".join(w for w in ("best", "default") if row[w]), numeric=False),
 )
 FAILURES = (
     CASE,
@@ -202,7 +208,7 @@ def environments(answers: Answers) -> Table:
     letters = list(dict.fromkeys(answers.launches["environment"]))
     rows = [_environment(letter, letters[0], answers.launches) for letter in letters]
     columns = (
-        _text("", "environment"),
+        _text("environment", "environment"),
         _text("runs", "runs"),
         _text("host", "hostname"),
         _text("devices", "devices"),
