@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +70,34 @@ def test_a_users_file_that_is_no_workload_is_told_before_any_launch(
     assert run.rows() == []
 
 
-def test_planning_and_listing_import_no_torch(tmp_path: Path) -> None:
-    """With a torch on the path that cannot be imported, all that needs none still works."""
-    (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')\n")
+LISTS = (["--help"], *(["list", what] for what in ("workloads", "strategies", "suites", "options")))
+RESULTS = str(Path(__file__).parent / "data" / "results")
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "commands"),
+    [
+        (
+            ("torch",),
+            (
+                *LISTS,
+                ["env"],
+                ["run", "--dry-run", "--suite", "quick", "--device", "cpu"],
+                ["report", "--out", RESULTS],
+            ),
+        ),
+        (("torch", "numpy", "pandas", "matplotlib", "scipy"), (*LISTS, ["run", "--help"], ["report", "--help"])),
+    ],
+    ids=["torch", "for tables"],
+)
+def test_what_needs_no_large_package_imports_none(
+    tmp_path: Path, forbidden: Sequence[str], commands: Sequence[list[str]]
+) -> None:
+    """With packages on the path that cannot be imported, all that needs none still works."""
+    for package in forbidden:
+        (tmp_path / f"{package}.py").write_text(f"raise ImportError('{package} was imported')\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    for words in (
-        ["--help"],
-        ["list", "workloads"],
-        ["list", "strategies"],
-        ["list", "suites"],
-        ["list", "options"],
-        ["env"],
-        ["run", "--dry-run", "--suite", "quick", "--device", "cpu"],
-    ):
+    for words in commands:
         done = subprocess.run(
             [sys.executable, "-m", "bench", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
