@@ -6,12 +6,13 @@ import re
 
 ALLOWED = "a duration above 0, such as 90s, 30m or 1h30m"
 
-_PARTS = re.compile(r"(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m)?(?:([0-9]{1,9}(?:\.[0-9]+)?)s?)?")
+_NUMBER = r"([0-9]{1,9}(?:\.[0-9]+)?)"
+_PARTS = re.compile(rf"(?:([0-9]{{1,9}})h)?(?:([0-9]{{1,9}})m)?(?:{_NUMBER}s)?")
 
 
 def seconds(text: str) -> float:
     """The seconds of a duration; ValueError if it is none, or not above 0."""
-    parts = _PARTS.fullmatch(text)
+    parts = _PARTS.fullmatch(f"{text}s" if re.fullmatch(_NUMBER, text) else text)  # 1h30 could be 30 of either
     hours, minutes, rest = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
     if not (total := 3600 * hours + 60 * minutes + rest):
         raise ValueError("")

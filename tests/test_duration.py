@@ -27,7 +27,8 @@ def test_a_duration_is_read_and_what_is_shown_of_it_reads_back(text: str, value:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "0s", "h", "-5", "5x", "1m1h", "1.5h", "inf", "nan", "1 h", "1d", "٣", "9" * 30]
+    "text",
+    ["", "0", "0s", "h", "-5", "5x", "1m1h", "1.5h", "inf", "nan", "1 h", "1d", "٣", "9" * 30, "1h30", "5m10", "1h2m3"],
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"^$"):
