@@ -46,7 +46,7 @@ SCALING = {
     "weak": "every number of devices has the batch size of the first: the global batch grows with the devices",
     "strong": "the global batch stays that of the smallest number of devices: each device has less",
 }
-MACHINES = ("gpu", "cpu")
+MACHINES = {"gpu": "cuda", "cpu": "cpu"}  # machine = "gpu" in a suite: where ranks are on CUDA devices
 # What the tool itself sets in a rank's environment, or must know before it plans.
 RESERVED = {
     "OMP_NUM_THREADS": "use --omp-num-threads",

@@ -34,7 +34,7 @@ from bench.resume import (
 from bench.rounds import another_fits, shuffled, spent
 from bench.rules import refusal
 from bench.store import Store
-from bench.suite import Plan, Planned, command, facts, plan_case, plan_json
+from bench.suite import Plan, Planned, command, facts, joined, plan_case, plan_json
 from bench.suite import Protocol as Settings
 from workloads import files
 
@@ -145,8 +145,8 @@ class Session:
 
     def _prepare(self) -> tuple[Planned, ...]:
         """Fill in what only torch knows, see whether a resumed run still is what it was, and write the plan down."""
-        # a set: a batch size may be given, and be the workload's own as well
-        planned = tuple(dict.fromkeys(self._complete(planned) for planned in self.plan.cases))
+        # a batch size may be given, and be the workload's own as well
+        planned = joined(self._complete(planned) for planned in self.plan.cases)
         gpus = ", ".join(gpu.name for gpu in self.machine.gpus)
         known = {**self._host, **environment.installed(), "gpus": gpus, "workloads": workload_files(planned)}
         self._plan_json = {**plan_json(dataclasses.replace(self.plan, cases=planned)), "facts": known}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from bench.rules import Facts, refusal
 from bench.strategies import STRATEGIES
 from bench.strategy import StrategySpec, parse_strategy
 from bench.workload import parse_workload
-from bench.worlds import DEFAULT_CPU_RANKS, check_scaling, for_this, kind, places, strong
+from bench.worlds import check_scaling, for_this, places, strong
 
 SUITES = Path(__file__).parent / "suites"
 LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")
@@ -52,11 +53,15 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person asked for, each value checked by itself. ``matrices`` are products; their cases are joined."""
+    """What a person asked for, each value checked by itself. ``matrices`` are products; their cases are joined.
+
+    ``typed``: the keys that must have an effect, which are those of the command line, or of a suite file alone.
+    """
 
     matrices: tuple[Axes, ...] = ({},)
     settings: Mapping[str, Value] = field(default_factory=dict)
     oversubscribe: bool = False
+    typed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ def asked(
         matrices=tuple({**matrix, **given} for matrix in base.matrices),
         settings={**before, **own},
         oversubscribe=oversubscribe or base.oversubscribe,
+        typed=tuple(given) or base.typed,
     )
 
 
@@ -114,7 +120,7 @@ def suites() -> dict[str, str]:
 def read_suite(name: str) -> Asked:
     """A built-in suite by name or a file by path. UsageError names file, key, what was given and what is allowed."""
     file = SUITES / f"{name}.toml" if name in suites() else Path(name)
-    if not file.is_file():
+    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long
         raise UsageError(
             f"--suite {name}: no such suite or file; built in: {', '.join(suites())}.{near(name, suites())}"
         )
@@ -122,6 +128,8 @@ def read_suite(name: str) -> Asked:
         content = tomllib.loads(file.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: not a TOML file: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{file}: cannot read it: its lists or tables are nested too deeply") from None
     except OSError as error:
         raise UsageError(f"{file}: cannot read it: {error.strerror}") from None
     _known(content, ("protocol", "matrix"), str(file))
@@ -131,9 +139,11 @@ def read_suite(name: str) -> Asked:
     if not isinstance(protocol, dict):
         raise UsageError(f"{file}: protocol: got {protocol!r}; allowed: a [protocol] table.")
     _known(protocol, SETTINGS, f"{file}: protocol")
+    read = tuple(_matrix(matrix, f"{file}: matrix[{i}]") for i, matrix in enumerate(matrices))
     return Asked(
-        matrices=tuple(_matrix(matrix, f"{file}: matrix[{i}]") for i, matrix in enumerate(matrices)),
+        matrices=read,
         settings={name: SETTINGS[name].read(value, f"{file}: protocol.{name}") for name, value in protocol.items()},
+        typed=tuple(dict.fromkeys(name for matrix in read for name in matrix)),
     )
 
 
@@ -157,11 +167,23 @@ def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
 def make_plan(asked: Asked, machine: Machine) -> Plan:
     """All cases, equal ones once, in the order of the matrix. UsageError for what no machine of this kind can do."""
     matrices = for_this(asked.matrices, machine)
-    check_scaling(matrices)
+    check_scaling(matrices, "scaling" in asked.typed)
     found = dict.fromkeys(point for matrix in matrices for point in _points(matrix, machine, asked.oversubscribe))
-    _check_effects(matrices, [case for case, _ in found])
-    cases = dict.fromkeys(plan_case(case, facts(machine, check_inputs(case)), base) for case, base in found)
-    return Plan(tuple(cases), _protocol(asked.settings), asked)
+    _check_effects([name for name in asked.typed if any(name in m for m in matrices)], [case for case, _ in found])
+    cases = joined(plan_case(case, facts(machine, check_inputs(case)), base) for case, base in found)
+    return Plan(cases, _protocol(asked.settings), asked)
+
+
+def joined(planned: Iterable[Planned]) -> tuple[Planned, ...]:
+    """Each once. Cases that are left without a batch are one and the same, which cannot run for the reasons of all."""
+    groups: dict[Planned | Case, list[Planned]] = {}
+    for one in planned:
+        groups.setdefault(one.case if one.skip else one, []).append(one)
+    reasons = ("; ".join(dict.fromkeys(one.skip for one in alike if one.skip)) for alike in groups.values())
+    return tuple(
+        dataclasses.replace(alike[0], skip=reason or None)
+        for alike, reason in zip(groups.values(), reasons, strict=True)
+    )
 
 
 def _protocol(settings: Mapping[str, Value]) -> Protocol:
@@ -189,12 +211,12 @@ def facts(machine: Machine, samples: int | None, description: Description | None
 def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[Case, int | None]]:
     """The cases of a matrix; with each the devices whose global batch it is to have, where those are others."""
     wanted = places(matrix, machine)
-    least = {device: min(number or 0 for number, other in wanted if other == device) for _, device in wanted}
+    least = {device: min(number for number, other in wanted if other == device) for _, device in wanted}
     values: dict[str, Sequence[Any]] = {name: matrix.get(name, [option.default]) for name, option in AXES.items()}
     values["gpus"] = wanted  # with the device that each number is of
     del values["device"]
     found = []
-    for scaling, *point in itertools.product(matrix.get("scaling", ["weak"]), *values.values()):
+    for scaling, *point in itertools.product(matrix.get("scaling", [SELECTORS["scaling"].default]), *values.values()):
         given = dict(zip(values, point, strict=True))
         given["gpus"], given["device"] = given["gpus"]
         case = make_case(given, machine, oversubscribe)
@@ -203,24 +225,26 @@ def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[C
     return found
 
 
-def _check_effects(matrices: Sequence[Axes], cases: Sequence[Case]) -> None:
-    """UsageError for an option that was given and changes nothing anywhere."""
+def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
+    """UsageError for an axis that was typed and changes nothing anywhere."""
     for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
-        if any(name in matrix for matrix in matrices) and all(getattr(case, name) is None for case in cases):
+        if name in typed and all(getattr(case, name) is None for case in cases):
             raise UsageError(_without_effect(name, cases))
 
 
 def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool = False) -> Case:
-    """A case from a value for every axis: defaults of this machine filled in, axes without effect emptied."""
+    """A case from a value for every axis, ``gpus`` a number and ``device`` cuda or cpu: axes without effect emptied."""
     given = dict(values)
     spread = parse_strategy(given["strategy"])
-    given["device"] = kind(given["device"], given["gpus"], machine)
     cuda = given["device"] == "cuda"
     if spread.name == "single":
         given["gpus"] = 1
-    elif given["gpus"] is None:
-        given["gpus"] = len(machine.gpus) if cuda else DEFAULT_CPU_RANKS
-    _check_gpus(given["gpus"], cuda, machine, oversubscribe)
+    there = len(machine.gpus)
+    if cuda and given["gpus"] > there and not oversubscribe:
+        raise UsageError(
+            f"--gpus {given['gpus']}: this machine has {there}; ask for at most {there}, or add --device cpu (ranks on "
+            "the CPU) or --oversubscribe (ranks share a GPU over Gloo, and the rows say so)."
+        )
     if given["data"] == "resident":
         given.update(dict.fromkeys(LOADER_AXES))
     elif given["num_workers"] == 0:
@@ -233,7 +257,7 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     if entry and not entry.images:
         given["channels_last"] = None
     given["strategy"] = _without_idle_options(spread, given["precision"]).spec
-    shares = cuda and oversubscribe and given["gpus"] > len(machine.gpus)
+    shares = cuda and given["gpus"] > there
     auto = given["batch_size"] == AUTO
     case = Case(**{**given, "batch_size": None if auto else given["batch_size"]}, oversubscribe=shares, auto_batch=auto)
     return case if case.batch_size or auto or not entry else dataclasses.replace(case, batch_size=entry.batch_size)
@@ -247,19 +271,6 @@ def _without_idle_options(spread: StrategySpec, precision: str) -> StrategySpec:
     defaults = {name: choice.default for name, choice in STRATEGIES[spread.name].options.items()}
     options = {name: defaults[name] if idle.get(name) == value else value for name, value in spread.options.items()}
     return dataclasses.replace(spread, options=options)
-
-
-def _check_gpus(gpus: int, cuda: bool, machine: Machine, oversubscribe: bool) -> None:
-    there = len(machine.gpus)
-    if not cuda or (gpus <= there and there):
-        return
-    if not there:
-        raise UsageError("this machine has no GPU; add --device cpu for ranks on the CPU.")
-    if not oversubscribe:
-        raise UsageError(
-            f"--gpus {gpus}: this machine has {there}; ask for at most {there}, or add --device cpu (ranks on the CPU) "
-            "or --oversubscribe (ranks share a GPU over Gloo, and the rows say so)."
-        )
 
 
 def _without_effect(name: str, cases: Sequence[Case]) -> str:
@@ -311,4 +322,5 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 def asked_of(plan: Mapping[str, Any]) -> Asked:
     """What was asked for, from a ``plan.json``."""
     given = plan["asked"]
-    return Asked(tuple(given["matrices"]), given["settings"], given["oversubscribe"])
+    typed = tuple(given.get("typed", ()))  # older versions have written none, and had checked them
+    return Asked(tuple(given["matrices"]), given["settings"], given["oversubscribe"], typed)

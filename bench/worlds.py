@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from bench.case import Case
 from bench.devices import Machine
 from bench.errors import UsageError
-from bench.options import AUTO, Value
+from bench.options import AUTO, MACHINES, Value
 
 DEFAULT_CPU_RANKS = 2
-FOR = {"gpu": "cuda", "cpu": "cpu"}  # machine = "gpu" in a suite: where ranks are on CUDA devices
+MOST = 2**40  # devices: more than there are anywhere
 
 Matrix = Mapping[str, Sequence[Value]]
-Place = tuple[int | None, str]
+Place = tuple[int, str]
 
 
 def kind(device: Value, gpus: Value, machine: Machine) -> str:
@@ -26,21 +26,24 @@ def kind(device: Value, gpus: Value, machine: Machine) -> str:
 
 
 def for_this(matrices: Sequence[Matrix], machine: Machine) -> list[dict[str, list[Value]]]:
-    """The matrices that are for this machine, or for the devices asked for; UsageError if none is left."""
-    found = []
+    """The matrices that are for this machine, or for the devices asked for; UsageError if none is left.
+
+    One that names its machine says thereby which devices a number of ``--gpus`` counts.
+    """
+    found, asked, named = [], dict[str, None](), dict[str, None]()
     for matrix in matrices:
         left = {name: list(values) for name, values in matrix.items() if name != "machine"}
         if "machine" in matrix:
-            wanted = [FOR[str(name)] for name in matrix["machine"]]
-            left["device"] = [device for device in _devices(matrix) if kind(device, None, machine) in wanted]
+            wanted = dict.fromkeys(str(name) for name in matrix["machine"])
+            kinds = dict.fromkeys(kind(device, None, machine) for device in _devices(matrix))
+            left["device"] = [device for device in kinds if device in (MACHINES[name] for name in wanted)]
+            asked, named = asked | kinds, named | wanted
         if _devices(left):
             found.append(left)
     if not found:
-        asked = dict.fromkeys(kind(device, None, machine) for matrix in matrices for device in _devices(matrix))
-        given = dict.fromkeys(str(name) for matrix in matrices for name in matrix["machine"])
         raise UsageError(
             f"the suite has nothing for ranks on {' or '.join(asked)}: every [[matrix]] in it says machine = "
-            f"{' or '.join(given)}; add one for this machine, or choose another --device."
+            f"{' or '.join(named)}; add one for this machine, or choose another --device."
         )
     return found
 
@@ -50,21 +53,21 @@ def _devices(matrix: Matrix) -> Sequence[Value]:
 
 
 def places(matrix: Matrix, machine: Machine) -> list[Place]:
-    """(how many, device) as asked for, words of ``--gpus`` made numbers; None is all where there is none."""
+    """(how many, device) as asked for, words of ``--gpus`` made numbers; UsageError for GPUs where there is none."""
     found = []
     for gpus in matrix.get("gpus", [None]):
         for given in _devices(matrix):
             device = kind(given, gpus, machine)
+            if device == "cuda" and not machine.gpus:
+                raise UsageError("this machine has no GPU; add --device cpu for ranks on the CPU.")
             there = len(machine.gpus) if device == "cuda" else DEFAULT_CPU_RANKS
             found += [(number, device) for number in _numbers(gpus, there)]
     return list(dict.fromkeys(found))
 
 
-def _numbers(gpus: Value, there: int) -> list[int | None]:
+def _numbers(gpus: Value, there: int) -> list[int]:
     """``1..6`` is 1, 2, 4, 6."""
-    first, dots, last = str(gpus).partition("..")
-    if gpus is None or ("all" in (first, last) and not there):
-        return [there or None]
+    first, dots, last = str("all" if gpus is None else gpus).partition("..")
     if not dots:
         return [there if first == "all" else int(first)]
     most = there if last == "all" else int(last)
@@ -74,18 +77,23 @@ def _numbers(gpus: Value, there: int) -> list[int | None]:
 # -- scaling -------------------------------------------------------------------------------------------------------
 
 
-def check_scaling(matrices: Sequence[Matrix]) -> None:
-    """UsageError where there is nothing to scale, or no batch to scale from."""
+def check_scaling(matrices: Sequence[Matrix], wanted: bool) -> None:
+    """UsageError where there is no batch to scale from, or, if scaling is ``wanted``, nothing to scale."""
     scaled = [matrix for matrix in matrices if "scaling" in matrix]
     if any(AUTO in matrix.get("batch_size", ()) for matrix in scaled):
         raise UsageError(
             "--scaling gives each number of devices its batch, and --batch-size auto would find another one for each; "
             "give a number as --batch-size, or leave one of the two out."
         )
-    if scaled and not any(len(given := matrix.get("gpus", ())) > 1 or ".." in str(given) for matrix in scaled):
+    if wanted and scaled and not any(_several(matrix) for matrix in scaled):
         raise UsageError(
             "--scaling has no effect with one number of devices; add --gpus 1..all (or 1,2,4), or leave it out."
         )
+
+
+def _several(matrix: Matrix) -> bool:
+    """Whether there are several numbers of devices, on a machine with more than anybody names."""
+    return len({number for gpus in matrix.get("gpus", [None]) for number in _numbers(gpus, MOST)}) > 1
 
 
 def strong(case: Case, base: int) -> tuple[Case, str | None]:

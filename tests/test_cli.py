@@ -28,6 +28,7 @@ CPU = ("--device", "cpu")
         (["--data", "text=/nowhere", "--workload", "gpt-nano", *CPU], "--data text=/nowhere: there is no such file (give one file of text)"),
         (["--workload", "nowhere.py:Name", *CPU], "--workload nowhere.py:Name: there is no file nowhere.py"),
         (["--suite", "quik"], "--suite quik: no such suite or file; built in: ci, memory, quick, scaling, strategies, tuning. Did you mean 'quick'?"),
+        (["--suite", ""], "--suite : no such suite or file; built in: ci, memory, quick, scaling, strategies, tuning."),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_message_and_exit_2(bench: Any, words: list[str], message: str) -> None:

@@ -31,6 +31,7 @@ def train(launcher: ServerLauncher, folder: Path, steps: int = STEPS, **axes: ob
     """Losses and first gradients of a few steps of a small GPT on synthetic data."""
     values = {name: option.default for name, option in AXES.items()} | {
         "workload": "gpt:layers=2:width=32:seq=16:heads=2",
+        "gpus": 2,
         "device": "cpu",
         "data": "synthetic",
         "num_workers": 0,

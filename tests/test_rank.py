@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def case(**axes: object) -> Case:
-    values = {name: option.default for name, option in AXES.items()} | {"workload": "mlp", "device": "cpu"}
+    values = {name: option.default for name, option in AXES.items()} | {"workload": "mlp", "gpus": 2, "device": "cpu"}
     return make_case({**values, **axes}, Machine((A100,) * 8))
 
 

@@ -22,7 +22,7 @@ from bench.record import MEMORY, Row
 from bench.resume import earlier_run, latest
 from bench.session import Session
 from bench.store import Store
-from bench.suite import asked, make_plan
+from bench.suite import Asked, Axes, asked, make_plan
 from launch import Outcome, Request, Watch, never
 from workloads import files
 
@@ -507,6 +507,23 @@ def test_strong_scaling_of_a_users_own_workload(monkeypatch: pytest.MonkeyPatch,
     assert found == {(block, *case) for block in (0, 1) for case in cases}
     assert len(rows) == 6
     assert {row["command"].partition("--batch-size ")[2].split()[0] for row in rows} == {"64", "32"}
+
+
+def test_a_batch_of_a_users_own_and_a_given_one_that_cannot_be_shared_out_are_one_row(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bench.launching.make_launcher", lambda *_: Ranks(tmp_path, [[]]))
+    (tmp_path / "net.py").write_text("")
+    matrix: Axes = {"workload": [f"{tmp_path}/net.py:Net"], "device": ["cpu"], "gpus": [1, 3], "scaling": ["strong"]}
+    plan = make_plan(Asked((matrix, {**matrix, "batch_size": [32]}), {"launches": 1}), Machine())
+    rows = Session(plan, Machine(), Store.create(tmp_path), Quiet()).run()
+    [skipped] = [row for row in rows if row["status"] == "skipped"]
+    uneven = "samples of 1 device, and they do not divide over 3; give another --batch-size or other --gpus"
+    assert skipped["reason"] == (
+        f"strong scaling keeps the 64 x 1 = 64 {uneven}; strong scaling keeps the 32 x 1 = 32 {uneven}"
+    )
+    assert skipped["command"] is None
+    assert len({row["case_id"] for row in rows}) == len(rows) == 3
 
 
 def test_a_batch_of_a_users_own_that_cannot_be_shared_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -436,6 +436,7 @@ def test_suite_file_is_read(suite: Any) -> None:
             {"workload": ["mlp:layers=3"], "data": ["synthetic"], "pin_memory": [True, False]},
         ),
         settings={"steps": 20, "timeout": 120.0},
+        typed=("workload", "strategy", "gpus", "data", "pin_memory"),
     )
 
 
@@ -518,6 +519,7 @@ def test_command_line_overrides_axes_and_settings_of_the_suite(suite: Any) -> No
         ),
         settings={"steps": 7, "timeout": 120.0, "launches": 1},
         oversubscribe=True,
+        typed=("strategy", "seed"),
     )
 
 
@@ -639,6 +641,19 @@ def test_folder_is_no_suite(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as error:
         read_suite(str(tmp_path))
     assert str(error.value).startswith(f"--suite {tmp_path}: no such suite or file; built in: ci, ")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 300, "nul\0"])
+def test_what_is_no_name_of_a_file_is_no_suite(name: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read_suite(name)
+    assert str(error.value) == f"--suite {name}: no such suite or file; built in: {', '.join(suites())}."
+
+
+def test_toml_that_is_nested_too_deeply(suite: Any) -> None:
+    with pytest.raises(UsageError) as error:
+        read_suite(suite(f"a = {'[' * 10_000}{']' * 10_000}\n"))
+    assert str(error.value) == "mine.toml: cannot read it: its lists or tables are nested too deeply"
 
 
 @pytest.mark.parametrize("name", suites())
@@ -817,6 +832,58 @@ def test_loader_option_over_a_suite_needs_effect_in_one_matrix_only(suite: Any) 
     file = suite('[[matrix]]\nworkload = "mlp"\n[[matrix]]\nworkload = "mlp"\ndata = "synthetic"\n')
     seen = make_plan(asked({"num_workers": ["4"]}, {}, base=read_suite(str(file))), LAPTOP).cases
     assert [planned.case.num_workers for planned in seen] == [None, 4]
+
+
+LOADED = """
+[[matrix]]
+workload = "resnet18"
+data = "folder=demo"
+num_workers = [1, 2]
+prefetch_factor = 4
+"""
+
+
+@pytest.mark.parametrize(
+    ("axes", "loaders"),
+    [
+        ({"num_workers": "0"}, [("folder=demo", 0, None)]),
+        ({"data": "resident"}, [("resident", None, None)]),
+        ({"seed": "1"}, [("folder=demo", 1, 4), ("folder=demo", 2, 4)]),
+    ],
+)
+def test_the_suites_own_axes_may_have_no_effect_any_more(
+    suite: Any, axes: dict[str, str], loaders: list[tuple[object, ...]]
+) -> None:
+    wanted = asked({name: [text] for name, text in axes.items()}, {}, read_suite(suite(LOADED)))
+    found = [planned.case for planned in make_plan(wanted, LAPTOP).cases]
+    assert [(case.data, case.num_workers, case.prefetch_factor) for case in found] == loaders
+
+
+def test_what_was_typed_must_have_an_effect_over_a_suite_too(suite: Any) -> None:
+    axes = {"num_workers": ["0"], "prefetch_factor": ["2"]}
+    with pytest.raises(UsageError, match=r"^--prefetch-factor has no effect without DataLoader workers;"):
+        make_plan(asked(axes, {}, read_suite(suite(LOADED))), LAPTOP)
+
+
+@pytest.mark.parametrize("settings", [{}, {"steps": "5"}])
+def test_a_suite_alone_is_checked_whole(suite: Any, settings: dict[str, str]) -> None:
+    file = suite(LOADED.replace("[1, 2]", "0"))
+    with pytest.raises(UsageError, match=r"^--prefetch-factor has no effect without DataLoader workers;"):
+        make_plan(asked({}, settings, read_suite(file)), LAPTOP)
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("scaling", {"gpus": "2", "device": "cpu"}),
+        ("tuning", {"num_workers": "0"}),
+        ("tuning", {"data": "resident"}),
+        ("memory", {"workload": "gpt-nano", "data": "resident", "device": "cpu"}),
+    ],
+)
+def test_options_go_over_the_axes_of_built_in_suites(name: str, axes: dict[str, str]) -> None:
+    made = make_plan(asked({axis: [text] for axis, text in axes.items()}, {}, read_suite(name)), LAPTOP)
+    assert [planned.skip for planned in made.cases] == [None] * len(made.cases) != []
 
 
 def test_compression_to_the_type_that_gradients_have_is_left_out() -> None:

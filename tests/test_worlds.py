@@ -173,6 +173,20 @@ def test_a_batch_that_cannot_be_shared_out_is_skipped_with_the_numbers() -> None
     )
 
 
+def test_batches_that_cannot_be_shared_out_are_one_case_with_all_their_reasons() -> None:
+    """4 and 8 samples over 3 devices: no case of 3 has a batch, so that both are the same one."""
+    found = plan(workload="gpt-nano", device="cpu", gpus="1,3", batch_size="4,8,6", scaling="strong").cases
+    uneven = UNEVEN.replace("over 4", "over 3")
+    assert [(p.case.gpus, p.case.batch_size, p.skip) for p in found] == [
+        (1, 4, None),
+        (1, 8, None),
+        (1, 6, None),
+        (3, None, f"{uneven.replace('6', '4')}; {uneven.replace('6', '8')}"),
+        (3, 2, None),
+    ]
+    assert len({p.case.case_id for p in found}) == 5
+
+
 def test_strong_scaling_by_hand() -> None:
     case = dataclasses.replace(PLAIN, gpus=3, batch_size=4)
     assert strong(case, 6) == (dataclasses.replace(case, batch_size=8), None)  # 24 samples, 8 for each of 3
@@ -206,10 +220,22 @@ def test_scaling_without_a_batch_or_anything_to_scale(words: str) -> None:
         "--scaling gives each number of devices its batch, and --batch-size auto would find another one for each; "
         "give a number as --batch-size, or leave one of the two out."
     )
-    for axes in ({}, {"gpus": "2"}, {"gpus": "all"}):
+    for axes in ({}, {"gpus": "2"}, {"gpus": "all"}, {"gpus": "2,2"}, {"gpus": "1..1"}, {"gpus": "1,1..1"}):
         assert message_of(device="cpu", scaling=words, **axes) == (
             "--scaling has no effect with one number of devices; add --gpus 1..all (or 1,2,4), or leave it out."
         )
+
+
+@pytest.mark.parametrize("numbers", ["1..all", "1,all", "2,all", "1..2"])
+def test_there_may_be_several_numbers_on_another_machine(numbers: str) -> None:
+    two = Machine(NODE.gpus[:2])
+    assert plan(two, gpus=numbers, scaling="weak").cases == plan(two, gpus=numbers).cases
+
+
+def test_a_suites_own_scaling_may_have_no_effect_where_the_numbers_are_given() -> None:
+    found = plan(LAPTOP, "scaling", gpus="2", device="cpu")
+    assert batches(found) == [(2, 8), (2, 8)]  # ddp and fsdp
+    assert message_of(LAPTOP, "scaling", gpus="2", device="cpu", scaling="strong").startswith("--scaling has no effect")
 
 
 def test_scaling_that_is_not_known() -> None:
@@ -262,6 +288,7 @@ workload = "mlp"
         (NODE, {"device": "cuda,cpu"}, [("gpt-124m", "cuda"), ("gpt-nano", "cpu"), ("mlp", "cuda"), ("mlp", "cpu")]),
         (LAPTOP, {"workload": "dlrm"}, [("dlrm", "cpu")]),
         (LAPTOP, {"gpus": "2", "device": "cpu"}, [("gpt-nano", "cpu"), ("mlp", "cpu")]),
+        (LAPTOP, {"device": "auto,cpu"}, [("gpt-nano", "cpu"), ("mlp", "cpu")]),
     ],
 )
 def test_a_matrix_is_for_one_kind_of_machine(
@@ -269,6 +296,16 @@ def test_a_matrix_is_for_one_kind_of_machine(
 ) -> None:
     made = plan(machine, suite(BOTH), **axes).cases
     assert [(planned.case.workload, planned.case.device) for planned in made] == found
+
+
+def test_a_number_of_gpus_counts_ranks_in_a_matrix_for_machines_without(suite: Any) -> None:
+    file = suite('[[matrix]]\nmachine = "gpu"\ngpus = 4\n[[matrix]]\nmachine = "cpu"\nworkload = "mlp"\ngpus = 3\n')
+    for axes, numbers in (({}, [3]), ({"gpus": "1,2"}, [1, 2]), ({"gpus": "1..4"}, [1, 2, 4])):
+        made = plan(LAPTOP, file, **axes).cases
+        assert [(p.case.workload, p.case.device, p.case.gpus) for p in made] == [("mlp", "cpu", n) for n in numbers]
+    assert [(p.case.device, p.case.gpus) for p in plan(NODE, file).cases] == [("cuda", 4)]
+    no_gpu = "this machine has no GPU; add --device cpu for ranks on the CPU."
+    assert message_of(LAPTOP, file, device="cuda") == no_gpu
 
 
 def test_a_device_in_the_matrix_decides(suite: Any) -> None:
@@ -319,4 +356,12 @@ def test_the_suite_of_scaling_has_weak_and_strong_of_every_strategy() -> None:
     assert [(p.case.strategy, p.case.gpus, p.case.batch_size) for p in found] == [
         *[("ddp", 1, 8), ("ddp", 2, 8), ("fsdp", 1, 8), ("fsdp", 2, 8)],
         *[("ddp", 2, 4), ("fsdp", 2, 4)],
+    ]
+
+
+def test_six_gpus_have_no_strong_scaling_of_the_suite_as_it_says() -> None:
+    skipped = [p for p in plan(NODE, "scaling").cases if p.skip]
+    assert [(p.case.workload, p.case.strategy, p.case.gpus) for p in skipped] == [
+        *[("gpt-124m", "ddp", 6), ("gpt-124m", "fsdp", 6)],
+        *[("resnet50", "ddp", 6), ("resnet50", "fsdp", 6)],
     ]

@@ -97,12 +97,12 @@ def run(
     """
     given = dict(locals())
     earlier = _earlier(out, resume, retry, resume_anyway)
-    if earlier and suite:
+    if earlier and suite is not None:
         raise UsageError("--resume has a plan already; leave --suite out, or start a new run.")
     wanted = asked(
         axes={name: _texts(given[name]) for name in (*AXES, "scaling") if given[name] is not None},
         settings={name: given[name] for name in SETTINGS if given[name] is not None},
-        base=asked_of(earlier.plan) if earlier else read_suite(suite) if suite else None,
+        base=asked_of(earlier.plan) if earlier else read_suite(suite) if suite is not None else None,
         oversubscribe=oversubscribe,
     )
     if dry_run:
