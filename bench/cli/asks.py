@@ -1,0 +1,78 @@
+"""The options that say what is to be run, for every command that takes them: each axis, selector and setting."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.options import AXES, SELECTORS, SETTINGS, Option
+from bench.suite import Asked, asked, read_suite
+
+REPEATABLE = ("workload", "data", "env")  # they may hold commas
+ALIASES = {"activation_checkpointing": ("--checkpointing",)}
+
+Given = dict[str, Any]  # option -> what was given: a text, a list of texts, or None
+
+
+def _parameter(option: Option, panel: str) -> inspect.Parameter:
+    default = "" if option.default is None else f" [default: {option.shown_default}]"
+    words = option.allowed.replace("a whole number from", "≥")
+    shown = typer.Option(
+        *(option.flag, *ALIASES.get(option.name, ())),
+        help=f"{option.help}{default}",
+        metavar=words,
+        show_default=False,
+        rich_help_panel=panel,
+    )
+    kind = list[str] | None if option.name in REPEATABLE else str | None
+    return _keyword(option.name, Annotated[kind, shown], None)
+
+
+def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+SUITE = typer.Option(help="A built-in suite or a TOML file; options override its axes.")
+OVERSUBSCRIBE = typer.Option("--oversubscribe", help="Let ranks share a GPU, over Gloo.")
+PARAMETERS = (
+    *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
+    *(_parameter(option, "Protocol") for option in SETTINGS.values()),
+    _keyword("suite", Annotated[str | None, SUITE], None),
+    _keyword("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
+)
+Out = Annotated[Path, typer.Option(help="Folder for results.")]
+
+
+def asks(command: Callable[..., int]) -> Callable[..., int]:
+    """A command whose first parameter is Given, with an option for each of PARAMETERS beside its own."""
+    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> int:
+        given = {parameter.name: values.pop(parameter.name) for parameter in PARAMETERS}
+        return command(given, **values)
+
+    parameters = [*PARAMETERS, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own)]
+    with_options.__dict__.pop("__wrapped__")  # or its signature would be asked
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options
+
+
+def wanted(given: Given, base: Asked | None = None) -> Asked:
+    """What the command line asks for, over ``base`` (an earlier run's, say), or over the suite that it names."""
+    return asked(
+        axes={name: _texts(given[name]) for name in (*AXES, "scaling") if given.get(name) is not None},
+        settings={name: given[name] for name in SETTINGS if given.get(name) is not None},
+        base=base or (read_suite(given["suite"]) if given["suite"] is not None else None),
+        oversubscribe=given["oversubscribe"],
+    )
+
+
+def _texts(given: str | list[str]) -> list[str]:
+    return [given] if isinstance(given, str) else given
