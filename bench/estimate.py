@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import socket
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.case import Case
+from bench.devices import Machine
+from bench.environment import host_facts
 from bench.errors import ResultsError
+from bench.options import AXES, show
 from bench.read import read
 from bench.record import Row
+from bench.resume import Key
 from bench.runs import folders
-from bench.suite import Plan, Protocol
+from bench.suite import Plan, Planned, Protocol
 
 RUNS = 50  # the newest: more would take seconds to read
+LEAST_WARMUP_STEPS = 3  # bench.rank.measure's own, which only torch can import
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """``launch_s``: case_id -> seconds of a launch, None where nothing is known, for each case that can run."""
+    """``launch_s``: seconds of a launch, None where nothing is known, for each case that can run.
 
-    launch_s: Mapping[str, float | None]
+    Of a run that is taken up again ``done`` are the launches that stand, and ``spent_s`` what all have taken.
+    """
+
+    launch_s: Mapping[Planned, float | None]
     protocol: Protocol
+    done: Collection[Key] = ()
+    spent_s: float = 0.0
 
     @property
     def missing(self) -> int:
@@ -37,46 +47,77 @@ class Estimate:
         return sum(known) if known else None
 
     @property
+    def budget_left_s(self) -> float | None:
+        return None if self.protocol.budget is None else max(0.0, self.protocol.budget - self.spent_s)
+
+    @property
     def launches(self) -> int | None:
         """Of each case: as many as fit the budget and were asked for; None if it cannot be known."""
-        budget, most = self.protocol.budget, self.protocol.launches
-        if budget is None:
+        left, most = self.budget_left_s, self.protocol.launches
+        if left is None:
             return most
         if self.missing or not self.round_s:
             return None
-        fit = max(1, int(budget / self.round_s))
+        begun = max((block + 1 for _, block in self.done if block is not None), default=1)  # these are completed
+        fit = begun + max(0, int((left - self._seconds(self._due(begun))) / self.round_s))
         return fit if most is None else min(fit, most)
 
     @property
+    def launches_left(self) -> int | None:
+        """Of all cases together, those that are still to be made; None if it cannot be known."""
+        return None if self.launches is None else len(self._due(self.launches))
+
+    @property
     def total_s(self) -> float | None:
-        """Seconds of all rounds, cases of which nothing is known left out; None if all are, or the rounds unknown."""
-        return None if self.launches is None or self.round_s is None else self.launches * self.round_s
+        """Seconds of all that are still to be made, cases of which nothing is known left out; None if it cannot be
+        known."""
+        return None if self.launches is None or self.round_s is None else self._seconds(self._due(self.launches))
+
+    def _due(self, rounds: int) -> list[Planned]:
+        return [p for block in range(rounds) for p in self.launch_s if (p.case.case_id, block) not in self.done]
+
+    def _seconds(self, due: Sequence[Planned]) -> float:
+        return sum(self.launch_s[planned] or 0.0 for planned in due)
 
 
-def estimate(plan: Plan, out: Path, warn: Callable[[str], None]) -> Estimate:
+def estimate(
+    plan: Plan,
+    out: Path,
+    machine: Machine,
+    warn: Callable[[str], None],
+    done: Collection[Key] = (),
+    spent_s: float = 0.0,
+) -> Estimate:
     """For the cases of a plan that can run, from the rows in ``out``; ``warn`` is told of runs that cannot be read."""
-    ids = dict.fromkeys(planned.case.case_id for planned in plan.cases if planned.skip is None)
-    rows = earlier_rows(out, set(ids), socket.gethostname(), warn)
-    return Estimate({case_id: launch_seconds(rows[case_id], plan.protocol) for case_id in ids}, plan.protocol)
+    cases = [planned for planned in plan.cases if planned.skip is None]
+    rows = [r for r in earlier_rows(out, machine, warn) if r["launcher"] == plan.protocol.launcher] if cases else []
+    by_case: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_case[row["case_id"]].append(row)
+    of = {p: by_case[p.case.case_id] if p.case.batch_size else _of_unknown_batch(p, rows) for p in cases}
+    return Estimate({p: launch_seconds(of[p], plan.protocol) for p in cases}, plan.protocol, done, spent_s)
 
 
-def earlier_rows(out: Path, case_ids: set[str], hostname: str, warn: Callable[[str], None]) -> Mapping[str, list[Row]]:
-    """case_id -> its launches on this host that were ok, of the newest runs. A run that is damaged is left out."""
-    found: dict[str, list[Row]] = defaultdict(list)
+def earlier_rows(out: Path, machine: Machine, warn: Callable[[str], None]) -> list[Row]:
+    """The launches on this machine that were ok, of the newest runs. A run that is damaged is left out."""
     try:
         newest = folders(out)[:RUNS]
     except ResultsError as error:
         warn(str(error))
-        newest = []
-    for folder in newest if case_ids else []:
+        return []
+    host, found = host_facts(machine, {}), []
+    devices = {"cpu", *(gpu.name for gpu in machine.gpus)}
+    for folder in newest:
+        file = folder / "launches.csv"
+        if not file.exists():  # one that is being made, or was stopped while it was
+            continue
         try:
-            rows = read(folder / "launches.csv", lambda _: None)  # one that is being written ends where it ends
+            rows = read(file, lambda _: None)  # one that is being written ends where it ends
         except ResultsError as error:
             warn(f"{error}; the run is left out of the estimate")
             continue
-        for row in rows:
-            if row["case_id"] in case_ids and row["hostname"] == hostname and _is_timed(row):
-                found[row["case_id"]].append(row)
+        here = [r for r in rows if all(r[name] == host[name] for name in ("hostname", "cpu_model"))]
+        found += [r for r in here if _is_timed(r) and devices.issuperset(str(r["device_name"]).split(";"))]
     return found
 
 
@@ -85,13 +126,42 @@ def _is_timed(row: Row) -> bool:
     return known and (row["role"], row["status"]) == ("measure", "ok")
 
 
+def _of_unknown_batch(planned: Planned, rows: Sequence[Row]) -> list[Row]:
+    """The rows of a case but for its batch, which a search has found, or which can only be the workload's own.
+
+    None where it is of several sizes, or to be shared out by strong scaling: which one it will be only torch can tell.
+    """
+    case = planned.case
+    alike = [row for row in rows if bool(row["batch_search"]) == case.auto_batch and _same_but_batch(row, case)]
+    told = planned.strong_from is None and len({row["batch_size"] for row in alike}) == 1
+    return alike if case.auto_batch or told else []
+
+
+def _same_but_batch(row: Row, case: Case) -> bool:
+    """Compared as text, in which an empty cell and an empty text are one."""
+    return bool(row["oversubscribe"]) == case.oversubscribe and all(
+        show(row[name]) == show(getattr(case, name)) for name in AXES if name != "batch_size"
+    )
+
+
 def launch_seconds(rows: Sequence[Row], protocol: Protocol) -> float | None:
     """Seconds of a launch by this protocol, the median over what earlier ones say; None if there are none.
 
-    What surrounds the window is taken to stay as it was: start, warm-up and the gathering of what ranks left.
+    Warm-up steps are taken to last as long as the window's, and all else, as the start, to stay as it was.
     """
     said = []
     for row in rows:
-        window_s = max(protocol.steps * row["window_s"] / row["window_steps"], protocol.min_seconds)
-        said.append(row["launch_s"] - row["window_s"] + window_s)
+        step_s = row["window_s"] / row["window_steps"]
+        window_s = max(protocol.steps * step_s, protocol.min_seconds)
+        more_s = _more_warmup(row, protocol) * step_s + window_s - row["window_s"]
+        said.append(min(row["launch_s"] + more_s, protocol.timeout))
     return statistics.median(said) if said else None
+
+
+def _more_warmup(row: Row, protocol: Protocol) -> int:
+    """Warm-up steps beyond those of the row. Where it has more than were asked for, a loader's queues need as many."""
+    done, wanted = row["warmup_steps_done"], row["warmup_steps"]
+    if done is None or wanted is None:
+        return 0
+    least = done if done > wanted else LEAST_WARMUP_STEPS
+    return int(max(protocol.warmup_steps, least) - done)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -9,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.case import Case
 from bench.differences import between
 from bench.environment import ENV_KEY_COLUMNS
 from bench.errors import ResultsError
 from bench.record import Row
-from bench.suite import Planned, asked_of
+from bench.suite import Plan, Planned, asked_of, joined
 
 # --retry NAME -> the statuses that are launched again
 RETRY = {
@@ -89,6 +91,39 @@ def latest(rows: Iterable[Row]) -> dict[Key, Row]:
     launched = {case_id for case_id, block in last if block is not None}
     # a case that could not run in one session, and could in another
     return {key: row for key, row in last.items() if key[1] is not None or key[0] not in launched}
+
+
+def out_of_memory(done: Mapping[Key, Row]) -> set[str]:
+    """The cases that are not launched any more."""
+    return {case_id for (case_id, _), row in done.items() if row["status"] == "oom"}
+
+
+def so_far(plan: Plan, earlier: Earlier) -> Plan:
+    """A resumed run's plan with what the run has found out: batch sizes, and which cases run out of memory.
+
+    What is asked for otherwise than when it began is left as it is asked for.
+    """
+    cases = plan.cases
+    if plan.asked == asked_of(earlier.plan):
+        now = {planned.case: planned for planned in plan.cases if planned.case.batch_size or planned.case.auto_batch}
+        answers = earlier.answers()
+        cases = joined(_as_found(entry, now, answers.get(entry["case_id"])) for entry in earlier.plan["cases"])
+    ended = out_of_memory(earlier.done())
+    found = (
+        dataclasses.replace(p, skip=OUT_OF_MEMORY) if p.skip is None and p.case.case_id in ended else p for p in cases
+    )
+    return dataclasses.replace(plan, cases=tuple(found))
+
+
+def _as_found(entry: Mapping[str, Any], now: Mapping[Case, Planned], answer: Mapping[str, Any] | None) -> Planned:
+    """A case of a ``plan.json``: as it is planned ``now`` or, where that leaves the batch to torch, as it was then."""
+    case = Case(**{field.name: entry[field.name] for field in dataclasses.fields(Case) if field.name in entry})
+    planned = now.get(case) or Planned(case, entry["skip"], None, entry.get("strong_from"))
+    if answer is None:
+        return planned
+    if not answer["answer"]:
+        return dataclasses.replace(planned, skip=f"no batch size fits: {answer['search']}")
+    return dataclasses.replace(planned, case=dataclasses.replace(case, batch_size=answer["answer"], auto_batch=False))
 
 
 def changed_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

@@ -29,6 +29,7 @@ from bench.resume import (
     changed_plan,
     changed_rows,
     changed_work,
+    out_of_memory,
     workload_files,
 )
 from bench.rounds import another_fits, shuffled, spent
@@ -69,7 +70,7 @@ class Session:
         self.rows: list[Row] = list(earlier.rows) if earlier else []
         self._session = earlier.session if earlier else 0
         self._done = earlier.done() if earlier else {}
-        self._out_of_memory = {case_id for (case_id, _), row in self._done.items() if row["status"] == "oom"}
+        self._out_of_memory = out_of_memory(self._done)
         self._describing_s = 0.0
         self._despite = ""
         self._variables = rank_environment()
@@ -101,14 +102,15 @@ class Session:
     def _rounds(self, ready: Sequence[Case]) -> None:
         """Round by round, every case once in each: as many rounds as were asked for, or as the budget allows."""
         limit, budget, first, rounds = self.plan.protocol.launches, self.plan.protocol.budget, self._order, 0
-        total = sum(len(self._missing(ready, block)) for block in range(limit or 0)) if budget is None else 0
+        total = sum(len(self._due(self._missing(ready, b))) for b in range(limit or 0)) if budget is None else 0
         for block in itertools.count() if limit is None else range(limit):
             cases = self._missing(ready, block)
             if not ready or (cases and not self._may_begin(block, cases)):
                 break
             rounds = block + 1
-            self._round(block, cases, first, total or self._order - first + len(cases))
-            if budget is not None and block == 0 and cases and self._spent() > budget:
+            self._round(block, cases, first, total or self._order - first + len(self._due(cases)))
+            alone = block == 0 and not any(row["block"] for row in self.rows)  # with --retry others may have followed
+            if budget is not None and alone and cases and self._spent() > budget:
                 self._warn(f"the first round ended after {words(self._spent())}, and the budget is {words(budget)}")
         if budget is not None:
             count = f"{rounds} {'launch' if rounds == 1 else 'launches'} a case"
@@ -118,14 +120,17 @@ class Session:
         left = [case for case in ready if (case.case_id, block) not in self._done]
         return shuffled(left, block, self.plan.protocol.order_seed)
 
+    def _due(self, cases: Sequence[Case]) -> set[str]:
+        """The ids of those that will be launched, and not left out as they ran out of memory."""
+        return {case.case_id for case in cases} - self._out_of_memory
+
     def _may_begin(self, block: int, cases: Sequence[Case]) -> bool:
         """Whether there is time for the round. The first always runs, and one that was begun is completed."""
         budget = self.plan.protocol.budget
         begun = any(row["block"] == block for row in self.rows if row["role"] == "measure")
         if budget is None or block == 0 or begun:
             return True
-        due = {case.case_id for case in cases} - self._out_of_memory
-        return another_fits(self.rows, due, budget - self._spent())
+        return another_fits(self.rows, self._due(cases), budget - self._spent())
 
     def _round(self, block: int, cases: Sequence[Case], first: int, of: int) -> None:
         or_more = self.plan.protocol.budget is not None and block + 1 != self.plan.protocol.launches

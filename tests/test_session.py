@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import random
 import time
 from pathlib import Path
 
@@ -285,6 +286,24 @@ def test_a_case_that_can_run_now_is_no_longer_a_skipped_one() -> None:
     assert list(current(launches([skipped, ok, other]))["status"]) == ["ok", "skipped"]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_both_that_tell_which_row_counts_tell_the_same(seed: int) -> None:
+    """Of repeated launches, of cases that could not run at first, among probes."""
+    chance = random.Random(seed)
+    rows: list[Row] = [
+        {
+            "run_id": "r",
+            "case_id": chance.choice("abc"),
+            "block": chance.choice([None, 0, 1]),
+            "role": chance.choice(["measure", "measure", "probe"]),
+            "order": order,
+        }
+        for order in range(12)
+    ]
+    counted = current(launches(rows))
+    assert sorted(counted[counted["role"] == "measure"]["order"]) == sorted(r["order"] for r in latest(rows).values())
+
+
 def test_what_does_not_fit_the_machine_is_in_the_rows_of_its_case(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -348,6 +367,7 @@ def rounds(
     ranks: Timed,
     settings: dict[str, str],
     folder: Path | None = None,
+    retry: frozenset[str] = frozenset(),
     **axes: str,
 ) -> tuple[list[tuple[int, int | None]], Told, Path]:
     """(block, seed) of the run's launches in their order, what was told, and the folder."""
@@ -358,7 +378,7 @@ def rounds(
     store, earlier = Store.create(out) if folder is None else None, None
     if folder is not None:
         store, rows = Store.resume(folder, print)
-        earlier = dataclasses.replace(earlier_run(folder, frozenset(), False), rows=tuple(rows))
+        earlier = dataclasses.replace(earlier_run(folder, retry, False), rows=tuple(rows))
     assert store is not None
     try:
         Session(plan, Machine(), store, told, earlier=earlier).run()
@@ -417,6 +437,32 @@ def test_the_first_round_is_whole_and_warned_of_where_it_takes_longer(
     assert told.notes[-2:] == [
         "warning: the first round ended after 30s, and the budget is 25s",
         "budget: 1 launch a case in 30s of 25s",
+    ]
+
+
+def test_a_retry_in_the_first_round_is_not_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Three rounds of 10 s for one case; the first launch is taken to have crashed, and made again as the fourth."""
+    ranks = Timed(tmp_path, [[]], seconds={0: [10]})
+    launched, _, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "35s"})
+    assert [block for block, _ in launched] == [0, 1, 2]
+    file = folder / "launches.csv"
+    file.write_bytes(file.read_bytes().replace(b",ok,", b",crashed,", 1))
+    launched, told, _ = rounds(monkeypatch, tmp_path, ranks, {"budget": "35s"}, folder, frozenset(["crashed"]))
+    assert [block for block, _ in launched] == [0, 1, 2, 0]
+    assert [note for note in told.notes if "round" in note] == []
+    assert told.notes[-1] == "budget: 3 launches a case in 40s of 35s"
+
+
+def test_what_ran_out_of_memory_is_not_among_the_launches_of_a_round(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of 64 and 128 samples a batch the larger fails once and is left out of the later rounds."""
+    ranks = Timed(tmp_path, [[]], seconds={0: [10]}, fits=64)
+    _, told, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "40s"}, batch_size="64,128")
+    assert told.begun == [(1, 2, True), (2, 2, True), (3, 3, True), (4, 4, True)]
+    rows = [(row["block"], row["batch_size"], row["status"]) for row in rows_of(folder)]
+    assert sorted(rows) == [
+        *[(0, 64, "ok"), (0, 128, "oom"), (1, 64, "ok"), (1, 128, "skipped"), (2, 64, "ok"), (2, 128, "skipped")],
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
@@ -14,22 +15,44 @@ from rich.text import Text
 from bench.devices import this_machine
 from bench.duration import words
 from bench.estimate import Estimate, estimate
+from bench.read import read
 from bench.report.words import wide_console
-from bench.suite import Asked, Planned, make_plan, plan_json
+from bench.resume import Earlier, Key, so_far
+from bench.rounds import spent
+from bench.suite import Asked, Plan, Planned, make_plan, plan_json
 
 
-def show_plan(wanted: Asked, out: Path, as_json: bool) -> None:
-    """Print what would run here and why the rest would not, and its time by earlier runs in ``out``."""
-    plan = make_plan(wanted, this_machine())
-    expected = estimate(plan, out, lambda message: print(f"warning: {message}", file=sys.stderr))
+def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None = None) -> None:
+    """Print what would run here and why the rest would not, and its time by earlier runs in ``out``.
+
+    Of a run that is taken up again, ``earlier``: what of it is still to be done. ResultsError if it cannot be read.
+    """
+    machine = this_machine()
+    plan, done, spent_s = make_plan(wanted, machine), set[Key](), 0.0
+    if earlier:
+        earlier = dataclasses.replace(earlier, rows=tuple(read(earlier.folder / "launches.csv", _warn)))
+        plan, done, spent_s = so_far(plan, earlier), set(earlier.done()), spent(earlier.rows)
+    expected = estimate(plan, out, machine, _warn, done, spent_s)
     if as_json:
-        print(json.dumps(_with_times(plan_json(plan), expected)))
+        print(json.dumps(_with_times(plan_json(plan), plan.cases, expected)))
         return
     wide_console().print(_plan_table(plan.cases, expected))
-    runs = sum(planned.skip is None for planned in plan.cases)
-    of = f"{runs} of {len(plan.cases)} cases x"
-    print(f"{of} {n} launches = {runs * n}" if (n := expected.launches) else f"{of} as many launches as fit the budget")
-    print(_time_of(expected))
+    print(_launches_of(plan, expected, resumed=earlier is not None))
+    if expected.launch_s:
+        print(_time_of(expected))
+
+
+def _warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+def _launches_of(plan: Plan, expected: Estimate, resumed: bool) -> str:
+    runs, launches = len(expected.launch_s), expected.launches
+    said = f"{runs} of {len(plan.cases)} cases x"
+    if launches is None:
+        return f"{said} as many launches as fit the budget"
+    left = f", {expected.launches_left} of them still to be made" if resumed else ""
+    return f"{said} {launches} launches = {runs * launches}{left}"
 
 
 def _plan_table(cases: Sequence[Planned], expected: Estimate) -> Table:
@@ -37,7 +60,7 @@ def _plan_table(cases: Sequence[Planned], expected: Estimate) -> Table:
     for title, justify in (("case", "left"), ("world size", "left"), ("s a launch", "right"), ("runs", "left")):
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     for planned in cases:
-        case, seconds = planned.case, None if planned.skip else expected.launch_s[planned.case.case_id]
+        case, seconds = planned.case, expected.launch_s.get(planned)
         base = f", with the global batch of {planned.strong_from}" if planned.strong_from else ""
         table.add_row(
             case.case_id,
@@ -51,21 +74,25 @@ def _plan_table(cases: Sequence[Planned], expected: Estimate) -> Table:
 def _time_of(expected: Estimate) -> str:
     """The line about time below a plan."""
     if expected.round_s is None:
-        return "time: not known, as none of these cases was measured here before"
+        return "time: not known, as no earlier run tells it"
     missing = f"; of {expected.missing} of the cases nothing is known" if expected.missing else ""
-    least = "at least " if expected.missing else "about "
+    if searches := sum(planned.case.auto_batch for planned in expected.launch_s):
+        missing += f"; the search for {searches} batch size{'s' if searches > 1 else ''} is not counted"
+    least = "at least " if missing else "about "
     if expected.total_s is None:
         return f"time: {least}{words(expected.round_s)} a launch of each{missing}"
-    budget = expected.protocol.budget
-    return f"time: {least}{words(expected.total_s)}{f' of {words(budget)}' if budget else ''}{missing}"
+    left = expected.budget_left_s
+    budget = "" if left is None else f" of {words(left)}{' that are left' if expected.done else ''}"
+    return f"time: {least}{words(expected.total_s)}{budget}{missing}"
 
 
-def _with_times(plan: dict[str, Any], expected: Estimate) -> dict[str, Any]:
-    for case in plan["cases"]:
-        case["estimated_launch_s"] = None if case["skip"] else expected.launch_s[case["case_id"]]
+def _with_times(plan: dict[str, Any], cases: Sequence[Planned], expected: Estimate) -> dict[str, Any]:
+    for case, planned in zip(plan["cases"], cases, strict=True):
+        case["estimated_launch_s"] = expected.launch_s.get(planned)
     total = {
         "round_s": expected.round_s,
         "launches": expected.launches,
+        "launches_left": expected.launches_left,
         "total_s": expected.total_s,
         "cases_missing": expected.missing,
     }
