@@ -153,6 +153,23 @@ def test_steps_that_cannot_be_read_cost_the_report_only_themselves(tmp_path: Pat
     assert (tmp_path / "report.html").stat().st_size > 0
 
 
+def test_a_file_called_none_is_no_file_of_steps(tmp_path: Path) -> None:
+    (tmp_path / "none").write_text("no steps\n")
+    done = run_bench(tmp_path, "report", RUNS[1], "--out", str(DATA / "results"), "--html", "report.html")
+    assert (done.code, done.stderr) == (0, "wrote report.html\n")
+
+
+def test_a_run_that_holds_only_probes_has_nothing_to_report(tmp_path: Path) -> None:
+    folder = tmp_path / "results" / "runs" / RUNS[1]
+    folder.mkdir(parents=True)
+    text = (DATA / "results" / "runs" / RUNS[1] / "launches.csv").read_text()
+    assert text.count(",measure,") == 6
+    (folder / "launches.csv").write_text(text.replace(",measure,", ",probe,"))
+    done = run_bench(tmp_path, "report")
+    assert (done.code, done.stdout) == (5, "")
+    assert f"no launch is recorded in {folder}; run one, or name another run." in done.stderr
+
+
 def test_a_run_without_launches_has_nothing_to_report(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "runs" / RUNS[1]
     folder.mkdir(parents=True)

@@ -15,6 +15,7 @@ from bench.record import LAUNCHES, STEPS, Row
 
 DTYPES = {"text": "str", "int": "Int64", "float": "Float64", "bool": "boolean"}
 STEP_DTYPES = {"text": "str", "int": "int64", "float": "float64"}
+OF_A_STEP = {name: STEP_DTYPES[STEPS[name].kind] for name in ("run_id", "launch_id", "step", "step_ms")}
 
 
 def launches(rows: Sequence[Row]) -> pd.DataFrame:
@@ -46,14 +47,18 @@ def steps(file: Path, warn: Callable[[str], None]) -> pd.DataFrame:
     A million rows take a tenth of what ``read`` takes. What looks unusual is left to it, so that both accept and refuse
     the same; ResultsError says where a file is damaged.
     """
-    wanted = ["run_id", "launch_id", "step", "step_ms"]
     if not file.exists():
-        return pd.DataFrame(columns=wanted).astype({name: STEP_DTYPES[STEPS[name].kind] for name in wanted})
+        return no_steps()
     frame = _plain(whole_rows(file, warn))
     if frame is None:
         frame = pd.DataFrame(read(file, lambda _: None), columns=list(STEPS))
-    known = frame[wanted].dropna()  # no analysis can do with an empty cell
-    return known.astype({name: STEP_DTYPES[STEPS[name].kind] for name in wanted})
+    known = frame[list(OF_A_STEP)].dropna()  # no analysis can do with an empty cell
+    return known.astype(OF_A_STEP)
+
+
+def no_steps() -> pd.DataFrame:
+    """What ``steps`` gives where there are none."""
+    return pd.DataFrame(columns=list(OF_A_STEP)).astype(OF_A_STEP)
 
 
 def _plain(content: bytes) -> pd.DataFrame | None:

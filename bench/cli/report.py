@@ -50,7 +50,7 @@ def report(
     memory = _numbers(within_gib)
     folders = list(dict.fromkeys(find(out, name).resolve() for name in run or [LATEST]))
     rows = [row for folder in folders for row in read(folder / "launches.csv", _warn)]
-    if not rows:
+    if not any(row["role"] == "measure" for row in rows):  # probes alone answer nothing
         raise ResultsError(f"no launch is recorded in {', '.join(map(str, folders))}; run one, or name another run.")
     from bench.analysis.answers import answer
     from bench.analysis.frames import launches
@@ -130,9 +130,9 @@ def _steps(folders: Sequence[Path]) -> pd.DataFrame:
     """The steps of all runs. A file that cannot be read costs the report its steps, and nothing else."""
     import pandas as pd
 
-    from bench.analysis.frames import steps
+    from bench.analysis.frames import no_steps, steps
 
-    found = [steps(Path("none"), _warn)]
+    found = [no_steps()]
     for folder in folders:
         try:
             found.append(steps(folder / "steps.csv", _warn))
