@@ -21,8 +21,8 @@ from bench.record import STATUSES
 from bench.report.charts.chart import Chart
 from bench.report.charts.style import css_variables, status_colour
 from bench.report.charts.svg import svg
-from bench.report.tables import UNKNOWN, Column, Table
-from bench.report.words import number
+from bench.report.tables import Column, Table
+from bench.report.words import UNKNOWN, number
 
 # Characters beyond which the texts of a column are broken into lines, no narrower than the style sheet says.
 WIDTHS = {"longest": 96, "longer": 40, "long": 24}

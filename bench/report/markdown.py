@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from bench.report.tables import Table
+if TYPE_CHECKING:
+    from bench.report.tables import Table
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
 LIST = re.compile(r"^(\d*)([-+.)])(?= |$)")  # what would begin a list
@@ -30,20 +32,29 @@ def escaped(text: str) -> str:
     return LIST.sub(r"\1\\\2", text)
 
 
-def _lines(table: Table) -> Iterator[str]:
-    yield _line(escaped(column.title) for column in table.columns)
-    yield _line("--:" if column.numeric else "---" for column in table.columns)
-    for cells in table.cells():
+def table_lines(columns: Iterable[tuple[str, bool]], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    """A table, one line a row. ``columns`` are titles, and whether they hold numbers."""
+    titles, numeric = zip(*columns, strict=True)
+    yield _line(map(escaped, titles))
+    yield _line("--:" if right else "---" for right in numeric)
+    for cells in rows:
         yield _line(map(escaped, cells))
 
 
-def _line(cells: Iterator[str] | map[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _commands(table: Table) -> str:
-    """A fenced block: what is in it is copied as it is."""
-    lines = [f"{cells[-1]}  # {' '.join(cells[0].split())}" for cells in table.cells()]
+def fenced(lines: Sequence[str]) -> str:
+    """A block: what is in it is copied as it is."""
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}sh", *lines, fence])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _lines(table: Table) -> Iterator[str]:
+    return table_lines([(column.title, column.numeric) for column in table.columns], table.cells())
+
+
+def _commands(table: Table) -> str:
+    return fenced([f"{cells[-1]}  # {' '.join(cells[0].split())}" for cells in table.cells()])

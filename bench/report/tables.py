@@ -13,9 +13,8 @@ from bench.analysis.answers import Answers
 from bench.analysis.environments import unlike
 from bench.analysis.order import labels
 from bench.analysis.summary import GROUP
-from bench.report.words import number
+from bench.report.words import UNKNOWN, number
 
-UNKNOWN = "—"
 MIB_A_GIB = 1024
 MEASURES = {
     "device_used_mib": "the device, in use",

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from bench.record import Row
 
 FILE_WIDTH = 200  # a table in a file or a pipe has no screen to fit
+UNKNOWN = "—"
+NO_TEXT = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def number(value: float) -> str:
@@ -18,10 +23,28 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.4g}"
 
 
+def legal(text: str) -> str:
+    """What XML 1.0, UTF-8 and a terminal can all take: other characters, as control characters, become U+FFFD."""
+    return NO_TEXT.sub("\ufffd", text)
+
+
 def wide_console() -> Console:
     """Standard output: as wide as the terminal, or wide enough for every table where it is none."""
     console = Console()
     return console if console.is_terminal else Console(width=FILE_WIDTH)
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: ASCII, and null for a float that is no number."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def run_json(folder: Path, rows: Sequence[Row]) -> str:
