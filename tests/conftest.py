@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,20 @@ def bench(tmp_path: Path) -> Any:
         return run_bench(cwd, *words, more=environment, timeout=timeout)
 
     return run
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare a text with a file of tests/data/golden; with ``--write-goldens`` write it."""
+
+    def compare(name: str, text: str) -> None:
+        file = TESTS / "data" / "golden" / name
+        if request.config.getoption("--write-goldens"):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, newline="")
+        assert text == file.read_bytes().decode()
+
+    return compare
 
 
 @pytest.fixture(scope="session")

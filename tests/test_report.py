@@ -17,20 +17,6 @@ WHEN = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC")
 Golden = Callable[[str, str], None]
 
 
-@pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Golden:
-    """Compare a text with a file of tests/data/golden; with ``--write-goldens`` write it."""
-
-    def compare(name: str, text: str) -> None:
-        file = DATA / "golden" / name
-        if request.config.getoption("--write-goldens"):
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(text, newline="")
-        assert text == file.read_bytes().decode()
-
-    return compare
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Path]:
     """The command with everything that it writes, once."""

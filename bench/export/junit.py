@@ -1,0 +1,162 @@
+"""A gate as JUnit XML, which GitLab, Jenkins, Azure and GitHub's apps show: a test case for each case.
+
+The dialect is that of the schema of Windy Road (github.com/windyroad/JUnit-Schema), the strictest that is in use.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from typing import NamedTuple
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from bench.analysis.verdict import Gate, Rules, Verdict
+from bench.errors import shorten
+from bench.report.verdicts import change, head, message, outcome, throughput
+from bench.report.words import legal, number
+
+UNKNOWN_TIME = datetime(1970, 1, 1)
+
+
+class _Test(NamedTuple):
+    """``result`` is failure, error or skipped, or empty for what passed; ``kind``, ``message`` and ``text`` say why."""
+
+    group: str
+    name: str
+    seconds: float = 0.0
+    result: str = ""
+    kind: str = ""
+    message: str = ""
+    text: str = ""
+
+
+def junit(gate: Gate) -> str:
+    """A whole document, to be written as UTF-8.
+
+    ``slower``, ``broken`` and more memory are failures, and so is ``missing`` under strict rules; ``inconclusive``, and
+    ``missing`` otherwise, are skipped; ``incomparable`` is an error; all else passed. The control pair is a test of its
+    own, skipped if it was flagged. If launches failed, a test called ``launches`` is an error. The time is that of the
+    run's id, or 1970.
+    """
+    tests = list(_tests(gate))
+    root = Element("testsuites")
+    suite = SubElement(root, "testsuite", _suite(gate, tests))
+    properties = SubElement(suite, "properties")
+    for name, value in _properties(gate).items():
+        SubElement(properties, "property", name=name, value=legal(value))
+    for test in tests:
+        suite.append(_case(test))
+    SubElement(suite, "system-out").text = _lines("\n".join(head(gate)))
+    SubElement(suite, "system-err")
+    ElementTree.indent(root)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
+
+
+def _suite(gate: Gate, tests: list[_Test]) -> dict[str, str]:
+    counts = Counter(test.result for test in tests)
+    return {
+        **{"id": "0", "name": "stepbench", "package": "stepbench", "hostname": "localhost"},
+        "timestamp": _started(gate.run_id).isoformat(timespec="seconds"),
+        "tests": str(len(tests)),
+        **{f"{result}s": str(counts[result]) for result in ("failure", "error")},
+        "skipped": str(counts["skipped"]),
+        "time": _seconds(sum(map(_known, (test.seconds for test in tests)))),
+    }
+
+
+def _properties(gate: Gate) -> dict[str, str]:
+    """What was asked and decided, for tools that show it."""
+    rules = {"floor": gate.rules.floor, "floor_memory": gate.rules.floor_memory, "detect": gate.rules.detect}
+    said = {"a": gate.a, "b": gate.b, "run_id": gate.run_id, "outcome": outcome(gate), "exit_code": str(gate.exit_code)}
+    shares = {name: f"{share:.6g}" for name, share in rules.items()}
+    ratio = {} if gate.ratio is None else {"ratio": f"{gate.ratio:.6g}"}
+    return {**said, **shares, "strict": "true" if gate.rules.strict else "false", **ratio}
+
+
+def _tests(gate: Gate) -> Iterator[_Test]:
+    if gate.failed or not gate.verdicts:
+        why = "a launch failed, or nothing could run"
+        yield _Test("stepbench.gate", "launches", 0.0, "error", "failed", why, "\n".join(gate.notes) or why)
+    if gate.control:
+        words, flagged = gate.control.words, gate.control.flagged
+        name = f"control pair: {gate.control.case}"
+        yield _Test("stepbench.gate", name, 0.0, "skipped" if flagged else "", "", words, words)
+    for one in gate.verdicts:
+        yield _test(one, gate.rules)
+
+
+def _test(verdict: Verdict, rules: Rules) -> _Test:
+    result, kind = _result(verdict, rules)
+    group = "stepbench." + (re.sub(r"[^\w=:-]+", "_", verdict.workload) or "case")  # dots would be packages
+    return _Test(group, verdict.case, verdict.seconds, result, kind, message(verdict), _text(verdict))
+
+
+def _result(verdict: Verdict, rules: Rules) -> tuple[str, str]:
+    """The element of the result, empty for what passed, and its type where it has one."""
+    if verdict.verdict == "incomparable":
+        return "error", verdict.verdict
+    if verdict.verdict in ("slower", "broken") or (verdict.verdict == "missing" and rules.strict):
+        return "failure", verdict.verdict
+    if verdict.memory == "more":
+        return "failure", "memory"
+    return ("skipped", "") if verdict.verdict in ("inconclusive", "missing") else ("", "")
+
+
+def _text(verdict: Verdict) -> str:
+    """All figures, one a line: some readers show nothing but this."""
+    known = {
+        verdict.verdict: verdict.reason,
+        "throughput, B against A": throughput(verdict),
+        "samples/s": _sides(verdict.samples_per_s_a, verdict.samples_per_s_b),
+        "memory, B against A": change(verdict.memory_ratio),
+        "memory, MiB": _sides(verdict.memory_mib_a, verdict.memory_mib_b),
+        "p, one-sided": "" if verdict.p is None else f"{verdict.p:.2g}",
+        "measured in": f"{verdict.blocks} blocks, {verdict.launches} launches ({verdict.how})" if verdict.how else "",
+        "smallest slowdown that could be found": "" if verdict.detectable is None else f"{verdict.detectable:.1%}",
+        "A": verdict.case_a or "",
+        "B": verdict.case_b or "",
+        "to get it again": verdict.command or "",
+    }
+    return "\n".join(f"{name}: {value}" for name, value in known.items() if value)
+
+
+def _sides(a: float | None, b: float | None) -> str:
+    sides = {"A": a, "B": b}
+    return ", ".join(f"{side} {number(value)}" for side, value in sides.items() if value is not None)
+
+
+def _case(test: _Test) -> Element:
+    names = {"classname": _line(test.group), "name": _line(test.name)}
+    case = Element("testcase", {**names, "time": _seconds(test.seconds)})
+    if test.result:
+        kind = {"type": test.kind} if test.kind else {}
+        SubElement(case, test.result, {**kind, "message": _line(test.message)}).text = _lines(test.text)
+    return case
+
+
+def _line(text: str) -> str:
+    return shorten(legal(text), 1000) or "?"
+
+
+def _lines(text: str) -> str:
+    return legal(text).replace("\r\n", "\n").replace("\r", "\n")  # a parser would make it of them
+
+
+def _seconds(value: float) -> str:
+    """A decimal number without an exponent, as the schema wants it."""
+    return f"{_known(value):.3f}"
+
+
+def _known(seconds: float) -> float:
+    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
+
+
+def _started(run_id: str) -> datetime:
+    try:
+        return datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S")
+    except ValueError:
+        return UNKNOWN_TIME
