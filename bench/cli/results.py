@@ -1,4 +1,4 @@
-"""``bench results``: the runs there are; one of them shown, or some deleted."""
+"""``bench results``: the runs there are; one of them shown or exported, or some deleted."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ app = typer.Typer()
 
 @app.callback(invoke_without_command=True)
 def results(context: typer.Context, out: Out = None, as_json: Json = False) -> int:
-    """List the runs, the newest first; show one, or delete some."""
+    """List the runs, the newest first; show or export one, or delete some."""
     context.obj = out, as_json  # said before the subcommand, they hold for it as well
     if context.invoked_subcommand is None:
         _list(runs(_out(context, None)), _out(context, None), as_json)
@@ -67,6 +67,30 @@ def show(
     console.print(_about(look(folder), rows))
     if rows:
         _print_rows(folder, rows, console)
+    return EXIT_OK
+
+
+@app.command("export")
+def export(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN", help=RUN)],
+    pytest_benchmark: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", show_default=False, help="Write JSON of pytest-benchmark: a benchmark a case."),
+    ] = None,
+    out: Out = None,
+) -> int:
+    """Write a run in a format that other tools read."""
+    from bench.export import pytest_benchmark as format_  # each takes its time to import
+    from bench.report.files import write_text
+
+    if pytest_benchmark is None:
+        raise UsageError("bench results export writes nothing without a format; add --pytest-benchmark FILE.")
+    folder = find(_out(context, out), run)
+    rows = read(folder / "launches.csv", lambda message: print(f"warning: {message}", file=sys.stderr))
+    if not any(format_.measured(row) for row in rows):
+        raise ResultsError(f"no launch of {folder.name} was ok, so there is nothing to export; name another run.")
+    print(f"wrote {write_text(pytest_benchmark, format_.pytest_benchmark(rows))}", file=sys.stderr)
     return EXIT_OK
 
 

@@ -1,0 +1,127 @@
+"""A run as JSON of pytest-benchmark, which its own ``compare``, github-action-benchmark and Bencher read."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from bench.options import AXES
+from bench.record import Row
+from bench.report.words import to_json
+
+FORMAT = "5.3.1"  # of pytest-benchmark, whose fields these are
+MEDIANS = ("samples_per_s", "tokens_per_s", "startup_s", "compile_s", "data_wait_share", "mfu", "joules_per_sample")
+LARGEST = ("peak_allocated_mib", "peak_reserved_mib", "device_used_mib", "peak_rss_mib")
+COUNTS = ("world_size", "global_batch")
+MACHINE = ("device_name", "driver", "torch", "cuda", "cudnn", "nccl", "ram_gib", "env_key")
+
+
+def pytest_benchmark(rows: Sequence[Row]) -> str:
+    """One benchmark a case (and side of a comparison), of its measured launches that were ok, in the order of the rows.
+
+    ``data`` has one number a launch: seconds a step, global_batch / samples_per_s, which is the mean step of its window
+    on the slowest rank. Launches are the unit of replication, so that the standard deviation that other tools show, or
+    test with, is the one that holds between runs. ``extra_info`` has the median throughput, and of memory the largest.
+    """
+    cases: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in filter(measured, rows):
+        cases[row["case_id"], row.get("side") or ""].append(row)
+    first = next(iter(cases.values()), [Row()])[0]
+    said = {
+        "machine_info": _machine(first),
+        "commit_info": _commit(first),
+        "benchmarks": [_benchmark(case, side, found) for (case, side), found in cases.items()],
+        "datetime": first.get("started_at"),
+        "version": FORMAT,
+    }
+    return to_json(said, indent=1) + "\n"
+
+
+def measured(row: Row) -> bool:
+    """Whether it is a measured launch that was ok, and has a number."""
+    known = [row.get(name) for name in ("samples_per_s", "global_batch")]
+    good = all(value is not None and 0 < value < math.inf for value in known)
+    return row["role"] == "measure" and row["status"] == "ok" and good
+
+
+def _benchmark(case: str, side: str, rows: Sequence[Row]) -> dict[str, Any]:
+    name = f"{case}[{side}]" if side else case
+    axes = {axis: rows[0].get(axis) for axis in AXES}
+    return {
+        "group": rows[0].get("workload"),
+        "name": name,
+        "fullname": f"stepbench::{name}",
+        "params": {axis: value for axis, value in axes.items() if value is not None},
+        "param": side or None,
+        "extra_info": _extra(rows),
+        "options": {},
+        "stats": stats([row["global_batch"] / row["samples_per_s"] for row in rows]),
+    }
+
+
+def _extra(rows: Sequence[Row]) -> dict[str, Any]:
+    """Of columns that have a number in any row: medians, largest values, counts; and what tells the run."""
+    columns = {name: [row[name] for row in rows if _number(row.get(name))] for name in (*MEDIANS, *LARGEST)}
+    medians = {name: statistics.median(columns[name]) for name in MEDIANS if columns[name]}
+    largest = {name: max(columns[name]) for name in LARGEST if columns[name]}
+    same = {name: rows[0].get(name) for name in (*COUNTS, "run_id", "work_key", "command")}
+    return medians | largest | {name: value for name, value in same.items() if value is not None}
+
+
+def _number(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _machine(row: Row) -> dict[str, Any]:
+    """Under pytest-benchmark's names where it has one."""
+    cpu = {"brand_raw": row.get("cpu_model"), "count": row.get("cpu_threads")}
+    named = {"node": "hostname", "processor": "cpu_model", "platform": "os", "python_version": "python"}
+    ours = {name: row.get(name) for name in MACHINE}
+    return {name: row.get(column) for name, column in named.items()} | {"cpu": cpu} | ours
+
+
+def _commit(row: Row) -> dict[str, Any]:
+    """As pytest-benchmark says it where there is no commit; times and the branch are in no row."""
+    return {
+        "id": row.get("work_commit") or "unversioned",
+        "time": None,
+        "author_time": None,
+        "dirty": bool(row.get("work_dirty")),
+        "project": "stepbench",
+        "branch": "(unknown)",
+    }
+
+
+def stats(data: Sequence[float]) -> dict[str, Any]:
+    """Of at least one number, as pytest-benchmark computes them: quartiles by the second of Wikipedia's methods for an
+    even number of values and by the third for an odd one, fences at 1.5 interquartile ranges."""
+    ordered, mean, total = sorted(data), statistics.mean(data), sum(data)
+    stddev = statistics.stdev(data) if len(data) > 1 else 0
+    q1, q3 = _first_quartile(ordered), _first_quartile(ordered[::-1])
+    iqr = q3 - q1
+    within = [value for value in ordered if q1 - 1.5 * iqr <= value <= q3 + 1.5 * iqr]
+    beyond = len(data) - len(within)
+    far = sum(not mean - stddev <= value <= mean + stddev for value in data)
+    return {
+        **{"min": ordered[0], "max": ordered[-1], "mean": mean, "stddev": stddev, "rounds": len(data)},
+        **{"median": statistics.median(data), "iqr": iqr, "q1": q1, "q3": q3},
+        **{"iqr_outliers": beyond, "stddev_outliers": far, "outliers": f"{far};{beyond}"},
+        **{"ld15iqr": within[0], "hd15iqr": within[-1], "ops": len(data) / total, "total": total},
+        **{"data": list(data), "iterations": 1},
+    }
+
+
+def _first_quartile(ordered: Sequence[float]) -> float:
+    """The lower one of ascending values, the upper one of descending ones."""
+    n = len(ordered)
+    quarter, rest = divmod(n, 4)
+    if n == 1:
+        return ordered[0]
+    if n % 2 == 0:
+        return statistics.median(ordered[: n // 2])
+    if rest == 1:
+        return 0.25 * ordered[quarter - 1] + 0.75 * ordered[quarter]
+    return 0.75 * ordered[quarter] + 0.25 * ordered[quarter + 1]
