@@ -1,0 +1,154 @@
+"""From the blocks of two stages to verdicts that know the noise.
+
+The first stage looks at all cases at a loose level. Only its candidates are launched again, and only those fresh
+launches decide on them, with Holm's correction over the candidates: so a suite of any size cries wolf as rarely as one
+case does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from bench.analysis.power import FIRST_LEVEL, LEVEL, Blocks, detectable, needed
+from bench.analysis.trimmed import LEAST_BLOCKS, Trimmed, spread, trimmed
+from bench.analysis.verdict import Control, Rules
+
+SAME_LEVEL = 0.05  # of each of the two one-sided tests of equivalence
+Name = TypeVar("Name")
+CONTROL_LEVEL = 0.005  # one-sided: one gate of a hundred is left undecided for nothing
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the blocks of one case say: log ratios of throughput, B over A."""
+
+    verdict: str
+    reason: str
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    blocks: int = 0
+    detectable: float | None = None
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Log ratios of one case by block, of the first stage and of the second (empty if it was no candidate)."""
+
+    first: Sequence[float]
+    second: Sequence[float] = field(default_factory=tuple)
+
+    @property
+    def deciding(self) -> Sequence[float]:
+        return self.second or self.first
+
+
+def candidates(first: Mapping[str, Sequence[float]]) -> list[str]:
+    """The cases whose first blocks differ from no change at the loose level, in either direction."""
+    return [name for name, blocks in first.items() if len(blocks) >= LEAST_BLOCKS and _one_sided(blocks) <= FIRST_LEVEL]
+
+
+def decide(cases: Mapping[str, Stages], rules: Rules, asked: Blocks | None = None) -> dict[str, Found]:
+    """A verdict for each case: ``faster``, ``slower``, ``same`` or ``inconclusive``.
+
+    A change needs significance in the second stage (one-sided, in the direction of the first; LEVEL over all candidates
+    by Holm) and an estimate beyond the floor. ``same`` needs two one-sided tests within ``detect``. ``asked``: the
+    blocks that a gate has, for what it could have detected; by default as many as there are.
+    """
+    second = {name: case for name, case in cases.items() if len(case.second) >= LEAST_BLOCKS}
+    levels = {name: _in_direction(case) for name, case in second.items()}
+    significant = {name for name, found in zip(levels, holm(list(levels.values()), LEVEL), strict=True) if found}
+    return {name: _found(case, name in significant, levels.get(name), rules, asked) for name, case in cases.items()}
+
+
+def compared(cases: Mapping[Name, Sequence[float]], rules: Rules) -> dict[Name, Found]:
+    """The same in one stage, for launches that were made without a question: Holm's correction over all cases."""
+    p_values = [_one_sided(blocks) for blocks in cases.values()]
+    significant = dict(zip(cases, holm(p_values, LEVEL), strict=True))
+    return {
+        name: _found(Stages(blocks), significant[name], p, rules, None)
+        for (name, blocks), p in zip(cases.items(), p_values, strict=True)
+    }
+
+
+def holm(p_values: Sequence[float], level: float) -> list[bool]:
+    """Which hypotheses are rejected with a family-wise error of ``level`` (Holm 1979)."""
+    if len(p_values) < 2:
+        return [p <= level for p in p_values]
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
+
+    return [bool(found) for found in multipletests(p_values, level, method="holm")[0]]
+
+
+def control(case: str, blocks: Sequence[float], rules: Rules) -> Control:
+    """Whether a case differs from itself: then it is the machine that does, and nothing can be decided on it."""
+    if len(blocks) < LEAST_BLOCKS:
+        return Control(case, True, f"only {len(blocks)} of its blocks have a number")
+    found = trimmed(blocks)
+    p, change = _one_sided(blocks), abs(math.expm1(float(found.mean)))
+    flagged = p <= CONTROL_LEVEL and change > rules.floor
+    words = f"{case} against itself: {_range(found)} on {len(blocks)} blocks"
+    return Control(case, flagged, f"{words}; it should show no difference" if flagged else words)
+
+
+def _found(case: Stages, significant: bool, p: float | None, rules: Rules, asked: Blocks | None) -> Found:
+    """One case's verdict, by the blocks that decide on it."""
+    blocks = case.deciding
+    if len(blocks) < LEAST_BLOCKS:
+        return Found(
+            "inconclusive", f"{len(blocks)} blocks with a number; {LEAST_BLOCKS} are needed", blocks=len(blocks)
+        )
+    found, deviation = trimmed(blocks), float(spread(blocks))
+    ratio = math.exp(float(found.mean))
+    verdict, why = _verdict(found, significant, rules, bool(case.second))
+    smallest = detectable(deviation, asked or Blocks(len(case.first), max(len(case.second), len(case.first))))
+    if verdict == "inconclusive":
+        why += f"; {_would_need(deviation, rules)}"
+    low, high = (math.exp(float(bound)) for bound in found.interval())
+    said = f"{_range(found)} on {len(blocks)} blocks; {why}; a slowdown of {smallest:.1%} could be detected"
+    return Found(verdict, said, ratio, low, high, _one_sided(blocks) if p is None else p, len(blocks), smallest)
+
+
+def _verdict(found: Trimmed, significant: bool, rules: Rules, confirmed: bool) -> tuple[str, str]:
+    change = math.expm1(float(found.mean))
+    if significant and abs(change) > rules.floor:
+        return ("slower" if change < 0 else "faster"), "confirmed by fresh launches" if confirmed else "significant"
+    margin = -math.log1p(-rules.detect)
+    p_same = max(float(found.p_above(-margin)), float(found.p_below(margin)))
+    if p_same <= SAME_LEVEL:
+        return "same", f"no change of {rules.detect:.1%} or more"
+    if significant:
+        return "inconclusive", f"a change, and not shown to be beyond the floor of {rules.floor:.1%}"
+    return "inconclusive", "fresh launches do not confirm it" if confirmed else "within the noise"
+
+
+def _would_need(deviation: float, rules: Rules) -> str:
+    blocks = needed(deviation, rules.detect)
+    if blocks is None:
+        return f"this machine is too noisy to tell {rules.detect:.1%}"
+    return f"to tell {rules.detect:.1%} it would take {blocks.first} and {blocks.second} blocks"
+
+
+def _one_sided(blocks: Sequence[float]) -> float:
+    """The smaller p value of the two directions."""
+    found = trimmed(blocks)
+    return float(np.minimum(found.p_above(), found.p_below()))
+
+
+def _in_direction(case: Stages) -> float:
+    """The second stage's p value, in the direction that the first one showed."""
+    second = trimmed(case.second)
+    first = trimmed(case.first).mean if len(case.first) >= LEAST_BLOCKS else second.mean
+    return float(second.p_below() if first < 0 else second.p_above())
+
+
+def _range(found: Trimmed) -> str:
+    """The change of throughput from A to B, with its interval."""
+    low, high = found.interval()
+    return f"{math.expm1(float(found.mean)):+.1%} ({math.expm1(float(low)):+.1%}…{math.expm1(float(high)):+.1%})"

@@ -1,0 +1,141 @@
+"""What is said of two measurements of one case, and of a whole comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.errors import EXIT_FAILED, EXIT_INCOMPARABLE, EXIT_OK
+
+EXIT_SLOWER, EXIT_UNDECIDED = 1, 3
+VERDICTS = {
+    "faster": "throughput of B is higher: significant, and by more than the floor",
+    "slower": "throughput of B is lower: significant, and by more than the floor",
+    "same": "no change as large as the one to be detected (an equivalence test)",
+    "inconclusive": "neither a change nor its absence is shown; the reason says what would be needed",
+    "incomparable": "not about the same work",
+    "missing": "measured in A and not in B",
+    "new": "measured in B and not in A",
+    "broken": "failed in B and not in A",
+}
+MEMORY = {
+    "more": "B takes more by more than the floor, in every launch",
+    "less": "B takes less by more than the floor, in every launch",
+    "same": "neither",
+}
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Shares (0.03 is 3 %). ``detect`` is also the margin of ``same``; a change within ``floor`` is of no interest."""
+
+    floor: float = 0.01
+    floor_memory: float = 0.02
+    detect: float = 0.03
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Of one case. None is unknown; ratios are B / A, ``low`` and ``high`` bound the throughput's with 95 %.
+
+    ``how`` is ``blocks`` (launches A B B A), ``duet``, ``sessions`` or ``unpaired``; ``blocks`` and ``launches`` count
+    what the decision rests on, of both sides and those that were ok; ``p`` is one-sided, before the correction for the
+    number of cases. ``detectable`` is the smallest slowdown that as many blocks as noisy find in 95 gates of 100.
+    """
+
+    case: str
+    verdict: str
+    reason: str
+    case_a: str | None = None
+    case_b: str | None = None
+    workload: str = ""
+    command: str | None = None
+    how: str = ""
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    blocks: int = 0
+    launches: int = 0
+    detectable: float | None = None
+    samples_per_s_a: float | None = None
+    samples_per_s_b: float | None = None
+    memory: str | None = None
+    memory_ratio: float | None = None
+    memory_mib_a: float | None = None
+    memory_mib_b: float | None = None
+    seconds: float = 0.0  # of all launches
+
+    @property
+    def fails(self) -> bool:
+        """Whether a gate is closed by it, ``missing`` aside."""
+        return self.verdict in ("slower", "broken") or self.memory == "more"
+
+
+@dataclass(frozen=True)
+class Control:
+    """A case against itself, measured like the others: what shows a difference here shows the machine's."""
+
+    case: str
+    flagged: bool
+    words: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All that a comparison says. ``a`` and ``b`` name the sides; ``differences`` are between their environments."""
+
+    a: str
+    b: str
+    verdicts: tuple[Verdict, ...]
+    rules: Rules = field(default_factory=Rules)
+    control: Control | None = None
+    differences: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    failed: bool = False  # a launch of A, or of both sides, or nothing could run
+    run_id: str = ""
+    ratio: float | None = None  # the geometric mean over cases, and its bounds
+    low: float | None = None
+    high: float | None = None
+
+    def of(self, verdict: str) -> list[Verdict]:
+        return [one for one in self.verdicts if one.verdict == verdict]
+
+    @property
+    def exit_code(self) -> int:
+        """The strongest of what happened: 4 not comparable, 5 a launch failed (but for broken), 1 slower than allowed,
+        broken or more memory, 3 undecided, 0 good. ``strict`` makes missing cases fail, and any undecided one count."""
+        undecided = len(self.of("inconclusive"))
+        if self.of("incomparable"):
+            return EXIT_INCOMPARABLE
+        if self.failed or not self.verdicts:
+            return EXIT_FAILED
+        if any(one.fails for one in self.verdicts) or (self.rules.strict and self.of("missing")):
+            return EXIT_SLOWER
+        if undecided and (self.rules.strict or undecided == len(self.verdicts) or self._flagged):
+            return EXIT_UNDECIDED
+        return EXIT_UNDECIDED if self._flagged else EXIT_OK
+
+    @property
+    def _flagged(self) -> bool:
+        return self.control is not None and self.control.flagged
+
+    @property
+    def sentence(self) -> str:
+        """The whole in one sentence."""
+        counts = [f"{len(found)} {name}" for name in VERDICTS if (found := self.of(name))]
+        more = sum(one.memory == "more" for one in self.verdicts)
+        counts += [f"{more} with more memory"] if more else []
+        said = f"{_of(len(self.verdicts), 'case')}: {', '.join(counts) or 'none'}"
+        return f"{said}; undecided, as the control pair differs" if self._flagged else said
+
+
+def _of(count: int, one: str) -> str:
+    return f"{count} {one}" if count == 1 else f"{count} {one}s"
+
+
+def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Those that close a gate, then those that may, then the rest; each in its order."""
+    rank = {"broken": 0, "slower": 1, "incomparable": 2, "missing": 3, "inconclusive": 4}
+    return sorted(verdicts, key=lambda one: 1 if one.memory == "more" else rank.get(one.verdict, 5))
