@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test test-all lint dictionary parity faults clean
+.PHONY: bench test test-all lint dictionary parity certificate faults clean
 
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
@@ -25,6 +25,9 @@ dictionary: $(VENV)/installed
 
 parity: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/parity.py > docs/parity.md
+
+certificate: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.certificate
 
 faults: $(VENV)/installed
 	$(BIN)/pytest tests/test_faults.py tests/test_resume.py -k "not random" --write-faults
