@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from bench.metrics import efficiency, faults, launch_metrics, rank_rows, ranks_b
 from bench.peaks import peak_tflops
 from bench.record import Row
 from bench.sampler import Sampler, device_metrics, device_rows, foreign_processes
+from bench.site import Site
 from bench.strategies import STRATEGIES
 from bench.suite import Protocol
 from bench.watchdog import Watchdog
@@ -57,10 +59,12 @@ class Launching:
         protocol: Protocol,
         warn: Callable[[str], None],
         tell: Callable[[Beat], None],
+        site: Site | None = None,
     ) -> None:
         self.machine, self.protocol, self.warn, self.tell = machine, protocol, warn, tell
-        self._variables = variables
-        self._launcher = make_launcher(protocol.launcher, variables, log)
+        self._site = site or Site()
+        self._variables = {**variables, **self._site.variables(variables)}
+        self._launcher = make_launcher(protocol.launcher, self._variables, log, self._site.python, self._site.folder())
 
     def close(self) -> None:
         self._launcher.close()
@@ -119,7 +123,7 @@ class Launching:
         records = evidence.records
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
         measured = evidence.outcome.ok and len(ranks) == case.world_size
-        row = self._rank_facts(records)
+        row = {**self._rank_facts(records), "sources": self._sources(records)}
         if measured:
             row |= self._measured(case, description, records, requested_at_ns, str(row["device_name"]))
         elif evidence.outcome.stopped and interrupts.pending():
@@ -176,7 +180,7 @@ class Launching:
         own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self._variables, **case.environment}
         message = Spec(
             case=case,
-            target=absolute_target(spec.target),
+            target=self._site.target(absolute_target(spec.target)),
             options=spec.options,
             data=absolute_data(case.data),
             warmup_steps=protocol.warmup_steps,
@@ -186,6 +190,7 @@ class Launching:
             folder=str(folder.resolve()),
             scratch=scratch,
             compile_cache="" if own_cache else f"{scratch}/inductor-{folder.name}",
+            watched=self._site.watched,
         )
         try:
             message.write()
@@ -231,6 +236,11 @@ class Launching:
             self.warn(f"no peak arithmetic rate is known for device {device}: mfu and hfu stay empty")
         return peak
 
+    def _sources(self, records: Mapping[int, RankRecord]) -> str | None:
+        """What the ranks have imported of the user's repository, where there is one to look at."""
+        files = dict.fromkeys(file for record in records.values() for file in record.sources)
+        return self._site.listed(files) or None
+
     @staticmethod
     def _rank_facts(records: Mapping[int, RankRecord]) -> Row:
         told = [r for _, r in sorted(records.items()) if r.software]
@@ -260,10 +270,14 @@ def _last_peaks(evidence: Evidence) -> Row:
     }
 
 
-def make_launcher(name: str, variables: Mapping[str, str], log: Path) -> Launcher:
+def make_launcher(
+    name: str, variables: Mapping[str, str], log: Path, python: str = sys.executable, cwd: Path | None = None
+) -> Launcher:
     """The launcher of LAUNCHERS that ``--launcher`` names."""
     module, _, class_name = LAUNCHERS[name][1].partition(":")
-    launcher: Launcher = getattr(importlib.import_module(module), class_name)(variables, PRELOAD, log)
+    launcher: Launcher = getattr(importlib.import_module(module), class_name)(
+        variables, PRELOAD, log, python=python, cwd=cwd
+    )
     return launcher
 
 

@@ -35,6 +35,7 @@ class Spec:
     folder: str
     scratch: str
     compile_cache: str = ""  # for this launch alone; empty where the user's environment names one
+    watched: list[str] = field(default_factory=list)  # folders of which the files that are imported are told
 
     def write(self) -> Path:
         path = Path(self.folder) / "spec.json"
@@ -123,6 +124,7 @@ class RankRecord:
     software: dict[str, str] = field(default_factory=dict)
     measurement: Measurement | None = None
     failure: Failure | None = None
+    sources: list[str] = field(default_factory=list)  # imported from the folders that are watched
 
     def write(self, folder: str | Path) -> None:
         _write(Path(folder) / f"rank{self.rank}.json", dataclasses.asdict(self))

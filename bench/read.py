@@ -28,8 +28,9 @@ INT_RANGE = range(-(2**63), 2**63)  # what a data frame holds
 csv.field_size_limit(2**31 - 1)  # a rank's last words may be longer than the module's own limit of 128 KiB
 
 
-def read(file: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
-    """The rows of one of FILES, told by its name: every column it has today, typed, None for an empty cell.
+def read(file: Path, warn: Callable[[str], None], kind: str = "") -> list[dict[str, Any]]:
+    """The rows of one of FILES, told by its name or by ``kind``: every column it has today, typed, None for an empty
+    cell.
 
     Columns that the file lacks, as it is an older version's, are None; columns that nobody knows are left out, with a
     warning if one looks like another that is missing.
@@ -43,13 +44,14 @@ def read(file: Path, warn: Callable[[str], None]) -> list[dict[str, Any]]:
     if not content:
         return []
     rows = _rows(_decoded(file, content))
-    header = _header(file, next(rows)[1], warn)
+    kind = kind or file.name
+    header = _header(file, kind, next(rows)[1], warn)
     found: list[dict[str, Any]] = []
     while chunk := list(islice(rows, CHUNK)):
         try:
-            found += _typed(header, [cells for _, cells in chunk], FILES[file.name])
+            found += _typed(header, [cells for _, cells in chunk], FILES[kind])
         except ValueError:
-            _explain(file, header, chunk)
+            _explain(file, FILES[kind], header, chunk)
     return found
 
 
@@ -150,14 +152,14 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
 # -- cells ---------------------------------------------------------------------------------------------------------
 
 
-def _header(file: Path, names: list[str], warn: Callable[[str], None]) -> list[str]:
-    known = FILES[file.name]
+def _header(file: Path, kind: str, names: list[str], warn: Callable[[str], None]) -> list[str]:
+    known = FILES[kind]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ResultsError(f"{file}, line 1, column {twice}: it is there twice; rename or delete one of them")
     if not known.keys() & set(names):
         raise ResultsError(
-            f"{file}, line 1: got {shorten(','.join(names), 60)!r}; allowed: a header with columns of {file.name}; "
+            f"{file}, line 1: got {shorten(','.join(names), 60)!r}; allowed: a header with columns of {kind}; "
             "restore the file from a copy"
         )
     for name in (name for name in names if name not in known):
@@ -181,9 +183,10 @@ def _column(name: str, column: Column, cells: Sequence[str]) -> Iterable[Value]:
     return [known[text] for text in cells]
 
 
-def _explain(file: Path, header: list[str], chunk: Iterable[tuple[int, list[str]]]) -> NoReturn:
+def _explain(
+    file: Path, columns: Mapping[str, Column], header: list[str], chunk: Iterable[tuple[int, list[str]]]
+) -> NoReturn:
     """Find the first row that cannot be read, and say what is wrong with it."""
-    columns = FILES[file.name]
     for line, row in chunk:
         if len(row) != len(header):
             raise ResultsError(f"{file}, line {line}: got {len(row)} cells; the header has {len(header)}; {ADVICE}")

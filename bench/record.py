@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bench.options import AXES, SETTINGS
 
-SCHEMA = 4
+SCHEMA = 5
 STATUSES = {
     "ok": "measured, and every check held",
     "oom": "a rank ran out of device or host memory",
@@ -46,7 +46,10 @@ IDENTITY = {
     "role": Column("text", "`measure` (enters statistics), `probe` or `control`"),
     "order": Column("int", "place in the run, from 0; empty if it was never launched"),
     "block": Column("int", "round in which the launch ran, from 0: each round launches every case once"),
-    "side": Column("text", "of a comparison; empty in `bench run`"),
+    "side": Column("text", "of a comparison, A or B; empty in `bench run`"),
+    "pair": Column("text", "of a comparison: the case_id of side A, which both sides share"),
+    "stage": Column("int", "of a comparison: 1, or 2 for fresh launches of what may differ"),
+    "turn": Column("int", "of a comparison: place in its block, from 0"),
     "started_at": Column("text", "UTC, ISO 8601"),
     "launch_s": Column(
         "float",
@@ -172,6 +175,7 @@ ENVIRONMENT = {
     "tool_commit": Column("text", "of stepbench's checkout, where it is one"),
     "work_commit": Column("text", "of the checkout that `bench run` was called in"),
     "work_dirty": Column("bool", "true if tracked files there differ from the commit"),
+    "sources": Column("text", "of a comparison of revisions: imported files of the user's repository, joined by `;`"),
     "settings": Column("text", "JSON: NCCL_*, OMP_*, TORCH_*, CUDA_* and other variables that steer libraries"),
     "command": Column("text", "the command line that gives this case again"),
 }

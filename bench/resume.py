@@ -69,11 +69,13 @@ def earlier_run(folder: Path, retry: frozenset[str], anyway: bool) -> Earlier:
     file = folder / "plan.json"
     try:
         plan = json.loads(file.read_text())
+        if plan.get("kind"):
+            raise ResultsError(f"cannot resume {folder.name}: it is of bench {plan['kind']}; start it anew")
         asked_of(plan)
         plan["facts"], plan["protocol"], plan["cases"]
     except OSError as error:
         raise ResultsError(f"cannot resume {folder.name}: {file}: {error.strerror}; start a new run") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResultsError(
             f"cannot resume {folder.name}: {file} is damaged or too old ({error}); start a new run"
         ) from None

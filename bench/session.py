@@ -34,6 +34,7 @@ from bench.resume import (
 )
 from bench.rounds import another_fits, shuffled, spent
 from bench.rules import refusal
+from bench.site import Site
 from bench.store import Store
 from bench.suite import Plan, Planned, command, facts, joined, plan_case, plan_json
 from bench.suite import Protocol as Settings
@@ -64,7 +65,11 @@ class Session:
         look: Look | None = None,
         warnings: Sequence[str] = (),
         earlier: Earlier | None = None,
+        site: Site | None = None,
+        launching: Launching | None = None,
     ) -> None:
+        """``site``: where the ranks run, here by default. Several sessions may share a store, and those of one site what
+        launches (and so its servers)."""
         self.plan, self.machine, self.store, self.observer = plan, machine, store, observer
         self.look, self.warnings, self.earlier = look or Look(), tuple(warnings), earlier
         self.rows: list[Row] = list(earlier.rows) if earlier else []
@@ -76,9 +81,12 @@ class Session:
         self._variables = rank_environment()
         self._host = environment.host_facts(machine, self._variables)
         log = store.folder / "logs" / "launcher.log"
-        self._launching = Launching(machine, self._variables, log, plan.protocol, self._warn, self._progress)
+        self.site = site or Site()
+        self.launching = launching or Launching(
+            machine, self._variables, log, plan.protocol, self._warn, self._progress, self.site
+        )
         self._descriptions: dict[tuple[str, str], Description] = {}
-        self._order = store.next_order()
+        self._launched = 0  # launches of this session
         self._searches: dict[Case, str] = {}
         self._warned: set[str] = set()
 
@@ -90,25 +98,32 @@ class Session:
         for warning in filter(None, (self.machine.note, *self.warnings)):
             self._warn(warning)
         try:
-            prepared = self._prepare()
+            prepared = self.prepare()
             # a set: the answer of a search may be a batch size that is asked for as well
-            self._rounds(list(dict.fromkeys(case for case in map(self._ready, prepared) if case is not None)))
+            self._rounds(list(dict.fromkeys(case for case in map(self.ready, prepared) if case is not None)))
         finally:
-            self._launching.close()
+            self.close()
         return self.rows
+
+    def close(self) -> None:
+        self.launching.close()
+
+    def renew(self) -> None:
+        """The next launch comes from a fresh server."""
+        self.launching.close()
 
     # -- rounds --------------------------------------------------------------------------------------------------
 
     def _rounds(self, ready: Sequence[Case]) -> None:
         """Round by round, every case once in each: as many rounds as were asked for, or as the budget allows."""
-        limit, budget, first, rounds = self.plan.protocol.launches, self.plan.protocol.budget, self._order, 0
+        limit, budget, first, rounds = self.plan.protocol.launches, self.plan.protocol.budget, self._launched, 0
         total = sum(len(self._due(self._missing(ready, b))) for b in range(limit or 0)) if budget is None else 0
         for block in itertools.count() if limit is None else range(limit):
             cases = self._missing(ready, block)
             if not ready or (cases and not self._may_begin(block, cases)):
                 break
             rounds = block + 1
-            self._round(block, cases, first, total or self._order - first + len(self._due(cases)))
+            self._round(block, cases, first, total or self._launched - first + len(self._due(cases)))
             alone = block == 0 and not any(row["block"] for row in self.rows)  # with --retry others may have followed
             if budget is not None and alone and cases and self._spent() > budget:
                 self._warn(f"the first round ended after {words(self._spent())}, and the budget is {words(budget)}")
@@ -138,8 +153,8 @@ class Session:
             if case.case_id in self._out_of_memory:
                 self._record(self._blank(case, "skipped", OUT_OF_MEMORY, block))
                 continue
-            self._tell(self.observer.launch_begins, case, self._order - first + 1, of, or_more)
-            if self._launch(case, {"block": block})["status"] == "oom":
+            self._tell(self.observer.launch_begins, case, self._launched - first + 1, of, or_more)
+            if self.launch(case, {"block": block})["status"] == "oom":
                 self._out_of_memory.add(case.case_id)
 
     def _spent(self) -> float:
@@ -148,10 +163,10 @@ class Session:
 
     # -- before the first launch ---------------------------------------------------------------------------------
 
-    def _prepare(self) -> tuple[Planned, ...]:
+    def prepare(self) -> tuple[Planned, ...]:
         """Fill in what only torch knows, see whether a resumed run still is what it was, and write the plan down."""
         # a batch size may be given, and be the workload's own as well
-        planned = joined(self._complete(planned) for planned in self.plan.cases)
+        planned = joined(self.complete(planned) for planned in self.plan.cases)
         gpus = ", ".join(gpu.name for gpu in self.machine.gpus)
         known = {**self._host, **environment.installed(), "gpus": gpus, "workloads": workload_files(planned)}
         self._plan_json = {**plan_json(dataclasses.replace(self.plan, cases=planned)), "facts": known}
@@ -181,7 +196,7 @@ class Session:
             "--resume-anyway: the rows will say what differs"
         )
 
-    def _complete(self, planned: Planned) -> Planned:
+    def complete(self, planned: Planned) -> Planned:
         if planned.skip is not None:
             return planned
         case, description = planned.case, self._describe(planned.case)
@@ -194,12 +209,13 @@ class Session:
         if key not in self._descriptions:
             self._tell(self.observer.note, f"looking at {case.workload} on the meta device")
             began = monotonic()
-            self._descriptions[key] = self._launching.describe(case, lambda: self.store.new_folder("describe"))
+            self._descriptions[key] = self.launching.describe(case, lambda: self.store.new_folder("describe"))
             self._describing_s += monotonic() - began
         return self._descriptions[key]
 
-    def _ready(self, planned: Planned) -> Case | None:
-        """The case as it is launched, its batch size found if it must be; None, and a row, if it cannot run."""
+    def ready(self, planned: Planned, more: Row | None = None) -> Case | None:
+        """The case as it is launched, its batch size found if it must be; None, and a row (with ``more``), if it cannot
+        run."""
         case, skip = planned.case, planned.skip
         if skip is None and case.auto_batch:
             answer, words = self._fit(planned)
@@ -212,7 +228,7 @@ class Session:
                 self._warn(warning)
             return case
         if (case.case_id, None) not in self._done:
-            row = self._blank(case, "skipped", skip)
+            row = self._blank(case, "skipped", skip) | (more or {})
             # a batch that could not be shared out: no command gives this case alone
             self._record(row | {"command": None} if planned.strong_from else row)
         return None
@@ -232,7 +248,7 @@ class Session:
                 case = dataclasses.replace(planned.case, batch_size=batch, auto_batch=False)
                 if case.device == "cpu" and self._too_much(batch, grown, case.world_size):
                     return "not tried (would need most of the host's memory)"
-                row = self._launch(case, {"role": "probe"}, protocol)
+                row = self.launch(case, {"role": "probe"}, protocol)
                 if row.get("rss_growth_mib"):
                     grown[batch] = row["rss_growth_mib"]
                 return str(row["status"])
@@ -252,21 +268,22 @@ class Session:
 
     # -- one launch ----------------------------------------------------------------------------------------------
 
-    def _launch(self, case: Case, more: Row, protocol: Settings | None = None) -> Row:
+    def launch(self, case: Case, more: Row, protocol: Settings | None = None) -> Row:
         """Launch, once more if the machine was in the way, and record it."""
         interrupts.check()
         protocol = protocol or self.plan.protocol
         row = {**self._blank(case, "interrupted", "the run was stopped", protocol=protocol), **more}
-        name = f"{self._order:04}-{case.case_id}"[:120]
-        row |= {"order": self._order, "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        self._order += 1
+        order = self.store.next_order()
+        name = f"{order:04}-{case.case_id}"[:120]
+        row |= {"order": order, "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        self._launched += 1
         description, began = self._describe(case), monotonic()
         for attempt in range(1, ATTEMPTS + 1):
             launch_id = name if attempt == 1 else f"{name}-again"
             folder = self.store.launch_folder(launch_id)
             row |= {"launch_id": launch_id, "attempts": attempt}
             try:
-                launched = self._launching.launch(case, description, folder, protocol)
+                launched = self.launching.launch(case, description, folder, protocol)
             except BenchError:
                 raise
             except Exception as error:  # a bug of ours; what the ranks have measured is in their records
@@ -283,6 +300,7 @@ class Session:
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         self._record(row, launched)
         interrupts.check()
+        self.site.check(row["sources"])
         if changes:
             raise self._not_the_same(changes)
         return row

@@ -39,6 +39,7 @@ class Guarded:
         log: Path,
         tmp: Path,
         pass_fds: Sequence[int] = (),
+        cwd: Path | None = None,
     ) -> None:
         self.tmp = tmp
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +51,7 @@ class Guarded:
                 stderr=stream,
                 env={**environment, "TMPDIR": str(self.tmp)},
                 pass_fds=tuple(pass_fds),
+                cwd=cwd,
                 start_new_session=True,
             )
 

@@ -10,7 +10,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -36,8 +36,13 @@ class ServerLauncher:
         preload: Sequence[str],
         log: Path,
         launches_per_server: int = LAUNCHES_PER_SERVER,
+        python: str = sys.executable,
+        cwd: Path | None = None,
     ) -> None:
-        self._environment, self._preload, self._log = dict(environment), list(preload), log
+        """Ranks run under the interpreter ``python``, in the folder ``cwd``, our own by default."""
+        self._environment, self._log = dict(environment), log
+        self._command = [python, "-P", "-c", SERVE]
+        self._preload, self._cwd = list(preload), cwd
         self._launches_per_server = launches_per_server
         self._servers: dict[tuple[tuple[str, str], ...], _Server] = {}  # least recently used first
         self._ready: _Server | None = None  # whose scratch folder the next launch will use
@@ -63,7 +68,8 @@ class ServerLauncher:
         while len(self._servers) >= SERVERS_AT_ONCE:
             self._drop(next(iter(self._servers.values())))
         if server is None:
-            server = _started({**self._environment, **request.environment}, self._preload, self._log, watch)
+            environment = {**self._environment, **request.environment}
+            server = _started(lambda: _Server(self._command, environment, self._preload, self._log, self._cwd), watch)
         self._servers[key] = server
         return server
 
@@ -72,9 +78,9 @@ class ServerLauncher:
         server.close()
 
 
-def _started(environment: Mapping[str, str], preload: Sequence[str], log: Path, watch: Watch) -> _Server:
+def _started(start: Callable[[], _Server], watch: Watch) -> _Server:
     try:
-        server = _Server(environment, preload, log)
+        server = start()
         server.greet(watch)
         return server
     except OSError as error:
@@ -86,7 +92,14 @@ def _started(environment: Mapping[str, str], preload: Sequence[str], log: Path, 
 class _Server:
     """One launch server, seen from the process that asks."""
 
-    def __init__(self, environment: Mapping[str, str], preload: Sequence[str], log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        preload: Sequence[str],
+        log: Path,
+        cwd: Path | None,
+    ) -> None:
         self._log = log
         self._received = b""
         self._own: list[int] = []  # the server and its helpers: what is below it beside these are ranks and theirs
@@ -96,11 +109,12 @@ class _Server:
         try:
             with theirs:
                 self._guarded = Guarded(
-                    [sys.executable, "-P", "-c", SERVE, str(theirs.fileno()), json.dumps(list(preload))],
+                    [*command, str(theirs.fileno()), json.dumps(list(preload))],
                     environment=environment,
                     log=log,
                     tmp=self.scratch,
                     pass_fds=[theirs.fileno()],
+                    cwd=cwd,
                 )
         except OSError:
             self._socket.close()

@@ -15,10 +15,10 @@ from launch.ports import free_port
 FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*exitcode\s*:\s*(-?\d+) \(pid: \d+\)")
 
 
-def command(request: Request, port: int) -> list[str]:
+def command(request: Request, port: int, python: str = sys.executable) -> list[str]:
     """The torchrun command line (``python -m torch.distributed.run`` is what ``torchrun`` runs)."""
     return [
-        *(sys.executable, "-P", "-m", "torch.distributed.run"),
+        *(python, "-P", "-m", "torch.distributed.run"),
         *("--nnodes", "1", "--nproc-per-node", str(request.ranks), "--max-restarts", "0"),
         *("--master-addr", "127.0.0.1", "--master-port", str(port)),
         *(("--numa-binding", request.numa_binding) if request.numa_binding else ()),
@@ -29,8 +29,15 @@ def command(request: Request, port: int) -> list[str]:
 class TorchrunLauncher:
     """Starts every rank from nothing, as users do."""
 
-    def __init__(self, environment: Mapping[str, str], preload: object, log: Path) -> None:
-        self._environment, self._log = dict(environment), log
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        preload: object,
+        log: Path,
+        python: str = sys.executable,
+        cwd: Path | None = None,
+    ) -> None:
+        self._environment, self._log, self._python, self._cwd = dict(environment), log, python, cwd
         self._tmp: Path | None = None
         self._guarded: Guarded | None = None
 
@@ -39,7 +46,8 @@ class TorchrunLauncher:
         environment = {**self._environment, **request.environment}
         try:
             tmp = self.scratch(request)
-            self._guarded = Guarded(command(request, free_port()), environment=environment, log=log, tmp=tmp)
+            words = command(request, free_port(), self._python)
+            self._guarded = Guarded(words, environment=environment, log=log, tmp=tmp, cwd=self._cwd)
         except OSError as error:
             self.close()
             raise LaunchError(f"cannot start torchrun: {error.strerror}") from None

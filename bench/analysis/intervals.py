@@ -20,7 +20,7 @@ def of_mean(values: pd.Series) -> tuple[float, float]:
 
     mean ± t(0.975, n - 1) s / sqrt(n) on the logs.
     """
-    return _of_mean([math.log(value) for value in values.dropna() if value > 0])
+    return of_mean_log([math.log(value) for value in values.dropna() if value > 0])
 
 
 def of_ratio(a: Mapping[Any, float], b: Mapping[Any, float]) -> tuple[float, float, str]:
@@ -32,7 +32,7 @@ def of_ratio(a: Mapping[Any, float], b: Mapping[Any, float]) -> tuple[float, flo
     log_a, log_b = ({block: math.log(rate) for block, rate in side.items()} for side in (a, b))
     ratios = [log_a[block] - log_b[block] for block in log_a if block in log_b]
     if len(ratios) > 1:
-        return *_of_mean(ratios), "paired"
+        return *of_mean_log(ratios), "paired"
     if min(len(log_a), len(log_b)) < 2:
         return math.nan, math.nan, ""
     errors = [variance(logs.values()) / len(logs) for logs in (log_a, log_b)]
@@ -41,7 +41,8 @@ def of_ratio(a: Mapping[Any, float], b: Mapping[Any, float]) -> tuple[float, flo
     return *_around(fmean(log_a.values()) - fmean(log_b.values()), freedom, math.sqrt(sum(errors))), "unpaired"
 
 
-def _of_mean(logs: Sequence[float]) -> tuple[float, float]:
+def of_mean_log(logs: Sequence[float]) -> tuple[float, float]:
+    """The same of logs, NaN for fewer than two."""
     if len(logs) < 2:
         return math.nan, math.nan
     return _around(fmean(logs), len(logs) - 1, math.sqrt(variance(logs) / len(logs)))
@@ -49,8 +50,8 @@ def _of_mean(logs: Sequence[float]) -> tuple[float, float]:
 
 def _around(mean: float, freedom: float, error: float) -> tuple[float, float]:
     half = float(stdtrit(freedom, 0.5 + CONFIDENCE / 2)) * error
-    return _exp(mean - half), _exp(mean + half)
+    return exp(mean - half), exp(mean + half)
 
 
-def _exp(log: float) -> float:
+def exp(log: float) -> float:
     return math.inf if log > LARGEST else math.exp(log)

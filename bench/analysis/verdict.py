@@ -113,9 +113,9 @@ class Gate:
             return EXIT_FAILED
         if any(one.fails for one in self.verdicts) or (self.rules.strict and self.of("missing")):
             return EXIT_SLOWER
-        if undecided and (self.rules.strict or undecided == len(self.verdicts) or self._flagged):
+        if self._flagged or undecided == len(self.verdicts) or (undecided and self.rules.strict):
             return EXIT_UNDECIDED
-        return EXIT_UNDECIDED if self._flagged else EXIT_OK
+        return EXIT_OK
 
     @property
     def _flagged(self) -> bool:
@@ -138,4 +138,4 @@ def _of(count: int, one: str) -> str:
 def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Those that close a gate, then those that may, then the rest; each in its order."""
     rank = {"broken": 0, "slower": 1, "incomparable": 2, "missing": 3, "inconclusive": 4}
-    return sorted(verdicts, key=lambda one: 1 if one.memory == "more" else rank.get(one.verdict, 5))
+    return sorted(verdicts, key=lambda one: min(rank.get(one.verdict, 5), 1 if one.memory == "more" else 5))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import bench
-from bench.cli import env, list_, matrix, report, results, run
+from bench.cli import ab, baseline, calibrate, check, compare, env, list_, matrix, report, results, run
 
 app = typer.Typer(
     name="bench",
@@ -17,6 +17,11 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
+app.command("ab")(ab.ab)
+app.command("check")(check.check)
+app.command("calibrate")(calibrate.calibrate)
+app.add_typer(baseline.app, name="baseline")
 app.command("list")(list_.list_)
 app.command("matrix")(matrix.matrix)
 app.command("env")(env.env)

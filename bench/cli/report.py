@@ -49,7 +49,10 @@ def report(
     """
     memory = _numbers(within_gib)
     folders = list(dict.fromkeys(find(out, name).resolve() for name in run or [LATEST]))
-    rows = [row for folder in folders for row in read(folder / "launches.csv", _warn)]
+    every = [row for folder in folders for row in read(folder / "launches.csv", _warn)]
+    rows = [row for row in every if row["side"] is None]
+    if every and not rows:
+        raise ResultsError(f"{', '.join(f.name for f in folders)}: a comparison; see bench compare {folders[0].name}")
     if not any(row["role"] == "measure" for row in rows):  # probes alone answer nothing
         raise ResultsError(f"no launch is recorded in {', '.join(map(str, folders))}; run one, or name another run.")
     from bench.analysis.answers import answer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -29,3 +31,11 @@ def device_facts(devices: Sequence[torch.device]) -> tuple[str, list[str]]:
         return devices[0].type, []
     properties = [torch.cuda.get_device_properties(device) for device in devices]
     return properties[0].name, [f"GPU-{p.uuid}" for p in properties]
+
+
+def imported(folders: Sequence[str]) -> list[str]:
+    """The files in some folders that have been imported, but for those of the interpreter's own environment."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())] if folders else []
+    found = {str(Path(file).resolve()) for file in files if file}
+    inside = [file for file in found if any(Path(file).is_relative_to(folder) for folder in folders)]
+    return sorted(file for file in inside if not Path(file).is_relative_to(sys.prefix))

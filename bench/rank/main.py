@@ -18,7 +18,7 @@ import torch
 
 from bench.messages import STAGE, Failure, Heartbeat, RankRecord, Spec
 from bench.rank.build import Training, build
-from bench.rank.facts import device_facts, software
+from bench.rank.facts import device_facts, imported, software
 from bench.rank.measure import measure
 from bench.rank.memory import peaks_mib, resident_mib
 
@@ -46,7 +46,7 @@ def run(spec_path: str) -> None:
         heartbeat.enter(STAGE["ending"])
         training.batches.close()
         KEPT.append(training)
-        dataclasses.replace(record, measurement=measurement).write(spec.folder)
+        dataclasses.replace(record, measurement=measurement, sources=imported(spec.watched)).write(spec.folder)
         heartbeat.enter(STAGE["done"])
 
 

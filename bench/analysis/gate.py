@@ -1,0 +1,170 @@
+"""From the rows of a comparison to its gate: blocks, verdicts, memory, what failed, and what differs."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean, median
+from typing import Any
+
+from bench.analysis.decision import Found, Stages, candidates, control, decide
+from bench.analysis.intervals import of_mean_log
+from bench.analysis.power import Blocks
+from bench.analysis.tradeoff import DEVICE_MEMORY, HOST_MEMORY
+from bench.analysis.verdict import Control, Gate, Rules, Verdict
+from bench.differences import differences
+from bench.record import Row
+
+SIDES = ("A", "B")
+
+
+def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, Blocks] | None = None) -> Gate:
+    """What the launches of `bench ab` say. ``a`` and ``b`` name the sides; ``asked`` are the blocks each pair has."""
+    pairs = by_pair(rows)
+    stages = {name: Stages(log_ratios(of, 1), log_ratios(of, 2)) for name, of in pairs.items()}
+    sound = {name: case for name, case in stages.items() if not _failed(pairs[name])}
+    smallest = min((asked or {}).values(), default=None)
+    found = decide(sound, rules, smallest)
+    checked = _control(rows, rules)
+    if checked and checked.flagged:
+        found = {name: undecided(one) for name, one in found.items()}
+    verdicts = tuple(_verdict(name, of, found.get(name), rules) for name, of in pairs.items())
+    ratio, low, high = geometric_mean(verdicts)
+    return Gate(
+        a=a,
+        b=b,
+        verdicts=verdicts,
+        rules=rules,
+        control=checked,
+        differences=_differences(rows),
+        failed=any(_failed(of) == "both" for of in pairs.values()),
+        run_id=str(rows[0]["run_id"]) if rows else "",
+        ratio=ratio,
+        low=low,
+        high=high,
+    )
+
+
+def for_second_stage(rows: Sequence[Row]) -> list[str]:
+    """The pairs that are to be launched again: candidates of which no launch failed."""
+    pairs = {name: of for name, of in by_pair(rows).items() if not _failed(of)}
+    return candidates({name: log_ratios(of, 1) for name, of in pairs.items()})
+
+
+def by_pair(rows: Iterable[Row], role: str = "measure") -> dict[str, list[Row]]:
+    """The launches of each pair, in their order."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["pair"] and row["role"] == role:
+            found[str(row["pair"])].append(row)
+    return dict(found)
+
+
+def log_ratios(rows: Iterable[Row], stage: int) -> list[float]:
+    """Of each whole block of a stage, the log ratio of throughput, B over A: of the means of the logs of both sides, or
+    what a duet says of itself. A block in which a launch failed has none."""
+    blocks: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["stage"] == stage:
+            blocks[row["block"]].append(row)
+    found = [_log_ratio(of) for _, of in sorted(blocks.items())]
+    return [ratio for ratio in found if ratio is not None]
+
+
+def _log_ratio(block: Sequence[Row]) -> float | None:
+    if any(row["status"] != "ok" or not row["samples_per_s"] for row in block):
+        return None
+    sides = {side: [row for row in block if row["side"] == side] for side in SIDES}
+    if len(sides["A"]) != len(sides["B"]):  # the run was stopped within it
+        return None
+    told = [row["duet_ratio"] for row in sides["B"] if row.get("duet_ratio")]
+    if told:
+        return math.log(fmean(told))
+    a, b = (fmean(math.log(row["samples_per_s"]) for row in sides[side]) for side in SIDES)
+    return b - a
+
+
+def _failed(rows: Iterable[Row]) -> str | None:
+    """Which side has a launch that failed or could not run: A, B, both or none. One that was stopped did not fail."""
+    sides = {str(row["side"]) for row in rows if row["status"] not in ("ok", "interrupted")}
+    return "both" if len(sides) == 2 else next(iter(sides), None)
+
+
+def undecided(found: Found) -> Found:
+    """On a machine that differs from itself nothing is a change, and nothing is its absence."""
+    return Found(
+        **{**vars(found), "verdict": "inconclusive", "reason": f"the control pair differs from itself; {found.reason}"}
+    )
+
+
+def _control(rows: Sequence[Row], rules: Rules) -> Control | None:
+    for name, of in by_pair(rows, "control").items():
+        return control(name, [*log_ratios(of, 1), *log_ratios(of, 2)], rules)
+    return None
+
+
+def _verdict(name: str, rows: Sequence[Row], found: Found | None, rules: Rules) -> Verdict:
+    sides = {side: [row for row in rows if row["side"] == side] for side in SIDES}
+    good = {side: [row for row in of if row["status"] == "ok"] for side, of in sides.items()}
+    if found is None:
+        found = _of_failure(rows)
+    first = next(iter(sides["B"] or sides["A"]))
+    rates = {side: median(row["samples_per_s"] for row in of) if of else None for side, of in good.items()}
+    return Verdict(
+        case=name,
+        case_a=_only(sides["A"], "case_id"),
+        case_b=_only(sides["B"], "case_id"),
+        workload=str(first["workload"]),
+        command=first["command"],
+        how="duet" if any(row.get("duet_ratio") for row in sides["B"]) else "blocks",
+        launches=sum(map(len, good.values())),
+        samples_per_s_a=rates["A"],
+        samples_per_s_b=rates["B"],
+        seconds=sum(row["launch_s"] or 0.0 for row in rows),
+        **vars(found),
+        **memory(good["A"], good["B"], rules),
+    )
+
+
+def _only(rows: Sequence[Row], name: str) -> str | None:
+    return next((str(row[name]) for row in rows if row[name]), None)
+
+
+def _of_failure(rows: Sequence[Row]) -> Found:
+    """What is said where a launch failed: of B alone it is broken."""
+    failed, bad = _failed(rows), [row for row in rows if row["status"] not in ("ok", "interrupted")]
+    said = f"{bad[0]['side']} {bad[0]['status']}: {bad[0]['reason']}"
+    return Found("broken" if failed == "B" else "inconclusive", said if failed != "both" else f"both failed; {said}")
+
+
+def memory(a: Sequence[Row], b: Sequence[Row], rules: Rules) -> dict[str, Any]:
+    """The ``memory`` columns of a verdict: medians by the first measure that every launch knows, and what they say.
+
+    It hardly varies between launches, so no test is needed: a change is one beyond the floor that no two launches of
+    different sides contradict.
+    """
+    names = DEVICE_MEMORY if a and a[0]["device"] == "cuda" else HOST_MEMORY
+    measure = next((name for name in names if a and b and all(row[name] for row in (*a, *b))), None)
+    if measure is None:
+        return {}
+    in_a, in_b = ([float(row[measure]) for row in side] for side in (a, b))
+    ratio = median(in_b) / median(in_a)
+    more, less = ratio > 1 + rules.floor_memory, ratio < 1 - rules.floor_memory
+    said = "more" if more and min(in_b) > max(in_a) else "less" if less and max(in_b) < min(in_a) else "same"
+    return {"memory": said, "memory_ratio": ratio, "memory_mib_a": median(in_a), "memory_mib_b": median(in_b)}
+
+
+def geometric_mean(verdicts: Iterable[Verdict]) -> tuple[float | None, float | None, float | None]:
+    """Of the cases' ratios of throughput, with 95 % bounds by t on their logs; None where there is none."""
+    logs = [math.log(one.ratio) for one in verdicts if one.ratio]
+    if not logs:
+        return None, None, None
+    low, high = of_mean_log(logs)
+    return (math.exp(fmean(logs)), low, high) if len(logs) > 1 else (math.exp(fmean(logs)), None, None)
+
+
+def _differences(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Between the environments of both sides, but for what the cases themselves set."""
+    a, b = ([row for row in rows if row["side"] == side and row["role"] == "measure"] for side in SIDES)
+    return tuple(difference.words() for difference in differences(a, b)) if a and b else ()

@@ -1,0 +1,76 @@
+"""A baseline's cases measured anew: round by round, the first one twice as a control, candidates once more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from bench.analysis.decision import control
+from bench.analysis.prediction import candidates, of_sessions
+from bench.analysis.trimmed import LEAST_BLOCKS
+from bench.analysis.verdict import Control, Rules
+from bench.baselines import Baseline, check_alike
+from bench.case import Case
+from bench.options import AXES, SETTINGS
+from bench.rounds import shuffled
+from bench.session import Session
+from bench.suite import NOT_OF_A_CASE, Asked
+
+
+def asked_again(baseline: Baseline) -> Asked:
+    """The cases of a baseline, as its last session had them, with enough launches for a control."""
+    last = [row for row in baseline.rows if row["run_id"] == baseline.sessions[-1]]
+    cases = {row["case_id"]: row for row in last}.values()
+    some = last[0]
+    settings = {name: some[name] for name in SETTINGS if some[name] is not None and name not in NOT_OF_A_CASE}
+    rounds = 1 + max((row["block"] or 0 for row in last), default=0)
+    return Asked(
+        matrices=tuple({name: [row[name]] for name in AXES if row[name] is not None} for row in cases),
+        settings={**settings, "launches": max(rounds, LEAST_BLOCKS)},
+        oversubscribe=any(row["oversubscribe"] for row in cases),
+    )
+
+
+class Check:
+    """The launches of a check, and its control pair."""
+
+    def __init__(self, baseline: Baseline, session: Session, rules: Rules, tell: Callable[[str], None]) -> None:
+        self.baseline, self.session, self.rules, self.tell = baseline, session, rules, tell
+        self.control: Control | None = None
+
+    def run(self) -> None:
+        """IncomparableError as soon as a launch shows that the baseline is another machine's."""
+        prepared = self.session.prepare()
+        ready = [case for case in map(self.session.ready, prepared) if case is not None]
+        self._rounds(ready, 1)
+        rows = self.session.rows
+        now = {case_id: sessions[-1] for case_id, sessions in of_sessions(rows).items()}
+        again = set(candidates(of_sessions(self.baseline.rows), now))
+        chosen = [case for case in ready if case.case_id in again]
+        if chosen:
+            self.tell(f"{len(chosen)} of {len(ready)} cases may differ: fresh launches decide")
+            self._rounds(chosen, 2)
+        if ready:
+            self.control = control(ready[0].case_id, self._against_itself(ready[0]), self.rules)
+
+    def _rounds(self, cases: Sequence[Case], stage: int) -> None:
+        """As many rounds as the baseline had; in the first stage its first case is launched twice in each."""
+        protocol = self.session.plan.protocol
+        for block in range(protocol.launches or 0):
+            number = block if stage == 1 else block + (protocol.launches or 0)
+            self.session.renew()
+            for case in shuffled(list(cases), number, protocol.order_seed):
+                row = self.session.launch(case, {"block": number, "stage": stage})
+                if row["status"] == "ok":
+                    check_alike(self.baseline, [row])
+                if stage == 1 and case is cases[0]:
+                    self.session.launch(case, {"block": number, "stage": stage, "role": "control"})
+
+    def _against_itself(self, case: Case) -> list[float]:
+        """By block, the log ratio of the control's throughput and the case's own."""
+        rates: dict[str, dict[int, float]] = {"measure": {}, "control": {}}
+        for row in self.session.rows:
+            if row["case_id"] == case.case_id and row["stage"] == 1 and row["status"] == "ok":
+                rates[row["role"]][row["block"]] = math.log(row["samples_per_s"])
+        own, other = rates["measure"], rates["control"]
+        return [other[block] - own[block] for block in own if block in other]

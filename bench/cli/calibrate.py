@@ -1,0 +1,92 @@
+"""``bench calibrate``: how noisy this machine is, and what can be found on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from bench import interrupts
+from bench.cli.asks import Given, Out, asks, wanted
+from bench.cli.judging import share
+from bench.duration import seconds, words
+from bench.errors import EXIT_FAILED, EXIT_OK, UsageError
+from bench.report.words import wide_console
+
+if TYPE_CHECKING:
+    from bench.analysis.calibration import Noise
+
+BUDGET = "30m"
+
+
+@asks
+def calibrate(
+    given: Given,
+    duet: Annotated[bool, typer.Option("--duet", help="For gates whose sides take turns in short bursts.")] = False,
+    blocks: Annotated[int | None, typer.Option(help="Of each case [default: 16].", show_default=False)] = None,
+    detect: Annotated[str, typer.Option(help="Slowdown that a gate is to find.", metavar="SHARE")] = "3%",
+    out: Out = Path("results"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout instead of a table.")] = False,
+) -> int:
+    """Measure cases against themselves: how far launches, blocks and sessions differ where nothing has changed.
+
+    `bench ab` takes from it how many blocks each case needs. --budget is the time of a gate, not of the calibration.
+    """
+    change, budget = share("--detect", detect), seconds(given.pop("budget") or BUDGET)
+    given["budget"] = None
+    from bench.analysis.calibration import MEASURED_BLOCKS
+    from bench.analysis.trimmed import LEAST_BLOCKS
+    from bench.contest import calibrated
+
+    count = blocks or MEASURED_BLOCKS
+    if count < LEAST_BLOCKS:
+        raise UsageError(
+            f"--blocks {count}: nothing can be said of so few; allowed: a whole number from {LEAST_BLOCKS}."
+        )
+    with interrupts.deferred():
+        noises, failed = calibrated(wanted(given), count, duet, out, quiet)
+    _show(noises, change, budget, as_json)
+    return EXIT_FAILED if failed or not noises else EXIT_OK
+
+
+def _show(noises: Sequence[Noise], change: float, budget: float, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([_figures(noise, change, budget) for noise in noises]))
+        return
+    table = Table(
+        *("case", "within a launch", "between launches", "blocks", "sessions", "s a block"),
+        *(f"found in {words(budget)}", f"blocks for {change:.1%}", "best steps"),
+    )
+    for noise in noises:
+        found, needed = noise.within(budget / 2), noise.needed(change)  # the other half is the control pair's
+        table.add_row(
+            noise.case_id,
+            *(_percent(value) for value in (noise.within_launch, noise.between_launches, noise.of_blocks)),
+            _percent(noise.between_sessions),
+            f"{noise.seconds_a_block:.1f}",
+            _percent(noise.detectable(found)) if found else "too short",
+            f"{needed.first} + {needed.second}" if needed else "too noisy",
+            str(noise.best_steps or "—"),
+        )
+    wide_console().print(table)
+
+
+def _figures(noise: Noise, change: float, budget: float) -> dict[str, Any]:
+    """Shares and seconds as numbers; None for what is unknown, or cannot be."""
+    found, needed = noise.within(budget / 2), noise.needed(change)
+    return {
+        **dataclasses.asdict(noise),
+        "best_steps": noise.best_steps,
+        "detectable": noise.detectable(found) if found else None,
+        "blocks_needed": list(needed) if needed else None,
+    }
+
+
+def _percent(value: float | None) -> str:
+    return "—" if value is None else f"{value:.2%}"

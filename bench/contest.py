@@ -1,0 +1,162 @@
+"""Sets up what is measured in turns: two sides with their plans, sites and sessions, and one run with all rows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.ab import Ab, Pair, pairs, planned_blocks
+from bench.analysis.calibration import Noise, between, noise_of
+from bench.analysis.gate import gate
+from bench.analysis.power import Blocks
+from bench.analysis.verdict import Gate, Rules
+from bench.devices import Machine, this_machine
+from bench.errors import ResultsError
+from bench.launching import Launching
+from bench.preflight import Look, look, run_warnings
+from bench.read import read
+from bench.record import Row
+from bench.report.progress import observer
+from bench.runs import folders
+from bench.session import Observer, Session
+from bench.sides import Side, sites
+from bench.site import Site
+from bench.store import Store
+from bench.suite import Asked, Plan, make_plan, plan_json
+
+CALIBRATE = "calibrate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """Both sides, planned and not yet launched. ``kind`` is the command's name."""
+
+    kind: str
+    sides: Sequence[Side]
+    plans: Mapping[str, Plan]
+    machine: Machine
+    out: Path
+
+    @classmethod
+    def planned(cls, kind: str, asked: Asked, sides: Sequence[Side], out: Path) -> Contest:
+        """UsageError for what cannot be run on this machine."""
+        machine = this_machine()
+        return cls(kind, sides, {side.name: make_plan(side.asked(asked), machine) for side in sides}, machine, out)
+
+    @contextlib.contextmanager
+    def begun(self, watcher: Observer) -> Iterator[tuple[Store, dict[str, Session]]]:
+        """A new run, and a session for each side. Servers and worktrees are gone afterwards."""
+        cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
+        seen: Look = look(self.machine if any(case.device == "cuda" for case in cases) else Machine(), self.out)
+        warnings = run_warnings(seen)
+        with (
+            sites(self.sides, list(dict.fromkeys(case.workload for case in cases))) as places,
+            contextlib.ExitStack() as stack,
+        ):
+            store = Store.create(self.out)
+            sessions: dict[str, Session] = {}
+            shared: dict[Site, Launching] = {}
+            for name, plan in self.plans.items():
+                site = places[name]
+                launching = shared.get(site)
+                session = Session(plan, self.machine, store, watcher, seen, warnings, site=site, launching=launching)
+                shared[site] = session.launching
+                sessions[name] = session
+                stack.callback(session.close)
+            yield store, sessions
+
+    def completed(self, sessions: Mapping[str, Session]) -> list[Pair]:
+        """The pairs, with what only torch knows of their workloads."""
+        plans = {
+            name: dataclasses.replace(plan, cases=tuple(dict.fromkeys(map(sessions[name].complete, plan.cases))))
+            for name, plan in self.plans.items()
+        }
+        return pairs(plans, self.sides)
+
+    def described(self, **known: Any) -> dict[str, Any]:
+        """What ``plan.json`` says of it."""
+        sides = {side.name: {**plan_json(self.plans[side.name]), "words": side.words} for side in self.sides}
+        return {"kind": self.kind, "sides": sides, **known}
+
+
+def compete(
+    asked: Asked,
+    sides: Sequence[Side],
+    rules: Rules,
+    out: Path,
+    *,
+    blocks: int | None,
+    insists: bool,
+    quiet: bool,
+) -> Gate:
+    """Measure two sides in turns, and decide. Whatever was measured is recorded and judged, however it ends."""
+    contest = Contest.planned("ab", asked, sides, out)
+    protocol = next(iter(contest.plans.values())).protocol
+    watcher = observer(Console(stderr=True), quiet)
+    with contextlib.closing(watcher), contest.begun(watcher) as (store, sessions):
+        ready = contest.completed(sessions)
+        counts = planned_blocks(
+            [pair.name for pair in ready],
+            calibrations(out),
+            rules.detect,
+            blocks=blocks,
+            budget=protocol.budget,
+            insists=insists,
+            warn=lambda text: watcher.note(f"warning: {text}"),
+        )
+        store.plan(contest.described(blocks=counts, rules=dataclasses.asdict(rules)))
+        ab = Ab(ready, sessions, counts, protocol.order_seed, watcher.note)
+        ab.run()
+    a, b = (side.words for side in sides)
+    return gate(ab.rows, rules, a, b, counts)
+
+
+def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, quiet: bool) -> tuple[list[Noise], bool]:
+    """The noise of every case, measured against itself; and whether a launch failed."""
+    contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out)
+    watcher = observer(Console(stderr=True), quiet)
+    with contextlib.closing(watcher), contest.begun(watcher) as (store, sessions):
+        ready = contest.completed(sessions)
+        store.plan(contest.described(blocks=blocks, duet=duet))
+        counts = {pair.name: Blocks(blocks, 0) for pair in ready}
+        ab = Ab(ready, sessions, counts, contest.plans["A"].protocol.order_seed, watcher.note)
+        ab.calibrate()
+    before = {name: [noise.samples_per_s for noise in of] for name, of in _calibrations(out, store.run_id).items()}
+    return noise_of(ab.rows, before), any(row["status"] != "ok" for row in ab.rows)
+
+
+def calibrations(out: Path) -> dict[str, Noise]:
+    """By case_id, the latest calibration on this machine; how far sessions differ, from all of them."""
+    return {
+        name: dataclasses.replace(of[0], between_sessions=between([noise.samples_per_s for noise in of]))
+        for name, of in _calibrations(out).items()
+    }
+
+
+def _calibrations(out: Path, but: str = "") -> dict[str, list[Noise]]:
+    """By case_id, the newest first. What cannot be read was none."""
+    import socket
+
+    found: dict[str, list[Noise]] = {}
+    for folder in folders(out):
+        if folder.name == but or not _is_calibration(folder):
+            continue
+        with contextlib.suppress(ResultsError):
+            rows: list[Row] = read(folder / "launches.csv", lambda _: None)
+            for noise in noise_of(rows, {}):
+                if noise.hostname == socket.gethostname():
+                    found.setdefault(noise.case_id, []).append(noise)
+    return found
+
+
+def _is_calibration(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "plan.json").read_text()).get("kind") == CALIBRATE)
+    except (OSError, ValueError, AttributeError):
+        return False

@@ -1,0 +1,171 @@
+"""The two sides of a comparison: what each changes of what both are asked for, and where its ranks run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.errors import UsageError, near, shorten
+from bench.options import AXES
+from bench.site import Site
+from bench.suite import Asked, asked
+from bench.workload import parse_workload
+
+PROBE = "import sys, torch, torchvision, psutil; print(torch.__version__)"
+PROBE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Side:
+    """``axes`` are overrides, axis -> texts as on the command line; ``python`` is an interpreter, and ``rev`` a git
+    revision of the user's workload: both None for what is here."""
+
+    name: str
+    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    python: str | None = None
+    rev: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What it changes, for people."""
+        said = [f"{axis}={' '.join(texts)}" for axis, texts in self.axes.items()]
+        said += [f"python={self.python}"] if self.python else []
+        said += [f"rev={self.rev}"] if self.rev else []
+        return f"{self.name} ({', '.join(said)})" if said else self.name
+
+    def asked(self, both: Asked) -> Asked:
+        """What this side is asked for; UsageError for an override that is no single value."""
+        wanted = asked(axes=self.axes, settings={}, base=both, oversubscribe=both.oversubscribe)
+        for axis, texts in self.axes.items():
+            for matrix in wanted.matrices:
+                if len(matrix[axis]) != 1:
+                    raise UsageError(
+                        f"--{self.name.lower()} {axis}={','.join(texts)}: a side has one value of an axis."
+                    )
+        return wanted
+
+
+def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: str | None, rev: str | None) -> Side:
+    """From its options; UsageError says which one is wrong."""
+    flag, axes = f"--{name.lower()}", dict[str, list[str]]()
+    for text in overrides:
+        axis, equals, value = text.partition("=")
+        axis = axis.strip().lstrip("-").replace("-", "_")
+        if not equals or axis not in AXES:
+            raise UsageError(
+                f"{flag}: got {text!r}; allowed: AXIS=VALUE, an axis of {', '.join(AXES)}.{near(axis, AXES)}"
+            )
+        if axis in axes and axis != "env":
+            raise UsageError(f"{flag}: {axis} is given twice; give it once.")
+        axes.setdefault(axis, []).append(value)
+    if env:
+        axes.setdefault("env", []).extend(env)
+    return Side(name, axes, python, rev)
+
+
+@contextmanager
+def sites(sides: Sequence[Side], workloads: Sequence[str]) -> Iterator[dict[str, Site]]:
+    """Where the ranks of each side run: here, under another interpreter, or in a worktree of another revision.
+
+    Worktrees and the folder that lends our packages to another interpreter are gone afterwards. UsageError for an
+    interpreter that cannot run ranks, and for a revision that is none or of which no workload is.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="bench-sides-"))
+    top = _top(workloads) if any(side.rev for side in sides) else None
+    added: list[Path] = []
+    try:
+        found = {}
+        for side in sides:
+            root = _worktree(side, top, folder, added) if side.rev and top else top
+            lent = _lend(folder) if side.python else None
+            python = _interpreter(side, lent) if side.python else sys.executable
+            found[side.name] = Site(python, str(lent or ""), *(map(str, (top, root)) if top and root else ("", "")))
+        yield found
+    finally:
+        for worktree in added:
+            _git(top, "worktree", "remove", "--force", str(worktree))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _top(workloads: Sequence[str]) -> Path:
+    """The repository of the user's workloads; UsageError if they are none of a user, or in no repository, or in two."""
+    tops: set[Path] = set()
+    for workload in workloads:
+        spec = parse_workload(workload)
+        if spec.entry:
+            raise UsageError(f"--workload {workload} is built in: a revision is one of your own workload's repository.")
+        where = spec.target.rpartition(":")[0]
+        folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
+        done = _git(folder, "rev-parse", "--show-toplevel")
+        if done.returncode:
+            raise UsageError(f"--workload {workload}: {folder} is in no git repository; a revision needs one.")
+        tops.add(Path(done.stdout.strip()).resolve())
+    if len(tops) != 1:
+        raise UsageError(
+            f"the workloads are in {len(tops)} repositories; a revision is of one: compare them one by one."
+        )
+    return tops.pop()
+
+
+def _worktree(side: Side, top: Path, folder: Path, added: list[Path]) -> Path:
+    """A fresh checkout of the revision, beside nothing of the user's."""
+    path = (folder / side.name).resolve()
+    known = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{side.rev}^{{commit}}")
+    if known.returncode:
+        raise UsageError(
+            f"--{side.name.lower()}-rev {side.rev}: no such revision in {top}; git fetch it, or name another."
+        )
+    done = _git(top, "worktree", "add", "--detach", "--quiet", str(path), known.stdout.strip())
+    if done.returncode:
+        raise UsageError(f"--{side.name.lower()}-rev {side.rev}: {shorten(done.stderr)}")
+    added.append(path)
+    return path
+
+
+def _git(folder: Path | None, *words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, errors="replace")
+    except FileNotFoundError:
+        raise UsageError("a revision needs git, and there is none on the PATH.") from None
+
+
+def _lend(folder: Path) -> Path:
+    """A folder that holds our packages and nothing else, for an interpreter that has them not, or older ones."""
+    lent = folder / "packages"
+    if not lent.exists():
+        lent.mkdir()
+        home = Path(__file__).resolve().parent.parent
+        for package in ("bench", "launch", "workloads"):
+            (lent / package).symlink_to(home / package)
+    return lent
+
+
+def _interpreter(side: Side, lent: Path | None) -> str:
+    """The path of an interpreter that has what ranks import; not resolved, as a virtual environment is its link."""
+    flag, given = f"--{side.name.lower()}-python {side.python}", str(side.python)
+    python = os.path.abspath(shutil.which(given) or given)
+    environment = {**os.environ, "PYTHONPATH": str(lent), "PYTHONSAFEPATH": "1"}
+    try:
+        done = subprocess.run(
+            [python, "-c", PROBE],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            timeout=PROBE_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(
+            f"{flag}: cannot run it: {getattr(error, 'strerror', None) or 'it does not answer'}."
+        ) from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise UsageError(f"{flag}: ranks need torch, torchvision and psutil there: {shorten(last)}")
+    return python
