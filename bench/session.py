@@ -68,8 +68,8 @@ class Session:
         site: Site | None = None,
         launching: Launching | None = None,
     ) -> None:
-        """``site``: where the ranks run, here by default. Several sessions may share a store, and those of one site what
-        launches (and so its servers)."""
+        """``site``: where the ranks run, here by default. Several sessions may share a store, and those of one site
+        ``launching``, and so its servers."""
         self.plan, self.machine, self.store, self.observer = plan, machine, store, observer
         self.look, self.warnings, self.earlier = look or Look(), tuple(warnings), earlier
         self.rows: list[Row] = list(earlier.rows) if earlier else []
