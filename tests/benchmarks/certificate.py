@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from bench.analysis.calibration import MEASURED_BLOCKS
 from bench.analysis.decision import Stages, candidates, decide
 from bench.analysis.power import Blocks, needed, upper
 from bench.analysis.trimmed import spread
@@ -33,7 +34,6 @@ PAGE, COUNTS = ROOT / "docs/certificate.md", ROOT / "results/certificate/simulat
 RECORDED = ROOT / "tests/data/aa/launches.csv"
 SEED, CASES = 6, 20
 NULL_SUITES, SLOWED_SUITES = 300, 200
-MEASURED_BLOCKS = 16  # of each case against itself, as `bench calibrate` takes
 SLOWDOWN = {"quiet": 0.03, "shared": 0.03, "noisy": 0.05, "recorded": 0.05}  # of throughput, and what is planned for
 OURS = "bench ab"
 Floats = NDArray[np.float64]
