@@ -14,7 +14,7 @@ from bench.analysis.power import Blocks, detectable, needed, upper
 from bench.analysis.trimmed import LEAST_BLOCKS, spread
 from bench.record import Row
 
-MEASURED_BLOCKS = 16  # of each case: fewer, and the bound of their spread asks for twice the launches
+MEASURED_BLOCKS = 24  # of each case: fewer, and the bound of their spread asks a gate for many more launches
 LEAST_STEPS, MOST_STEPS = 10, 1000
 
 

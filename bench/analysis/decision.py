@@ -54,17 +54,21 @@ def candidates(first: Mapping[str, Sequence[float]]) -> list[str]:
     return [name for name, blocks in first.items() if len(blocks) >= LEAST_BLOCKS and _one_sided(blocks) <= FIRST_LEVEL]
 
 
-def decide(cases: Mapping[str, Stages], rules: Rules, asked: Blocks | None = None) -> dict[str, Found]:
+def decide(cases: Mapping[str, Stages], rules: Rules, asked: Mapping[str, Blocks] | None = None) -> dict[str, Found]:
     """A verdict for each case: ``faster``, ``slower``, ``same`` or ``inconclusive``.
 
     A change needs significance in the second stage (one-sided, in the direction of the first; LEVEL over all candidates
     by Holm) and an estimate beyond the floor. ``same`` needs two one-sided tests within ``detect``. ``asked``: the
-    blocks that a gate has, for what it could have detected; by default as many as there are.
+    blocks that a gate has for a case, for what it could have detected; by default as many as there are.
     """
     second = {name: case for name, case in cases.items() if len(case.second) >= LEAST_BLOCKS}
     levels = {name: _in_direction(case) for name, case in second.items()}
     significant = {name for name, found in zip(levels, holm(list(levels.values()), LEVEL), strict=True) if found}
-    return {name: _found(case, name in significant, levels.get(name), rules, asked) for name, case in cases.items()}
+    asked = asked or {}
+    return {
+        name: _found(case, name in significant, levels.get(name), rules, asked.get(name))
+        for name, case in cases.items()
+    }
 
 
 def compared(cases: Mapping[Name, Sequence[float]], rules: Rules) -> dict[Name, Found]:
@@ -107,7 +111,8 @@ def _found(case: Stages, significant: bool, p: float | None, rules: Rules, asked
     found, deviation = trimmed(blocks), float(spread(blocks))
     ratio = math.exp(float(found.mean))
     verdict, why = _verdict(found, significant, rules, bool(case.second))
-    smallest = detectable(deviation, asked or Blocks(len(case.first), max(len(case.second), len(case.first))))
+    least = max(LEAST_BLOCKS, len(case.first))
+    smallest = detectable(deviation, asked or Blocks(least, max(least, len(case.second))))
     if verdict == "inconclusive":
         why += f"; {_would_need(deviation, rules)}"
     low, high = (math.exp(float(bound)) for bound in found.interval())

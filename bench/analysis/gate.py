@@ -24,8 +24,7 @@ def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, 
     pairs = by_pair(rows)
     stages = {name: Stages(log_ratios(of, 1), log_ratios(of, 2)) for name, of in pairs.items()}
     sound = {name: case for name, case in stages.items() if not _failed(pairs[name])}
-    smallest = min((asked or {}).values(), default=None)
-    found = decide(sound, rules, smallest)
+    found = decide(sound, rules, asked)
     checked = _control(rows, rules)
     if checked and checked.flagged:
         found = {name: undecided(one) for name, one in found.items()}

@@ -15,7 +15,7 @@ LEVEL = 0.005  # of the second stage, one-sided, over all candidates of a suite 
 POWER = 0.98  # of each stage, so that both together find 95 of 100
 CANDIDATES = 3  # that a second stage is planned for: the true one, and those that chance brings along
 MOST_BLOCKS = 400
-CERTAINTY = 0.9  # that the true deviation is not above the one that is planned with
+CERTAINTY = 0.95  # that the true deviation is not above the one that is planned with
 
 
 class Blocks(NamedTuple):
@@ -32,7 +32,7 @@ def power(blocks: int, deviation: float, change: float, level: float) -> float:
     """
     freedom = blocks - 2 * math.floor(SHARE * blocks) - 1
     shift = -math.log1p(-change) / max(float(error_of(deviation, blocks)), 1e-12)
-    return 1 - float(nctdtr(freedom, min(shift, 37.0), -stdtrit(freedom, level)))  # above 37 it is 1, and scipy's nan
+    return 1 - float(nctdtr(freedom, min(shift, 37.0), -stdtrit(freedom, level)))  # beyond it scipy has no number
 
 
 def needed(deviation: float, change: float) -> Blocks | None:
