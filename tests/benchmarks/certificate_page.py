@@ -50,7 +50,7 @@ What the launches are made of, as standard deviations:
 |---|---|---|---|---|---|
 {models}
 
-`launch`, `drift` and `step` are those of C.5 in the project's notes on the field, which are assumptions and no
+`launch`, `drift` and `step` are assumptions about such machines, and no
 measurements. The drift keeps nine tenths of itself from launch to launch; steps are autocorrelated by 0.3 (quiet) or 0.5,
 and {spikes:.0%} of them take 5 to 20 of their standard deviations longer. A slow launch is 1.1 to 3 times slower as a whole.
 {recorded}

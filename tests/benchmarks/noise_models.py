@@ -29,17 +29,17 @@ Source = Callable[[np.random.Generator, int], Floats]  # how many launches -> ti
 class Noise:
     """One machine's noise: standard deviations of logarithms, so that 0.01 is 1 %.
 
-    ``run``, ``drift``, ``within`` and ``keeps_steps`` are the s_b, s_d, s_w and phi of C.5 in the field notes on
-    regression, whose models have these names; that a step in a hundred is a spike is from there as well. The rest C.5
-    leaves open or out:
+    ``run`` is between launches, ``drift`` between sessions, ``within`` between a launch's steps, and ``keeps_steps`` what
+    a step keeps of the one before; a step in a hundred is a spike. They are assumptions about such machines.
 
-    - ``keeps``: C.5 draws what a session adds once for all launches of a block; here it drifts from launch to launch and
-      keeps nine tenths of itself, so that a block's four launches do not share all of it. An assumption, and harsher.
-    - ``trend``: the machine gets slower, evenly. By 1-2 % over a day under Llama 3 (B in the notes), here over a hundred
+    - ``keeps``: what a session adds drifts from launch to launch and keeps nine tenths of itself, so that a block's four
+      launches do not share all of it: harsher than one number a block.
+    - ``trend``: the machine gets slower, evenly. By 1-2 % over a day in the training of Llama 3, here over a hundred
       launches of one case; twice that for ``noisy``.
-    - ``spikes``: the share of launches that are slower as a whole, 1.1 to 3 times, evenly in logarithms. The notes tell
-      of outliers 1.5 times slower (Sinha et al.), single ratios of 0.5 to 1.5 (Quansight) and a false +94 % (elps#452).
-    - ``STEP_SPIKE``: how much longer a spiked step takes, in ``within``; C.5 does not say.
+    - ``spikes``: the share of launches that are slower as a whole, 1.1 to 3 times, evenly in logarithms. GPUs of one kind
+      were seen 1.5 times slower (Sinha et al., SC'22), and single ratios of 0.5 to 1.5 on hosted runners (Quansight
+      2021).
+    - ``STEP_SPIKE``: how much longer a spiked step takes, in ``within``.
     """
 
     run: float

@@ -16,7 +16,7 @@ SHARE, LEVEL = 0.05, 0.05
 
 
 def single_run(a: Floats, b: Floats) -> bool:
-    """One launch of each side, 5 % apart: the threshold that most gates are (table A.2 of the field notes)."""
+    """One launch of each side, 5 % apart: the threshold that most gates are."""
     return bool(b[0].mean() > (1 + SHARE) * a[0].mean())
 
 
