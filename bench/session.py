@@ -300,7 +300,7 @@ class Session:
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         self._record(row, launched)
         interrupts.check()
-        self.site.check(row["sources"])
+        self.site.check(row.get("sources"))
         if changes:
             raise self._not_the_same(changes)
         return row
