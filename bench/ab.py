@@ -34,7 +34,8 @@ class Pair:
 
 
 def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
-    """The cases of both plans, put together by the axes that no side sets. UsageError if a side lacks one."""
+    """The cases of both plans, put together by the axes that no side sets, or whatever they are if each side has one.
+    UsageError if a side lacks one."""
     own = {axis for side in sides for axis in side.axes}
     names = [name for name in AXES if name not in own]
     found: dict[str, dict[object, Planned]] = {}
@@ -47,6 +48,8 @@ def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
             )
         found[side] = dict(keyed)
     a, b = (found[side.name] for side in sides)
+    if len(a) == len(b) == 1:
+        b = dict(zip(a, b.values(), strict=True))
     alone = [planned.case.case_id for key, planned in [*a.items(), *b.items()] if key not in a or key not in b]
     if alone:
         raise UsageError(
@@ -101,10 +104,10 @@ class Ab:
             for pair in self._random.sample(due, len(due)):
                 self._block(pair, stage, before + block)
 
-    def _count(self, pair: Pair, stage: int, pairs: Iterable[Pair]) -> int:
+    def _count(self, pair: Pair, stage: int, pairs: Sequence[Pair]) -> int:
         """The control has as many blocks as the others have at most, in a second stage as in the first."""
         if pair.role == CONTROL:
-            return max(self.blocks[other.name].first for other in pairs)
+            return max(self.blocks[other.name].first for other in pairs if other is not pair or len(pairs) == 1)
         return self.blocks[pair.name][stage - 1]
 
     def _block(self, pair: Pair, stage: int, block: int) -> None:

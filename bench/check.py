@@ -37,6 +37,7 @@ class Check:
     def __init__(self, baseline: Baseline, session: Session, rules: Rules, tell: Callable[[str], None]) -> None:
         self.baseline, self.session, self.rules, self.tell = baseline, session, rules, tell
         self.control: Control | None = None
+        self._failed: set[Case] = set()
 
     def run(self) -> None:
         """IncomparableError as soon as a launch shows that the baseline is another machine's."""
@@ -46,7 +47,7 @@ class Check:
         rows = self.session.rows
         now = {case_id: sessions[-1] for case_id, sessions in of_sessions(rows).items()}
         again = set(candidates(of_sessions(self.baseline.rows), now))
-        chosen = [case for case in ready if case.case_id in again]
+        chosen = [case for case in ready if case.case_id in again and case not in self._failed]
         if chosen:
             self.tell(f"{len(chosen)} of {len(ready)} cases may differ: fresh launches decide")
             self._rounds(chosen, 2)
@@ -54,15 +55,18 @@ class Check:
             self.control = control(ready[0].case_id, self._against_itself(ready[0]), self.rules)
 
     def _rounds(self, cases: Sequence[Case], stage: int) -> None:
-        """As many rounds as the baseline had; in the first stage its first case is launched twice in each."""
+        """As many rounds as the baseline had; in the first stage its first case is launched twice in each. A case that
+        failed is not launched again."""
         protocol = self.session.plan.protocol
         for block in range(protocol.launches or 0):
             number = block if stage == 1 else block + (protocol.launches or 0)
             self.session.renew()
-            for case in shuffled(list(cases), number, protocol.order_seed):
+            for case in shuffled([case for case in cases if case not in self._failed], number, protocol.order_seed):
                 row = self.session.launch(case, {"block": number, "stage": stage})
-                if row["status"] == "ok":
-                    check_alike(self.baseline, [row])
+                if row["status"] != "ok":
+                    self._failed.add(case)
+                    continue
+                check_alike(self.baseline, [row])
                 if stage == 1 and case is cases[0]:
                     self.session.launch(case, {"block": number, "stage": stage, "role": "control"})
 

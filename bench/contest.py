@@ -28,7 +28,7 @@ from bench.session import Observer, Session
 from bench.sides import Side, sites
 from bench.site import Site
 from bench.store import Store
-from bench.suite import Asked, Plan, make_plan, plan_json
+from bench.suite import Asked, Plan, Protocol, make_plan, plan_json
 
 CALIBRATE = "calibrate"
 
@@ -49,12 +49,18 @@ class Contest:
         machine = this_machine()
         return cls(kind, sides, {side.name: make_plan(side.asked(asked), machine) for side in sides}, machine, out)
 
+    @property
+    def protocol(self) -> Protocol:
+        return next(iter(self.plans.values())).protocol
+
     @contextlib.contextmanager
     def begun(self, watcher: Observer) -> Iterator[tuple[Store, dict[str, Session]]]:
         """A new run, and a session for each side. Servers and worktrees are gone afterwards."""
         cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
         seen: Look = look(self.machine if any(case.device == "cuda" for case in cases) else Machine(), self.out)
         warnings = run_warnings(seen)
+        for warning in filter(None, (self.machine.note, *warnings)):
+            watcher.note(f"warning: {warning}")
         with (
             sites(self.sides, list(dict.fromkeys(case.workload for case in cases))) as places,
             contextlib.ExitStack() as stack,
@@ -82,7 +88,8 @@ class Contest:
     def described(self, **known: Any) -> dict[str, Any]:
         """What ``plan.json`` says of it."""
         sides = {side.name: {**plan_json(self.plans[side.name]), "words": side.words} for side in self.sides}
-        return {"kind": self.kind, "sides": sides, **known}
+        protocol = dataclasses.asdict(self.protocol) | {"launches": None}  # it has blocks
+        return {"kind": self.kind, "protocol": protocol, "sides": sides, **known}
 
 
 def compete(
@@ -97,7 +104,6 @@ def compete(
 ) -> Gate:
     """Measure two sides in turns, and decide. Whatever was measured is recorded and judged, however it ends."""
     contest = Contest.planned("ab", asked, sides, out)
-    protocol = next(iter(contest.plans.values())).protocol
     watcher = observer(Console(stderr=True), quiet)
     with contextlib.closing(watcher), contest.begun(watcher) as (store, sessions):
         ready = contest.completed(sessions)
@@ -106,12 +112,12 @@ def compete(
             calibrations(out),
             rules.detect,
             blocks=blocks,
-            budget=protocol.budget,
+            budget=contest.protocol.budget,
             insists=insists,
             warn=lambda text: watcher.note(f"warning: {text}"),
         )
         store.plan(contest.described(blocks=counts, rules=dataclasses.asdict(rules)))
-        ab = Ab(ready, sessions, counts, protocol.order_seed, watcher.note)
+        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note)
         ab.run()
     a, b = (side.words for side in sides)
     return gate(ab.rows, rules, a, b, counts)
@@ -125,7 +131,7 @@ def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, quiet: bool) ->
         ready = contest.completed(sessions)
         store.plan(contest.described(blocks=blocks, duet=duet))
         counts = {pair.name: Blocks(blocks, 0) for pair in ready}
-        ab = Ab(ready, sessions, counts, contest.plans["A"].protocol.order_seed, watcher.note)
+        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note)
         ab.calibrate()
     before = {name: [noise.samples_per_s for noise in of] for name, of in _calibrations(out, store.run_id).items()}
     return noise_of(ab.rows, before), any(row["status"] != "ok" for row in ab.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -13,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import UsageError, near, shorten
-from bench.options import AXES
+from bench.options import AXES, Value
 from bench.site import Site
-from bench.suite import Asked, asked
+from bench.suite import Asked, Axes, asked
 from bench.workload import parse_workload
 
-PROBE = "import sys, torch, torchvision, psutil; print(torch.__version__)"
+PROBE = (
+    "import sys; sys.version_info >= (3, 11) or sys.exit('it is Python ' + sys.version); "
+    "import torch, torchvision, psutil"
+)
 PROBE_SECONDS = 120.0
 
 
@@ -41,7 +45,8 @@ class Side:
         return f"{self.name} ({', '.join(said)})" if said else self.name
 
     def asked(self, both: Asked) -> Asked:
-        """What this side is asked for; UsageError for an override that is no single value."""
+        """What this side is asked for; UsageError for an override that is no single value. Its variables are added to
+        those of both."""
         wanted = asked(axes=self.axes, settings={}, base=both, oversubscribe=both.oversubscribe)
         for axis, texts in self.axes.items():
             for matrix in wanted.matrices:
@@ -49,7 +54,15 @@ class Side:
                     raise UsageError(
                         f"--{self.name.lower()} {axis}={','.join(texts)}: a side has one value of an axis."
                     )
-        return wanted
+        if "env" not in self.axes:
+            return wanted
+        pairs = zip(wanted.matrices, both.matrices, strict=True)
+        return dataclasses.replace(wanted, matrices=tuple({**own, "env": self._added(own, of)} for own, of in pairs))
+
+    @staticmethod
+    def _added(own: Axes, both: Axes) -> list[Value]:
+        option = AXES["env"]
+        return [option.read(f"{before} {own['env'][0]}", option.flag) for before in both.get("env", [""])]
 
 
 def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: str | None, rev: str | None) -> Side:
@@ -167,5 +180,5 @@ def _interpreter(side: Side, lent: Path | None) -> str:
         ) from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise UsageError(f"{flag}: ranks need torch, torchvision and psutil there: {shorten(last)}")
+        raise UsageError(f"{flag}: ranks need Python 3.11 with torch, torchvision and psutil: {shorten(last)}")
     return python

@@ -14,8 +14,9 @@ from rich.table import Table
 from bench import interrupts
 from bench.cli.asks import Given, Out, asks, wanted
 from bench.cli.judging import share
-from bench.duration import seconds, words
+from bench.duration import words
 from bench.errors import EXIT_FAILED, EXIT_OK, UsageError
+from bench.options import SETTINGS
 from bench.report.words import wide_console
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ def calibrate(
 
     `bench ab` takes from it how many blocks each case needs. --budget is the time of a gate, not of the calibration.
     """
-    change, budget = share("--detect", detect), seconds(given.pop("budget") or BUDGET)
+    if given["launches"] is not None:
+        raise UsageError("--launches: a calibration is made in blocks of four; give --blocks.")
+    change, budget = share("--detect", detect), SETTINGS["budget"].read(given["budget"] or BUDGET, "--budget")
+    assert isinstance(budget, float)
     given["budget"] = None
     from bench.analysis.calibration import MEASURED_BLOCKS
     from bench.analysis.trimmed import LEAST_BLOCKS

@@ -82,9 +82,11 @@ def _measured(kept: Baseline, rules: Rules, out: Path, quiet: bool) -> Gate:
     machine = this_machine()
     plan = make_plan(asked_again(kept), machine)
     seen = look(machine if any(p.case.device == "cuda" for p in plan.cases) else Machine(), out)
-    watcher = observer(Console(stderr=True), quiet)
+    warnings, watcher = run_warnings(seen), observer(Console(stderr=True), quiet)
     with contextlib.closing(watcher):
-        session = Session(plan, machine, Store.create(out), watcher, seen, run_warnings(seen))
+        for warning in filter(None, (machine.note, *warnings)):
+            watcher.note(f"warning: {warning}")
+        session = Session(plan, machine, Store.create(out), watcher, seen, warnings)
         with contextlib.closing(session):
             checked = Check(kept, session, rules, watcher.note)
             checked.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ def software() -> dict[str, str]:
     """Versions, as columns of a row; empty where there is none."""
     cuda = torch.cuda.is_available()
     return {
+        "python": platform.python_version(),  # that of a side of a comparison may be another than ours
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "cuda": (torch.version.cuda or "") if cuda else "",
@@ -36,6 +38,6 @@ def device_facts(devices: Sequence[torch.device]) -> tuple[str, list[str]]:
 def imported(folders: Sequence[str]) -> list[str]:
     """The files in some folders that have been imported, but for those of the interpreter's own environment."""
     files = [getattr(module, "__file__", None) for module in list(sys.modules.values())] if folders else []
-    found = {str(Path(file).resolve()) for file in files if file}
+    found = {str(Path(file).resolve()) for file in files if file and Path(file).is_absolute()}  # torch.ops: "_ops.py"
     inside = [file for file in found if any(Path(file).is_relative_to(folder) for folder in folders)]
     return sorted(file for file in inside if not Path(file).is_relative_to(sys.prefix))
