@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.errors import shorten
-from bench.messages import Beat, Failure, RankRecord
+from bench.messages import OTHER_IS_GONE, Beat, Failure, RankRecord
+from bench.record import Row
 from launch import Outcome
 
 # What a healthy rank says when a peer is gone: an effect, never the cause.
 VICTIM = (
     *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Socket closed", "Connection refused"),
     *("remote process exited", "NCCL communicator was aborted", "ncclRemoteError", "Read error", "Write error"),
-    *("Timed out waiting", "Watchdog caught collective operation timeout"),
+    *("Timed out waiting", "Watchdog caught collective operation timeout", OTHER_IS_GONE),
 )
 # What says that the machine was in the way, not the case, as long as no rank has trained.
 MACHINE = (
@@ -92,6 +93,17 @@ def is_the_machines(evidence: Evidence) -> bool:
         return False  # it ended itself
     said = [r.failure.message for r in evidence.records.values() if r.failure] or [evidence.outcome.error]
     return all(any(mark in message for mark in MACHINE) for message in said)
+
+
+def last_peaks(evidence: Evidence) -> Row:
+    """The largest peaks of memory that were seen of ranks which did not come to their end."""
+    failures = [record.failure for record in evidence.records.values() if record.failure]
+    allocated = [f.allocated_mib for f in failures if f.allocated_mib]
+    resident = [*(f.rss_mib for f in failures if f.rss_mib), *evidence.peak_rss_mib.values()]
+    return {
+        "life_peak_allocated_mib": max(allocated, default=None),
+        "life_peak_rss_mib": max(resident, default=None),
+    }
 
 
 def last_line(text: str) -> str:

@@ -13,11 +13,21 @@ from pathlib import Path
 
 from bench import interrupts
 from bench.case import Case
-from bench.cause import Evidence, cause, is_the_machines, oom_kills
+from bench.cause import Evidence, cause, is_the_machines, last_peaks, oom_kills
 from bench.devices import Machine
 from bench.errors import BenchError, ResultsError, UsageError
 from bench.messages import Beat, Description, RankRecord, Spec
-from bench.metrics import efficiency, faults, launch_metrics, rank_rows, ranks_by_device, step_rows, window_of
+from bench.metrics import (
+    bursts_ns,
+    efficiency,
+    faults,
+    launch_metrics,
+    rank_rows,
+    ranks_by_device,
+    step_rows,
+    window_of,
+)
+from bench.part import Part, ends, stopped
 from bench.peaks import peak_tflops
 from bench.record import Row
 from bench.sampler import Sampler, device_metrics, device_rows, foreign_processes
@@ -41,11 +51,19 @@ PRELOAD = (
 
 @dataclass
 class Launched:
-    """What became of a launch: columns of its row, and the rows of the other files, by file."""
+    """What became of a launch: columns of its row, and the rows of the other files, by file.
+
+    ``bursts_ns`` has the bursts of a duet, each on its slowest rank.
+    """
 
     row: Row
     others: dict[str, list[Row]] = field(default_factory=dict)
     machines_fault: bool = False
+    bursts_ns: list[int] = field(default_factory=list)
+
+    @property
+    def measured(self) -> bool:
+        return self.row["status"] in ("ok", "invalid")
 
 
 class Launching:
@@ -75,8 +93,8 @@ class Launching:
             folder = new_folder()  # no record of a first attempt may be taken for one of the second
             try:
                 request, spec = self._request(case, folder, DESCRIBE_ENTRY, 1, self.protocol)
-                watchdog = self._watchdog(request, spec, self.protocol)
-                outcome = self._launcher.launch(request, functools.partial(_ends, watchdog))
+                watchdog = self._watchdog(request, spec, self.protocol, None)
+                outcome = self._launcher.launch(request, functools.partial(ends, watchdog))
             except LaunchError as error:
                 interrupts.check()
                 raise BenchError(str(error)) from None
@@ -92,20 +110,22 @@ class Launching:
         users = case.spec.entry is None and any(record.failure for record in evidence.records.values())
         raise (UsageError if users else BenchError)(message)
 
-    def launch(self, case: Case, description: Description, folder: Path, protocol: Protocol) -> Launched:
-        """Launch once, and say how it ended."""
+    def launch(
+        self, case: Case, description: Description, folder: Path, protocol: Protocol, part: Part | None = None
+    ) -> Launched:
+        """Launch once, and say how it ended; with a part as one side of a duet."""
         spec: Spec | None = None
         try:
-            request, spec = self._request(case, folder, RANK_ENTRY, case.world_size, protocol)
-            watchdog, kills_before = self._watchdog(request, spec, protocol), oom_kills()
+            request, spec = self._request(case, folder, RANK_ENTRY, case.world_size, protocol, part)
+            watchdog, kills_before = self._watchdog(request, spec, protocol, part), oom_kills()
             with Sampler(self.machine.gpus if case.device == "cuda" and self.machine.driver else ()) as sampler:
                 requested_at_ns = time.time_ns()
-                outcome = self._launcher.launch(request, functools.partial(_ends, watchdog))
+                outcome = self._launcher.launch(request, functools.partial(ends, watchdog, part))
             watchdog.look(last=True)
             evidence = self._evidence(request, outcome, watchdog, oom_kills() - kills_before)
-            return self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler)
+            return self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler, part)
         except LaunchError as error:
-            return Launched(self._stopped() if interrupts.pending() else {"status": "crashed", "reason": str(error)})
+            return Launched(stopped(part) or {"status": "crashed", "reason": str(error)})
         finally:
             if spec is not None and spec.compile_cache:
                 shutil.rmtree(spec.compile_cache, ignore_errors=True)
@@ -118,6 +138,7 @@ class Launching:
         verdict: str,
         requested_at_ns: int,
         sampler: Sampler,
+        part: Part | None,
     ) -> Launched:
         """The rows of a launch that has ended."""
         records = evidence.records
@@ -126,23 +147,22 @@ class Launching:
         row = {**self._rank_facts(records), "sources": self._sources(records)}
         if measured:
             row |= self._measured(case, description, records, requested_at_ns, str(row["device_name"]))
-        elif evidence.outcome.stopped and interrupts.pending():
-            row |= self._stopped()
+        elif evidence.outcome.stopped and (why := stopped(part)):
+            row |= why
         elif verdict:
             row |= {"status": "timeout", "reason": verdict}
         else:
             row |= dict(zip(("status", "reason"), cause(evidence), strict=True))
         if not measured:
-            row |= _last_peaks(evidence)
-        samples, columns = self._devices(sampler, records, row, requested_at_ns)
+            row |= last_peaks(evidence)
+        if part:
+            row.pop("startup_s", None)  # it waited for the other side
+        samples, columns = self._devices(sampler, records, row, requested_at_ns, part)
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
         if measured:
             others["steps.csv"] = step_rows(ranks)
-        return Launched({**row, **columns}, others, not measured and not verdict and is_the_machines(evidence))
-
-    @staticmethod
-    def _stopped() -> Row:
-        return {"status": "interrupted", "reason": f"the run was stopped by {interrupts.name()}"}
+        machines_fault = not measured and not verdict and is_the_machines(evidence)
+        return Launched({**row, **columns}, others, machines_fault, bursts_ns(ranks) if measured else [])
 
     def _measured(
         self,
@@ -164,7 +184,9 @@ class Launching:
             self.warn("the fork server has not preloaded the ranks' modules: launches are slower than they could be")
         return {**metrics, **verdict}
 
-    def _request(self, case: Case, folder: Path, entry: str, ranks: int, protocol: Protocol) -> tuple[Request, Spec]:
+    def _request(
+        self, case: Case, folder: Path, entry: str, ranks: int, protocol: Protocol, part: Part | None = None
+    ) -> tuple[Request, Spec]:
         spec = case.spec
         request = Request(
             entry=entry,
@@ -176,7 +198,7 @@ class Launching:
             numa_binding=case.numa_binding if entry == RANK_ENTRY and case.numa_binding != "off" else None,
             measures=entry == RANK_ENTRY,
         )
-        scratch = str(self._launcher.scratch(request, lambda: interrupts.pending() is not None))
+        scratch = str(self._launcher.scratch(request, lambda: bool(stopped(part))))
         own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self._variables, **case.environment}
         message = Spec(
             case=case,
@@ -191,6 +213,7 @@ class Launching:
             scratch=scratch,
             compile_cache="" if own_cache else f"{scratch}/inductor-{folder.name}",
             watched=self._site.watched,
+            turns=part.turns if part else None,
         )
         try:
             message.write()
@@ -198,9 +221,10 @@ class Launching:
             raise ResultsError(f"cannot write {folder}: {error.strerror}") from None
         return request, message
 
-    def _watchdog(self, request: Request, spec: Spec, protocol: Protocol) -> Watchdog:
+    def _watchdog(self, request: Request, spec: Spec, protocol: Protocol, part: Part | None) -> Watchdog:
         scratch, hang_s = Path(spec.scratch), protocol.hang_timeout
-        return Watchdog(request.log, scratch, request.ranks, hang_s, protocol.timeout, self.tell)
+        others_turn = part.others_turn if part else lambda: False
+        return Watchdog(request.log, scratch, request.ranks, hang_s, protocol.timeout, self.tell, others_turn)
 
     def _evidence(self, request: Request, outcome: Outcome, watchdog: Watchdog, kills: int) -> Evidence:
         return Evidence(
@@ -214,9 +238,17 @@ class Launching:
         )
 
     def _devices(
-        self, sampler: Sampler, records: Mapping[int, RankRecord], row: Row, requested_at_ns: int
+        self,
+        sampler: Sampler,
+        records: Mapping[int, RankRecord],
+        row: Row,
+        requested_at_ns: int,
+        part: Part | None,
     ) -> tuple[list[Row], Row]:
-        """What NVML saw of the ranks' GPUs: a row of devices.csv a reading, and the columns of the launch."""
+        """What NVML saw of the ranks' GPUs: a row of devices.csv a reading, and the columns of the launch.
+
+        In a duet the readings are of both sides, and only whether there was a stranger is known of one.
+        """
         samples, note = sampler.stop()
         if note:
             self.warn(f"{note}; columns of the devices stay empty")
@@ -226,7 +258,10 @@ class Launching:
         readings = device_rows(samples, requested_at_ns, window) if samples else []
         if not on:
             return readings, {}
-        if window is None:
+        if part and part.other:
+            others = ranks_by_device(RankRecord.read_all(part.other.folder, part.other.turns.ranks))
+            on = {uuid: [*pids, *others.get(uuid, [])] for uuid, pids in on.items()}
+        if window is None or part:
             return readings, {"foreign_processes": foreign_processes(samples, on)}
         return readings, device_metrics(samples, on, window, row["samples"])
 
@@ -252,22 +287,6 @@ class Launching:
             "device_uuids": ";".join(uuid for r in told for uuid in r.device_uuids),
         }
         return {**told[0].software, **facts}
-
-
-def _ends(watchdog: Watchdog) -> bool:
-    """A watch: whether the launch has to be ended, by the watchdog or because the run is."""
-    return interrupts.pending() is not None or watchdog()
-
-
-def _last_peaks(evidence: Evidence) -> Row:
-    """The largest peaks of memory that were seen of ranks which did not come to their end."""
-    failures = [record.failure for record in evidence.records.values() if record.failure]
-    allocated = [f.allocated_mib for f in failures if f.allocated_mib]
-    resident = [*(f.rss_mib for f in failures if f.rss_mib), *evidence.peak_rss_mib.values()]
-    return {
-        "life_peak_allocated_mib": max(allocated, default=None),
-        "life_peak_rss_mib": max(resident, default=None),
-    }
 
 
 def make_launcher(

@@ -15,9 +15,26 @@ from bench.case import Case
 
 # Parts of a step, in the order in which they happen. A part begins where the one before it ended.
 PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
-# Where a rank may stand, in the order in which it comes there; PARTS and "sync" again and again.
-STAGES = ("starting", "building", *PARTS, "sync", "ending", "done", "failed")
+# Where a rank may stand, in the order in which it comes there; PARTS, "sync" and "turn" again and again.
+STAGES = ("starting", "building", *PARTS, "sync", "turn", "ending", "done", "failed")
 STAGE = {name: number for number, name in enumerate(STAGES)}
+SIDES = ("A", "B")  # of a duet
+OTHER_IS_GONE = "the other side of the duet ended before it was this one's turn"  # what a rank says that waited for it
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A rank's part in a duet: two launches that are up at once and train in turn, a burst of steps each.
+
+    They meet at a store on ``address`` and ``port``, which rank 0 of side A holds. ``side`` is one of SIDES and
+    ``ranks`` how many it has. A burst is to take the slower side about ``burst_seconds``.
+    """
+
+    address: str
+    port: int
+    side: str
+    ranks: int
+    burst_seconds: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,7 @@ class Spec:
     scratch: str
     compile_cache: str = ""  # for this launch alone; empty where the user's environment names one
     watched: list[str] = field(default_factory=list)  # folders of which the files that are imported are told
+    turns: Turns | None = None  # only in a duet
 
     def write(self) -> Path:
         path = Path(self.folder) / "spec.json"
@@ -45,7 +63,8 @@ class Spec:
     @classmethod
     def read(cls, path: str | Path) -> Spec:
         values = json.loads(Path(path).read_text())
-        return cls(**{**values, "case": Case(**values["case"])})
+        turns = Turns(**values["turns"]) if values.get("turns") else None
+        return cls(**{**values, "case": Case(**values["case"]), "turns": turns})
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,9 @@ class Measurement:
     ``parts_ns`` holds for each of PARTS its duration in each step; on a CUDA device they are the device's, and
     ``data_wait_host_ns`` has what the host waited. ``losses`` are of every step, the warm-up's first. With accumulation
     a part is the sum over a step's micro-batches. The compiler's figures are None where nothing is compiled.
+
+    In a duet the window is the sum of this side's bursts: ``bursts_ns`` has the time of each, ``bursts_at_ns`` when it
+    began by the wall clock. The untimed steps before a burst then count as warm-up, wherever they come.
     """
 
     first_step_at_ns: int  # wall clock, to be compared with the request's
@@ -108,6 +130,8 @@ class Measurement:
     window_compilations: int | None = None
     compile_cache_hits: int | None = None
     optimizer_steps_skipped: int | None = None
+    bursts_ns: list[int] = field(default_factory=list)
+    bursts_at_ns: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

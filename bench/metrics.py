@@ -104,7 +104,7 @@ def faults(ranks: Sequence[Measurement], row: Row, rank_samples: int) -> list[st
         if m.samples != expected:
             found.append(f"rank {rank} trained {m.samples} samples where {len(m.steps_ns)} steps have {expected}")
         off_ns = sum(m.steps_ns) - m.window_ns
-        if abs(off_ns) > max(STEPS_SUM_WITHIN * m.window_ns, SLICE_NS):
+        if abs(off_ns) > max(STEPS_SUM_WITHIN * m.window_ns, SLICE_NS * max(len(m.bursts_ns), 1)):
             found.append(f"the steps of rank {rank} are off its window by {off_ns / m.window_ns:+.1%}")
     if row["mfu"] is not None and not 0 < row["mfu"] <= 1:
         found.append(f"the MFU is {row['mfu']:.3f}; check FLOPs and peak")
@@ -157,9 +157,15 @@ def ranks_by_device(records: Mapping[int, RankRecord]) -> dict[str, list[int]]:
 
 
 def window_of(records: Mapping[int, RankRecord]) -> tuple[int, int]:
-    """From the first rank's start of its window to the last one's end, in wall-clock ns."""
+    """From the first rank's start of its window to the last one's end, in wall-clock ns; the other side's bursts of a
+    duet are in it."""
     measured = [record.measurement for record in records.values() if record.measurement]
-    return min(m.window_at_ns for m in measured), max(m.window_at_ns + m.window_ns for m in measured)
+    return min(m.window_at_ns for m in measured), max(_end_ns(m) for m in measured)
+
+
+def bursts_ns(ranks: Sequence[Measurement]) -> list[int]:
+    """Of a side of a duet: how long each of its bursts took, on the slowest rank. Empty for a launch alone."""
+    return [max(burst) for burst in zip(*(m.bursts_ns for m in ranks), strict=True)]
 
 
 def part_means_ms(m: Measurement) -> Row:
@@ -185,6 +191,10 @@ def critical_rank(ranks: Sequence[Measurement]) -> int:
     """The rank that the others wait for: most own time over the window."""
     own = own_time_ns(ranks)
     return 0 if own is None else int(own.sum(axis=1).argmax())
+
+
+def _end_ns(m: Measurement) -> int:
+    return m.bursts_at_ns[-1] + m.bursts_ns[-1] if m.bursts_ns else m.window_at_ns + m.window_ns
 
 
 def _rank_metrics(m: Measurement) -> Row:

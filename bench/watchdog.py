@@ -16,7 +16,16 @@ FAILED_PATIENCE_S = 3.0  # how long the others may take to notice that a rank ha
 LOG_LIMIT = 16 << 20  # bytes of a log that are kept from its beginning
 LOG_TAIL = 1 << 20  # and from its end
 CUT = b"\n[stepbench: this log grew too long; %d bytes were cut out here]\n"
-ORDER = ("starting", "building", "sync", *PARTS, "ending", "done", "failed")  # at the same step, who is behind whom
+ORDER = (
+    "starting",
+    "building",
+    "sync",
+    "turn",
+    *PARTS,
+    "ending",
+    "done",
+    "failed",
+)  # at the same step, who is behind whom
 WORDS = {
     "starting": "starting",
     "building": "building the model",
@@ -26,6 +35,7 @@ WORDS = {
     "backward": "in the backward pass",
     "optimizer": "in the optimizer",
     "sync": "waiting for the device or for other ranks",
+    "turn": "waiting for the other side of the duet",
     "ending": "ending",
 }
 
@@ -34,12 +44,20 @@ class Watchdog:
     """A watch for one launch. ``verdict`` says why it had to be ended, and is empty where the ranks will say.
 
     ``beats`` and ``peak_rss_mib`` hold what was last seen of each rank, ``gone`` those whose process had ended.
+    ``others_turn`` says whether the other side of a duet is at work: all ranks may wait as long as it is.
     """
 
     def __init__(
-        self, folder: Path, scratch: Path, ranks: int, hang_s: float, timeout_s: float, tell: Callable[[Beat], None]
+        self,
+        folder: Path,
+        scratch: Path,
+        ranks: int,
+        hang_s: float,
+        timeout_s: float,
+        tell: Callable[[Beat], None],
+        others_turn: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.folder, self.scratch, self.ranks, self.tell = folder, scratch, ranks, tell
+        self.folder, self.scratch, self.ranks, self.tell, self.others_turn = folder, scratch, ranks, tell, others_turn
         self.hang_s, self.timeout_s = hang_s, timeout_s
         self.verdict = ""
         self.beats: dict[int, Beat] = {}
@@ -84,6 +102,19 @@ class Watchdog:
     def _all_stepped(self) -> bool:
         return len(self.beats) == self.ranks and all(beat.synced for beat in self.beats.values())
 
+    @property
+    def waiting(self) -> bool:
+        """Whether no rank does anything but wait for the other side of a duet."""
+        return self._all_in("turn")
+
+    @property
+    def ending(self) -> bool:
+        """Whether all ranks have measured what they are to measure."""
+        return self._all_in("ending", "done")
+
+    def _all_in(self, *stages: str) -> bool:
+        return len(self.beats) == self.ranks and all(beat.stage in stages for beat in self.beats.values())
+
     def look(self, last: bool = False) -> None:
         """Note how far the ranks are and what they take, and keep their logs short. ``last``: the launch has ended."""
         now = time.monotonic()
@@ -104,6 +135,8 @@ class Watchdog:
             self.beats[rank] = beat
             if beat.stage == "failed" or (rank in self.gone and beat.stage != "done"):
                 self._failed_since = self._failed_since or now
+        if self.waiting and self.others_turn():
+            self._moved = now
         if 0 in self.beats:
             self.tell(self.beats[0])
 

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from bench.messages import Description, Failure, Measurement, RankRecord
-from bench.metrics import critical_rank, efficiency, faults, launch_metrics, own_time_ns, rank_rows, step_rows
+from bench.metrics import (
+    bursts_ns,
+    critical_rank,
+    efficiency,
+    faults,
+    launch_metrics,
+    own_time_ns,
+    rank_rows,
+    step_rows,
+    window_of,
+)
 from bench.record import FILES, MEMORY
 
 MS = 1_000_000
@@ -361,3 +371,31 @@ def test_what_is_not_compiled_or_scaled_has_no_such_figures() -> None:
     found = launch_metrics([rank([10, 10])], 0, None)
     names = ("compile_s", "recompilations", "window_compilations", "optimizer_steps_skipped")
     assert [found[name] for name in names] == [None] * 4
+
+
+# -- a side of a duet ----------------------------------------------------------------------------------------------
+
+# Two bursts of two steps, the other side's between them. The window is what the bursts take.
+BURSTS = [
+    rank([10, 20, 30, 20], bursts_ns=[30 * MS, 50 * MS], bursts_at_ns=[3_200 * MS, 3_400 * MS]),
+    rank([20, 20, 20, 25], bursts_ns=[40 * MS, 45 * MS], bursts_at_ns=[3_210 * MS, 3_410 * MS]),
+]
+
+
+def test_a_burst_takes_as_long_as_its_slowest_rank() -> None:
+    assert bursts_ns(BURSTS) == [40 * MS, 50 * MS]
+    assert bursts_ns(RANKS) == []
+
+
+def test_the_window_of_a_duet_ends_with_its_last_burst() -> None:
+    def records(ranks: list[Measurement]) -> dict[int, RankRecord]:
+        return {r: RankRecord(r, r, "node1", 1, True, measurement=m) for r, m in enumerate(ranks)}
+
+    assert window_of(records(BURSTS)) == (3_200 * MS, 3_455 * MS)
+    assert window_of(records(RANKS)) == (3_200 * MS, 3_290 * MS)
+
+
+def test_each_burst_may_be_off_by_a_slice_of_the_schedulers() -> None:
+    row = {"mfu": None}
+    for window_ms, found in ((100, 0), (101, 1)):  # its steps take 80 ms, and 10 ms more a burst are forgiven
+        assert len(faults([dataclasses.replace(BURSTS[0], window_ns=window_ms * MS)], row, 8)) == found

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bench import stacks, watchdog
-from bench.messages import STAGE, Beat, Heartbeat, RankRecord
+from bench.messages import STAGE, Beat, Heartbeat, RankRecord, Turns
+from bench.part import Part, ends
 from bench.watchdog import CUT, LOG_LIMIT, LOG_TAIL, Watchdog, cut, where
 
 HANG_S, TIMEOUT_S = 60.0, 600.0
@@ -169,6 +170,58 @@ def test_rank_that_is_done_may_go(ranks: Ranks, clock: Clock) -> None:
     ranks.step(1, 100, "done")
     assert not looks(watched, clock, 1)
     assert not looks(watched, clock, 30)
+
+
+def test_a_side_of_a_duet_may_wait_as_long_as_the_other_is_at_work(ranks: Ranks, clock: Clock) -> None:
+    at_work = True
+    watched = Watchdog(ranks.folder, ranks.scratch, 2, HANG_S, TIMEOUT_S, lambda beat: None, lambda: at_work)
+    for rank in (0, 1):
+        ranks.step(rank, 3, "turn")
+    assert not looks(watched, clock, 1)
+    assert watched.waiting
+    assert not looks(watched, clock, 3 * HANG_S)
+    ranks.step(0, 3, "sync")  # its turn, and rank 1 does not come
+    assert not looks(watched, clock, HANG_S)
+    assert not watched.waiting
+    assert looks(watched, clock, 1)
+    assert watched.verdict == (
+        "no progress for 61 s (--hang-timeout 60): rank 0 is waiting for the device or for other ranks, step 4; "
+        "the others are waiting for the other side of the duet"
+    )
+
+
+def test_a_launch_that_has_measured_may_end_by_itself(ranks: Ranks, clock: Clock, tmp_path: Path) -> None:
+    part = Part(Turns("127.0.0.1", 1, "A", 2), tmp_path, ended="side B of the duet ended, crashed: why")
+    watched = dog(ranks)
+    ranks.step(0, 9, "ending")
+    ranks.step(1, 9, "turn")
+    assert ends(watched, part)
+    ranks.step(1, 9, "done")
+    assert not ends(watched, part)
+    clock.now += HANG_S + 1
+    assert ends(watched, part)
+
+
+def test_if_both_sides_of_a_duet_wait_neither_may(ranks: Ranks, clock: Clock) -> None:
+    watched = Watchdog(ranks.folder, ranks.scratch, 2, HANG_S, TIMEOUT_S, lambda beat: None, lambda: False)
+    for rank in (0, 1):
+        ranks.step(rank, 3, "turn")
+    assert not looks(watched, clock, 1)
+    assert not looks(watched, clock, HANG_S)
+    assert looks(watched, clock, 1)
+    assert watched.verdict.endswith(": all ranks are waiting for the other side of the duet, step 4")
+
+
+def test_time_spent_waiting_for_a_turn_is_no_slow_step(ranks: Ranks, clock: Clock) -> None:
+    watched = Watchdog(ranks.folder, ranks.scratch, 2, HANG_S, TIMEOUT_S, lambda beat: None, lambda: True)
+    for rank in (0, 1):
+        ranks.step(rank, 3, "turn")
+    assert not looks(watched, clock, 1)
+    assert not looks(watched, clock, 50)
+    for rank in (0, 1):
+        ranks.step(rank, 4)
+    assert not looks(watched, clock, 1)
+    assert watched.limit_s == HANG_S  # not 10 times 51 s
 
 
 HOSTS = {rank: "node1" for rank in range(8)}

@@ -1,7 +1,8 @@
 """Warm up, then measure: the loop whose time is the benchmark.
 
 Nothing in the window waits for the device, allocates for the measurement's sake, or talks to another rank but for
-training. A window opens with a barrier and one synchronisation and closes with one.
+training. A window opens with a barrier and one synchronisation and closes with one. In a duet there are many short
+ones, with the other side's between them.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import gc
 import math
 import time
+from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from bench.messages import PARTS, STAGE, Heartbeat, Measurement, Spec
-from bench.rank.build import Training
+from bench.rank.build import PATIENCE_S, Training
 from bench.rank.clock import Clock, CudaClock, HostClock, by_part, by_step
 from bench.rank.memory import PeakMemory
+from bench.rank.turns import TakingTurns, plan
 
 # DDP rebuilds its buckets after the first step, and the optimizer makes its state in it.
 LEAST_WARMUP_STEPS = 3
@@ -43,6 +46,25 @@ def warmup_steps(asked: int, queued: int) -> tuple[int, int]:
     return max(asked, LEAST_WARMUP_STEPS, after_pause + 1), after_pause
 
 
+@dataclass
+class _Seen:
+    """What was measured: one window, or one a burst. ``losses`` are of all steps, those of the measured ones last."""
+
+    warmup_steps: int
+    losses: list[Tensor]
+    samples: int = 0
+    windows_ns: list[int] = field(default_factory=list)
+    at_ns: list[int] = field(default_factory=list)  # wall clock when each began
+    clocks: list[Clock] = field(default_factory=list)
+
+    def add(self, window_ns: int, clock: Clock, samples: int) -> None:
+        """A window that ended just now."""
+        self.at_ns.append(time.time_ns() - window_ns)
+        self.windows_ns.append(window_ns)
+        self.clocks.append(clock)
+        self.samples += samples
+
+
 class _Run:
     def __init__(self, training: Training, spec: Spec, heartbeat: Heartbeat, rss_at_start: float | None = None) -> None:
         self.training, self.spec, self.heartbeat = training, spec, heartbeat
@@ -54,43 +76,76 @@ class _Run:
         self.samples = 0
         self.planned = spec.steps
         self.micro = training.case.grad_accum_steps
+        # the compiler's count and the scale when measuring began
+        self.before: tuple[int | None, float] = (None, 1.0)
 
     def measure(self) -> Measurement:
-        warmup, after_pause = warmup_steps(self.spec.warmup_steps, math.ceil(self.training.batches.queued / self.micro))
-        self.planned = warmup + self.spec.steps
+        spec, queued = self.spec, math.ceil(self.training.batches.queued / self.micro)
+        turns = TakingTurns(spec.turns, self.heartbeat, spec.timeout_s + PATIENCE_S) if spec.turns else None
+        warmup, after_pause = warmup_steps(spec.warmup_steps, queued)
+        self.planned = warmup + spec.steps
+        if turns:
+            turns.meet()
+            turns.before_warm_up()
         self.heartbeat.beat(0, self.planned, time.time_ns())
         first_step_at_ns = time.time_ns()
         first_step_ns, _ = self._window(1)
         self._window(warmup - after_pause - 1)
         self._settle()
         warm_ns, _ = self._window(after_pause)
+        step_ns = warm_ns / after_pause
+        seen = self._in_turn(turns, step_ns, queued + 1) if turns else self._alone(step_ns)
+        gc.enable()
+        return self._measurement(seen, first_step_at_ns, first_step_ns)
 
-        steps = self._steps_for(self.spec.min_seconds, self.spec.steps, warm_ns / after_pause)
+    def _alone(self, step_ns: float) -> _Seen:
+        """One window, long enough. ``step_ns``: what a step took in warm-up."""
+        steps = self._steps_for(self.spec.min_seconds, self.spec.steps, step_ns)
         while True:
             self.planned = self.done + steps
-            before = self.done
-            compilations, scale = self._compilations(), self.training.scaler.get_scale()
-            window_ns, clock = self._window(steps)
-            window_at_ns = time.time_ns() - window_ns
-            slowest_s = self._slowest(window_ns) / 1e9
+            seen = _Seen(self.done, self.losses)
+            self._begin_measuring()
+            seen.add(*self._window(steps), self.samples)
+            slowest_s = self._slowest(seen.windows_ns[0]) / 1e9
             if slowest_s >= self.spec.min_seconds:
-                break
+                return seen
             # the steps so far become warm-up, and a longer window follows
             steps = self._steps_for(self.spec.min_seconds, steps + 1, slowest_s * 1e9 / steps)
-        gc.enable()
-        parts = clock.parts_ns()
-        log = self.training.compile_log
+
+    def _in_turn(self, turns: TakingTurns, step_ns: float, untimed: int) -> _Seen:
+        """Bursts, each a window after ``untimed`` steps: the other side has left its data in the caches, and a loader
+        had the time to fill its queues, which would flatter."""
+        times = turns.after_warm_up(int(self._slowest(int(step_ns))))
+        assert self.spec.turns is not None
+        steps, bursts = plan(times, self.spec.turns.burst_seconds, self.spec.steps, self.spec.min_seconds * LENGTHEN_BY)
+        seen = _Seen(self.done + bursts * untimed, self.losses)
+        self.planned = self.done + bursts * (untimed + steps)
+        self._begin_measuring()
+        for _ in turns.bursts(bursts):
+            self._window(untimed)
+            seen.add(*self._window(steps), self.samples)
+        warmup = len(self.losses) - 2 * bursts
+        seen.losses = [*self.losses[:warmup], *self.losses[warmup::2], *self.losses[warmup + 1 :: 2]]
+        return seen
+
+    def _begin_measuring(self) -> None:
+        self.before = self._compilations(), self.training.scaler.get_scale()
+
+    def _measurement(self, seen: _Seen, first_step_at_ns: int, first_step_ns: int) -> Measurement:
+        parts = [ns for clock in seen.clocks for ns in clock.parts_ns()]
+        on_host = [ns for clock in seen.clocks for ns in clock.host_ns()]
+        log, (compilations, scale) = self.training.compile_log, self.before
         return Measurement(
             first_step_at_ns=first_step_at_ns,
-            window_at_ns=window_at_ns,
+            window_at_ns=seen.at_ns[0],
             first_step_ns=first_step_ns,
-            warmup_steps=before,
-            window_ns=window_ns,
+            warmup_steps=seen.warmup_steps,
+            window_ns=sum(seen.windows_ns),
             steps_ns=by_step(parts, self.micro),
             parts_ns=by_part(parts, self.micro),
-            data_wait_host_ns=by_part(clock.host_ns(), self.micro)["data_wait"],
-            samples=self.samples,
-            losses=torch.cat(self.losses).cpu().tolist(),
+            data_wait_host_ns=by_part(on_host, self.micro)["data_wait"],
+            samples=seen.samples,
+            losses=torch.cat(seen.losses).cpu().tolist(),
             forward_is_local=self.training.forward_is_local,
             steps_per_epoch=self.training.batches.steps_per_epoch,
             memory=self.memory.read(),
@@ -99,6 +154,8 @@ class _Run:
             compile_cache_hits=log.cache_hits if log else None,
             window_compilations=None if compilations is None else (self._compilations() or 0) - compilations,
             optimizer_steps_skipped=self._skipped(scale),
+            bursts_ns=seen.windows_ns if self.spec.turns else [],
+            bursts_at_ns=seen.at_ns if self.spec.turns else [],
         )
 
     def _window(self, steps: int) -> tuple[int, Clock]:

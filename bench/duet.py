@@ -1,0 +1,230 @@
+"""A duet: two launches that are up at once and take turns in short bursts of steps, so that both see one machine.
+
+Each burst of A has one of B beside it, within a second: what the machine does slowly (its clock, its neighbours, its
+temperature) is in both, and leaves their ratio. How the ranks take turns is in ``bench.rank.turns``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from bench.case import Case
+from bench.cgroups import memory_limit
+from bench.devices import Machine
+from bench.errors import shorten
+from bench.launching import Launched, Launching
+from bench.messages import OTHER_IS_GONE, SIDES, Description, Turns
+from bench.part import Part
+from bench.record import Row
+from bench.suite import Protocol
+from launch.ports import free_port
+
+ADDRESS = "127.0.0.1"
+BURST_SECONDS = 0.4  # of the slower side: hand-over and first step are little beside it, and drift is slow beside it
+VICTIM_PATIENCE_S = 10.0  # from the end of a side that the other has left to that other's own end
+TRIMMED = 0.25  # of the pairs, at each end
+MEMORY_SHARE = 0.9  # of what is there, that both sides may take
+HOST_MARGIN_MIB = 1024.0  # two launch servers and the rest of the machine
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side: a case, and its own Launching, as a launch server serves one launch at a time."""
+
+    launching: Launching
+    case: Case
+    description: Description
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Duet:
+    """What became of both sides, and the pairs' ratios of throughput, B / A, as logs; none if a side failed."""
+
+    a: Launched
+    b: Launched
+    log_ratios: tuple[float, ...] = ()
+
+    @property
+    def log_ratio(self) -> float | None:
+        """One number for the duet: see ``middle``."""
+        return middle(self.log_ratios) if self.log_ratios else None
+
+    @property
+    def pairs(self) -> int:
+        return len(self.log_ratios)
+
+    @property
+    def machines_fault(self) -> bool:
+        """Whether a side failed by the machine's fault before anything was trained: worth a second attempt."""
+        return self.a.machines_fault or self.b.machines_fault
+
+    def columns(self) -> tuple[Row, Row]:
+        """What the rows of A and B say of their duet beside what every row says."""
+        ratio = None if self.log_ratio is None else math.exp(self.log_ratio)
+        return _columns(self.a, ratio), _columns(self.b, ratio)
+
+
+def duet(a: Side, b: Side, protocol: Protocol, burst_seconds: float = BURST_SECONDS) -> Duet:
+    """Launch both sides at once and wait for both; a side that fails has the other ended soon after.
+
+    The failed side's row has its own reason, the other's is ``interrupted`` and names it, unless that had measured all.
+    Raises what a launch raised (BenchError), or a signal's Interrupted, when no process of either side is left.
+    """
+    assert a.launching is not b.launching
+    sides, parts = dict(zip(SIDES, (a, b), strict=True)), _parts(a, b, burst_seconds)
+    # Each launch waits and looks by itself; threads let both do so as they are. Signals come to this thread.
+    with ThreadPoolExecutor(len(SIDES), "duet") as pool:
+        running = {name: pool.submit(_launch, sides[name], parts[name], protocol) for name in SIDES}
+        try:
+            _see_to_the_end(running, parts)
+        except BaseException:
+            for part in parts.values():
+                part.ended = "the duet was stopped"
+            raise
+    ends = _told(*(running[name].result() for name in SIDES))
+    ratios = log_ratios(*ends) if all(end.measured for end in ends) else ()
+    return Duet(*ends, ratios)
+
+
+def log_ratios(a: Launched, b: Launched) -> tuple[float, ...]:
+    """Of each pair of bursts, the log of the ratio of throughput, B / A: of time, A / B, and of samples, B / A."""
+    samples = math.log(b.row["samples"] / a.row["samples"])
+    return tuple(math.log(ns_a / ns_b) + samples for ns_a, ns_b in zip(a.bursts_ns, b.bursts_ns, strict=True))
+
+
+def middle(ratios: Sequence[float]) -> float:
+    """The mean of the middle half of the pairs (the interquartile mean).
+
+    A burst that another process fell into is off by tens of per cents, so a mean will not do: with 8 pairs of 3 %, each
+    tenth of them off by 10 to 40 %, its error is 3.1 %, this one's 1.5 %. In every other pair A comes first, and what
+    that is worth makes two groups of pairs, between which a median jumps: it is worse by a tenth throughout.
+    """
+    from scipy.stats import trim_mean  # takes half a second to import
+
+    return float(trim_mean(ratios, TRIMMED))
+
+
+def both_fit(a: Row, b: Row, machine: Machine) -> str | None:
+    """Why both sides cannot be up at once, by the rows of an earlier launch of each; None if they can.
+
+    Of the host the growth of all ranks' resident sets must fit into what is available now, of each GPU what NVML saw
+    in use by each side into its memory: a share of it, as peaks are not exact. What is not known does not fit.
+    """
+    return _host_lacks(a, b, _available_mib()) or _gpus_lack(a, b, machine)
+
+
+def _parts(a: Side, b: Side, burst_seconds: float) -> dict[str, Part]:
+    port = free_port()
+    first, second = (
+        Part(Turns(ADDRESS, port, name, side.case.world_size, burst_seconds), side.folder)
+        for name, side in zip(SIDES, (a, b), strict=True)
+    )
+    first.other, second.other = second, first
+    return {SIDES[0]: first, SIDES[1]: second}
+
+
+def _launch(side: Side, part: Part, protocol: Protocol) -> Launched:
+    try:
+        return side.launching.launch(side.case, side.description, side.folder, protocol, part)
+    finally:
+        part.idle = True
+
+
+def _see_to_the_end(running: Mapping[str, Future[Launched]], parts: Mapping[str, Part]) -> None:
+    """Until both have ended. If the first did not measure, the other is ended as well."""
+    wait(running.values(), return_when=FIRST_COMPLETED)
+    first, other = SIDES if running[SIDES[0]].done() else reversed(SIDES)
+    error = running[first].exception()
+    if error is not None:
+        parts[other].ended = f"side {first} of the duet ended, {type(error).__name__}"
+    elif not (launched := running[first].result()).measured:
+        if _is_victim(launched):  # the other is about to say why it left, and would not if we ended it
+            wait(running.values(), VICTIM_PATIENCE_S)
+        parts[other].ended = _because(first, launched)
+    wait(running.values())
+
+
+def _told(a: Launched, b: Launched) -> tuple[Launched, Launched]:
+    """Both, with the other side's reason for one that only says that the other is gone."""
+    for name, cause, victim in ((SIDES[0], a, b), (SIDES[1], b, a)):
+        if _is_victim(victim) and not cause.measured and not _is_victim(cause):
+            reason = cause.row["reason"] if cause.row["status"] == "interrupted" else _because(name, cause)
+            victim.row.update(status="interrupted", reason=reason)
+            victim.machines_fault = False
+    return a, b
+
+
+def _is_victim(launched: Launched) -> bool:
+    return not launched.measured and OTHER_IS_GONE in (launched.row["reason"] or "")
+
+
+def _because(name: str, launched: Launched) -> str:
+    return shorten(f"side {name} of the duet ended, {launched.row['status']}: {launched.row['reason']}")
+
+
+def _columns(launched: Launched, ratio: float | None) -> Row:
+    bursts = len(launched.bursts_ns)
+    steps = launched.row["window_steps"] // bursts if bursts else None
+    return {"bursts": bursts or None, "burst_steps": steps, "duet_ratio": ratio}
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+
+def _available_mib() -> float:
+    """Of the host's memory, or of a cgroup's if that is less."""
+    try:
+        limit = memory_limit(Path("/proc/self/cgroup").read_text())
+    except (OSError, ValueError):
+        limit = None
+    available = psutil.virtual_memory().available / 2**20
+    return available if limit is None else min(available, limit[1])
+
+
+def _host_lacks(a: Row, b: Row, available_mib: float) -> str | None:
+    needs = [_host_mib(row) for row in (a, b)]
+    if None in needs:
+        return f"it is not known how much host memory side {SIDES[needs.index(None)]} takes"
+    both = sum(need for need in needs if need is not None)
+    allowed = MEMORY_SHARE * (available_mib - HOST_MARGIN_MIB)
+    if both <= allowed:
+        return None
+    return f"both sides take {both:,.0f} MiB of host memory, and {max(allowed, 0):,.0f} MiB can be used"
+
+
+def _host_mib(row: Row) -> float | None:
+    """What the ranks grow by at their largest, warm-up included; all they hold where their growth is not known."""
+    growth, peak, life = (row.get(name) for name in ("rss_growth_mib", "peak_rss_mib", "life_peak_rss_mib"))
+    if growth is not None and peak is not None and life is not None:
+        return float(growth + max(life - peak, 0)) * int(row["world_size"])
+    return None if life is None else float(life) * int(row["world_size"])
+
+
+def _gpus_lack(a: Row, b: Row, machine: Machine) -> str | None:
+    names = [set(filter(None, (row.get("device_uuids") or "").split(";"))) for row in (a, b)]
+    for gpu in machine.gpus:
+        on = [(side, row) for side, row, uuids in zip(SIDES, (a, b), names, strict=True) if gpu.uuid in uuids]
+        needs = {side: _device_mib(row) for side, row in on}
+        unknown = [side for side, need in needs.items() if need is None]
+        if on and (unknown or math.isnan(gpu.memory_mib)):
+            what = f"side {unknown[0]} takes" if unknown else "there is"
+            return f"it is not known how much memory of {gpu.name} {what}"
+        both, allowed = sum(need or 0.0 for need in needs.values()), MEMORY_SHARE * gpu.memory_mib
+        if both > allowed:
+            return f"both sides take {both:,.0f} MiB of {gpu.name} ({gpu.uuid}), and {allowed:,.0f} MiB can be used"
+    return None
+
+
+def _device_mib(row: Row) -> float | None:
+    """The most of a GPU that was in use, context and NCCL included, and what warm-up took beyond that."""
+    used = row.get("device_memory_peak_mib") or row.get("device_used_mib")
+    life, reserved = row.get("life_peak_allocated_mib"), row.get("peak_reserved_mib")
+    beyond = max(life - reserved, 0) if life is not None and reserved is not None else 0
+    return None if used is None else float(used + beyond)

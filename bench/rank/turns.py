@@ -1,0 +1,129 @@
+"""A rank's turns in a duet: it waits while the other side trains, and lets the other side train while it waits.
+
+Both sides are up at once, and one of them is active: A builds and warms up, then B does, then they train in bursts, in
+the order A B B A A B B A and so on. Whatever the machine does slowly it does to both bursts of a pair.
+
+The sides meet at a TCPStore that rank 0 of side A holds: ``bench`` itself has no torch, and a store in a launch server
+would outlive the launch. When that rank dies its peers' waits fail at once; when another one dies ``bench`` ends both
+sides. The last burst is A's, so that nobody needs the store any more when its holder ends.
+
+All ranks wait on the store, in a blocking read without CPU time. None may wait for its own side in a collective: NCCL's
+kernels would spin on the device that the other side is using.
+
+What a waiting side may still do: its DataLoader workers fill their queues, which are bounded (``num_workers`` times
+``prefetch_factor`` batches), and its OpenMP threads may spin for some milliseconds. Both fall into the first steps of
+the other side's burst, those that are not timed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch.distributed as dist
+
+from bench.messages import OTHER_IS_GONE, SIDES, STAGE, Heartbeat, Turns
+
+ORDER = "ABBA"  # of bursts, again and again: linear drift cancels, and so does what being first is worth
+LEAST_STEPS = 2  # of a burst
+LEAST_BURSTS = 8  # of a side
+
+
+def plan(step_ns: Mapping[str, int], burst_seconds: float, steps: int, seconds: float) -> tuple[int, int]:
+    """(steps of a burst, bursts of a side) for both sides, by the time of a step on each.
+
+    The slower side's burst takes about ``burst_seconds``. Each side trains at least ``steps`` steps, for about
+    ``seconds`` or longer; the bursts are even in number, so that each side begins as many pairs as the other.
+    """
+    slower, faster = max(*step_ns.values(), 1), max(min(step_ns.values()), 1)
+    a_burst = max(LEAST_STEPS, round(burst_seconds * 1e9 / slower))
+    needed = max(steps, math.ceil(seconds * 1e9 / faster))
+    bursts = max(LEAST_BURSTS, math.ceil(needed / a_burst))
+    return a_burst, bursts + bursts % 2
+
+
+class TakingTurns:
+    """What a rank does between its bursts. Every wait may raise RuntimeError(OTHER_IS_GONE).
+
+    A wait is as long as ``patience_s``: it is ``bench`` that ends a launch, and waiting for one's turn is no fault.
+    """
+
+    def __init__(self, turns: Turns, heartbeat: Heartbeat, patience_s: float) -> None:
+        self._turns, self._heartbeat, self._patience = turns, heartbeat, timedelta(seconds=patience_s)
+        self._heartbeat.enter(STAGE["turn"])
+        self._store = _join(turns, self._patience)
+
+    def meet(self) -> None:
+        """Return when all ranks of both sides have built their models: that would disturb who has begun to train."""
+        self._done(f"built/{self._turns.side}")
+        self._wait(*(f"built/{side}" for side in SIDES))
+
+    def before_warm_up(self) -> None:
+        """Side B's comes after A's. Side by side they would not see how long a step takes, nor would cuDNN, which
+        chooses its algorithms then, nor torch.compile."""
+        if self._turns.side != SIDES[0]:
+            self._wait(f"warm/{SIDES[0]}")
+
+    def after_warm_up(self, step_ns: int) -> dict[str, int]:
+        """The time of a step of both sides, by side; ``step_ns`` is that of this side's slowest rank."""
+        self._done(f"warm/{self._turns.side}", str(step_ns))
+        keys = {side: f"warm/{side}" for side in SIDES}
+        self._wait(*keys.values())
+        return {side: int(self._store.get(key)) for side, key in keys.items()}
+
+    def bursts(self, count: int) -> Iterator[int]:
+        """The numbers of this side's bursts, each when it is due; it is over when the next is asked for.
+
+        By then this rank's device must be idle.
+        """
+        order = [ORDER[place % len(ORDER)] for place in range(2 * count)]
+        for place, side in enumerate(order):
+            if side != self._turns.side:
+                continue
+            if place and order[place - 1] != side:
+                self._wait(f"burst/{place - 1}")
+            yield place
+            if side not in order[place + 1 :]:
+                self._heartbeat.enter(STAGE["ending"])  # the other side may fail from now on
+            if place + 1 < len(order) and order[place + 1] != side:
+                self._done(f"burst/{place}")
+
+    def _done(self, what: str, said: str = "") -> None:
+        """This rank has done ``what``; the last of its side's ranks tells the other side."""
+        with _other_may_be_gone():
+            if self._store.add(f"{what}/ranks", 1) == self._turns.ranks:
+                self._store.set(what, said)
+
+    def _wait(self, *what: str) -> None:
+        self._heartbeat.enter(STAGE["turn"])
+        with _other_may_be_gone():
+            self._store.wait(list(what), self._patience)
+
+
+def _join(turns: Turns, patience: timedelta) -> Any:
+    """The store of the duet. OSError if another has taken the port meanwhile."""
+    holds = turns.side == SIDES[0] and os.environ["RANK"] == "0"
+    # torch itself would listen on all of the host's addresses
+    listening = socket.create_server((turns.address, turns.port)).detach() if holds else None
+    with _other_may_be_gone():
+        return dist.TCPStore(  # type: ignore[attr-defined]
+            turns.address,
+            turns.port,
+            is_master=holds,
+            timeout=patience,
+            wait_for_workers=False,
+            master_listen_fd=listening,
+        )
+
+
+@contextlib.contextmanager
+def _other_may_be_gone() -> Iterator[None]:
+    try:
+        yield
+    except dist.DistError as error:
+        raise RuntimeError(OTHER_IS_GONE) from error

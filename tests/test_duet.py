@@ -1,0 +1,441 @@
+"""Two launches that take turns: real ranks on the CPU, and the numbers that are made of their bursts."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch.distributed as dist
+from processes import alive, marked
+
+from bench import duet as module
+from bench import interrupts
+from bench.case import Case
+from bench.devices import Gpu, Machine
+from bench.duet import Duet, Side, both_fit, duet, log_ratios, middle
+from bench.launching import Launched, Launching
+from bench.messages import OTHER_IS_GONE, STAGES, Beat, Description, Heartbeat, Measurement, RankRecord, Spec, Turns
+from bench.options import AXES, SETTINGS
+from bench.part import Part
+from bench.rank import turns as taking
+from bench.rank.turns import TakingTurns, plan
+from bench.sampler import DeviceSample
+from bench.session import rank_environment
+from bench.suite import Protocol, make_case
+
+FAULTY = f"{Path(__file__).parent}/faulty.py:Faulty"
+SHORT_S = 0.02  # of a burst
+SOON_S = 60.0  # for what must not take the 660 s that a rank would wait for the other side
+BRIEF = Protocol(
+    **{name: option.default for name, option in SETTINGS.items()} | {"warmup_steps": 3, "steps": 16, "launches": 1}  # type: ignore[arg-type]
+)
+
+
+def case(workload: str = "mlp", **axes: Any) -> Case:
+    values = {name: option.default for name, option in AXES.items()}
+    return make_case(values | {"workload": workload, "gpus": 1, "device": "cpu", "batch_size": 2, **axes}, Machine())
+
+
+class Stage:
+    """Where duets are played: a Launching a side, whose servers last; ``told`` is called with each side's beats."""
+
+    def __init__(self, folder: Path) -> None:
+        self.marker = f"duet-{os.getpid()}"
+        environment = {**rank_environment(), "BENCH_TEST": self.marker}
+        self.folder, self.numbers = folder, itertools.count()
+        self.told: Callable[[str, Beat], None] = lambda side, beat: None
+        self.launchings = [
+            Launching(
+                Machine(),
+                environment,
+                folder / f"{side}.log",
+                BRIEF,
+                print,
+                lambda beat, side=side: self.told(side, beat),  # type: ignore[misc]
+            )
+            for side in "AB"
+        ]
+        for launching in self.launchings:
+            launching._launcher._launches_per_server = 40  # type: ignore[attr-defined]
+        self.descriptions: dict[tuple[int, str], Description] = {}
+
+    def side(self, which: int, case: Case) -> Side:
+        launching, key = self.launchings[which], (which, case.workload)
+        if key not in self.descriptions:
+            self.descriptions[key] = launching.describe(case, self.new_folder)
+        return Side(launching, case, self.descriptions[key], self.new_folder())
+
+    def play(self, a: Case, b: Case, seconds: float = SHORT_S, **settings: Any) -> tuple[Duet, Side, Side]:
+        sides = self.side(0, a), self.side(1, b)
+        return duet(*sides, replace(BRIEF, **settings), seconds), *sides
+
+    def new_folder(self) -> Path:
+        folder = self.folder / f"{next(self.numbers):03}"
+        folder.mkdir()
+        return folder
+
+    def ranks(self) -> list[Any]:
+        """Processes that are neither a launch server's nor its helpers'."""
+        return [p for p in alive(marked(self.marker)) if p.environ().get("RANK")]
+
+    def close(self) -> None:
+        for launching in self.launchings:
+            launching.close()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    stage = Stage(tmp_path_factory.mktemp("duet"))
+    yield stage
+    stage.close()
+
+
+def measurements(side: Side) -> list[Measurement]:
+    records = RankRecord.read_all(side.folder, side.case.world_size)
+    return [record.measurement for _, record in sorted(records.items()) if record.measurement]
+
+
+# -- both sides are well -------------------------------------------------------------------------------------------
+
+
+def check_turns(a: Side, b: Side) -> None:
+    """A B B A by the wall clock, and no burst begins before all ranks have ended the one before it."""
+    bursts = sorted(
+        (at, at + took, name)
+        for name, side in (("A", a), ("B", b))
+        for m in measurements(side)
+        for at, took in zip(m.bursts_at_ns, m.bursts_ns, strict=True)
+    )
+    order = [(name, list(group)) for name, group in itertools.groupby(bursts, key=lambda burst: burst[2])]
+    ranks = {"A": a.case.world_size, "B": b.case.world_size}
+    at_once = [len(group) // ranks[name] for name, group in order]
+    assert "".join(name * number for (name, _), number in zip(order, at_once, strict=True)) == "ABBA" * (
+        sum(at_once) // 4
+    )
+    for (_, before), (_, after) in itertools.pairwise(order):
+        assert max(end for _, end, _ in before) < min(at for at, _, _ in after)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (case(), case()),
+        (case("gpt-nano", gpus=2, strategy="ddp"), case("gpt-nano", gpus=2, strategy="fsdp")),
+        (case(gpus=2, batch_size=4), case(batch_size=2, precision="amp-bf16")),
+        (case(data="synthetic", num_workers=1, prefetch_factor=2), case(grad_accum_steps=2)),
+    ],
+    ids=["1+1", "2+2", "2+1", "loader"],
+)
+def test_two_sides_take_turns(stage: Stage, a: Case, b: Case) -> None:
+    played, *sides = stage.play(a, b)
+    bursts = {len(m.bursts_ns) for side in sides for m in measurements(side)}
+    assert len(bursts) == 1
+    assert played.pairs == (count := bursts.pop()) >= 8
+    assert count % 2 == 0
+    check_turns(*sides)
+    for side, launched, columns in zip(sides, (played.a, played.b), played.columns(), strict=True):
+        row, steps = launched.row, launched.row["window_steps"]
+        assert (row["status"], row["reason"]) == ("ok", None)
+        assert row["samples"] == steps * side.case.global_batch
+        assert steps == count * columns["burst_steps"] >= BRIEF.steps
+        assert columns["burst_steps"] >= 2
+        assert columns["bursts"] == count
+        assert row["window_s"] * 1e9 == pytest.approx(max(sum(m.bursts_ns) for m in measurements(side)))
+        assert len(launched.others["steps.csv"]) == steps
+        assert launched.row.get("startup_s") is None
+        assert len(measurements(side)[0].losses) == steps + row["warmup_steps_done"]
+        queued = 2 if side.case.data == "synthetic" else 0
+        warmup = {0: 3, 2: 4}[queued]
+        assert row["warmup_steps_done"] == warmup + count * (1 + queued)
+    assert played.a.row["window_steps"] == played.b.row["window_steps"]
+    assert played.columns()[0]["duet_ratio"] == pytest.approx(math.exp(played.log_ratio or math.nan))
+
+
+def test_three_times_the_work_is_slower(stage: Stage) -> None:
+    played, a, b = stage.play(case(f"{FAULTY}:sleep_ms=10"), case(f"{FAULTY}:sleep_ms=30"), 0.1)
+    assert played.log_ratio is not None
+    assert played.log_ratio < 0
+    assert all(ratio < 0 for ratio in played.log_ratios)
+    check_turns(a, b)
+
+
+def test_min_seconds_are_of_each_sides_own(stage: Stage) -> None:
+    slow, fast = case(f"{FAULTY}:sleep_ms=20"), case(f"{FAULTY}:sleep_ms=10")
+    played, *_ = stage.play(slow, fast, 0.1, min_seconds=0.5)
+    assert played.pairs >= 8
+    assert (played.b.row["window_s"], played.a.row["window_s"]) > (0.4, 0.8)  # by the warm-up's steps, so not exactly
+
+
+# -- a side fails --------------------------------------------------------------------------------------------------
+
+RAISED = "ValueError: the cause's last line"
+
+
+@pytest.mark.parametrize("failing", ["A", "B"])
+@pytest.mark.parametrize(
+    ("fault", "ranks", "reason"),
+    [
+        ("fault=raise:step=2", 1, RAISED),
+        ("fault=raise:step=2:rank=1", 2, RAISED),
+        ("fault=kill:step=11", 1, "killed by SIGKILL"),
+        ("fault=kill:step=11:rank=1", 2, "killed by SIGKILL"),
+        ("fault=exit:step=11:rank=0", 2, "exited with code 3"),
+    ],
+)
+def test_a_side_that_fails_ends_the_other(stage: Stage, failing: str, fault: str, ranks: int, reason: str) -> None:
+    bad, well = case(f"{FAULTY}:{fault}", gpus=ranks), case(f"{FAULTY}:sleep_ms=5", gpus=ranks)
+    began = time.monotonic()
+    played, *_ = stage.play(*((bad, well) if failing == "A" else (well, bad)))
+    assert time.monotonic() - began < SOON_S
+    failed, other = (played.a, played.b) if failing == "A" else (played.b, played.a)
+    assert failed.row["status"] == "crashed"
+    assert failed.row["reason"].endswith(reason)
+    assert other.row["status"] == "interrupted"
+    assert other.row["reason"] == f"side {failing} of the duet ended, crashed: {failed.row['reason']}"
+    assert (played.log_ratio, played.pairs, played.columns()[0]["duet_ratio"]) == (None, 0, None)
+    assert not stage.ranks()
+
+
+def test_a_side_that_hangs_ends_itself_and_the_other(stage: Stage) -> None:
+    """The other waits for longer than the limit, and is not the one that is found to hang."""
+    bad, well = case(f"{FAULTY}:fault=hang:step=9"), case(f"{FAULTY}")
+    played, *_ = stage.play(well, bad, hang_timeout=3.0)
+    assert played.b.row["status"] == "timeout"
+    assert "(--hang-timeout 3): all ranks" not in played.b.row["reason"]
+    assert "in the forward pass" in played.b.row["reason"]
+    assert played.a.row["status"] == "interrupted"
+    assert played.a.row["reason"].startswith("side B of the duet ended, timeout: no progress for ")
+
+
+def test_what_one_side_has_measured_is_kept(stage: Stage) -> None:
+    """The last burst is A's: B has measured all when A fails in it. A's steps: 3 of warm-up, 8 bursts of 1 + 2."""
+    played, *_ = stage.play(case(f"{FAULTY}:fault=raise:step=27"), case(FAULTY), 1e-9)
+    assert played.a.row["reason"].endswith(RAISED)
+    assert (played.b.row["status"], played.b.row["window_steps"]) == ("ok", 16)
+    assert played.log_ratio is None
+
+
+def test_a_port_that_is_taken_is_the_machines_fault(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(module, "free_port", lambda: taken.getsockname()[1])
+        played, *_ = stage.play(case(), case())
+    assert "Address already in use" in played.a.row["reason"]
+    assert played.machines_fault
+    assert not played.b.machines_fault
+    assert played.b.row["reason"].startswith("side A of the duet ended, crashed: ")
+
+
+def test_an_error_of_one_side_ends_the_other_and_is_raised(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    a, b = stage.side(0, case(f"{FAULTY}:sleep_ms=5")), stage.side(1, case(FAULTY))
+    monkeypatch.setattr(b.launching, "launch", fail)
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        duet(a, b, BRIEF)
+    assert time.monotonic() - began < SOON_S
+    assert not stage.ranks()
+
+
+# -- somebody ends the run -----------------------------------------------------------------------------------------
+
+
+def test_a_signal_that_is_kept_ends_both(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_pending", None)
+
+    def stop(side: str, beat: Beat) -> None:
+        if side == "B" and beat.done > 3:
+            interrupts._pending = signal.SIGINT
+
+    monkeypatch.setattr(stage, "told", stop)
+    played, *_ = stage.play(case(f"{FAULTY}:sleep_ms=50"), case(f"{FAULTY}:sleep_ms=50"), steps=1000)
+    for launched in (played.a, played.b):
+        assert (launched.row["status"], launched.row["reason"]) == (
+            "interrupted",
+            "the run was stopped by SIGINT",
+        )
+    assert not stage.ranks()
+
+
+def test_a_signal_that_is_raised_leaves_nothing_behind(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def handle(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    sent = threading.Event()
+
+    def stop(side: str, beat: Beat) -> None:
+        if side == "B" and beat.done > 3 and not sent.is_set():
+            sent.set()
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    monkeypatch.setattr(stage, "told", stop)
+    before = signal.signal(signal.SIGUSR2, handle)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            stage.play(case(f"{FAULTY}:sleep_ms=50"), case(f"{FAULTY}:sleep_ms=50"), steps=1000)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert not stage.ranks()
+
+
+# -- pure parts ----------------------------------------------------------------------------------------------------
+
+MS = 1_000_000
+
+
+def test_the_plan_of_the_bursts() -> None:
+    # 0.4 s of 30 ms are 13 steps; 50 steps are 4 bursts, so 8
+    assert plan({"A": 10 * MS, "B": 30 * MS}, 0.4, 50, 0) == (13, 8)
+    # 20 s of 10 ms are 2000 steps, 154 bursts of 13
+    assert plan({"A": 10 * MS, "B": 30 * MS}, 0.4, 50, 20.0) == (13, 154)
+    # 105 steps are 9 bursts of 13, so 10
+    assert plan({"A": 30 * MS, "B": 30 * MS}, 0.4, 105, 0) == (13, 10)
+    # never less than 2 steps a burst
+    assert plan({"A": 10 * MS, "B": 3000 * MS}, 0.4, 5, 0) == (2, 8)
+    assert plan({"A": 0, "B": 0}, 0.4, 5, 0)[1] == 8
+
+
+def test_turns_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ranks on side A and one on B, with a store of this process: who is active, in which order."""
+    store, seen, active = dist.HashStore(), [], set()
+    monkeypatch.setattr(taking, "_join", lambda turns, patience: store)
+
+    def rank(side: str, ranks: int, number: int) -> None:
+        turns = TakingTurns(Turns("", 0, side, ranks), Heartbeat(tmp_path, side, number), 60.0)
+        turns.meet()
+        turns.before_warm_up()
+        assert turns.after_warm_up({"A": 7, "B": 9}[side]) == {"A": 7, "B": 9}
+        for place in turns.bursts(8):
+            active.add(side)
+            time.sleep(0.002)
+            assert active == {side}
+            seen.append((place, side))
+            if len([one for one in seen if one == (place, side)]) == ranks:
+                active.discard(side)
+
+    threads = [threading.Thread(target=rank, args=args) for args in (("A", 2, 0), ("A", 2, 1), ("B", 1, 0))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert "".join(side for _, side in sorted(set(seen))) == "ABBA" * 4
+    assert len(seen) == 8 * 3
+
+
+def test_a_spec_keeps_its_turns(tmp_path: Path) -> None:
+    plain = Spec(case(), "t", {}, "resident", 3, 5, 0.0, 60.0, str(tmp_path), "/tmp")
+    for turns in (None, Turns("127.0.0.1", 4711, "B", 2, 0.3)):
+        assert Spec.read(replace(plain, turns=turns).write()).turns == turns
+
+
+def test_a_rank_that_waits_says_so() -> None:
+    assert "turn" in STAGES
+
+
+def launched(bursts_ms: list[int], samples: int = 100, **row: Any) -> Launched:
+    values = {"status": "ok", "reason": None, "samples": samples, "window_steps": 3 * len(bursts_ms), **row}
+    return Launched(values, bursts_ns=[ms * MS for ms in bursts_ms])
+
+
+def test_ratios_are_of_throughput() -> None:
+    """B takes twice as long for four times the samples: twice the throughput."""
+    ratios = log_ratios(launched([100, 110]), launched([200, 220], samples=400))
+    assert ratios == pytest.approx([math.log(2)] * 2)
+
+
+def test_the_middle_of_the_pairs() -> None:
+    """Of ten, two at each end are left out; of eight too."""
+    assert middle([-9.0, -9.0, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 9.0, 9.0]) == pytest.approx(0.2)
+    assert middle([-9.0, -9.0, 0.1, 0.2, 0.3, 0.4, 9.0, 9.0]) == pytest.approx(0.25)
+    both = Duet(launched([100] * 8), launched([50] * 8), (math.log(2),) * 8)
+    assert both.columns()[1] == {"bursts": 8, "burst_steps": 3, "duet_ratio": pytest.approx(2.0)}
+
+
+def test_a_victim_names_the_side_that_failed() -> None:
+    failed = Launched({"status": "oom", "reason": "rank 1: out of memory"})
+    victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"}, machines_fault=True)
+    a, b = module._told(failed, victim)
+    assert a.row == {"status": "oom", "reason": "rank 1: out of memory"}
+    assert b.row == {"status": "interrupted", "reason": "side A of the duet ended, oom: rank 1: out of memory"}
+    assert not b.machines_fault
+    stopped = Launched({"status": "interrupted", "reason": "the run was stopped by SIGINT"})
+    victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"})
+    assert module._told(victim, stopped)[0].row == stopped.row
+
+
+GPU = Gpu("GPU-a", "H200", 100_000.0, (9, 0))
+
+
+class Readings:
+    """A sampler that has seen these processes on the GPU."""
+
+    def __init__(self, *pids: int) -> None:
+        self.pids = pids
+
+    def stop(self) -> tuple[list[DeviceSample], None]:
+        return [DeviceSample(5, GPU.uuid, energy_j=1.0, memory_used_mib=2.0, pids=self.pids)], None
+
+
+def test_the_other_side_is_no_stranger_on_a_gpu(stage: Stage) -> None:
+    own, others = stage.new_folder(), stage.new_folder()
+    record = RankRecord(0, 0, "node1", 11, True, device_uuids=[GPU.uuid])
+    replace(record, pid=22).write(others)
+    turns = Turns("127.0.0.1", 1, "A", 1)
+    part = Part(turns, own, other=Part(replace(turns, side="B"), others))
+    for pids, strange in (((11, 22), False), ((11, 22, 33), True)):
+        found = stage.launchings[0]._devices(Readings(*pids), {0: record}, {}, 0, part)[1]  # type: ignore[arg-type]
+        assert found == {"foreign_processes": strange}
+
+
+# -- memory --------------------------------------------------------------------------------------------------------
+
+
+def peaks(**row: Any) -> dict[str, Any]:
+    return {"world_size": 2, "rss_growth_mib": 900.0, "peak_rss_mib": 1200.0, "life_peak_rss_mib": 1300.0, **row}
+
+
+def test_both_sides_must_fit_into_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank grows by 900 MiB in the window and 100 more before it: 4000 MiB for four. 9 / 10 of all but 1 GiB is ours."""
+    monkeypatch.setattr(module, "_available_mib", lambda: 1024 + 4445.0)
+    assert both_fit(peaks(), peaks(), Machine()) is None
+    monkeypatch.setattr(module, "_available_mib", lambda: 1024 + 4444.0)
+    assert both_fit(peaks(), peaks(), Machine()) == (
+        "both sides take 4,000 MiB of host memory, and 4,000 MiB can be used"
+    )
+    monkeypatch.setattr(module, "_available_mib", lambda: 500.0)
+    assert "and 0 MiB can be used" in (both_fit(peaks(), peaks(), Machine()) or "")
+
+
+def test_memory_that_is_not_known_does_not_fit() -> None:
+    unknown = peaks(rss_growth_mib=None, peak_rss_mib=None, life_peak_rss_mib=None)
+    assert both_fit(peaks(), unknown, Machine()) == "it is not known how much host memory side B takes"
+    with_life = peaks(rss_growth_mib=None, peak_rss_mib=None)
+    assert module._host_mib(with_life) == 2600.0
+
+
+def test_both_sides_must_fit_into_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_available_mib", lambda: 1e6)
+    on = peaks(device_uuids="GPU-a;GPU-b", device_memory_peak_mib=44_000.0)
+    more = {**on, "life_peak_allocated_mib": 43_500.0, "peak_reserved_mib": 41_000.0}
+    machine = Machine((GPU, replace(GPU, uuid="GPU-b"), replace(GPU, uuid="GPU-c", memory_mib=math.nan)), "1")
+    assert both_fit(on, on, machine) is None
+    assert both_fit(on, more, machine) == ("both sides take 90,500 MiB of H200 (GPU-a), and 90,000 MiB can be used")
+    elsewhere = peaks(device_uuids="GPU-a", device_memory_peak_mib=80_000.0)
+    assert both_fit(elsewhere, {**elsewhere, "device_uuids": "GPU-b"}, machine) is None
+    by_torch = {**on, "device_memory_peak_mib": None, "device_used_mib": 60_000.0}
+    assert "both sides take 104,000" in (both_fit(on, by_torch, machine) or "")
+    unknown = {**on, "device_memory_peak_mib": None}
+    assert both_fit(on, unknown, machine) == "it is not known how much memory of H200 side B takes"
+    shared = {**on, "device_uuids": "GPU-c"}
+    assert both_fit(shared, shared, machine) == "it is not known how much memory of H200 there is"
