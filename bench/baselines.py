@@ -6,18 +6,19 @@ import csv
 import io
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.differences import differences
-from bench.errors import IncomparableError, ResultsError, UsageError, near
+from bench.errors import IncomparableError, ResultsError, UsageError, near, shorten
 from bench.read import read
 from bench.record import LAUNCHES, Row
 from bench.store import cell
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 KIND = "launches.csv"  # whose columns a baseline has
+LEAST_SESSIONS = 5  # that a verdict needs
 
 
 @dataclass(frozen=True)
@@ -35,63 +36,106 @@ class Baseline:
 def path(out: Path, name: str) -> Path:
     """The file of a baseline; UsageError for what is no name."""
     if not NAME.fullmatch(name):
-        raise UsageError(f"baseline {name!r}: allowed: a name of letters, digits, '.', '_' and '-'.")
+        raise UsageError(
+            f"baseline {shorten(repr(name), 60)}: allowed: a name of at most 100 of a-z, A-Z, 0-9, '.', '_' and '-', "
+            "the first a letter or digit."
+        )
     return out / "baselines" / f"{name}.csv"
 
 
 def names(out: Path) -> list[str]:
-    return sorted(file.stem for file in (out / "baselines").glob("*.csv"))
+    """Of all baselines; what else lies in their folder is none. ResultsError if nobody may look into it."""
+    try:
+        inside = [Path(entry.name) for entry in os.scandir(out / "baselines") if entry.is_file()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ResultsError(f"cannot read {out / 'baselines'}: {error.strerror}; name another folder by --out") from None
+    return sorted(file.stem for file in inside if file.suffix == ".csv" and NAME.fullmatch(file.stem))
+
+
+def existing(out: Path, name: str) -> Path:
+    """The file of a baseline; IncomparableError if there is none: a gate without a baseline decides nothing."""
+    file = path(out, name)
+    if not os.path.exists(file):
+        there = names(out)
+        raise IncomparableError(
+            f"no baseline {name!r} in {out / 'baselines'}; there {'is' if len(there) < 2 else 'are'} "
+            f"{', '.join(there) or 'none'}. Add one: bench baseline add {name} RUN.{near(name, there)}"
+        )
+    return file
 
 
 def load(out: Path, name: str, warn: Callable[[str], None]) -> Baseline:
-    """IncomparableError if there is none of that name: a gate without a baseline decides nothing."""
-    file = path(out, name)
-    if not file.exists():
-        there = names(out)
-        raise IncomparableError(
-            f"no baseline {name!r} in {out / 'baselines'}; there {'are' if there else 'is'} "
-            f"{', '.join(there) or 'none'}. Add one: bench baseline add {name} RUN.{near(name, there)}"
+    """IncomparableError as ``existing``; ResultsError if it cannot be read, or holds nothing to judge by."""
+    file = existing(out, name)
+    rows = read(file, warn, KIND)
+    if not any(row["case_id"] and row["run_id"] and row["status"] == "ok" for row in rows):
+        raise ResultsError(
+            f"{file} holds no launch that was ok; restore it from a copy, or delete it (bench baseline rm {name}) and "
+            "add runs anew"
         )
-    return Baseline(name, file, read(file, warn, KIND))
+    return Baseline(name, file, rows)
 
 
-def add(out: Path, name: str, rows: Sequence[Row], warn: Callable[[str], None]) -> Baseline:
-    """Add a run's measured launches to a baseline, which is begun with them if there is none.
+def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[Row]]], warn: Callable[[str], None]) -> Baseline:
+    """Add the measured launches of runs to a baseline, which is begun with them if there is none: of all or of none.
 
-    UsageError if the run is in it; ResultsError if no launch of it was ok; IncomparableError if its machine, software
-    or settings (env_key) or its work (work_key of a case) are others than the baseline's.
+    ``runs`` are what they are called and their rows. UsageError if one is in it, or of `bench ab`; ResultsError if no
+    launch of one was ok; IncomparableError if its machine, software or settings (env_key) or its work (work_key of a
+    case) are others than the baseline's.
     """
     file = path(out, name)
-    measured = [row for row in rows if row["role"] == "measure" and row["order"] is not None and row["side"] is None]
+    found = load(out, name, warn) if os.path.exists(file) else Baseline(name, file, [])
+    for run, rows in runs:
+        measured = _measured(run, rows)
+        if str(measured[0]["run_id"]) in found.sessions:
+            raise UsageError(f"run {measured[0]['run_id']} is in baseline {name} already; add another run.")
+        if found.rows:
+            check_alike(found, measured)
+        found = Baseline(name, file, [*found.rows, *measured])
+    _write(file, found.rows)
+    return found
+
+
+def _measured(run: str, rows: Sequence[Row]) -> list[Row]:
+    if any(row["side"] for row in rows):
+        raise UsageError(f"{run} is a comparison of two sides; allowed: a run of bench run, or of bench check.")
+    measured = [row for row in rows if row["role"] == "measure" and row["order"] is not None and row["case_id"]]
     if not any(row["status"] == "ok" for row in measured):
-        raise ResultsError("no launch of the run was ok; a baseline is made of launches that were")
-    before = Baseline(name, file, read(file, warn, KIND) if file.exists() else [])
-    again = sorted({str(row["run_id"]) for row in measured} & set(before.sessions))
-    if again:
-        raise UsageError(f"run {again[0]} is in baseline {name} already; add another run.")
-    if before.rows:
-        check_alike(before, measured)
-    _write(file, [*before.rows, *measured])
-    return Baseline(name, file, [*before.rows, *measured])
+        raise ResultsError(f"{run}: no launch was ok; a baseline is made of launches that were. Add another run.")
+    return measured
 
 
 def check_alike(baseline: Baseline, rows: Sequence[Row]) -> None:
-    """IncomparableError, with what differs, if launches were made on another kind of machine or about other work."""
+    """IncomparableError, with what differs, if launches were made on another kind of machine or about other work.
+
+    The settings of a case are its own (OMP_NUM_THREADS, say), so that each is held against itself; only where no case
+    is in both, all are held against all.
+    """
     sides = [[row for row in of if row["status"] == "ok"] for of in (baseline.rows, rows)]
-    keys = [{row["env_key"] for row in side} for side in sides]
-    if not keys[1] <= keys[0]:
-        found = [d.words("in the baseline", "now") for d in differences(*sides) if d.in_env_key]
-        raise IncomparableError(
-            f"baseline {baseline.name} is of another machine, software or settings: {'; '.join(found) or 'env_key'}. "
-            "Make one of this: bench baseline add NAME RUN."
-        )
-    works = {row["case_id"]: row["work_key"] for row in sides[0]}
-    for row in sides[1]:
-        if works.get(row["case_id"], row["work_key"]) != row["work_key"]:
+    cases = [_by_case(side) for side in sides]
+    both = [(cases[0][case_id], cases[1][case_id]) for case_id in cases[1] if case_id in cases[0]]
+    for before, now in both or [(sides[0], sides[1])]:
+        if not {row["env_key"] for row in now} <= {row["env_key"] for row in before}:
+            found = [d.words("in the baseline", "now") for d in differences(before, now) if d.in_env_key]
             raise IncomparableError(
-                f"{row['case_id']} is about other work than in baseline {baseline.name}: its data changed, or "
-                "stepbench measures otherwise. Make a new baseline."
+                f"baseline {baseline.name} is of another machine, software or settings: "
+                f"{'; '.join(found) or 'env_key'}. Make one of this: bench baseline add NAME RUN."
             )
+    for before, now in both:
+        if not {row["work_key"] for row in now} <= {row["work_key"] for row in before}:
+            raise IncomparableError(
+                f"{now[0]['case_id']} is about other work than in baseline {baseline.name}: its data changed, or "
+                "stepbench measures otherwise. Make a new baseline: bench baseline add NAME RUN."
+            )
+
+
+def _by_case(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(str(row["case_id"]), []).append(row)
+    return found
 
 
 def _write(file: Path, rows: Sequence[Row]) -> None:
@@ -105,4 +149,4 @@ def _write(file: Path, rows: Sequence[Row]) -> None:
         partial.write_bytes(text.getvalue().encode(errors="backslashreplace"))
         os.replace(partial, file)
     except OSError as error:
-        raise ResultsError(f"cannot write {file}: {error.strerror}") from None
+        raise ResultsError(f"cannot write {file}: {error.strerror}; choose another --out") from None

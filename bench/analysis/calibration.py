@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev, variance
 from typing import Any
 
-from bench.analysis.gate import by_pair, log_ratios
+from bench.analysis.gate import OF_A_SIDE, SIDES, by_pair, has_rate, log_ratios
 from bench.analysis.power import Blocks, detectable, needed, upper
 from bench.analysis.trimmed import LEAST_BLOCKS, spread
 from bench.record import Row
 
 MEASURED_BLOCKS = 24  # of each case: fewer, and the bound of their spread asks a gate for many more launches
 LEAST_STEPS, MOST_STEPS = 10, 1000
+IN_A_BLOCK = OF_A_SIDE * len(SIDES)  # launches, one after the other; those of a duet run at once
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,13 @@ class Noise:
     @property
     def best_steps(self) -> int | None:
         """How long a launch should be for the most certainty in a given time: sqrt(c_launch / c_step) times
-        s_within / s_launch (Kalibera & Jones 2013, their two-level optimum), the costs in seconds."""
-        if not self.between_launches or not self.within_launch:
+        s_within / s_launch (Kalibera & Jones 2013, their two-level optimum), the costs in seconds. ``s_launch`` is what
+        launches differ by beside their steps: launches that differ by no more than that can be as long as you like."""
+        if self.between_launches is None or self.within_launch is None:
             return None
-        launch = max(self.seconds_a_block / (1 if self.duet else 4) - self.steps * self.step_s, 0.0)
-        best = math.sqrt(launch / self.step_s) * self.within_launch / self.between_launches
+        launch = max(self.seconds_a_block / (1 if self.duet else IN_A_BLOCK) - self.steps * self.step_s, 0.0)
+        alone = self.between_launches**2 - self.within_launch**2 / self.steps
+        best = math.sqrt(launch / self.step_s / alone) * self.within_launch if alone > 0 else MOST_STEPS
         return min(max(math.ceil(best), LEAST_STEPS), MOST_STEPS)
 
 
@@ -73,21 +76,24 @@ def noise_of(rows: Sequence[Row], sessions: Mapping[str, Sequence[float]]) -> li
     """The noise of each pair of `bench calibrate`. ``sessions``: median throughputs of other runs, by case_id. Cases
     with fewer than LEAST_BLOCKS whole blocks have none."""
     found = []
-    for of in by_pair(rows, "control").values():
+    for of in by_pair(filter(_told, rows), "control").values():
         blocks = log_ratios(of, 1)
         if len(blocks) >= LEAST_BLOCKS:
             found.append(_noise(of, blocks, sessions.get(str(of[0]["case_id"]), ())))
     return found
 
 
-def _noise(rows: Sequence[Row], blocks: Sequence[float], sessions: Sequence[float]) -> Noise:
-    good = [row for row in rows if row["status"] == "ok"]
+def _told(row: Row) -> bool:
+    """Whether a launch was ok, and its times are known."""
+    return has_rate(row) and all((row[name] or 0) > 0 for name in ("window_steps", "window_s", "launch_s"))
+
+
+def _noise(good: Sequence[Row], blocks: Sequence[float], sessions: Sequence[float]) -> Noise:
     own = median(row["samples_per_s"] for row in good)
-    wall = sum(row["launch_s"] for row in rows) / len({row["block"] for row in rows})
     duet = any(row.get("duet_ratio") for row in good)
     return Noise(
-        case_id=str(rows[0]["case_id"]),
-        hostname=str(rows[0]["hostname"]),
+        case_id=str(good[0]["case_id"]),
+        hostname=str(good[0]["hostname"]),
         work_key=good[0]["work_key"],
         env_key=good[0]["env_key"],
         duet=duet,
@@ -97,7 +103,7 @@ def _noise(rows: Sequence[Row], blocks: Sequence[float], sessions: Sequence[floa
         between_launches=_pooled(good, lambda row: (row["block"], row["side"])),
         of_blocks=float(spread(blocks)),
         between_sessions=between([own, *sessions]),
-        seconds_a_block=wall / 2 if duet else wall,  # both launches of a duet run at once
+        seconds_a_block=fmean(row["launch_s"] for row in good) * (1 if duet else IN_A_BLOCK),
         step_s=median(row["window_s"] / row["window_steps"] for row in good),
         samples_per_s=own,
     )

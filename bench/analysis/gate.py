@@ -17,6 +17,8 @@ from bench.differences import differences
 from bench.record import Row
 
 SIDES = ("A", "B")
+OF_A_SIDE = 2  # launches in a block A B B A, or B A A B
+NO_FAILURE = ("ok", "interrupted")
 
 
 def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, Blocks] | None = None) -> Gate:
@@ -37,7 +39,7 @@ def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, 
         rules=rules,
         control=checked,
         differences=_differences(rows),
-        failed=any(_failed(of) == "both" for of in pairs.values()),
+        failed=_lost(rows),
         run_id=str(rows[0]["run_id"]) if rows else "",
         ratio=ratio,
         low=low,
@@ -55,39 +57,57 @@ def by_pair(rows: Iterable[Row], role: str = "measure") -> dict[str, list[Row]]:
     """The launches of each pair, in their order."""
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        if row["pair"] and row["role"] == role:
+        if row["pair"] and row["side"] in SIDES and row["role"] == role:
             found[str(row["pair"])].append(row)
     return dict(found)
 
 
 def log_ratios(rows: Iterable[Row], stage: int) -> list[float]:
     """Of each whole block of a stage, the log ratio of throughput, B over A: of the means of the logs of both sides, or
-    what a duet says of itself. A block in which a launch failed has none."""
+    what a duet says of itself. A block in which a launch failed has none, nor has one that was stopped half way: half a
+    block has the machine's drift in it."""
     blocks: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
         if row["stage"] == stage:
             blocks[row["block"]].append(row)
-    found = [_log_ratio(of) for _, of in sorted(blocks.items())]
+    found = [_log_ratio(of) for of in blocks.values()]
     return [ratio for ratio in found if ratio is not None]
 
 
 def _log_ratio(block: Sequence[Row]) -> float | None:
-    if any(row["status"] != "ok" or not row["samples_per_s"] for row in block):
+    if not all(map(has_rate, block)):
         return None
     sides = {side: [row for row in block if row["side"] == side] for side in SIDES}
-    if len(sides["A"]) != len(sides["B"]):  # the run was stopped within it
+    told = [row["duet_ratio"] for row in sides["B"] if (row.get("duet_ratio") or 0) > 0]
+    if told and sides["A"]:
+        return fmean(map(math.log, told))
+    if any(len(of) != OF_A_SIDE for of in sides.values()):
         return None
-    told = [row["duet_ratio"] for row in sides["B"] if row.get("duet_ratio")]
-    if told:
-        return math.log(fmean(told))
     a, b = (fmean(math.log(row["samples_per_s"]) for row in sides[side]) for side in SIDES)
     return b - a
 
 
+def has_rate(row: Row) -> bool:
+    """Whether a launch was ok, and its throughput is a number."""
+    return row["status"] == "ok" and 0 < (row["samples_per_s"] or 0) < math.inf
+
+
+def counted(rows: Iterable[Row]) -> list[Row]:
+    """Without the launches that a resumed run has made again."""
+    place = ("run_id", "case_id", "role", "pair", "side", "stage", "block", "turn")
+    return list({tuple(row[name] for name in place): row for row in rows}.values())
+
+
 def _failed(rows: Iterable[Row]) -> str | None:
     """Which side has a launch that failed or could not run: A, B, both or none. One that was stopped did not fail."""
-    sides = {str(row["side"]) for row in rows if row["status"] not in ("ok", "interrupted")}
+    sides = {str(row["side"]) for row in rows if row["status"] not in NO_FAILURE}
     return "both" if len(sides) == 2 else next(iter(sides), None)
+
+
+def _lost(rows: Sequence[Row]) -> bool:
+    """Whether a launch failed that B is not to blame for, its own or of the control pair, or nothing could run."""
+    failed = [row for row in rows if row["status"] not in (*NO_FAILURE, "skipped")]
+    return not any(map(has_rate, rows)) or any(row["side"] == "A" or row["role"] == "control" for row in failed)
 
 
 def undecided(found: Found) -> Found:
@@ -105,7 +125,7 @@ def _control(rows: Sequence[Row], rules: Rules) -> Control | None:
 
 def _verdict(name: str, rows: Sequence[Row], found: Found | None, rules: Rules) -> Verdict:
     sides = {side: [row for row in rows if row["side"] == side] for side in SIDES}
-    good = {side: [row for row in of if row["status"] == "ok"] for side, of in sides.items()}
+    good = {side: list(filter(has_rate, of)) for side, of in sides.items()}
     if found is None:
         found = _of_failure(rows)
     first = next(iter(sides["B"] or sides["A"]))
@@ -132,7 +152,7 @@ def _only(rows: Sequence[Row], name: str) -> str | None:
 
 def _of_failure(rows: Sequence[Row]) -> Found:
     """What is said where a launch failed: of B alone it is broken."""
-    failed, bad = _failed(rows), [row for row in rows if row["status"] not in ("ok", "interrupted")]
+    failed, bad = _failed(rows), [row for row in rows if row["status"] not in NO_FAILURE]
     said = f"{bad[0]['side']} {bad[0]['status']}: {bad[0]['reason']}"
     return Found("broken" if failed == "B" else "inconclusive", said if failed != "both" else f"both failed; {said}")
 

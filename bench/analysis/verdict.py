@@ -105,15 +105,16 @@ class Gate:
     @property
     def exit_code(self) -> int:
         """The strongest of what happened: 4 not comparable, 5 a launch failed (but for broken), 1 slower than allowed,
-        broken or more memory, 3 undecided, 0 good. ``strict`` makes missing cases fail, and any undecided one count."""
-        undecided = len(self.of("inconclusive"))
+        broken or more memory, 3 undecided, 0 good. ``strict`` makes missing cases fail, and any undecided one count.
+        A comparison in which nothing was decided is not good, be its cases inconclusive or on one side only."""
+        decided = any(one.verdict not in ("inconclusive", "missing", "new") for one in self.verdicts)
         if self.of("incomparable"):
             return EXIT_INCOMPARABLE
         if self.failed or not self.verdicts:
             return EXIT_FAILED
         if any(one.fails for one in self.verdicts) or (self.rules.strict and self.of("missing")):
             return EXIT_SLOWER
-        if self._flagged or undecided == len(self.verdicts) or (undecided and self.rules.strict):
+        if self._flagged or not decided or (self.of("inconclusive") and self.rules.strict):
             return EXIT_UNDECIDED
         return EXIT_OK
 

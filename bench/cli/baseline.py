@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,10 @@ from rich.table import Table
 
 from bench import baselines
 from bench.cli.asks import Out
-from bench.errors import EXIT_OK, ResultsError
+from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.read import read
 from bench.report.words import wide_console
 from bench.runs import find
-
-LEAST_SESSIONS = 5
 
 app = typer.Typer(help="Keep sessions that later ones are judged by.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The baseline: results/baselines/NAME.csv.")]
@@ -36,10 +35,11 @@ def add(
 
     A gate needs 5 sessions, best from different days: how far they differ is what a later one is judged by.
     """
-    for one in run:
-        found = baselines.add(out, name, read(find(out, one) / "launches.csv", _warn), _warn)
+    rows = [(one, read(find(out, one) / "launches.csv", _warn)) for one in run]
+    found = baselines.add(out, name, rows, _warn)
     count = len(found.sessions)
-    more = f"; {LEAST_SESSIONS - count} more and bench check can decide" if count < LEAST_SESSIONS else ""
+    lacking = baselines.LEAST_SESSIONS - count
+    more = f"; {lacking} more and bench check can decide" if lacking > 0 else ""
     print(f"{found.file}: {count} session{'s' if count != 1 else ''}{more}")
     return EXIT_OK
 
@@ -49,19 +49,25 @@ def list_(out: Out = Path("results")) -> int:
     """List the baselines: their sessions, cases and machine."""
     table = Table("baseline", "sessions", "cases", "device", "torch", "from", "to")
     for name in baselines.names(out):
-        rows = baselines.load(out, name, _warn).rows
-        days = sorted(str(row["started_at"])[:10] for row in rows if row["started_at"])
-        sets = [dict.fromkeys(str(row[column]) for row in rows if row[column]) for column in _COLUMNS]
-        sessions, cases, devices, versions = sets
-        table.add_row(
-            *(name, str(len(sessions)), str(len(cases)), ", ".join(devices), ", ".join(versions)),
-            *((days[0], days[-1]) if days else ("", "")),
-        )
+        table.add_row(name, *_about(out, name))
     wide_console().print(table if table.row_count else "no baselines; add one: bench baseline add NAME RUN")
     return EXIT_OK
 
 
-_COLUMNS = ("run_id", "case_id", "device_name", "torch")
+def _about(out: Path, name: str) -> Iterator[str]:
+    """The cells of one baseline; of one that cannot be read there are none, and a warning says why."""
+    try:
+        rows = baselines.load(out, name, _warn).rows
+    except ResultsError as error:
+        _warn(str(error))
+        return
+    columns = ("run_id", "case_id", "device_name", "torch")
+    sessions, cases, devices, versions = (
+        dict.fromkeys(str(row[column]) for row in rows if row[column]) for column in columns
+    )
+    days = sorted(str(row["started_at"])[:10] for row in rows if row["started_at"])
+    yield from (str(len(sessions)), str(len(cases)), ", ".join(devices), ", ".join(versions))
+    yield from (days[0], days[-1]) if days else ()
 
 
 @app.command("rm")
@@ -71,11 +77,21 @@ def rm(
     out: Out = Path("results"),
 ) -> int:
     """Delete a baseline, after asking."""
-    file = baselines.load(out, name, _warn).file
-    if not yes and not typer.confirm(f"delete {file}?", err=True):
+    file = baselines.existing(out, name)
+    if not yes and not _agreed(file):
+        print("nothing was deleted", file=sys.stderr)
         return EXIT_OK
     try:
         file.unlink()
     except OSError as error:
         raise ResultsError(f"cannot delete {file}: {error.strerror}") from None
+    print(f"deleted {file}")
     return EXIT_OK
+
+
+def _agreed(file: Path) -> bool:
+    """Whether somebody says yes. UsageError if nobody is there to be asked."""
+    if not sys.stdin or not sys.stdin.isatty():
+        raise UsageError("bench baseline rm asks before it deletes, and stdin is no terminal; add --yes")
+    print(f"delete {file}? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

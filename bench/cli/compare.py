@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,10 +16,15 @@ from bench.cli.judging import Detect, Floor, FloorMemory, Json, Junit, Markdown,
 from bench.errors import ResultsError, UsageError, near
 from bench.options import AXES
 from bench.read import read
-from bench.record import LAUNCHES, Row
+from bench.record import FILES, LAUNCHES, Row
 from bench.runs import find
 from bench.store import cell
 
+if TYPE_CHECKING:
+    from bench.analysis.power import Blocks
+
+KIND = "launches.csv"
+Condition = Callable[[Row], bool]
 Column = Annotated[str | None, typer.Option(help="A column of which A and B are values.", metavar="COLUMN")]
 Runs = Annotated[list[str] | None, typer.Option("--run", help="With --by: of these runs (default: the latest).")]
 
@@ -56,54 +62,95 @@ def compare(
     from bench.analysis.gate import gate
 
     if b is None:
-        rows = [row for row in _rows(out, a) if row["side"]]
-        if by or not rows:
-            raise UsageError(f"compare {a}: with what? Give B as well (one argument is a run of `bench ab`).")
-        return tell(gate(rows, law, *_words(out, a)), junit, md, as_json)
-    sides = _groups(out, a, b, by, run) if by else (_rows(out, a), _rows(out, b))
+        if by or spread:
+            raise UsageError(
+                f"compare {a}: {'--by' if by else '--session-spread'} needs two arguments; give B as well."
+            )
+        return tell(gate(_of_ab(out, a, conditions), law, *_words(out, a), _blocks(out, a)), junit, md, as_json)
+    column = _column("--by", by) if by else None
+    sides = _groups(out, a, b, column, run) if column else (_rows(out, a), _rows(out, b))
     chosen = [_measured(side, conditions) for side in sides]
     for name, side in zip((a, b), chosen, strict=True):
-        if not side:
-            raise ResultsError(f"{name}: no launch fits{' ' + by if by else ''}; see bench results show")
-    spreads = dict.fromkeys((str(row["case_id"]) for row in chosen[0]), spread) if spread else {}
-    names = (f"{by}={a}", f"{by}={b}") if by else (a, b)
-    return tell(compared(chosen[0], chosen[1], law, names, [by] if by else [], _known(spreads)), junit, md, as_json)
+        _check(name, side, where or [])
+    spreads = {str(row["case_id"]): spread for row in chosen[0]} if spread else {}
+    names = (f"{column}={a}", f"{column}={b}") if column else (a, b)
+    return tell(compared(chosen[0], chosen[1], law, names, [column] if column else [], spreads), junit, md, as_json)
+
+
+def _of_ab(out: Path, run: str, conditions: Sequence[Condition]) -> list[Row]:
+    """The launches of a run of `bench ab`, its control pair in any case."""
+    rows = [row for row in _rows(out, run) if row["side"]]
+    if not any(row["role"] == "measure" for row in rows):
+        raise UsageError(f"compare {run}: with what? Give B as well (one argument is a run of `bench ab`).")
+    chosen = [row for row in rows if row["role"] != "measure" or all(holds(row) for holds in conditions)]
+    if not any(row["role"] == "measure" for row in chosen):
+        raise ResultsError(f"{run}: no launch fits --where; bench results show {run} lists them")
+    return chosen
+
+
+def _check(name: str, rows: Sequence[Row], where: Sequence[str]) -> None:
+    """Whether there is one side to be compared, and not none or two."""
+    if not rows:
+        fits = f" that fits --where {' --where '.join(where)}" if where else ""
+        raise ResultsError(f"{name}: there is no measured launch{fits}; see bench results show, or name another run")
+    sides = sorted({row["side"] for row in rows if row["side"]})
+    if len(sides) > 1:
+        raise UsageError(
+            f"{name} is a run of `bench ab`, and has two sides; allowed: compare it alone, or --where side={sides[0]}, "
+            f"or compare {sides[0]} {sides[1]} --by side."
+        )
 
 
 def _words(out: Path, run: str) -> tuple[str, str]:
     """What a run of `bench ab` calls its sides."""
+    sides = _plan(out, run).get("sides")
+    words = [_at(_at(sides, side), "words") for side in ("A", "B")]
+    return str(words[0] or "A"), str(words[1] or "B")
+
+
+def _blocks(out: Path, run: str) -> dict[str, Blocks]:
+    """How many blocks it had for each pair, of both stages."""
+    from bench.analysis.power import Blocks
+
+    planned = _plan(out, run).get("blocks")
+    counts = planned.items() if isinstance(planned, dict) else ()
+    return {name: Blocks(*of) for name, of in counts if isinstance(of, list) and [type(n) for n in of] == [int, int]}
+
+
+def _plan(out: Path, run: str) -> dict[str, Any]:
+    """Its plan; an empty one where a file has none, or none that can be read."""
     try:
-        sides = json.loads((find(out, run) / "plan.json").read_text())["sides"]
-        return str(sides["A"]["words"]), str(sides["B"]["words"])
-    except (OSError, ValueError, KeyError, TypeError, ResultsError):  # a file without a plan
-        return "A", "B"
+        plan = json.loads((find(out, run) / "plan.json").read_text())
+    except (OSError, ValueError, ResultsError):
+        return {}
+    return plan if isinstance(plan, dict) else {}
 
 
-def _known(spreads: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: spread for name, spread in spreads.items() if spread is not None}
+def _at(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _rows(out: Path, run: str) -> list[Row]:
+    """Of a run, or of any file with the columns of its launches."""
     file = Path(run)
-    if not file.is_file():
-        file = find(out, run) / "launches.csv"
-    return read(file, lambda message: print(f"warning: {message}", file=sys.stderr), "launches.csv")
+    if not os.path.isfile(run) or file.name in FILES:
+        file = find(out, run) / KIND
+    return read(file, lambda message: print(f"warning: {message}", file=sys.stderr), KIND)
 
 
-def _groups(out: Path, a: str, b: str, by: str, run: Sequence[str] | None) -> tuple[list[Row], list[Row]]:
+def _groups(out: Path, a: str, b: str, name: str, run: Sequence[str] | None) -> tuple[list[Row], list[Row]]:
     """The launches of some runs by the value of a column."""
-    name = _column("--by", by)
     rows = [row for one in dict.fromkeys(run or ["latest"]) for row in _rows(out, one)]
     texts = [cell(row[name], LAUNCHES[name]) for row in rows]
     for value in (a, b):
         if value not in texts:
             there = ", ".join(dict.fromkeys(filter(None, texts))) or "nothing"
-            raise UsageError(f"--by {by}: no launch has {value!r}; there is {there}.{near(value, texts)}")
+            raise UsageError(f"--by {name}: no launch has {value!r}; there is {there}.{near(value, texts)}")
     sides = [[row for row, text in zip(rows, texts, strict=True) if text == value] for value in (a, b)]
     return sides[0], sides[1]
 
 
-def _condition(text: str) -> Callable[[Row], bool]:
+def _condition(text: str) -> Condition:
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"--where: got {text!r}; allowed: COLUMN=VALUE.")
@@ -121,5 +168,5 @@ def _column(flag: str, name: str) -> str:
     return known
 
 
-def _measured(rows: Sequence[Row], conditions: Sequence[Callable[[Row], bool]]) -> list[Row]:
+def _measured(rows: Sequence[Row], conditions: Sequence[Condition]) -> list[Row]:
     return [row for row in rows if row["role"] == "measure" and all(holds(row) for holds in conditions)]
