@@ -1,0 +1,61 @@
+"""Rows of launches.csv as no machine made them: every column is there, and tests give those they are about."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from plain import PLAIN
+
+from bench.options import AXES
+from bench.record import LAUNCHES, SCHEMA, Row
+from bench.store import cell
+
+RUN = "20260101-120000-00aa"
+CASE = {name: getattr(PLAIN, name, None) for name in AXES}
+KNOWN = {
+    **{"schema": SCHEMA, "run_id": RUN, "launch_id": "0000-a", "case_id": "a", "role": "measure", "session": 0},
+    **{"order": 0, "block": 0, "status": "ok", "launch_s": 10.0, "oversubscribe": False, "command": "bench run a"},
+    **{"samples_per_s": 100.0, "work_key": "work", "env_key": "env", "hostname": "here"},
+}
+
+
+def launch(**known: Any) -> Row:
+    """A row of ``bench run``."""
+    return {**dict.fromkeys(LAUNCHES), **CASE, **KNOWN, **known}
+
+
+def session(rates: Sequence[float], **known: Any) -> list[Row]:
+    """A launch for each throughput, each in a block of its own."""
+    return [launch(samples_per_s=rate, block=block, order=block, **known) for block, rate in enumerate(rates)]
+
+
+def block(number: int, rates: Sequence[float], order: str = "ABBA", **known: Any) -> list[Row]:
+    """A block of ``bench ab``, as long as there are throughputs."""
+    pair = {"pair": "a", "stage": 1, "block": number, **known}
+    return [
+        launch(**{**pair, "side": side, "turn": turn, "samples_per_s": rate})
+        for turn, (side, rate) in enumerate(zip(order, rates, strict=False))
+    ]
+
+
+def blocks(ratios: Iterable[float], first: int = 0, **known: Any) -> list[Row]:
+    """A whole block for each ratio of throughput, B over A: A has 100."""
+    return [
+        row for n, ratio in enumerate(ratios, first) for row in block(n, [100, 100 * ratio, 100 * ratio, 100], **known)
+    ]
+
+
+def write(
+    folder: Path, rows: Iterable[Row], columns: Iterable[str] = tuple(LAUNCHES), name: str = "launches.csv"
+) -> Path:
+    """A file of rows, with these columns only."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        names = list(columns)
+        writer.writerow(names)
+        writer.writerows([cell(row[column], LAUNCHES[column]) for column in names] for row in rows)
+    return folder / name
