@@ -527,11 +527,12 @@ class Work:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(700)
 def test_a_side_with_four_times_the_work_is_slower(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "work.py").write_text(WORK)
-    common = ["--strategy", "single", "--gpus", "1", "--device", "cpu", "--warmup-steps", "0", "--min-seconds", "0.2"]
+    common = ["--strategy", "single", "--gpus", "1", "--device", "cpu", "--warmup-steps", "0", "--steps", "10"]
     sides = [word for side, n in (("--a", 1), ("--b", 4)) for word in (side, f"workload=work.py:Work:repeat={n}")]
-    done: Run = bench("ab", *common, "--steps", "5", "--blocks", "5", *sides, "--junit", "j.xml", "--md", "m.md")
+    done: Run = bench("ab", *common, "--blocks", "5", *sides, "--junit", "j.xml", "--md", "m.md", timeout=600)
     assert done.code == 1, done.stderr
     rows = done.rows()
     a, b = ({row["workload"] for row in rows if row["side"] == side and row["role"] == "measure"} for side in "AB")
@@ -560,5 +561,5 @@ def test_a_side_with_four_times_the_work_is_slower(bench: Any, tmp_path: Path) -
     )
     shown = bench("results", "show", done.folder.name)
     assert shown.code == 0
-    assert "--steps 5" in shown.stdout
+    assert "--steps 10" in shown.stdout
     assert "--launches" not in shown.stdout
