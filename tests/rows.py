@@ -16,15 +16,16 @@ from bench.store import cell
 RUN = "20260101-120000-00aa"
 CASE = {name: getattr(PLAIN, name, None) for name in AXES}
 KNOWN = {
-    **{"schema": SCHEMA, "run_id": RUN, "launch_id": "0000-a", "case_id": "a", "role": "measure", "session": 0},
+    **{"schema": SCHEMA, "run_id": RUN, "launch_id": "0000-a", "role": "measure", "session": 0},
     **{"order": 0, "block": 0, "status": "ok", "launch_s": 10.0, "oversubscribe": False, "command": "bench run a"},
     **{"samples_per_s": 100.0, "work_key": "work", "env_key": "env", "hostname": "here"},
 }
 
 
 def launch(**known: Any) -> Row:
-    """A row of ``bench run``."""
-    return {**dict.fromkeys(LAUNCHES), **CASE, **KNOWN, **known}
+    """A row of ``bench run``. The case is called `a`, and by the axes that are given: `a-seed=1`."""
+    case_id = "-".join(["a", *(f"{name}={value}" for name, value in known.items() if name in AXES)])
+    return {**dict.fromkeys(LAUNCHES), **CASE, **KNOWN, "case_id": case_id, **known}
 
 
 def session(rates: Sequence[float], **known: Any) -> list[Row]:

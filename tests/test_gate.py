@@ -108,7 +108,7 @@ def test_a_duet_says_its_ratio_itself() -> None:
 def test_the_whole_of_a_verdict() -> None:
     """B has 100 exp(-0.04 + k 0.003), its median 100 exp(-0.04) = 96.0789; twenty launches of 10 s in the first stage and
     twenty in the second, which decides. Bounds: -0.04 -+ 4.30265273 x 0.00244949 = -0.0505393, -0.0294607."""
-    known = {"workload": "gpt-nano", "peak_rss_mib": 500.0}
+    known = {"case_id": "a", "workload": "gpt-nano", "peak_rss_mib": 500.0}
     found = of([*blocks(SUSPECT, **known), *blocks(CONFIRMED, first=5, stage=2, **known)])
     (said,) = found.verdicts
     assert (said.verdict, said.case, said.case_a, said.case_b) == ("slower", "a", "a", "a")

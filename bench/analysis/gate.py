@@ -95,7 +95,8 @@ def has_rate(row: Row) -> bool:
 def counted(rows: Iterable[Row]) -> list[Row]:
     """Without the launches that a resumed run has made again."""
     place = ("run_id", "case_id", "role", "pair", "side", "stage", "block", "turn")
-    return list({tuple(row[name] for name in place): row for row in rows}.values())
+    last = {tuple(row[name] for name in place) if row["block"] is not None else id(row): row for row in rows}
+    return list(last.values())
 
 
 def _failed(rows: Iterable[Row]) -> str | None:

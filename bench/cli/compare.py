@@ -142,10 +142,11 @@ def _groups(out: Path, a: str, b: str, name: str, run: Sequence[str] | None) -> 
     """The launches of some runs by the value of a column."""
     rows = [row for one in dict.fromkeys(run or ["latest"]) for row in _rows(out, one)]
     texts = [cell(row[name], LAUNCHES[name]) for row in rows]
+    there = list(dict.fromkeys(filter(None, texts)))
     for value in (a, b):
-        if value not in texts:
-            there = ", ".join(dict.fromkeys(filter(None, texts))) or "nothing"
-            raise UsageError(f"--by {name}: no launch has {value!r}; there is {there}.{near(value, texts)}")
+        if value not in there:
+            known = ", ".join(there) or "nothing"
+            raise UsageError(f"--by {name}: no launch has {value!r}; there is {known}.{near(value, there)}")
     sides = [[row for row, text in zip(rows, texts, strict=True) if text == value] for value in (a, b)]
     return sides[0], sides[1]
 
