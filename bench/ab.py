@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.calibration import Noise
+from bench import duet
 from bench.analysis.gate import for_second_stage
 from bench.analysis.power import Blocks
-from bench.analysis.trimmed import LEAST_BLOCKS
 from bench.case import Case
-from bench.errors import UsageError
+from bench.duet import both_fit
+from bench.errors import BenchError, UsageError
 from bench.options import AXES
 from bench.record import Row
-from bench.session import Session
+from bench.session import Opened, Session, probing
 from bench.sides import Side
 from bench.suite import Plan, Planned
 
 CONTROL = "control"
-FIRST = 8  # blocks of a first stage where nothing is known of the machine; a second one has twice as many
 ORDERS = ("ABBA", "BAAB")  # in both, a drift that is a straight line cancels
 
 
@@ -69,10 +68,13 @@ class Ab:
         blocks: Mapping[str, Blocks],
         seed: int,
         tell: Callable[[str], None],
+        duet: bool = False,
     ) -> None:
-        self.pairs, self.sessions, self.blocks, self.tell = list(pairs), sessions, blocks, tell
+        """``sessions`` by side. A duet has one more, CONTROL, in which A stands against itself."""
+        self.pairs, self.sessions, self.blocks, self.tell, self.duet = list(pairs), sessions, blocks, tell, duet
         self._random = random.Random(seed)
         self._failed: set[Pair] = set()
+        self._probed: set[str] = set()
         self._cases: dict[tuple[str, str], Case] = {}
 
     @property
@@ -111,17 +113,50 @@ class Ab:
         return self.blocks[pair.name][stage - 1]
 
     def _block(self, pair: Pair, stage: int, block: int) -> None:
-        order = self._random.choice(ORDERS)
+        if pair in self._failed:  # whatever more launches say, there is no number for it
+            return
         for session in self.sessions.values():
             session.renew()
-        for turn, side in enumerate(order):
-            if pair in self._failed:  # whatever the others say, there is no number for it
-                return
-            more = {"role": pair.role, "pair": pair.name, "side": side, "stage": stage, "block": block, "turn": turn}
-            session = self.sessions["A" if pair.role == CONTROL else side]
-            row = session.launch(self._cases[pair.name, "A" if pair.role == CONTROL else side], more)
-            if row["status"] != "ok":
-                self._failed.add(pair)
+        where = {"role": pair.role, "pair": pair.name, "stage": stage, "block": block}
+        rows = self._in_a_duet(pair, where) if self.duet else self._in_turns(pair, where)
+        if any(row["status"] != "ok" for row in rows):
+            self._failed.add(pair)
+
+    def _in_turns(self, pair: Pair, where: Row) -> list[Row]:
+        """Four launches, one after the other, until one fails."""
+        rows: list[Row] = []
+        for turn, side in enumerate(self._random.choice(ORDERS)):
+            own = "A" if pair.role == CONTROL else side
+            rows.append(self.sessions[own].launch(self._cases[pair.name, own], {**where, "side": side, "turn": turn}))
+            if rows[-1]["status"] != "ok":
+                break
+        return rows
+
+    def _in_a_duet(self, pair: Pair, where: Row) -> list[Row]:
+        """Two launches at once."""
+        own = {"A": "A", "B": CONTROL if pair.role == CONTROL else "B"}
+        sessions = {side: self.sessions[name] for side, name in own.items()}
+        cases = {side: self._cases[pair.name, "A" if name == CONTROL else name] for side, name in own.items()}
+        if pair.name not in self._probed:
+            self._probe(pair, sessions, cases)
+        opened = {
+            side: session.opened(cases[side], {**where, "side": side, "turn": turn})
+            for turn, (side, session) in enumerate(sessions.items())
+        }
+        return played(sessions, cases, opened)
+
+    def _probe(self, pair: Pair, sessions: Mapping[str, Session], cases: Mapping[str, Case]) -> None:
+        """See what memory each side takes alone; UsageError if both together have no room."""
+        self._probed.add(pair.name)
+        more = {"role": "probe", "pair": pair.name}
+        rows = {
+            side: session.launch(cases[side], {**more, "side": side}, probing(session.plan.protocol))
+            for side, session in sessions.items()
+        }
+        if all(row["status"] == "ok" for row in rows.values()):  # else the duet itself will say what is wrong
+            reason = both_fit(rows["A"], rows["B"], self.sessions["A"].machine)
+            if reason:
+                raise UsageError(f"--duet has both sides of {pair.name} up at once: {reason}; leave --duet out.")
 
     def _ready(self, pair: Pair) -> bool:
         """Whether both sides can run; a row says why not."""
@@ -136,65 +171,28 @@ class Ab:
         return dataclasses.replace(pair, role=CONTROL)
 
 
-def planned_blocks(
-    names: Iterable[str],
-    noise: Mapping[str, Noise],
-    change: float,
-    *,
-    blocks: int | None,
-    budget: float | None,
-    insists: bool,
-    warn: Callable[[str], None],
-) -> dict[str, Blocks]:
-    """The blocks of each pair: ``blocks`` (and twice as many), or what ``budget`` (s) pays for, or what finds
-    ``change`` by the machine's calibration, or FIRST.
-
-    UsageError for a plan that cannot decide: fewer than LEAST_BLOCKS, or too few for a change that the user ``insists``
-    on; else a warning says so.
-    """
-    names = list(names)
-    if blocks is not None and blocks < LEAST_BLOCKS:
-        raise UsageError(
-            f"--blocks {blocks}: no test can decide on so few; allowed: a whole number from {LEAST_BLOCKS}."
-        )
-    unknown = [name for name in names if name not in noise]
-    if unknown:
-        warn(f"{unknown[0]} is not calibrated here, so what can be found is not known before: bench calibrate")
-    found = {}
-    for name in names:
-        known = noise.get(name)
-        wanted = known.needed(change) if known else None
-        own = Blocks(blocks, 2 * blocks) if blocks else _affordable(name, known, budget, len(names))
-        found[name] = own or wanted or Blocks(FIRST, 2 * FIRST)
-        if known and (wanted is None or found[name].first < wanted.first or found[name].second < wanted.second):
-            _too_few(name, found[name], wanted, known, change, warn=None if insists else warn)
-    return found
-
-
-def _affordable(name: str, noise: Noise | None, budget: float | None, cases: int) -> Blocks | None:
-    """A case's share of the budget, the control pair's taken off."""
-    if budget is None:
-        return None
-    if noise is None:
-        raise UsageError(f"--budget: how long a block of {name} takes is not known; bench calibrate, or give --blocks.")
-    blocks = noise.within(budget / (cases + 1))
-    if blocks is None:
-        raise UsageError(
-            f"--budget: {budget:.0f} s are not enough for {LEAST_BLOCKS} blocks of {name} and twice as many more at "
-            f"{noise.seconds_a_block:.0f} s each; give more, or fewer cases."
-        )
-    return blocks
-
-
-def _too_few(
-    name: str, blocks: Blocks, wanted: Blocks | None, noise: Noise, change: float, warn: Callable[[str], None] | None
-) -> None:
-    """Say what cannot be decided; UsageError where nobody is to be warned."""
-    need = f"it takes {wanted.first} and {wanted.second}" if wanted else "no number of blocks does"
-    said = (
-        f"{name}: {blocks.first} and {blocks.second} blocks find a slowdown of {noise.detectable(blocks):.1%} on this "
-        f"machine, not of {change:.1%}: {need}"
-    )
-    if warn is None:
-        raise UsageError(f"{said}. Give --blocks, --budget or --detect accordingly.")
-    warn(said)
+def played(sessions: Mapping[str, Session], cases: Mapping[str, Case], opened: Mapping[str, Opened]) -> list[Row]:
+    """Both launches of a duet, once more if the machine was in the way, and both recorded whatever became of them."""
+    while True:
+        parts = [
+            duet.Side(session.launching, cases[side], opened[side].description, opened[side].folder)
+            for side, session in sessions.items()
+        ]
+        try:
+            found = duet.duet(parts[0], parts[1], opened["A"].protocol)
+        except BenchError:
+            raise
+        except Exception as error:
+            for side, session in sessions.items():
+                session.lost(opened[side], error)
+            raise
+        launched = dict(zip(sessions, (found.a, found.b), strict=True))
+        whose = next((one for one in launched.values() if one.machines_fault), found.a)
+        if not all([session.again(opened[side], whose) for side, session in sessions.items()]):
+            break
+    for one, columns in zip(launched.values(), found.columns(), strict=True):
+        one.row.update(columns)
+    rows = {side: session.closed(opened[side], launched[side]) for side, session in sessions.items()}
+    for side, session in sessions.items():
+        session.check(rows[side])
+    return list(rows.values())

@@ -11,11 +11,12 @@ from typing import Any
 
 from rich.console import Console
 
-from bench.ab import Ab, Pair, pairs, planned_blocks
+from bench.ab import CONTROL, Ab, Pair, pairs
 from bench.analysis.calibration import Noise, between, noise_of
 from bench.analysis.gate import gate
 from bench.analysis.power import Blocks
 from bench.analysis.verdict import Gate, Rules
+from bench.blocks import planned_blocks
 from bench.devices import Machine, this_machine
 from bench.errors import ResultsError
 from bench.launching import Launching
@@ -42,12 +43,14 @@ class Contest:
     plans: Mapping[str, Plan]
     machine: Machine
     out: Path
+    duet: bool = False
 
     @classmethod
-    def planned(cls, kind: str, asked: Asked, sides: Sequence[Side], out: Path) -> Contest:
+    def planned(cls, kind: str, asked: Asked, sides: Sequence[Side], out: Path, duet: bool = False) -> Contest:
         """UsageError for what cannot be run on this machine."""
         machine = this_machine()
-        return cls(kind, sides, {side.name: make_plan(side.asked(asked), machine) for side in sides}, machine, out)
+        plans = {side.name: make_plan(side.asked(asked), machine) for side in sides}
+        return cls(kind, sides, plans, machine, out, duet)
 
     @property
     def protocol(self) -> Protocol:
@@ -68,9 +71,10 @@ class Contest:
             store = Store.create(self.out)
             sessions: dict[str, Session] = {}
             shared: dict[Site, Launching] = {}
-            for name, plan in self.plans.items():
-                site = places[name]
-                launching = shared.get(site)
+            # sides of a duet are up at once, the control's second A among them; else those of one site share servers
+            for name in [*self.plans, CONTROL] if self.duet else self.plans:
+                plan, site = (self.plans["A"], places["A"]) if name == CONTROL else (self.plans[name], places[name])
+                launching = None if self.duet else shared.get(site)
                 session = Session(plan, self.machine, store, watcher, seen, warnings, site=site, launching=launching)
                 shared[site] = session.launching
                 sessions[name] = session
@@ -89,7 +93,7 @@ class Contest:
         """What ``plan.json`` says of it."""
         sides = {side.name: {**plan_json(self.plans[side.name]), "words": side.words} for side in self.sides}
         protocol = dataclasses.asdict(self.protocol) | {"launches": None}  # it has blocks
-        return {"kind": self.kind, "protocol": protocol, "sides": sides, **known}
+        return {"kind": self.kind, "duet": self.duet, "protocol": protocol, "sides": sides, **known}
 
 
 def compete(
@@ -101,15 +105,16 @@ def compete(
     blocks: int | None,
     insists: bool,
     quiet: bool,
+    duet: bool = False,
 ) -> Gate:
     """Measure two sides in turns, and decide. Whatever was measured is recorded and judged, however it ends."""
-    contest = Contest.planned("ab", asked, sides, out)
+    contest = Contest.planned("ab", asked, sides, out, duet)
     watcher = observer(Console(stderr=True), quiet)
     with contextlib.closing(watcher), contest.begun(watcher) as (store, sessions):
         ready = contest.completed(sessions)
         counts = planned_blocks(
             [pair.name for pair in ready],
-            calibrations(out),
+            calibrations(out, duet),
             rules.detect,
             blocks=blocks,
             budget=contest.protocol.budget,
@@ -117,7 +122,7 @@ def compete(
             warn=lambda text: watcher.note(f"warning: {text}"),
         )
         store.plan(contest.described(blocks=counts, rules=dataclasses.asdict(rules)))
-        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note)
+        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet)
         ab.run()
     a, b = (side.words for side in sides)
     return gate(ab.rows, rules, a, b, counts)
@@ -125,27 +130,29 @@ def compete(
 
 def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, quiet: bool) -> tuple[list[Noise], bool]:
     """The noise of every case, measured against itself; and whether a launch failed."""
-    contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out)
+    contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out, duet)
     watcher = observer(Console(stderr=True), quiet)
     with contextlib.closing(watcher), contest.begun(watcher) as (store, sessions):
         ready = contest.completed(sessions)
-        store.plan(contest.described(blocks=blocks, duet=duet))
+        store.plan(contest.described(blocks=blocks))
         counts = {pair.name: Blocks(blocks, 0) for pair in ready}
-        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note)
+        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet)
         ab.calibrate()
-    before = {name: [noise.samples_per_s for noise in of] for name, of in _calibrations(out, store.run_id).items()}
+    earlier = _calibrations(out, duet, store.run_id)
+    before = {name: [noise.samples_per_s for noise in of] for name, of in earlier.items()}
     return noise_of(ab.rows, before), any(row["status"] != "ok" for row in ab.rows)
 
 
-def calibrations(out: Path) -> dict[str, Noise]:
-    """By case_id, the latest calibration on this machine; how far sessions differ, from all of them."""
+def calibrations(out: Path, duet: bool) -> dict[str, Noise]:
+    """By case_id, the latest calibration on this machine, of duets or of launches in turns; how far sessions differ,
+    from all of them."""
     return {
         name: dataclasses.replace(of[0], between_sessions=between([noise.samples_per_s for noise in of]))
-        for name, of in _calibrations(out).items()
+        for name, of in _calibrations(out, duet).items()
     }
 
 
-def _calibrations(out: Path, but: str = "") -> dict[str, list[Noise]]:
+def _calibrations(out: Path, duet: bool, but: str = "") -> dict[str, list[Noise]]:
     """By case_id, the newest first. What cannot be read was none."""
     import socket
 
@@ -156,7 +163,7 @@ def _calibrations(out: Path, but: str = "") -> dict[str, list[Noise]]:
         with contextlib.suppress(ResultsError):
             rows: list[Row] = read(folder / "launches.csv", lambda _: None)
             for noise in noise_of(rows, {}):
-                if noise.hostname == socket.gethostname():
+                if noise.duet == duet and noise.hostname == socket.gethostname():
                     found.setdefault(noise.case_id, []).append(noise)
     return found
 

@@ -14,7 +14,7 @@ STATUSES = {
     "crashed": "a rank raised, exited or was killed",
     "invalid": "measured, but a check failed: `reason` says which",
     "skipped": "cannot run here: `reason` says why",
-    "interrupted": "the run was stopped while this launch ran",
+    "interrupted": "the run was stopped while this launch ran, or the other side of its duet failed",
 }
 
 
@@ -50,6 +50,9 @@ IDENTITY = {
     "pair": Column("text", "of a comparison: the case_id of side A, which both sides share"),
     "stage": Column("int", "of a comparison: 1, or 2 for fresh launches of what may differ"),
     "turn": Column("int", "of a comparison: place in its block, from 0"),
+    "bursts": Column("int", "of a duet: in how many bursts the window was trained, in turns with the other side"),
+    "burst_steps": Column("int", "of a duet: steps of each burst that were timed; one more before them was not"),
+    "duet_ratio": Column("float", "of a duet: throughput of B / A, the mean of the middle half of its pairs of bursts"),
     "started_at": Column("text", "UTC, ISO 8601"),
     "launch_s": Column(
         "float",

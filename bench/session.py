@@ -8,6 +8,7 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
@@ -51,6 +52,21 @@ class Observer(Protocol):
     def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None: ...
     def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
     def launch_ends(self, row: Row) -> None: ...
+
+
+@dataclasses.dataclass
+class Opened:
+    """A launch that is about to be made. ``row`` is what is known of it, and ``seconds`` how long it has taken."""
+
+    description: Description
+    protocol: Settings
+    row: Row
+    folder: Path
+    began: float = dataclasses.field(default_factory=lambda: monotonic())
+
+    @property
+    def seconds(self) -> float:
+        return monotonic() - self.began
 
 
 class Session:
@@ -240,7 +256,7 @@ class Session:
             shared = planned.case.devices * planned.case.grad_accum_steps
             ceiling = max(1, planned.samples // shared) if planned.samples else CEILING
             first = self._describe(planned.case).batch_size
-            protocol = dataclasses.replace(self.plan.protocol, warmup_steps=0, steps=PROBE_STEPS, min_seconds=0.0)
+            protocol = probing(self.plan.protocol)
             grown: dict[int, float] = {}  # what a batch made a rank grow by, in MiB
             self._tell(self.observer.note, f"looking for the largest batch size of {planned.case.case_id}")
 
@@ -270,40 +286,62 @@ class Session:
 
     def launch(self, case: Case, more: Row, protocol: Settings | None = None) -> Row:
         """Launch, once more if the machine was in the way, and record it."""
+        opened = self.opened(case, more, protocol)
+        while True:
+            try:
+                launched = self.launching.launch(case, opened.description, opened.folder, opened.protocol)
+            except BenchError:
+                raise
+            except Exception as error:
+                self.lost(opened, error)
+                raise
+            if not self.again(opened, launched):
+                break
+        row = self.closed(opened, launched)
+        self.check(row)
+        return row
+
+    def opened(self, case: Case, more: Row, protocol: Settings | None = None) -> Opened:
+        """A launch that is about to be made: what is known of its row, and a folder for its records."""
         interrupts.check()
         protocol = protocol or self.plan.protocol
         row = {**self._blank(case, "interrupted", "the run was stopped", protocol=protocol), **more}
         order = self.store.next_order()
-        name = f"{order:04}-{case.case_id}"[:120]
+        launch_id = f"{order:04}-{case.case_id}"[:120]
         row |= {"order": order, "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        row |= {"launch_id": launch_id, "attempts": 1}
         self._launched += 1
-        description, began = self._describe(case), monotonic()
-        for attempt in range(1, ATTEMPTS + 1):
-            launch_id = name if attempt == 1 else f"{name}-again"
-            folder = self.store.launch_folder(launch_id)
-            row |= {"launch_id": launch_id, "attempts": attempt}
-            try:
-                launched = self.launching.launch(case, description, folder, protocol)
-            except BenchError:
-                raise
-            except Exception as error:  # a bug of ours; what the ranks have measured is in their records
-                reason = f"a bug in stepbench, {type(error).__name__}: {error}; the ranks' records are in {folder}"
-                self._record(row | {"status": "invalid", "reason": reason, "launch_s": monotonic() - began})
-                raise
-            if not launched.machines_fault or attempt == ATTEMPTS or interrupts.pending():
-                break
-            row["first_attempt"] = launched.row["reason"]
-            self._warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
-        row |= {**launched.row, "launch_s": monotonic() - began}
-        changes = self._unlike_before(row)
-        if changes:  # a resume on the machine that it was will launch it again
+        return Opened(self._describe(case), protocol, row, self.store.launch_folder(launch_id))
+
+    def again(self, opened: Opened, launched: Launched) -> bool:
+        """Whether to launch once more, as the machine was in the way; the records have a folder of their own then."""
+        row = opened.row
+        if not launched.machines_fault or row["attempts"] == ATTEMPTS or interrupts.pending():
+            return False
+        row |= {"launch_id": f"{row['launch_id']}-again", "attempts": ATTEMPTS, "first_attempt": launched.row["reason"]}
+        opened.folder = self.store.launch_folder(row["launch_id"])
+        self._warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
+        return True
+
+    def lost(self, opened: Opened, error: Exception) -> None:
+        """Record a launch in which we failed; what its ranks have measured is in their records."""
+        reason = f"a bug in stepbench, {type(error).__name__}: {error}; the ranks' records are in {opened.folder}"
+        self._record(opened.row | {"status": "invalid", "reason": reason, "launch_s": opened.seconds})
+
+    def closed(self, opened: Opened, launched: Launched) -> Row:
+        """Record a launch that has ended; its row."""
+        row = {**opened.row, **launched.row, "launch_s": opened.seconds}
+        if changes := self._unlike_before(row):  # a resume on the machine that it was will launch it again
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         self._record(row, launched)
+        return row
+
+    def check(self, row: Row) -> None:
+        """Whether to go on after a launch: Interrupted, or IncomparableError if it was not what it was to be."""
         interrupts.check()
         self.site.check(row.get("sources"))
-        if changes:
+        if changes := self._unlike_before(row):
             raise self._not_the_same(changes)
-        return row
 
     def _unlike_before(self, row: Row) -> list[str]:
         """What only ranks know of the machine, and is not what it was in earlier sessions."""
@@ -377,6 +415,11 @@ class Session:
         """Nothing is lost because nobody listens any more: a terminal that has gone is no reason to stop."""
         with contextlib.suppress(OSError):
             say(*what)
+
+
+def probing(protocol: Settings) -> Settings:
+    """As few steps as show the memory that they take."""
+    return dataclasses.replace(protocol, warmup_steps=0, steps=PROBE_STEPS, min_seconds=0.0)
 
 
 def rank_environment() -> dict[str, str]:

@@ -15,10 +15,11 @@ import pytest
 from commands import Run
 from turns import MLP, Turns, plain, turns, wanted
 
-from bench.ab import FIRST, ORDERS, pairs, planned_blocks
+from bench.ab import ORDERS, pairs
 from bench.analysis.calibration import Noise
 from bench.analysis.power import Blocks, needed, upper
 from bench.analysis.verdict import Gate, Rules
+from bench.blocks import FIRST, planned_blocks
 from bench.case import Case
 from bench.contest import compete
 from bench.devices import Machine

@@ -36,6 +36,7 @@ def ab(
     b_python: Python = None,
     a_rev: Rev = None,
     b_rev: Rev = None,
+    duet: Annotated[bool, typer.Option("--duet", help="Both sides up at once, in turns of a few steps.")] = False,
     blocks: Annotated[int | None, typer.Option(help=BLOCKS, show_default=False)] = None,
     detect: Detect = None,
     floor: Floor = "1%",
@@ -61,5 +62,7 @@ def ab(
     from bench.contest import compete
 
     with interrupts.deferred():
-        gate = compete(wanted(given), sides, law, out, blocks=blocks, insists=detect is not None, quiet=quiet)
+        gate = compete(
+            wanted(given), sides, law, out, blocks=blocks, insists=detect is not None, duet=duet, quiet=quiet
+        )
     return tell(gate, junit, md, as_json)
