@@ -1,0 +1,99 @@
+"""Gates on this machine: how many cry wolf, and how many find a slowdown that is there. The certificate's other half.
+
+Calibrates, then runs gates with the blocks that the calibration asks for, in turn with two equal sides and with one that
+has a layer of nineteen more: work that is known, and no sleep. Each gate is a row of results/certificate/measured.csv,
+written when it ends; ``--page`` writes docs/certificate.md from them. Nothing else may run on the machine.
+
+    python -m tests.benchmarks.gates --gates 15 --mode launches
+    python -m tests.benchmarks.gates --gates 15 --mode duet
+    python -m tests.benchmarks.gates --page
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+MEASURED = ROOT / "results" / "certificate" / "measured.csv"
+LAYERS = 18  # one more is 1/19 of the layers' work
+WORKLOAD = "gpt:layers={}:heads=2:width=64:seq=64"
+CASE = (
+    *("--workload", WORKLOAD.format(LAYERS), "--strategy", "single", "--gpus", "1", "--device", "cpu"),
+    *("--batch-size", "4", "--steps", "40"),
+)
+MORE = f"workload={WORKLOAD.format(LAYERS + 1)}"
+DETECT = "4%"  # of the throughput: the layer's share is 1/19 of the layers' time, and a little less of all
+MODES = {"launches": (), "duet": ("--duet",)}
+COLUMNS = ("at", "machine", "mode", "slowed", "verdict", "exit_code", "ratio", "low", "high", "detectable", "blocks")
+COLUMNS += ("launches", "control_flagged", "seconds", "run_id")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gates", type=int, default=15, help="of each kind")
+    parser.add_argument("--mode", choices=list(MODES), default="launches")
+    parser.add_argument("--out", type=Path, default=Path("gates"), help="folder of results")
+    parser.add_argument("--page", action="store_true", help="only write docs/certificate.md")
+    asked = parser.parse_args()
+    if not asked.page:
+        bench("calibrate", *CASE, *MODES[asked.mode], "--detect", DETECT, "--out", str(asked.out))
+        for number in range(asked.gates):
+            for slowed in (False, True):
+                record(gate(asked.mode, slowed, number, asked.out))
+    from .gates_page import update
+
+    page = ROOT / "docs" / "certificate.md"
+    page.write_text(update(page.read_text(), rows()))
+
+
+def gate(mode: str, slowed: bool, seed: int, out: Path) -> dict[str, Any]:
+    """One gate, as a row."""
+    began = time.monotonic()
+    words = ["ab", *CASE, *MODES[mode], "--detect", DETECT, "--order-seed", str(seed), "--json", "--out", str(out)]
+    code, said = bench(*words, *(("--b", MORE) if slowed else ()))
+    one = said["verdicts"][0]
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} processors",
+        **{"mode": mode, "slowed": slowed, "exit_code": code, "seconds": round(time.monotonic() - began)},
+        **{name: one[name] for name in ("verdict", "ratio", "low", "high", "detectable", "blocks", "launches")},
+        "control_flagged": bool(said["control"] and said["control"]["flagged"]),
+        "run_id": said["run_id"],
+    }
+
+
+def bench(*words: str) -> tuple[int, Any]:
+    """The command's exit code, and what it says on standard output; the rest goes to ours."""
+    done = subprocess.run([sys.executable, "-m", "bench", *words], stdout=subprocess.PIPE, text=True)
+    if done.returncode not in (0, 1, 3):
+        raise SystemExit(f"bench {words[0]} ended with exit code {done.returncode}")
+    return done.returncode, json.loads(done.stdout) if "--json" in words else print(done.stdout)
+
+
+def record(row: dict[str, Any]) -> None:
+    MEASURED.parent.mkdir(parents=True, exist_ok=True)
+    begins = not MEASURED.exists()
+    with MEASURED.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        if begins:
+            writer.writeheader()
+        writer.writerow(row)
+    print(", ".join(f"{name} {row[name]}" for name in ("mode", "slowed", "verdict", "ratio", "seconds")), flush=True)
+
+
+def rows() -> list[dict[str, str]]:
+    with MEASURED.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The measured half of docs/certificate.md, as text made of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, median
+
+from .certificate import bounds
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+TEXT = """## On a real machine
+
+`bench ab` on {machine}, by `python -m tests.benchmarks.gates`: first `bench calibrate`, then gates with the blocks that it
+asks for, in turn with two equal sides and with one that has a layer of nineteen more (`gpt:layers=18` against
+`gpt:layers=19`, the median change is given). Every gate is a row of `results/certificate/measured.csv`.
+
+| mode | gates without a change | alarms | undecided | gates with one | found | undecided | change | blocks | seconds a gate |
+|---|--:|---|--:|--:|---|--:|--:|--:|--:|
+{table}
+
+- **alarms**, **found**: the verdict was `slower`, with two-sided 95 % bounds (Clopper–Pearson).
+- **undecided**: `inconclusive`, or the control pair differed from itself.
+- **blocks**, **seconds a gate**: in the mean of gates without a change, and of those with one.
+"""
+
+
+def update(page: str, rows: Sequence[dict[str, str]]) -> str:
+    """The page with this half made anew; all that lies outside its markers stays."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{section(rows)}{END}{after}"
+
+
+def section(rows: Sequence[dict[str, str]]) -> str:
+    machines = " and ".join(dict.fromkeys(row["machine"] for row in rows))
+    modes = dict.fromkeys(row["mode"] for row in rows)
+    return TEXT.format(machine=machines, table="\n".join(_line(m, [r for r in rows if r["mode"] == m]) for m in modes))
+
+
+def _line(mode: str, rows: Sequence[dict[str, str]]) -> str:
+    null, slowed = ([row for row in rows if (row["slowed"] == "True") == kind] for kind in (False, True))
+    cells = [mode]
+    for of in (null, slowed):
+        found, undecided = (sum(row["verdict"] == verdict for row in of) for verdict in ("slower", "inconclusive"))
+        cells += [str(len(of)), _share(found, len(of)), str(undecided)]
+    cells.append(f"{median(float(row['ratio']) for row in slowed if row['ratio']) - 1:+.1%}" if slowed else "")
+    for name in ("blocks", "seconds"):
+        cells.append(" / ".join(f"{fmean(float(row[name]) for row in of):.0f}" for of in (null, slowed) if of))
+    return "| " + " | ".join(cells) + " |"
+
+
+def _share(count: int, of: int) -> str:
+    if not of:
+        return ""
+    low, high = bounds(count, of)
+    return f"{count} of {of}: {count / of:.0%} ({low:.0%}–{high:.0%})"
