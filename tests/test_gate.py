@@ -187,6 +187,14 @@ def test_a_failed_launch_of_the_control_pair_is_a_failed_launch() -> None:
     assert (found.failed, found.exit_code) == (True, 5)
 
 
+def test_a_probe_is_no_launch_that_counts() -> None:
+    """A duet looks first what memory each side takes."""
+    probes = [launch(role="probe", pair="a", side=side, block=None) for side in "AB"]
+    assert of(probes).exit_code == 5
+    found = of([{**probes[0], "status": "crashed"}, *blocks(STEADY)])
+    assert (found.exit_code, found.verdicts[0].launches) == (0, 20)
+
+
 def test_a_case_that_can_run_on_neither_side_is_no_failure_where_another_ran() -> None:
     skipped = {"status": "skipped", "reason": "needs 8 GPUs", "order": None, "block": None, "samples_per_s": None}
     rows = [launch(pair="s", case_id="s", side=side, launch_s=None, **skipped) for side in "AB"]

@@ -105,10 +105,11 @@ def _failed(rows: Iterable[Row]) -> str | None:
     return "both" if len(sides) == 2 else next(iter(sides), None)
 
 
-def _lost(rows: Sequence[Row]) -> bool:
-    """Whether a launch failed that B is not to blame for, its own or of the control pair, or nothing could run."""
-    failed = [row for row in rows if row["status"] not in (*NO_FAILURE, "skipped")]
-    return not any(map(has_rate, rows)) or any(row["side"] == "A" or row["role"] == "control" for row in failed)
+def _lost(rows: Iterable[Row]) -> bool:
+    """Whether a launch failed that B is not to blame for, of A or of the control pair, or nothing could run."""
+    counts = [row for row in rows if row["role"] in ("measure", "control")]
+    failed = [row for row in counts if row["status"] not in (*NO_FAILURE, "skipped")]
+    return not any(map(has_rate, counts)) or any(row["side"] == "A" or row["role"] == "control" for row in failed)
 
 
 def undecided(found: Found) -> Found:
