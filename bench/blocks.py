@@ -12,6 +12,14 @@ from bench.errors import UsageError
 FIRST = 8  # blocks of a first stage where nothing is known of the machine; a second one has twice as many
 
 
+def check_blocks(blocks: int | None) -> None:
+    """UsageError for a number on which nothing can be decided."""
+    if blocks is not None and blocks < LEAST_BLOCKS:
+        raise UsageError(
+            f"--blocks {blocks}: no test can decide on so few; allowed: a whole number from {LEAST_BLOCKS}."
+        )
+
+
 def planned_blocks(
     names: Iterable[str],
     noise: Mapping[str, Noise],
@@ -29,10 +37,7 @@ def planned_blocks(
     on; else a warning says so.
     """
     names = list(names)
-    if blocks is not None and blocks < LEAST_BLOCKS:
-        raise UsageError(
-            f"--blocks {blocks}: no test can decide on so few; allowed: a whole number from {LEAST_BLOCKS}."
-        )
+    check_blocks(blocks)
     unknown = [name for name in names if name not in noise]
     if unknown:
         warn(f"{unknown[0]} is not calibrated here, so what can be found is not known before: bench calibrate")

@@ -16,7 +16,7 @@ from bench.analysis.calibration import Noise, between, noise_of
 from bench.analysis.gate import gate
 from bench.analysis.power import Blocks
 from bench.analysis.verdict import Gate, Rules
-from bench.blocks import planned_blocks
+from bench.blocks import check_blocks, planned_blocks
 from bench.devices import Machine, this_machine
 from bench.errors import ResultsError
 from bench.launching import Launching
@@ -108,6 +108,7 @@ def compete(
     duet: bool = False,
 ) -> Gate:
     """Measure two sides in turns, and decide. Whatever was measured is recorded and judged, however it ends."""
+    check_blocks(blocks)
     contest = Contest.planned("ab", asked, sides, out, duet)
     watcher = observer(Console(stderr=True), quiet)
     with contextlib.closing(watcher), contest.begun(watcher) as (store, sessions):

@@ -315,6 +315,7 @@ def test_without_git_a_revision_is_refused(monkeypatch: pytest.MonkeyPatch, repo
             ["--workload", "mlp", "--launches", "3"],
             "bench: --launches: a comparison is made in blocks of A B B A; give",
         ),
+        (["--workload", "mlp", "--blocks", "4"], "bench: --blocks 4: no test can decide on so few; allowed: a whole"),
     ],
 )
 def test_what_cannot_be_compared_ends_with_two(bench: Any, tmp_path: Path, words: list[str], message: str) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from test_session import Quiet, Ranks
 
+from bench import cli
 from bench.ab import Ab
 from bench.analysis.power import Blocks
 from bench.case import Case
@@ -104,3 +107,25 @@ def turns(
             yield Ab(pairs, sessions, counts, seed, told.append), sessions, told
         finally:
             store.close()
+
+
+class Done(NamedTuple):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cwd: Path, *words: str) -> Done:
+    """`bench` in this process, whose ranks are those of ``plain``; results are in ``cwd``."""
+    monkeypatch.chdir(cwd)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.setattr(sys, "argv", ["bench", *words])
+    monkeypatch.setattr("bench.interrupts.install", lambda: None)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err, err
+    return Done(int(end.value.code or 0), out, err)

@@ -29,7 +29,7 @@ BUDGET = "30m"
 def calibrate(
     given: Given,
     duet: Annotated[bool, typer.Option("--duet", help="For gates whose sides take turns in short bursts.")] = False,
-    blocks: Annotated[int | None, typer.Option(help="Of each case [default: 16].", show_default=False)] = None,
+    blocks: Annotated[int | None, typer.Option(help="Of each case [default: 24].", show_default=False)] = None,
     detect: Annotated[str, typer.Option(help="Slowdown that a gate is to find.", metavar="SHARE")] = "3%",
     out: Out = Path("results"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,
@@ -48,7 +48,7 @@ def calibrate(
     from bench.analysis.trimmed import LEAST_BLOCKS
     from bench.contest import calibrated
 
-    count = blocks or MEASURED_BLOCKS
+    count = MEASURED_BLOCKS if blocks is None else blocks
     if count < LEAST_BLOCKS:
         raise UsageError(
             f"--blocks {count}: nothing can be said of so few; allowed: a whole number from {LEAST_BLOCKS}."
