@@ -186,6 +186,6 @@ def geometric_mean(verdicts: Iterable[Verdict]) -> tuple[float | None, float | N
 
 
 def _differences(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Between the environments of both sides, but for what the cases themselves set."""
+    """Between the environments of both sides."""
     a, b = ([row for row in rows if row["side"] == side and row["role"] == "measure"] for side in SIDES)
     return tuple(difference.words() for difference in differences(a, b)) if a and b else ()
