@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
@@ -16,6 +17,7 @@ from turns import Done, Turns, command, plain
 from bench.analysis.calibration import MEASURED_BLOCKS, Noise
 from bench.analysis.power import Blocks, detectable, needed, upper
 from bench.case import Case
+from bench.cli.calibrate import calibrate
 from bench.read import read
 from bench.record import Row
 from bench.session import Session
@@ -116,8 +118,8 @@ def test_as_many_blocks_as_certify_unless_asked_otherwise(place: Place) -> None:
     [found] = json.loads(done.out)
     assert found["blocks"] == MEASURED_BLOCKS
     assert len(place.ranks.launched) == 4 * MEASURED_BLOCKS
-    help_ = re.sub(r"[\s│]+", " ", place.bench("calibrate", "--help").out)
-    assert f"Of each case [default: {MEASURED_BLOCKS}]" in help_
+    [option] = inspect.signature(calibrate).parameters["blocks"].annotation.__metadata__
+    assert option.help == f"Of each case [default: {MEASURED_BLOCKS}]."
 
 
 def test_the_budget_is_that_of_a_gate(place: Place) -> None:
