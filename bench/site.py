@@ -37,8 +37,10 @@ class Site:
         return f"{self.moved(where)}{colon}{name}" if where.endswith(".py") else target
 
     def folder(self) -> Path | None:
-        """Where ranks run, for what they import from the current folder; None for here."""
-        return self.moved(Path.cwd()) if self.is_elsewhere else None
+        """Where ranks run, for what they import from the current folder; None for here. The checkout itself, if the
+        current folder is none of its own."""
+        there = self.moved(Path.cwd())
+        return (there if there.is_dir() else Path(self.root)) if self.is_elsewhere else None
 
     def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
         """What a rank's environment needs for it: our packages come before all else."""

@@ -51,6 +51,9 @@ def test_ranks_run_in_the_folder_of_the_checkout(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path / "repo" / "inner")
     assert repo.folder() == tmp_path / "other" / "inner"
     assert (HERE.folder(), Site(top=repo.top, root=repo.top).folder()) == (None, None)
+    (tmp_path / "repo" / "new").mkdir()
+    monkeypatch.chdir(tmp_path / "repo" / "new")
+    assert repo.folder() == tmp_path / "other"  # which has no such folder
     monkeypatch.chdir(tmp_path)
     assert repo.folder() == tmp_path  # which is in no repository
 
