@@ -90,8 +90,8 @@ def sites(sides: Sequence[Side], workloads: Sequence[str]) -> Iterator[dict[str,
     Worktrees and the folder that lends our packages to another interpreter are gone afterwards. UsageError for an
     interpreter that cannot run ranks, and for a revision that is none or of which no workload is.
     """
-    folder = Path(tempfile.mkdtemp(prefix="bench-sides-"))
     top = _top(workloads) if any(side.rev for side in sides) else None
+    folder = Path(tempfile.mkdtemp(prefix="bench-sides-"))
     added: list[Path] = []
     try:
         found = {}

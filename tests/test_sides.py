@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,17 @@ from bench.errors import IncomparableError, UsageError
 from bench.record import Row
 from bench.sides import Side, read_side, sites
 from bench.suite import asked, make_plan
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither a worktree nor lent packages are there after a test."""
+    folder = tmp_path_factory.mktemp("t")
+    monkeypatch.setattr("bench.sides.tempfile.tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield
+    assert list(folder.glob("bench-*")) == []
+
 
 # -- what is asked of a side -------------------------------------------------------------------------------------------
 
@@ -201,7 +213,6 @@ def test_each_side_runs_its_own_revision(monkeypatch: pytest.MonkeyPatch, repo: 
     assert {row["sources"] for row in rows.values()} == {"nets/lib/helper.py;nets/mine.py"}
     assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
     assert git(repo, "status", "--porcelain") == " M nets/lib/helper.py\n"
-    assert not list(Path(tmp_path).glob("bench-sides-*"))
 
 
 EDITABLE = WORKLOAD.replace("HELPED = Path(__file__).parent", "HELPED = Path({!r})")
