@@ -123,12 +123,12 @@ class Ab:
             self._failed.add(pair)
 
     def _in_turns(self, pair: Pair, where: Row) -> list[Row]:
-        """Four launches, one after the other, until one fails."""
+        """Four launches, one after the other; once one has failed, no more than to see both sides."""
         rows: list[Row] = []
         for turn, side in enumerate(self._random.choice(ORDERS)):
             own = "A" if pair.role == CONTROL else side
             rows.append(self.sessions[own].launch(self._cases[pair.name, own], {**where, "side": side, "turn": turn}))
-            if rows[-1]["status"] != "ok":
+            if len({row["side"] for row in rows}) == 2 and any(row["status"] != "ok" for row in rows):
                 break
         return rows
 

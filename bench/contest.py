@@ -18,6 +18,7 @@ from bench.analysis.power import Blocks
 from bench.analysis.verdict import Gate, Rules
 from bench.blocks import check_blocks, planned_blocks
 from bench.devices import Machine, this_machine
+from bench.environment import installed
 from bench.errors import ResultsError
 from bench.launching import Launching
 from bench.preflight import Look, look, run_warnings
@@ -115,7 +116,7 @@ def compete(
         ready = contest.completed(sessions)
         counts = planned_blocks(
             [pair.name for pair in ready],
-            calibrations(out, duet),
+            _of_today(calibrations(out, duet), ready),
             rules.detect,
             blocks=blocks,
             budget=contest.protocol.budget,
@@ -142,6 +143,19 @@ def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, quiet: bool) ->
     earlier = _calibrations(out, duet, store.run_id)
     before = {name: [noise.samples_per_s for noise in of] for name, of in earlier.items()}
     return noise_of(ab.rows, before), any(row["status"] != "ok" for row in ab.rows)
+
+
+def _of_today(known: Mapping[str, Noise], ready: Sequence[Pair]) -> dict[str, Noise]:
+    """The calibrations that were made with the same data and torch as is here now."""
+    torch = installed()["torch"].partition("+")[0]
+    cases = {pair.name: pair.sides["A"].case for pair in ready}
+    return {
+        name: noise
+        for name, noise in known.items()
+        if name in cases
+        and noise.work_key == Session.work_key(cases[name])
+        and (noise.torch is None or noise.torch.partition("+")[0] == torch)
+    }
 
 
 def calibrations(out: Path, duet: bool) -> dict[str, Noise]:

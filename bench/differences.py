@@ -13,11 +13,13 @@ from bench.record import ENVIRONMENT, LAUNCHES
 from bench.store import cell
 
 SETTINGS = "settings"
-# Columns of the environment, those that enter env_key first; without the keys themselves and the command of a case.
+# What is no property of a machine or its software: keys, what a case itself says, and which devices of a kind it had.
+NO_ENVIRONMENT = ("work_key", "env_key", "command", "sources", "device_uuids")
+# Columns of the environment, those that enter env_key first.
 COLUMNS = (
     *ENV_KEY_COLUMNS,
     SETTINGS,
-    *(c for c in ENVIRONMENT if c not in {*ENV_KEY_COLUMNS, SETTINGS, "work_key", "env_key", "command"}),
+    *(c for c in ENVIRONMENT if c not in {*ENV_KEY_COLUMNS, SETTINGS, *NO_ENVIRONMENT}),
 )
 NOT_IN_ENV_KEY = {"CUDA_VISIBLE_DEVICES"}  # of the settings
 

@@ -197,7 +197,7 @@ class Session:
 
     def _changes(self, earlier: Earlier, now: dict[str, Any], planned: Sequence[Planned]) -> list[str]:
         """What changed since the run began; IncomparableError unless that is allowed."""
-        keys = {p.case.case_id: self._work_key(p.case) for p in planned if p.case.batch_size}
+        keys = {p.case.case_id: self.work_key(p.case) for p in planned if p.case.batch_size}
         changes = [*changed_plan(earlier.plan, now), *changed_facts(earlier.plan["facts"], now["facts"])]
         changes += changed_work(earlier.rows, keys)
         if changes and not earlier.anyway:
@@ -360,7 +360,7 @@ class Session:
         known = {
             "parameters": description.parameters if description else None,
             "tokens_per_sample": description.tokens_per_sample if description else None,
-            "work_key": self._work_key(case),
+            "work_key": self.work_key(case),
         }
         settings = {**self._variables, **case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
         return {
@@ -387,7 +387,7 @@ class Session:
         }
 
     @staticmethod
-    def _work_key(case: Case) -> str:
+    def work_key(case: Case) -> str:
         return environment.work_key(case, files.fingerprint(absolute_data(case.data)))
 
     def _record(self, row: Row, launched: Launched | None = None) -> None:

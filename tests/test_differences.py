@@ -57,8 +57,8 @@ def test_what_enters_env_key_comes_first_then_what_is_merely_noted() -> None:
     ]
 
 
-def test_columns_are_all_of_the_environment_but_the_keys_and_the_command() -> None:
-    assert set(COLUMNS) == ENVIRONMENT.keys() - {"work_key", "env_key", "command"}
+def test_columns_are_all_of_the_environment_but_keys_and_what_is_no_property_of_it() -> None:
+    assert set(COLUMNS) == ENVIRONMENT.keys() - {"work_key", "env_key", "command", "sources", "device_uuids"}
     assert len(COLUMNS) == len(set(COLUMNS))
     assert COLUMNS[: len(ENV_KEY_COLUMNS) + 1] == (*ENV_KEY_COLUMNS, "settings")
 

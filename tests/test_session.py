@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import importlib.metadata
 import random
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ MIB = 2**20
 FIRST, SECOND = "GPU-bbbb", "GPU-aaaa"  # in NVML's order, which is not CUDA's
 RANK_PIDS, STRANGER = (501, 502), 999
 SECONDS = 10**9
+TORCH = importlib.metadata.version("torch")
 
 
 class Quiet:
@@ -69,7 +71,7 @@ class Ranks:
             Description("samples", 64, self.units, None, 10, 2, 6e9, 6e9).write(request.log)
             return Outcome({})
         for rank, uuids in enumerate(self.uuids[: request.ranks]):
-            record = RankRecord(rank, rank, "host", RANK_PIDS[rank], True, self.name, uuids, {"torch": "2.11"})
+            record = RankRecord(rank, rank, "host", RANK_PIDS[rank], True, self.name, uuids, {"torch": TORCH})
             if self.fails or (spec.case.batch_size or 0) > self.fits:
                 done = dataclasses.replace(record, failure=Failure("oom", "OutOfMemoryError: too much", 1))
             else:

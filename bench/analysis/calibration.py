@@ -41,6 +41,7 @@ class Noise:
     seconds_a_block: float
     step_s: float
     samples_per_s: float
+    torch: str | None = None
 
     @property
     def upper(self) -> float:
@@ -106,6 +107,7 @@ def _noise(good: Sequence[Row], blocks: Sequence[float], sessions: Sequence[floa
         seconds_a_block=fmean(row["launch_s"] for row in good) * (1 if duet else IN_A_BLOCK),
         step_s=median(row["window_s"] / row["window_steps"] for row in good),
         samples_per_s=own,
+        torch=good[0]["torch"],
     )
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from bench import baselines, interrupts
 from bench.cli.asks import Out
 from bench.cli.judging import Detect, Floor, FloorMemory, Json, Junit, Markdown, Strict, rules, tell
-from bench.errors import ResultsError
+from bench.errors import ResultsError, UsageError
 from bench.read import read
 from bench.runs import find
 
@@ -65,7 +65,7 @@ def _of_run(kept: Baseline, rules: Rules, out: Path, run: str) -> Gate:
         raise ResultsError(f"no launch is recorded in {folder}; run one, or name another run.")
     baselines.check_alike(kept, [row for row in rows if row["role"] == "measure"])
     if rows[0]["run_id"] in kept.sessions:
-        raise ResultsError(f"run {rows[0]['run_id']} is part of baseline {kept.name}; judge a later one by it.")
+        raise UsageError(f"run {rows[0]['run_id']} is part of baseline {kept.name}; judge a later one by it.")
     return against(kept.rows, rows, rules, kept.name, None)
 
 
