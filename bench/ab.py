@@ -20,6 +20,7 @@ from bench.sides import Side
 from bench.suite import Plan, Planned
 
 CONTROL = "control"
+SIDES = ("A", "B")
 ORDERS = ("ABBA", "BAAB")  # in both, a drift that is a straight line cancels
 
 
@@ -74,6 +75,7 @@ class Ab:
         self.pairs, self.sessions, self.blocks, self.tell, self.duet = list(pairs), sessions, blocks, tell, duet
         self._random = random.Random(seed)
         self._failed: set[Pair] = set()
+        self._made = self._due = 0  # launches of the stage
         self._probed: set[str] = set()
         self._cases: dict[tuple[str, str], Case] = {}
 
@@ -100,6 +102,7 @@ class Ab:
     def stage(self, stage: int, pairs: Sequence[Pair]) -> None:
         """Round by round one block of each pair that has one left, in an order drawn anew."""
         counts = {pair: self._count(pair, stage, pairs) for pair in pairs}
+        self._made, self._due = 0, sum(counts.values()) * (len(SIDES) if self.duet else len(ORDERS[0]))
         before = max((row["block"] for row in self.rows if row["block"] is not None), default=-1) + 1
         for block in range(max(counts.values(), default=0)):
             due = [pair for pair, count in counts.items() if block < count]
@@ -127,10 +130,17 @@ class Ab:
         rows: list[Row] = []
         for turn, side in enumerate(self._random.choice(ORDERS)):
             own = "A" if pair.role == CONTROL else side
-            rows.append(self.sessions[own].launch(self._cases[pair.name, own], {**where, "side": side, "turn": turn}))
+            session, case = self.sessions[own], self._cases[pair.name, own]
+            self._begins(session, case)
+            rows.append(session.launch(case, {**where, "side": side, "turn": turn}))
             if len({row["side"] for row in rows}) == 2 and any(row["status"] != "ok" for row in rows):
                 break
         return rows
+
+    def _begins(self, session: Session, case: Case) -> None:
+        """Tell who watches: a launch of this stage; a second one may follow."""
+        self._made += 1
+        session.begins(case, self._made, self._due, or_more=True)
 
     def _in_a_duet(self, pair: Pair, where: Row) -> list[Row]:
         """Two launches at once."""
@@ -139,6 +149,8 @@ class Ab:
         cases = {side: self._cases[pair.name, "A" if name == CONTROL else name] for side, name in own.items()}
         if pair.name not in self._probed:
             self._probe(pair, sessions, cases)
+        for side, session in sessions.items():
+            self._begins(session, cases[side])
         opened = {
             side: session.opened(cases[side], {**where, "side": side, "turn": turn})
             for turn, (side, session) in enumerate(sessions.items())

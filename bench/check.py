@@ -12,6 +12,7 @@ from bench.analysis.verdict import Control, Rules
 from bench.baselines import Baseline, check_alike
 from bench.case import Case
 from bench.options import AXES, SETTINGS
+from bench.record import Row
 from bench.rounds import shuffled
 from bench.session import Session
 from bench.suite import NOT_OF_A_CASE, Asked
@@ -38,6 +39,7 @@ class Check:
         self.baseline, self.session, self.rules, self.tell = baseline, session, rules, tell
         self.control: Control | None = None
         self._failed: set[Case] = set()
+        self._made = 0  # launches of the stage
 
     def run(self) -> None:
         """IncomparableError as soon as a launch shows that the baseline is another machine's."""
@@ -58,17 +60,26 @@ class Check:
         """As many rounds as the baseline had; in the first stage its first case is launched twice in each. A case that
         failed is not launched again."""
         protocol = self.session.plan.protocol
+        of = (protocol.launches or 0) * (len(cases) + (stage == 1))
+        self._made = 0
         for block in range(protocol.launches or 0):
             number = block if stage == 1 else block + (protocol.launches or 0)
             self.session.renew()
-            for case in shuffled([case for case in cases if case not in self._failed], number, protocol.order_seed):
-                row = self.session.launch(case, {"block": number, "stage": stage})
-                if row["status"] != "ok":
-                    self._failed.add(case)
-                    continue
-                check_alike(self.baseline, [row])
-                if stage == 1 and case is cases[0]:
-                    self.session.launch(case, {"block": number, "stage": stage, "role": "control"})
+            for case in shuffled(list(cases), number, protocol.order_seed):
+                roles = ["measure", "control"] if stage == 1 and case is cases[0] else ["measure"]
+                for role in roles if number % 2 == 0 else reversed(roles):  # neither always comes first
+                    self._launch(case, {"block": number, "stage": stage, "role": role}, of)
+
+    def _launch(self, case: Case, where: Row, of: int) -> None:
+        self._made += 1
+        if case in self._failed:
+            return
+        self.session.begins(case, self._made, of, or_more=True)
+        row = self.session.launch(case, where)
+        if row["status"] != "ok":
+            self._failed.add(case)
+        else:
+            check_alike(self.baseline, [row])
 
     def _against_itself(self, case: Case) -> list[float]:
         """By block, the log ratio of the control's throughput and the case's own."""

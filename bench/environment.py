@@ -43,11 +43,11 @@ MEASUREMENT_VERSION = 2  # raised whenever the same work would give another numb
 GIT_SECONDS = 5.0
 
 
-def host_facts(machine: Machine, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Columns that are the same for every launch of a run on this host."""
+def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | None = None) -> dict[str, Any]:
+    """Columns that are the same for every launch of a run on this host. ``work``: where ranks run, by default here."""
     home = Path(bench.__file__).parent.parent
     commit = _git(home)[0] if (home / ".git").exists() else ""  # not that of a checkout which only holds our venv
-    work_commit, dirty = _git(Path.cwd())
+    work_commit, dirty = _git(work or Path.cwd())
     return {
         "hostname": socket.gethostname(),
         "cpu_model": _cpu_model(),

@@ -95,9 +95,9 @@ class Session:
         self._describing_s = 0.0
         self._despite = ""
         self._variables = rank_environment()
-        self._host = environment.host_facts(machine, self._variables)
         log = store.folder / "logs" / "launcher.log"
         self.site = site or Site()
+        self._host = environment.host_facts(machine, self._variables, self.site.folder())
         self.launching = launching or Launching(
             machine, self._variables, log, plan.protocol, self._warn, self._progress, self.site
         )
@@ -169,7 +169,7 @@ class Session:
             if case.case_id in self._out_of_memory:
                 self._record(self._blank(case, "skipped", OUT_OF_MEMORY, block))
                 continue
-            self._tell(self.observer.launch_begins, case, self._launched - first + 1, of, or_more)
+            self.begins(case, self._launched - first + 1, of, or_more)
             if self.launch(case, {"block": block})["status"] == "oom":
                 self._out_of_memory.add(case.case_id)
 
@@ -301,6 +301,10 @@ class Session:
         self.check(row)
         return row
 
+    def begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
+        """Tell who watches that a launch begins."""
+        self._tell(self.observer.launch_begins, case, number, of, or_more)
+
     def opened(self, case: Case, more: Row, protocol: Settings | None = None) -> Opened:
         """A launch that is about to be made: what is known of its row, and a folder for its records."""
         interrupts.check()
@@ -383,7 +387,7 @@ class Session:
             **known,
             **self._host,
             "settings": environment.settings(settings, always=case.environment),
-            "command": command(case, protocol),
+            "command": command(case, protocol) if self.site.is_here else None,  # bench run has one site
         }
 
     @staticmethod

@@ -22,6 +22,11 @@ class Site:
     root: str = ""
 
     @property
+    def is_here(self) -> bool:
+        """Whether it is our own interpreter and the user's own checkout."""
+        return self.python == sys.executable and not self.is_elsewhere
+
+    @property
     def is_elsewhere(self) -> bool:
         return self.root != self.top
 

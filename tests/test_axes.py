@@ -323,6 +323,7 @@ def test_a_second_compilation_of_a_frame_is_one(trigger: str, compile_id: str, a
     assert is_recompilation(trigger, compile_id) == again
 
 
+@pytest.mark.slow
 def test_compilation_is_told_and_leaves_nothing(bench: Any, tmp_path: Path) -> None:
     words = ("--workload", "mlp:layers=2", "--strategy", "ddp", "--compile", "off,default")
     run = bench("run", *words, *BRIEF, "--launches", "1")

@@ -81,12 +81,18 @@ def launches(rows: list[Row]) -> list[tuple[int, int, str]]:
 # -- what is launched --------------------------------------------------------------------------------------------------
 
 
+def in_turns(blocks: int) -> list[tuple[int, int, str]]:
+    """The first stage of one case and its control, each of which comes first in every other block."""
+    roles = ("measure", "control")
+    return [(1, block, role) for block in range(blocks) for role in (roles if block % 2 == 0 else roles[::-1])]
+
+
 def test_a_case_is_launched_five_times_and_as_often_as_its_control(place: Place) -> None:
     """The sessions of the baseline have one launch; a control of fewer than five blocks says nothing."""
     place.baseline()
     place.ranks.pace = lambda *_: 1.0
     code, gate = place.gate("--detect", "5%")
-    assert launches(place.rows()) == [(1, block, role) for block in range(5) for role in ("measure", "control")]
+    assert launches(place.rows()) == in_turns(5)
     assert [server for server, _ in place.ranks.launched] == [
         place.ranks.launched[0][0] + round_ for round_ in range(5) for _ in range(2)
     ]
@@ -108,7 +114,7 @@ def test_a_candidate_is_launched_again_and_decided_by_that(place: Place) -> None
     place.ranks.pace = lambda *_: SLOW
     done = place.check("--junit", "j.xml", "--md", "m.md")
     assert "1 of 1 cases may differ: fresh launches decide" in done.err
-    first = [(1, block, role) for block in range(5) for role in ("measure", "control")]
+    first = in_turns(5)
     assert launches(place.rows()) == [*first, *((2, block, "measure") for block in range(5, 10))]
     assert done.code == 1
     assert done.out.startswith("worse: 1 case: 1 slower\n")
@@ -139,9 +145,9 @@ def test_what_sessions_differ_by_is_undecided(place: Place) -> None:
 
 
 def test_a_machine_that_differs_from_itself_decides_nothing(place: Place) -> None:
-    """Every second launch is the control's, and slower."""
+    """Every other launch is the control's, which comes first in every other block, and slower."""
     place.baseline()
-    place.ranks.pace = lambda _, number: SLOW if number < 10 and number % 2 else 1.0
+    place.ranks.pace = lambda _, number: SLOW if number < 10 and number % 4 in (1, 2) else 1.0
     code, gate = place.gate("--detect", "5%")
     [verdict] = gate["verdicts"]
     assert (code, verdict["verdict"], gate["control"]["flagged"]) == (3, "inconclusive", True)
@@ -169,7 +175,7 @@ def test_as_many_launches_as_the_last_session_had(place: Place) -> None:
     place.add(place.session(0.02, launches=7))
     place.ranks.pace = lambda *_: 1.0
     place.gate("--detect", "5%")
-    assert launches(place.rows()) == [(1, block, role) for block in range(7) for role in ("measure", "control")]
+    assert launches(place.rows()) == in_turns(7)
     assert {(row["steps"], row["launches"]) for row in place.rows()} == {(5, 7)}
 
 

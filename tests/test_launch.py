@@ -135,6 +135,7 @@ def test_killing_the_parent_leaves_nothing(tmp_path: Path) -> None:
     assert not alive(tree)
 
 
+@pytest.mark.slow
 def test_torchrun_starts_the_same_entry_and_tells_exit_codes(tmp_path: Path) -> None:
     launcher = TorchrunLauncher(ENVIRONMENT, (), tmp_path / "launcher.log")
     assert launcher.launch(request("facts", tmp_path, tmp_path)).ok

@@ -125,6 +125,7 @@ def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path, ow
     page("SIGKILL for bench run", "", "no row; `--resume` makes the launch")
 
 
+@pytest.mark.slow
 def test_what_failed_is_launched_again_on_request_only(tmp_path: Path) -> None:
     """A marker makes the workload's rank 1 fail; it is taken away before the last try."""
     workload = tmp_path / "mine.py"
@@ -149,6 +150,7 @@ def test_what_failed_is_launched_again_on_request_only(tmp_path: Path) -> None:
     assert "crashed" not in again.stdout  # the row that was made again no longer counts
 
 
+@pytest.mark.slow
 def test_a_changed_plan_is_refused_or_told_in_the_rows(tmp_path: Path) -> None:
     words = ("--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "1")
     assert run_bench(tmp_path, "run", *words).code == 0
@@ -251,6 +253,7 @@ def fill(file: Path) -> None:
     os.close(descriptor)
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_the_run_with_all_that_was_measured(tmp_path: Path, page: Page, small_disk: Path) -> None:
     words = ("--workload", f"{FAULTY}:sleep_ms=200", "--strategy", "ddp", *BRIEF, "--launches", "3")
     process = start_bench(tmp_path, "run", *words)

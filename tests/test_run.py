@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 import pytest
 
+from bench.record import SCHEMA
+
 TESTS = Path(__file__).parent
 FAULTY = f"{TESTS}/faulty.py:Faulty"
 BRIEF = ("--device", "cpu", "--steps", "5", "--warmup-steps", "3", "--launches", "1", "--quiet")
@@ -43,7 +45,7 @@ def test_a_row_agrees_with_the_steps_and_ranks_beside_it(bench: Any) -> None:
     assert sum(number(row, part) for part in parts) * 5 / 1e3 == pytest.approx(number(critical, "window_s"), rel=0.01)
     assert number(row, "loss_last") == number(steps[-1], "loss")
     assert number(row, "launch_s") > number(row, "startup_s") + number(row, "window_s")
-    assert (row["order_seed"], row["budget"], row["launches"], row["schema"]) == ("0", "", "1", "4")
+    assert (row["order_seed"], row["budget"], row["launches"], row["schema"]) == ("0", "", "1", str(SCHEMA))
     assert row["mfu"] == row["peak_tflops"] == row["peak_allocated_mib"] == row["num_workers"] == ""
 
 

@@ -395,6 +395,7 @@ WHERE = WORKLOAD.replace("from helper import WIDTH", "WIDTH = 16").replace(
 )
 
 
+@pytest.mark.slow
 def test_ranks_of_a_side_run_under_its_interpreter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, borrowed: str
 ) -> None:

@@ -58,6 +58,8 @@ def ab(
         read_side("A", a or [], a_env or [], a_python, a_rev),
         read_side("B", b or [], b_env or [], b_python, b_rev),
     )
+    if blocks is not None and given["budget"] is not None:
+        raise UsageError("--blocks and --budget both say how long a comparison is; give one.")
     law = rules(detect, floor, floor_memory, strict)
     from bench.contest import compete
 

@@ -51,6 +51,13 @@ def check(
     return tell(gate, junit, md, as_json)
 
 
+def _few(kept: Baseline) -> str:
+    return (
+        f"baseline {kept.name} has too few sessions ({len(kept.sessions)}; {baselines.LEAST_SESSIONS} are needed): "
+        "nothing will be decided, but the run can be added to it (bench baseline add)"
+    )
+
+
 def _warn(message: str) -> None:
     print(f"warning: {message}", file=sys.stderr)
 
@@ -86,6 +93,8 @@ def _measured(kept: Baseline, rules: Rules, out: Path, quiet: bool) -> Gate:
     with contextlib.closing(watcher):
         for warning in filter(None, (machine.note, *warnings)):
             watcher.note(f"warning: {warning}")
+        if len(kept.sessions) < baselines.LEAST_SESSIONS:
+            watcher.note(f"warning: {_few(kept)}")
         session = Session(plan, machine, Store.create(out), watcher, seen, warnings)
         with contextlib.closing(session):
             checked = Check(kept, session, rules, watcher.note)

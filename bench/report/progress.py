@@ -57,7 +57,10 @@ class Plain(Quiet):
             said = f"ok  {number(row['samples_per_s'])} samples/s  {number(row['step_ms'])} ms/step"
         else:
             said = f"{row['status']}  {row['reason']}"
-        self.console.print(Text(f"{self._head}  {said}  ({time.monotonic() - self._began:.1f} s)"), soft_wrap=True)
+        side = f" {row['side']}" if row.get("side") else ""
+        self.console.print(
+            Text(f"{self._head}{side}  {said}  ({time.monotonic() - self._began:.1f} s)"), soft_wrap=True
+        )
 
     def time_left(self) -> str:
         """At the pace of the launches so far; nothing before the first has ended."""
