@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -16,8 +15,6 @@ import sysconfig
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 import bench
 from bench.case import Case
@@ -45,6 +42,8 @@ GIT_SECONDS = 5.0
 
 def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | None = None) -> dict[str, Any]:
     """Columns that are the same for every launch of a run on this host. ``work``: where ranks run, by default here."""
+    import psutil  # not on the way to --help, as importlib.metadata below
+
     home = Path(bench.__file__).parent.parent
     commit = _git(home)[0] if (home / ".git").exists() else ""  # not that of a checkout which only holds our venv
     work_commit, dirty = _git(work or Path.cwd())
@@ -91,6 +90,8 @@ def numactl() -> bool:
 
 def installed() -> dict[str, str]:
     """Versions of what a rank will import, without importing it."""
+    import importlib.metadata
+
     versions = {}
     for package in ("torch", "torchvision", "nvidia-ml-py", "pandas", "numpy"):
         try:

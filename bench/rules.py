@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.case import Case
 from bench.devices import Machine
-from bench.messages import Description
+
+if TYPE_CHECKING:
+    from bench.messages import Description
 
 VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities
 

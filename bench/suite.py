@@ -11,20 +11,22 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.case import Case
 from bench.devices import Machine
 from bench.environment import compiler_lacks, numactl
 from bench.errors import UsageError, near
 from bench.inputs import check_inputs
-from bench.messages import Description
 from bench.options import AUTO, AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
 from bench.rules import Facts, refusal
 from bench.strategies import STRATEGIES
 from bench.strategy import StrategySpec, parse_strategy
 from bench.workload import parse_workload
 from bench.worlds import check_scaling, for_this, places, strong
+
+if TYPE_CHECKING:
+    from bench.messages import Description
 
 SUITES = Path(__file__).parent / "suites"
 LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")

@@ -20,9 +20,9 @@ def main() -> None:
     interrupts.install()
     try:
         _check_own_packages()
-        from bench.cli.app import app
+        from bench.cli.app import make
 
-        code = app(standalone_mode=False)
+        code = make(*sys.argv[1:2])(standalone_mode=False)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         code = error.exit_code

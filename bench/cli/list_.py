@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from bench.errors import EXIT_OK, UsageError, near
 from bench.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
 from bench.report.words import wide_console
 from bench.strategies import STRATEGIES
@@ -17,21 +17,19 @@ from bench.suite import suites
 from workloads import WORKLOADS
 
 
-class What(StrEnum):
-    workloads = "workloads"
-    strategies = "strategies"
-    precisions = "precisions"
-    checkpointing = "checkpointing"
-    compile = "compile"
-    optimizers = "optimizers"
-    suites = "suites"
-    options = "options"
-
-
-def list_(what: Annotated[What, typer.Argument(help="What to list.")]) -> int:
+def list_(
+    what: Annotated[
+        str | None, typer.Argument(metavar="WHAT", help="What to list; without it, what there is to list.")
+    ] = None,
+) -> int:
     """List what there is: workloads, strategies with their options, values of other axes, suites, all options."""
-    wide_console().print(_TABLES[what]())
-    return 0
+    if what is None:
+        print("\n".join(f"bench list {name}" for name in _TABLES))
+    elif what in _TABLES:
+        wide_console().print(_TABLES[what]())
+    else:
+        raise UsageError(f"list: got {what!r}; allowed: {', '.join(_TABLES)}.{near(what, _TABLES)}")
+    return EXIT_OK
 
 
 def _table(*titles: str) -> Table:
@@ -81,12 +79,12 @@ def _options() -> Table:
 
 
 _TABLES = {
-    What.workloads: _workloads,
-    What.strategies: _strategies,
-    What.precisions: _values("precision", PRECISIONS),
-    What.checkpointing: _values("activation checkpointing", CHECKPOINTING),
-    What.compile: _values("compile", COMPILE),
-    What.optimizers: _values("optimizer", OPTIMIZERS),
-    What.suites: _suites,
-    What.options: _options,
+    "workloads": _workloads,
+    "strategies": _strategies,
+    "precisions": _values("precision", PRECISIONS),
+    "checkpointing": _values("activation checkpointing", CHECKPOINTING),
+    "compile": _values("compile", COMPILE),
+    "optimizers": _values("optimizer", OPTIMIZERS),
+    "suites": _suites,
+    "options": _options,
 }

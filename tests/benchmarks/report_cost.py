@@ -61,7 +61,7 @@ def _make(out: Path, cases: int, launches: int, steps: int) -> None:
             wobble = 1 + (number * 7919 % 101 - 50) / 5000
             changes = {
                 **{"run_id": folder.name, "launch_id": launch_id, "case_id": f"{row[place['case_id']]}-seed{seed}"},
-                **{"order": number, "block": block, "seed": seed, "work_key": f"{case:012x}"},
+                **{"order": number, "block": block, "seed": seed},
                 "samples_per_s": f"{float(row[place['samples_per_s']]) * wobble:.10g}",
             }
             for name, value in changes.items():
