@@ -193,7 +193,10 @@ def told(reason: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("fault", ALL, ids=lambda fault: fault.about)
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, id=f.about, marks=pytest.mark.slow if f in LOADER_FAULTS else ()) for f in ALL],
+)
 def test_a_fault_is_a_row_that_says_what_happened(run_all: Callable[..., Seen], page: Page, fault: Fault) -> None:
     loader = fault in LOADER_FAULTS
     data = ("--data", "synthetic", "--num-workers", "1") if loader else ()
@@ -350,6 +353,7 @@ def memory_cgroup() -> Iterator[Path]:
     group.rmdir()
 
 
+@pytest.mark.slow
 def test_the_kernel_kills_for_want_of_memory(tmp_path: Path, page: Page, memory_cgroup: Path) -> None:
     """All of bench run lives in a cgroup of 2.5 GiB; rank 1 eats until it is killed."""
     (memory_cgroup / "memory.limit_in_bytes").write_text(str(5 << 29))

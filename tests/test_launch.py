@@ -83,6 +83,7 @@ def test_a_fault_in_a_rank_is_told_and_leaves_the_server_alone(own: ServerLaunch
     assert facts(tmp_path)[0]["parent"] == before
 
 
+@pytest.mark.slow
 def test_a_server_is_replaced_after_some_launches_and_when_it_dies(own: ServerLauncher, tmp_path: Path) -> None:
     servers = []
     for n in range(LAUNCHES_PER_SERVER + 2):

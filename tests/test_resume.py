@@ -218,6 +218,7 @@ def test_a_run_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
     assert [row["status"] for row in launches(tmp_path)] == ["interrupted"]
 
 
+@pytest.mark.slow
 def test_torn_rows_are_cut_off_and_made_again(tmp_path: Path, page: Page) -> None:
     assert run_bench(tmp_path, "run", *TWO_CASES).code == 0
     file = latest(tmp_path) / "launches.csv"  # type: ignore[operator]
@@ -301,6 +302,7 @@ def test_search_is_within_a_32nd_of_large_answers() -> None:
     assert len(found.tried) < 16
 
 
+@pytest.mark.slow
 def test_the_largest_batch_that_fits_is_found_and_measured(tmp_path: Path) -> None:
     """Each sample takes 1 GiB of an address space that has 4.5 GiB left: 4 samples fit, 5 do not."""
     words = ("--workload", f"{FAULTY}:gib=4:gib_a_sample=1", "--strategy", "single", "--batch-size", "auto")

@@ -64,6 +64,7 @@ def test_a_row_tells_software_machine_and_settings(bench: Any) -> None:
     assert number(row, "flops_per_sample") == 6 * weights - 2 * first
 
 
+@pytest.mark.slow
 def test_the_command_in_a_row_gives_the_same_case_again(bench: Any) -> None:
     first = bench("run", "--workload", "gpt:layers=1:width=16:heads=1:seq=8", "--strategy", "single", *BRIEF).rows()
     command = first[0]["command"].split()[1:]
@@ -110,6 +111,7 @@ def test_min_seconds_lengthens_the_window(bench: Any) -> None:
     assert number(row, "samples") == 2 * 2 * int(row["window_steps"])
 
 
+@pytest.mark.slow
 def test_memory_that_is_taken_is_seen(bench: Any) -> None:
     (small,) = bench("run", "--workload", FAULTY, "--strategy", "single", *BRIEF).rows()
     (large,) = bench("run", "--workload", f"{FAULTY}:mib=300", "--strategy", "single", *BRIEF).rows()
