@@ -13,6 +13,7 @@ from bench.analysis.power import Blocks
 from bench.case import Case
 from bench.duet import both_fit
 from bench.errors import BenchError, UsageError
+from bench.messages import SIDES
 from bench.options import AXES
 from bench.record import Row
 from bench.session import Opened, Session, probing
@@ -20,7 +21,6 @@ from bench.sides import Side
 from bench.suite import Plan, Planned
 
 CONTROL = "control"
-SIDES = ("A", "B")
 ORDERS = ("ABBA", "BAAB")  # in both, a drift that is a straight line cancels
 
 

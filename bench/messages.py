@@ -18,7 +18,7 @@ PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
 # Where a rank may stand, in the order in which it comes there; PARTS, "sync" and "turn" again and again.
 STAGES = ("starting", "building", *PARTS, "sync", "turn", "ending", "done", "failed")
 STAGE = {name: number for number, name in enumerate(STAGES)}
-SIDES = ("A", "B")  # of a duet
+SIDES = ("A", "B")  # of a comparison
 OTHER_IS_GONE = "the other side of the duet ended before it was this one's turn"  # what a rank says that waited for it
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev, variance
 from typing import Any
 
-from bench.analysis.gate import OF_A_SIDE, SIDES, by_pair, has_rate, log_ratios
+from bench.analysis.gate import OF_A_SIDE, by_pair, has_rate, log_ratios
 from bench.analysis.power import Blocks, detectable, needed, upper
 from bench.analysis.trimmed import LEAST_BLOCKS, spread
+from bench.messages import SIDES
 from bench.record import Row
 
 MEASURED_BLOCKS = 24  # of each case: fewer, and the bound of their spread asks a gate for many more launches

@@ -14,9 +14,9 @@ from bench.analysis.power import Blocks
 from bench.analysis.tradeoff import DEVICE_MEMORY, HOST_MEMORY
 from bench.analysis.verdict import Control, Gate, Rules, Verdict
 from bench.differences import differences
+from bench.messages import SIDES
 from bench.record import Row
 
-SIDES = ("A", "B")
 OF_A_SIDE = 2  # launches in a block A B B A, or B A A B
 NO_FAILURE = ("ok", "interrupted")
 

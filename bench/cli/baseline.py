@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -12,17 +11,14 @@ from rich.table import Table
 
 from bench import baselines
 from bench.cli.asks import Out
-from bench.errors import EXIT_OK, ResultsError, UsageError
+from bench.cli.talk import agreed, warn
+from bench.errors import EXIT_OK, ResultsError
 from bench.read import read
 from bench.report.words import wide_console
 from bench.runs import find
 
 app = typer.Typer(help="Keep sessions that later ones are judged by.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The baseline: results/baselines/NAME.csv.")]
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 @app.command("add")
@@ -35,8 +31,8 @@ def add(
 
     A gate needs 5 sessions, best from different days: how far they differ is what a later one is judged by.
     """
-    rows = [(one, read(find(out, one) / "launches.csv", _warn)) for one in run]
-    found = baselines.add(out, name, rows, _warn)
+    rows = [(one, read(find(out, one) / "launches.csv", warn)) for one in run]
+    found = baselines.add(out, name, rows, warn)
     count = len(found.sessions)
     lacking = baselines.LEAST_SESSIONS - count
     more = f"; {lacking} more and bench check can decide" if lacking > 0 else ""
@@ -57,9 +53,9 @@ def list_(out: Out = Path("results")) -> int:
 def _about(out: Path, name: str) -> Iterator[str]:
     """The cells of one baseline; of one that cannot be read there are none, and a warning says why."""
     try:
-        rows = baselines.load(out, name, _warn).rows
+        rows = baselines.load(out, name, warn).rows
     except ResultsError as error:
-        _warn(str(error))
+        warn(str(error))
         return
     columns = ("run_id", "case_id", "device_name", "torch")
     sessions, cases, devices, versions = (
@@ -78,8 +74,7 @@ def rm(
 ) -> int:
     """Delete a baseline, after asking."""
     file = baselines.existing(out, name)
-    if not yes and not _agreed(file):
-        print("nothing was deleted", file=sys.stderr)
+    if not yes and not agreed("bench baseline rm", str(file)):
         return EXIT_OK
     try:
         file.unlink()
@@ -87,11 +82,3 @@ def rm(
         raise ResultsError(f"cannot delete {file}: {error.strerror}") from None
     print(f"deleted {file}")
     return EXIT_OK
-
-
-def _agreed(file: Path) -> bool:
-    """Whether somebody says yes. UsageError if nobody is there to be asked."""
-    if not sys.stdin or not sys.stdin.isatty():
-        raise UsageError("bench baseline rm asks before it deletes, and stdin is no terminal; add --yes")
-    print(f"delete {file}? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

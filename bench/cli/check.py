@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from bench import baselines, interrupts
 from bench.cli.asks import Out
 from bench.cli.judging import Detect, Floor, FloorMemory, Json, Junit, Markdown, Strict, rules, tell
+from bench.cli.talk import warn
 from bench.errors import ResultsError, UsageError
 from bench.read import read
 from bench.runs import find
@@ -42,7 +42,7 @@ def check(
     Exit code 4 if the baseline is another machine's or software's, 3 if it has fewer than 5 sessions.
     """
     law = rules(detect, floor, floor_memory, strict)
-    kept = baselines.load(out, baseline, _warn)
+    kept = baselines.load(out, baseline, warn)
     if run is None:
         with interrupts.deferred():
             gate = _measured(kept, law, out, quiet)
@@ -58,16 +58,12 @@ def _few(kept: Baseline) -> str:
     )
 
 
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
 def _of_run(kept: Baseline, rules: Rules, out: Path, run: str) -> Gate:
     """The verdict on a run that was made without a control pair."""
     from bench.analysis.prediction import against
 
     folder = find(out, run)
-    rows = [row for row in read(folder / "launches.csv", _warn) if row["side"] is None]
+    rows = [row for row in read(folder / "launches.csv", warn) if row["side"] is None]
     if not any(row["role"] == "measure" for row in rows):
         raise ResultsError(f"no launch is recorded in {folder}; run one, or name another run.")
     baselines.check_alike(kept, [row for row in rows if row["role"] == "measure"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from bench.cli.asks import Out
 from bench.cli.judging import Detect, Floor, FloorMemory, Json, Junit, Markdown, Strict, rules, share, tell
+from bench.cli.talk import warn
 from bench.errors import ResultsError, UsageError, near
 from bench.options import AXES
 from bench.read import read
@@ -147,7 +147,7 @@ def _rows(out: Path, run: str) -> list[Row]:
     file = Path(run)
     if not os.path.isfile(run) or file.name in FILES:
         file = find(out, run) / KIND
-    return read(file, lambda message: print(f"warning: {message}", file=sys.stderr), KIND)
+    return read(file, warn, KIND)
 
 
 def _groups(out: Path, a: str, b: str, name: str, run: Sequence[str] | None) -> tuple[list[Row], list[Row]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.talk import warn
 from bench.devices import this_machine
 from bench.differences import Difference, differences
 from bench.environment import host_facts, installed
@@ -75,7 +75,7 @@ def _diff(out: Path, a: str, b: str, as_json: bool) -> int:
 
 
 def _rows(folder: Path) -> list[Row]:
-    rows = read(folder / "launches.csv", lambda message: print(f"warning: {message}", file=sys.stderr))
+    rows = read(folder / "launches.csv", warn)
     if not rows:
         raise ResultsError(f"run {folder.name} has no launches, so its environment is not known; choose another")
     return rows

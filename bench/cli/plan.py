@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from bench.cli.talk import warn
 from bench.devices import this_machine
 from bench.duration import words
 from bench.estimate import Estimate, estimate
@@ -30,9 +30,9 @@ def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None =
     machine = this_machine()
     plan, done, spent_s = make_plan(wanted, machine), set[Key](), 0.0
     if earlier:
-        earlier = dataclasses.replace(earlier, rows=tuple(read(earlier.folder / "launches.csv", _warn)))
+        earlier = dataclasses.replace(earlier, rows=tuple(read(earlier.folder / "launches.csv", warn)))
         plan, done, spent_s = so_far(plan, earlier), set(earlier.done()), spent(earlier.rows)
-    expected = estimate(plan, out, machine, _warn, done, spent_s)
+    expected = estimate(plan, out, machine, warn, done, spent_s)
     if as_json:
         print(json.dumps(_with_times(plan_json(plan), plan.cases, expected)))
         return
@@ -40,10 +40,6 @@ def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None =
     print(_launches_of(plan, expected, resumed=earlier is not None))
     if expected.launch_s:
         print(_time_of(expected))
-
-
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
 
 
 def _launches_of(plan: Plan, expected: Estimate, resumed: bool) -> str:

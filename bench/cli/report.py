@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 import bench
+from bench.cli.talk import warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.read import read
 from bench.record import Row
@@ -49,7 +50,7 @@ def report(
     """
     memory = _numbers(within_gib)
     folders = list(dict.fromkeys(find(out, name).resolve() for name in run or [LATEST]))
-    every = [row for folder in folders for row in read(folder / "launches.csv", _warn)]
+    every = [row for folder in folders for row in read(folder / "launches.csv", warn)]
     rows = [row for row in every if row["side"] is None]
     if every and not rows:
         raise ResultsError(f"{', '.join(f.name for f in folders)}: a comparison; see bench compare {folders[0].name}")
@@ -125,10 +126,6 @@ def _numbers(text: str | None) -> list[float]:
     return found
 
 
-def _warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
-
-
 def _steps(folders: Sequence[Path]) -> pd.DataFrame:
     """The steps of all runs. A file that cannot be read costs the report its steps, and nothing else."""
     import pandas as pd
@@ -138,9 +135,9 @@ def _steps(folders: Sequence[Path]) -> pd.DataFrame:
     found = [no_steps()]
     for folder in folders:
         try:
-            found.append(steps(folder / "steps.csv", _warn))
+            found.append(steps(folder / "steps.csv", warn))
         except ResultsError as error:
-            _warn(f"the report goes without the steps of {folder.name}: {error}")
+            warn(f"the report goes without the steps of {folder.name}: {error}")
     return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import interrupts
+from bench.cli.talk import agreed, warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.read import read
 from bench.record import Row
@@ -59,7 +60,7 @@ def show(
 ) -> int:
     """Show what was run, on what machine, what came of it, and why what failed did."""
     folder = find(_out(context, out), run)
-    rows = read(folder / "launches.csv", lambda message: print(f"warning: {message}", file=sys.stderr))
+    rows = read(folder / "launches.csv", warn)
     if as_json or context.obj[1]:
         print(run_json(folder, rows))
         return EXIT_OK
@@ -87,7 +88,7 @@ def export(
     if pytest_benchmark is None:
         raise UsageError("bench results export writes nothing without a format; add --pytest-benchmark FILE.")
     folder = find(_out(context, out), run)
-    rows = read(folder / "launches.csv", lambda message: print(f"warning: {message}", file=sys.stderr))
+    rows = read(folder / "launches.csv", warn)
     if not any(format_.measured(row) for row in rows):
         raise ResultsError(f"no launch of {folder.name} was ok, so there is nothing to export; name another run.")
     print(f"wrote {write_text(pytest_benchmark, format_.pytest_benchmark(rows))}", file=sys.stderr)
@@ -106,7 +107,6 @@ def rm(
     chosen = [look(folder) for folder in dict.fromkeys(_inside(where, find(where, name)) for name in run)]
     _refuse_busy(chosen)
     if not yes and not _agreed(chosen):
-        print("nothing was deleted", file=sys.stderr)
         return EXIT_OK
     _refuse_busy(chosen)  # one may have been resumed while we waited for the answer
     for old in chosen:
@@ -243,15 +243,11 @@ def _refuse_busy(chosen: Iterable[Run]) -> None:
 
 
 def _agreed(chosen: Sequence[Run]) -> bool:
-    """Whether somebody says yes. UsageError if nobody is there to be asked."""
-    if not sys.stdin or not sys.stdin.isatty():
-        raise UsageError("bench results rm asks before it deletes, and stdin is no terminal; add --yes")
+    about = ""
     for run in chosen:
         launches = "?" if run.launches is None else run.launches
-        print(f"{run.folder}: launches: {launches}, size: {_size(run.bytes)}", file=sys.stderr)
-    what = "this run" if len(chosen) == 1 else f"these {len(chosen)} runs"
-    print(f"delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+        about += f"{run.folder}: launches: {launches}, size: {_size(run.bytes)}\n"
+    return agreed("bench results rm", "this run" if len(chosen) == 1 else f"these {len(chosen)} runs", about)
 
 
 def _delete(folder: Path) -> None:
