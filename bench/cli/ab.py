@@ -9,7 +9,7 @@ import typer
 
 from bench import interrupts
 from bench.cli.asks import Given, Out, asks, wanted
-from bench.cli.judging import Detect, Floor, FloorMemory, Json, Junit, Markdown, Strict, rules, tell
+from bench.cli.judging import Judging, judges
 from bench.errors import UsageError
 from bench.sides import read_side
 
@@ -26,8 +26,10 @@ BLOCKS = "Of the first stage; a second has twice as many [default: by bench cali
 
 
 @asks
+@judges
 def ab(
     given: Given,
+    judging: Judging,
     a: Overrides = None,
     b: Overrides = None,
     a_env: Variables = None,
@@ -38,15 +40,8 @@ def ab(
     b_rev: Rev = None,
     duet: Annotated[bool, typer.Option("--duet", help="Both sides up at once, in turns of a few steps.")] = False,
     blocks: Annotated[int | None, typer.Option(help=BLOCKS, show_default=False)] = None,
-    detect: Detect = None,
-    floor: Floor = "1%",
-    floor_memory: FloorMemory = "2%",
-    strict: Strict = False,
-    junit: Junit = None,
-    md: Markdown = None,
     out: Out = Path("results"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the verdicts.")] = False,
-    as_json: Json = False,
 ) -> int:
     """Measure two sides in turns on this machine, and decide: is B slower than A?
 
@@ -60,11 +55,10 @@ def ab(
     )
     if blocks is not None and given["budget"] is not None:
         raise UsageError("--blocks and --budget both say how long a comparison is; give one.")
-    law = rules(detect, floor, floor_memory, strict)
     from bench.contest import compete
 
     with interrupts.deferred():
         gate = compete(
-            wanted(given), sides, law, out, blocks=blocks, insists=detect is not None, duet=duet, quiet=quiet
+            wanted(given), sides, judging.rules, out, blocks=blocks, insists=judging.insists, duet=duet, quiet=quiet
         )
-    return tell(gate, junit, md, as_json)
+    return judging.tell(gate)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,10 +30,10 @@ def _parameter(option: Option, panel: str) -> inspect.Parameter:
         rich_help_panel=panel,
     )
     kind = list[str] | None if option.name in REPEATABLE else str | None
-    return _keyword(option.name, Annotated[kind, shown], None)
+    return keyword(option.name, Annotated[kind, shown], None)
 
 
-def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -42,26 +42,35 @@ OVERSUBSCRIBE = typer.Option("--oversubscribe", help="Let ranks share a GPU, ove
 PARAMETERS = (
     *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
     *(_parameter(option, "Protocol") for option in SETTINGS.values()),
-    _keyword("suite", Annotated[str | None, SUITE], None),
-    _keyword("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
+    keyword("suite", Annotated[str | None, SUITE], None),
+    keyword("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
 )
 Out = Annotated[Path, typer.Option(help="Folder for results.")]
 
 
-def asks(command: Callable[..., int]) -> Callable[..., int]:
-    """A command whose first parameter is Given, with an option for each of PARAMETERS beside its own."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+def takes(
+    name: str, parameters: Sequence[inspect.Parameter], make: Callable[[dict[str, Any]], Any]
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Decorates a command: in place of its parameter ``name`` it has these options, of whose values that is made."""
 
-    @functools.wraps(command)
-    def with_options(**values: Any) -> int:
-        given = {parameter.name: values.pop(parameter.name) for parameter in PARAMETERS}
-        return command(given, **values)
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
 
-    parameters = [*PARAMETERS, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own)]
-    with_options.__dict__.pop("__wrapped__")  # or its signature would be asked
-    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return with_options
+        @functools.wraps(command)
+        def with_options(**values: Any) -> int:
+            given = {parameter.name: values.pop(parameter.name) for parameter in parameters}
+            return command(**{name: make(given)}, **values)
+
+        kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name != name]
+        with_options.__dict__.pop("__wrapped__")  # or its signature would be asked
+        with_options.__signature__ = inspect.Signature([*parameters, *kept])  # type: ignore[attr-defined]
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, *kept)}
+        return with_options
+
+    return decorate
+
+
+asks = takes("given", PARAMETERS, dict)  # for a command with a parameter ``given: Given``
 
 
 def wanted(given: Given, base: Asked | None = None) -> Asked:

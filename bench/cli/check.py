@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench import baselines, interrupts
 from bench.cli.asks import Out
-from bench.cli.judging import Detect, Floor, FloorMemory, Json, Junit, Markdown, Strict, rules, tell
+from bench.cli.judging import Judging, judges
 from bench.cli.talk import warn
 from bench.errors import ResultsError, UsageError
 from bench.read import read
@@ -22,33 +22,27 @@ if TYPE_CHECKING:
     from bench.baselines import Baseline
 
 
+@judges
 def check(
+    judging: Judging,
     baseline: Annotated[str, typer.Option(help="A baseline: results/baselines/NAME.csv.", metavar="NAME")],
     run: Annotated[
         str | None, typer.Option(help="Judge this run (its id, latest, a path) instead of a new one.", metavar="RUN")
     ] = None,
-    detect: Detect = None,
-    floor: Floor = "1%",
-    floor_memory: FloorMemory = "2%",
-    strict: Strict = False,
-    junit: Junit = None,
-    md: Markdown = None,
     out: Out = Path("results"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the verdicts.")] = False,
-    as_json: Json = False,
 ) -> int:
     """Measure the cases of a baseline anew, and decide: is this machine slower than it was?
 
     Exit code 4 if the baseline is another machine's or software's, 3 if it has fewer than 5 sessions.
     """
-    law = rules(detect, floor, floor_memory, strict)
     kept = baselines.load(out, baseline, warn)
     if run is None:
         with interrupts.deferred():
-            gate = _measured(kept, law, out, quiet)
+            gate = _measured(kept, judging.rules, out, quiet)
     else:
-        gate = _of_run(kept, law, out, run)
-    return tell(gate, junit, md, as_json)
+        gate = _of_run(kept, judging.rules, out, run)
+    return judging.tell(gate)
 
 
 def _few(kept: Baseline) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.asks import Out
-from bench.cli.judging import Detect, Floor, FloorMemory, Json, Junit, Markdown, Strict, rules, share, tell
+from bench.cli.judging import Judging, judges, share
 from bench.cli.talk import warn
 from bench.errors import ResultsError, UsageError, near
 from bench.options import AXES
@@ -29,7 +29,9 @@ Column = Annotated[str | None, typer.Option(help="A column of which A and B are 
 Runs = Annotated[list[str] | None, typer.Option("--run", help="With --by: of these runs (default: the latest).")]
 
 
+@judges
 def compare(
+    judging: Judging,
     a: Annotated[str, typer.Argument(help="A run's id, latest, a folder or a launches.csv; with --by a value.")],
     b: Annotated[str | None, typer.Argument(help="The same; without it A is a run of `bench ab`.")] = None,
     by: Column = None,
@@ -40,20 +42,12 @@ def compare(
     session_spread: Annotated[
         str | None, typer.Option(help="How far sessions differ: standard deviation of throughput.", metavar="SHARE")
     ] = None,
-    detect: Detect = None,
-    floor: Floor = "1%",
-    floor_memory: FloorMemory = "2%",
-    strict: Strict = False,
-    junit: Junit = None,
-    md: Markdown = None,
     out: Out = Path("results"),
-    as_json: Json = False,
 ) -> int:
     """Compare two results case by case: is B slower than A?
 
     Launches that share blocks are compared block by block; others are unpaired, and only as sure as sessions are alike.
     """
-    law = rules(detect, floor, floor_memory, strict)
     spread = share("--session-spread", session_spread) if session_spread else None
     conditions = [_condition(text) for text in where or []]
     if run and not by:
@@ -66,7 +60,7 @@ def compare(
             raise UsageError(
                 f"compare {a}: {'--by' if by else '--session-spread'} needs two arguments; give B as well."
             )
-        return tell(gate(_of_ab(out, a, conditions), law, *_words(out, a), _blocks(out, a)), junit, md, as_json)
+        return judging.tell(gate(_of_ab(out, a, conditions), judging.rules, *_words(out, a), _blocks(out, a)))
     column = _column("--by", by) if by else None
     sides = _groups(out, a, b, column, run) if column else (_rows(out, a), _rows(out, b))
     chosen = [_measured(side, conditions) for side in sides]
@@ -74,7 +68,7 @@ def compare(
         _check(name, side, where or [])
     spreads = {str(row["case_id"]): spread for row in chosen[0]} if spread else _known(out, chosen)
     names = (f"{column}={a}", f"{column}={b}") if column else (a, b)
-    return tell(compared(chosen[0], chosen[1], law, names, [column] if column else [], spreads), junit, md, as_json)
+    return judging.tell(compared(chosen[0], chosen[1], judging.rules, names, [column] if column else [], spreads))
 
 
 def _known(out: Path, sides: Sequence[Sequence[Row]]) -> dict[str, float]:

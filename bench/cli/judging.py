@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.asks import keyword, takes
 from bench.errors import ResultsError, UsageError
 from bench.report.words import wide_console
 
@@ -27,15 +29,59 @@ def _file(what: str) -> Any:
     return typer.Option(help=what, metavar="FILE", show_default=False, rich_help_panel=PANEL)
 
 
-Detect = Annotated[str | None, _share("Change to be detected, and margin of `same` [default: 3%].")]
-Floor = Annotated[str, _share("Changes of throughput up to it are of no interest.")]
-FloorMemory = Annotated[str, _share("The same for memory.")]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Undecided and missing cases close the gate too.", rich_help_panel=PANEL)
-]
-Junit = Annotated[Path | None, _file("JUnit XML, a test for each case.")]
-Markdown = Annotated[Path | None, _file("Markdown, for the comment on a pull request.")]
-Json = Annotated[bool, typer.Option("--json", help="The verdicts as JSON on stdout.", rich_help_panel=PANEL)]
+def _flag(flag: str, what: str) -> Any:
+    return typer.Option(flag, help=what, rich_help_panel=PANEL)
+
+
+DETECT = "Change to be detected, and margin of `same` [default: 3%]."
+PARAMETERS = (
+    keyword(
+        "detect", Annotated[str | None, _share("Change to be detected, and margin of `same` [default: 3%].")], None
+    ),
+    keyword("floor", Annotated[str, _share("Changes of throughput up to it are of no interest.")], "1%"),
+    keyword("floor_memory", Annotated[str, _share("The same for memory.")], "2%"),
+    keyword("strict", Annotated[bool, _flag("--strict", "Undecided and missing cases close the gate too.")], False),
+    keyword("junit", Annotated[Path | None, _file("JUnit XML, a test for each case.")], None),
+    keyword("md", Annotated[Path | None, _file("Markdown, for the comment on a pull request.")], None),
+    keyword("as_json", Annotated[bool, _flag("--json", "The verdicts as JSON on stdout.")], False),
+)
+
+
+@dataclass(frozen=True)
+class Judging:
+    """By which rules to judge, and whom to tell. ``insists``: what is to be detected was said, and is no default."""
+
+    rules: Rules
+    insists: bool
+    junit: Path | None
+    md: Path | None
+    as_json: bool
+
+    def tell(self, gate: Gate) -> int:
+        """Print the verdicts, write the files that were asked for, tell GitHub where it runs us; the gate's exit code.
+
+        What cannot be written is said, and costs neither the rest nor the verdict: ResultsError comes last.
+        """
+        from bench.export.github import publish
+        from bench.report.verdicts import gate_json, print_gate
+
+        if self.as_json:
+            print(gate_json(gate))
+        else:
+            print_gate(gate, wide_console())
+        publish(gate, os.environ)
+        lost = [error for error in map(_attempt, _files(gate, self.junit, self.md)) if error]
+        if lost:
+            raise lost[0]
+        return gate.exit_code
+
+
+def _judging(given: Mapping[str, Any]) -> Judging:
+    law = rules(given["detect"], given["floor"], given["floor_memory"], given["strict"])
+    return Judging(law, given["detect"] is not None, given["junit"], given["md"], given["as_json"])
+
+
+judges = takes("judging", PARAMETERS, _judging)  # for a command with a parameter ``judging: Judging``
 
 
 def share(flag: str, text: str) -> float:
@@ -62,25 +108,6 @@ def rules(detect: str | None, floor: str, floor_memory: str, strict: bool) -> Ru
     if found.detect <= found.floor:
         raise UsageError(f"--detect {found.detect:.2%} is not beyond --floor {found.floor:.2%}; lower the floor.")
     return found
-
-
-def tell(gate: Gate, junit: Path | None, md: Path | None, as_json: bool) -> int:
-    """Print the verdicts, write the files that were asked for, tell GitHub where it runs us; the gate's exit code.
-
-    What cannot be written is said, and costs neither the rest nor the verdict: ResultsError comes last.
-    """
-    from bench.export.github import publish
-    from bench.report.verdicts import gate_json, print_gate
-
-    if as_json:
-        print(gate_json(gate))
-    else:
-        print_gate(gate, wide_console())
-    publish(gate, os.environ)
-    lost = [error for error in map(_attempt, _files(gate, junit, md)) if error]
-    if lost:
-        raise lost[0]
-    return gate.exit_code
 
 
 def _files(gate: Gate, junit: Path | None, md: Path | None) -> Iterator[Callable[[], Path]]:
