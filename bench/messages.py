@@ -34,7 +34,7 @@ class Turns:
     port: int
     side: str
     ranks: int
-    burst_seconds: float = 0.4
+    burst_seconds: float
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ IDENTITY = {
     "stage": Column("int", "of a comparison: 1, or 2 for fresh launches of what may differ"),
     "turn": Column("int", "of a comparison: place in its block, from 0"),
     "bursts": Column("int", "of a duet: in how many bursts the window was trained, in turns with the other side"),
-    "burst_steps": Column("int", "of a duet: steps of each burst that were timed; one more before them was not"),
+    "burst_steps": Column("int", "of a duet: timed steps of each burst, after one and as many as loaders hold"),
     "duet_ratio": Column("float", "of a duet: throughput of B / A, the mean of the middle half of its pairs of bursts"),
     "started_at": Column("text", "UTC, ISO 8601"),
     "launch_s": Column(

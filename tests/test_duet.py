@@ -28,7 +28,7 @@ from bench.messages import OTHER_IS_GONE, STAGES, Beat, Description, Heartbeat, 
 from bench.options import AXES, SETTINGS
 from bench.part import Part
 from bench.rank import turns as taking
-from bench.rank.turns import TakingTurns, plan
+from bench.rank.turns import Pace, TakingTurns, plan
 from bench.sampler import DeviceSample
 from bench.session import rank_environment
 from bench.suite import Protocol, make_case
@@ -295,15 +295,18 @@ MS = 1_000_000
 
 
 def test_the_plan_of_the_bursts() -> None:
+    uneven = {"A": Pace(10 * MS, 1), "B": Pace(30 * MS, 1)}
     # 0.4 s of 30 ms are 13 steps; 50 steps are 4 bursts, so 8
-    assert plan({"A": 10 * MS, "B": 30 * MS}, 0.4, 50, 0) == (13, 8)
+    assert plan(uneven, 0.4, 50, 0) == (13, 8)
     # 20 s of 10 ms are 2000 steps, 154 bursts of 13
-    assert plan({"A": 10 * MS, "B": 30 * MS}, 0.4, 50, 20.0) == (13, 154)
+    assert plan(uneven, 0.4, 50, 20.0) == (13, 154)
     # 105 steps are 9 bursts of 13, so 10
-    assert plan({"A": 30 * MS, "B": 30 * MS}, 0.4, 105, 0) == (13, 10)
+    assert plan({"A": Pace(30 * MS, 1), "B": Pace(30 * MS, 1)}, 0.4, 105, 0) == (13, 10)
     # never less than 2 steps a burst
-    assert plan({"A": 10 * MS, "B": 3000 * MS}, 0.4, 5, 0) == (2, 8)
-    assert plan({"A": 0, "B": 0}, 0.4, 5, 0)[1] == 8
+    assert plan({"A": Pace(10 * MS, 1), "B": Pace(3000 * MS, 1)}, 0.4, 5, 0) == (2, 8)
+    assert plan({"A": Pace(0, 1), "B": Pace(0, 1)}, 0.4, 5, 0)[1] == 8
+    # nor less than are not timed on either side; 50 steps are 3 bursts of 17, so 8
+    assert plan({"A": Pace(30 * MS, 1), "B": Pace(30 * MS, 17)}, 0.4, 50, 0) == (17, 8)
 
 
 def test_turns_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,11 +314,13 @@ def test_turns_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     store, seen, active = dist.HashStore(), [], set()
     monkeypatch.setattr(taking, "_join", lambda turns, patience: store)
 
+    paces = {"A": Pace(7, 1), "B": Pace(9, 5)}
+
     def rank(side: str, ranks: int, number: int) -> None:
-        turns = TakingTurns(Turns("", 0, side, ranks), Heartbeat(tmp_path, side, number), 60.0)
+        turns = TakingTurns(Turns("", 0, side, ranks, SHORT_S), Heartbeat(tmp_path, side, number), 60.0)
         turns.meet()
         turns.before_warm_up()
-        assert turns.after_warm_up({"A": 7, "B": 9}[side]) == {"A": 7, "B": 9}
+        assert turns.after_warm_up(paces[side]) == paces
         for place in turns.bursts(8):
             active.add(side)
             time.sleep(0.002)
@@ -391,7 +396,7 @@ def test_the_other_side_is_no_stranger_on_a_gpu(stage: Stage) -> None:
     own, others = stage.new_folder(), stage.new_folder()
     record = RankRecord(0, 0, "node1", 11, True, device_uuids=[GPU.uuid])
     replace(record, pid=22).write(others)
-    turns = Turns("127.0.0.1", 1, "A", 1)
+    turns = Turns("127.0.0.1", 1, "A", 1, 0.1)
     part = Part(turns, own, other=Part(replace(turns, side="B"), others))
     for pids, strange in (((11, 22), False), ((11, 22, 33), True)):
         found = stage.launchings[0]._devices(Readings(*pids), {0: record}, {}, 0, part)[1]  # type: ignore[arg-type]

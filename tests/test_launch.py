@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import processes
 import psutil
 import pytest
 
@@ -42,7 +43,7 @@ def facts(folder: Path) -> list[dict[str, object]]:
 
 
 def alive(pids: list[int]) -> list[int]:
-    return [p for p in pids if psutil.pid_exists(p) and psutil.Process(p).status() != psutil.STATUS_ZOMBIE]
+    return [process.pid for process in processes.alive(list(psutil.process_iter())) if process.pid in pids]
 
 
 def test_every_launch_is_new_processes_of_one_fork_server(own: ServerLauncher, tmp_path: Path) -> None:

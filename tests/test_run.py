@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from processes import alive
 
 from bench.record import SCHEMA
 
@@ -146,7 +147,7 @@ def test_an_interrupt_is_a_row_and_leaves_nothing(tmp_path: Path, number: int, c
     (file,) = tmp_path.glob("results/runs/*/launches.csv")
     (row,) = csv.DictReader(file.open(newline=""))
     assert row["status"] == "interrupted"
-    assert not [p for p in tree if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    assert not alive(tree)
 
 
 def test_a_machine_that_does_not_fit_is_told_in_the_rows_or_refused(bench: Any) -> None:

@@ -191,7 +191,7 @@ def test_a_side_of_a_duet_may_wait_as_long_as_the_other_is_at_work(ranks: Ranks,
 
 
 def test_a_launch_that_has_measured_may_end_by_itself(ranks: Ranks, clock: Clock, tmp_path: Path) -> None:
-    part = Part(Turns("127.0.0.1", 1, "A", 2), tmp_path, ended="side B of the duet ended, crashed: why")
+    part = Part(Turns("127.0.0.1", 1, "A", 2, 0.1), tmp_path, ended="side B of the duet ended, crashed: why")
     watched = dog(ranks)
     ranks.step(0, 9, "ending")
     ranks.step(1, 9, "turn")

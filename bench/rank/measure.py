@@ -20,7 +20,7 @@ from bench.messages import PARTS, STAGE, Heartbeat, Measurement, Spec
 from bench.rank.build import PATIENCE_S, Training
 from bench.rank.clock import Clock, CudaClock, HostClock, by_part, by_step
 from bench.rank.memory import PeakMemory
-from bench.rank.turns import TakingTurns, plan
+from bench.rank.turns import Pace, TakingTurns, plan
 
 # DDP rebuilds its buckets after the first step, and the optimizer makes its state in it.
 LEAST_WARMUP_STEPS = 3
@@ -115,9 +115,9 @@ class _Run:
     def _in_turn(self, turns: TakingTurns, step_ns: float, untimed: int) -> _Seen:
         """Bursts, each a window after ``untimed`` steps: the other side has left its data in the caches, and a loader
         had the time to fill its queues, which would flatter."""
-        times = turns.after_warm_up(int(self._slowest(int(step_ns))))
+        paces = turns.after_warm_up(Pace(int(self._slowest(int(step_ns))), untimed))
         assert self.spec.turns is not None
-        steps, bursts = plan(times, self.spec.turns.burst_seconds, self.spec.steps, self.spec.min_seconds * LENGTHEN_BY)
+        steps, bursts = plan(paces, self.spec.turns.burst_seconds, self.spec.steps, self.spec.min_seconds * LENGTHEN_BY)
         seen = _Seen(self.done + bursts * untimed, self.losses)
         self.planned = self.done + bursts * (untimed + steps)
         self._begin_measuring()

@@ -23,7 +23,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
@@ -34,14 +34,24 @@ LEAST_STEPS = 2  # of a burst
 LEAST_BURSTS = 8  # of a side
 
 
-def plan(step_ns: Mapping[str, int], burst_seconds: float, steps: int, seconds: float) -> tuple[int, int]:
-    """(steps of a burst, bursts of a side) for both sides, by the time of a step on each.
+class Pace(NamedTuple):
+    """How a side trains: the time of a step in ns, and the steps that are not timed at the begin of its bursts."""
 
-    The slower side's burst takes about ``burst_seconds``. Each side trains at least ``steps`` steps, for about
-    ``seconds`` or longer; the bursts are even in number, so that each side begins as many pairs as the other.
+    step_ns: int
+    untimed: int
+
+
+def plan(paces: Mapping[str, Pace], burst_seconds: float, steps: int, seconds: float) -> tuple[int, int]:
+    """(timed steps of a burst, bursts of a side) for both sides, by the pace of each.
+
+    The slower side's burst takes about ``burst_seconds``, and longer if there are more untimed steps than that: they
+    are as many as a loader's queues hold, so such a burst has the loader's whole rhythm, and not one half of the duet
+    is spent on them. Each side trains at least ``steps`` timed steps, for about ``seconds`` or longer; the bursts are
+    even in number, so that each side begins as many pairs as the other.
     """
-    slower, faster = max(*step_ns.values(), 1), max(min(step_ns.values()), 1)
-    a_burst = max(LEAST_STEPS, round(burst_seconds * 1e9 / slower))
+    step_ns = [max(pace.step_ns, 1) for pace in paces.values()]
+    slower, faster = max(step_ns), min(step_ns)
+    a_burst = max(LEAST_STEPS, *(pace.untimed for pace in paces.values()), round(burst_seconds * 1e9 / slower))
     needed = max(steps, math.ceil(seconds * 1e9 / faster))
     bursts = max(LEAST_BURSTS, math.ceil(needed / a_burst))
     return a_burst, bursts + bursts % 2
@@ -69,12 +79,12 @@ class TakingTurns:
         if self._turns.side != SIDES[0]:
             self._wait(f"warm/{SIDES[0]}")
 
-    def after_warm_up(self, step_ns: int) -> dict[str, int]:
-        """The time of a step of both sides, by side; ``step_ns`` is that of this side's slowest rank."""
-        self._done(f"warm/{self._turns.side}", str(step_ns))
+    def after_warm_up(self, pace: Pace) -> dict[str, Pace]:
+        """The pace of both sides, by side; ``pace`` is that of this side's slowest rank."""
+        self._done(f"warm/{self._turns.side}", " ".join(map(str, pace)))
         keys = {side: f"warm/{side}" for side in SIDES}
         self._wait(*keys.values())
-        return {side: int(self._store.get(key)) for side, key in keys.items()}
+        return {side: Pace(*map(int, self._store.get(key).split())) for side, key in keys.items()}
 
     def bursts(self, count: int) -> Iterator[int]:
         """The numbers of this side's bursts, each when it is due; it is over when the next is asked for.
