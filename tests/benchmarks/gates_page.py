@@ -12,8 +12,8 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 TEXT = """## On a real machine
 
 `bench ab` on {machine}, by `python -m tests.benchmarks.gates`: first `bench calibrate`, then gates with the blocks that it
-asks for, in turn with two equal sides and with one that has a layer of nineteen more (`gpt:layers=18` against
-`gpt:layers=19`, the median change is given). Every gate is a row of `results/certificate/measured.csv`.
+asks for, in turn with two equal sides and with one that has a layer of seventeen more (`gpt:layers=16`
+against `gpt:layers=17`, the median change is given). Every gate is a row of `results/certificate/measured.csv`.
 
 | mode | gates without a change | alarms | undecided | gates with one | found | undecided | change | blocks | seconds a gate |
 |---|--:|---|--:|--:|---|--:|--:|--:|--:|
