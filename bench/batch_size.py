@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+from bench.case import Case
+from bench.preflight import Look
+from bench.record import Row
 
 GRAIN = 32  # the answer is exact up to here, and within 1/32 above
 CEILING = 1 << 20
 FITS = ("ok", "invalid")  # a loss that is not finite needs no less memory
+MEMORY_SHARE = 0.8  # of the host's free memory, that a batch may be expected to need without being tried
 
 
 @dataclass(frozen=True)
@@ -56,3 +61,29 @@ def _bracket(batch: int, ceiling: int, fits: Callable[[int], bool], tried: dict[
             return smaller, batch
         batch = smaller
     return 0, batch
+
+
+@dataclass
+class Probes:
+    """An ``attempt``: launches ``case`` with a batch, but on the CPU none that would take the host's memory."""
+
+    case: Case
+    launch: Callable[[Case], Row]
+    look: Look
+    grown_mib: dict[int, float] = field(default_factory=dict)  # what a batch made a rank grow by
+
+    def __call__(self, batch: int) -> str:
+        if self.case.device == "cpu" and self._too_much(batch):
+            return "not tried (would need most of the host's memory)"
+        row = self.launch(replace(self.case, batch_size=batch, auto_batch=False))
+        if row.get("rss_growth_mib"):
+            self.grown_mib[batch] = row["rss_growth_mib"]
+        return str(row["status"])
+
+    def _too_much(self, batch: int) -> bool:
+        """Whether it would be, by what the largest batch so far has taken."""
+        smaller = [b for b in self.grown_mib if b < batch]
+        if not smaller or self.look.memory_available_mib is None:
+            return False
+        expected = self.grown_mib[max(smaller)] * batch / max(smaller) * self.case.world_size
+        return expected > MEMORY_SHARE * self.look.memory_available_mib

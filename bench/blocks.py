@@ -40,7 +40,10 @@ def planned_blocks(
     check_blocks(blocks)
     unknown = [name for name in names if name not in noise]
     if unknown:
-        warn(f"{unknown[0]} is not calibrated here, so what can be found is not known before: bench calibrate")
+        warn(
+            f"{unknown[0]} is not calibrated here with this data, torch and window, so what can be found is not known "
+            "before: bench calibrate"
+        )
     found = {}
     for name in names:
         known = noise.get(name)

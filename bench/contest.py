@@ -108,7 +108,7 @@ def compete(
     quiet: bool,
     duet: bool = False,
 ) -> Gate:
-    """Measure two sides in turns, and decide. Whatever was measured is recorded and judged, however it ends."""
+    """Measure two sides in turns, and decide. Whatever was measured is recorded, however it ends."""
     check_blocks(blocks)
     contest = Contest.planned("ab", asked, sides, out, duet)
     watcher = observer(Console(stderr=True), quiet)
@@ -116,7 +116,7 @@ def compete(
         ready = contest.completed(sessions)
         counts = planned_blocks(
             [pair.name for pair in ready],
-            _of_today(calibrations(out, duet), ready),
+            _alike(calibrations(out, duet), ready, contest.protocol),
             rules.detect,
             blocks=blocks,
             budget=contest.protocol.budget,
@@ -145,8 +145,8 @@ def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, quiet: bool) ->
     return noise_of(ab.rows, before), any(row["status"] != "ok" for row in ab.rows)
 
 
-def _of_today(known: Mapping[str, Noise], ready: Sequence[Pair]) -> dict[str, Noise]:
-    """The calibrations that were made with the same data and torch as is here now."""
+def _alike(known: Mapping[str, Noise], ready: Sequence[Pair], protocol: Protocol) -> dict[str, Noise]:
+    """The calibrations that were made with the same data and torch as is here now, and windows of the same length."""
     torch = installed()["torch"].partition("+")[0]
     cases = {pair.name: pair.sides["A"].case for pair in ready}
     return {
@@ -154,6 +154,7 @@ def _of_today(known: Mapping[str, Noise], ready: Sequence[Pair]) -> dict[str, No
         for name, noise in known.items()
         if name in cases
         and noise.work_key == Session.work_key(cases[name])
+        and noise.window == (protocol.steps, protocol.min_seconds)
         and (noise.torch is None or noise.torch.partition("+")[0] == torch)
     }
 

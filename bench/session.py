@@ -1,10 +1,12 @@
-"""Runs a plan: describes the workloads, launches every case round by round, and turns each end into a row."""
+"""What all that launches has in common: describes the workloads of a plan, launches its cases, and records each end.
+
+Which case is launched when is said by ``bench.rounds`` (``bench run``), ``bench.ab`` and ``bench.check``.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -13,10 +15,9 @@ from time import monotonic
 from typing import Any, Protocol
 
 from bench import environment, interrupts
-from bench.batch_size import CEILING, search
+from bench.batch_size import CEILING, Probes, search
 from bench.case import Case
 from bench.devices import Machine
-from bench.duration import words
 from bench.errors import BenchError, IncomparableError
 from bench.launching import ATTEMPTS, Launched, Launching, absolute_data
 from bench.messages import Beat, Description
@@ -24,16 +25,13 @@ from bench.options import AXES, SETTINGS
 from bench.preflight import Look, case_warnings
 from bench.record import FILES, SCHEMA, Row
 from bench.resume import (
-    OUT_OF_MEMORY,
     Earlier,
     changed_facts,
     changed_plan,
     changed_rows,
     changed_work,
-    out_of_memory,
     workload_files,
 )
-from bench.rounds import another_fits, shuffled, spent
 from bench.rules import refusal
 from bench.site import Site
 from bench.store import Store
@@ -42,7 +40,6 @@ from bench.suite import Protocol as Settings
 from workloads import files
 
 PROBE_STEPS = 3
-MEMORY_SHARE = 0.8  # of the host's free memory, that a batch may be expected to need without being tried
 
 
 class Observer(Protocol):
@@ -90,36 +87,19 @@ class Session:
         self.look, self.warnings, self.earlier = look or Look(), tuple(warnings), earlier
         self.rows: list[Row] = list(earlier.rows) if earlier else []
         self._session = earlier.session if earlier else 0
-        self._done = earlier.done() if earlier else {}
-        self._out_of_memory = out_of_memory(self._done)
-        self._describing_s = 0.0
+        self.done = earlier.done() if earlier else {}
+        self.describing_s = 0.0  # that it took so far to look at workloads
         self._despite = ""
         self._variables = rank_environment()
         log = store.folder / "logs" / "launcher.log"
         self.site = site or Site()
         self._host = environment.host_facts(machine, self._variables, self.site.folder())
         self.launching = launching or Launching(
-            machine, self._variables, log, plan.protocol, self._warn, self._progress, self.site
+            machine, self._variables, log, plan.protocol, self.warn, self._progress, self.site
         )
         self._descriptions: dict[tuple[str, str], Description] = {}
-        self._launched = 0  # launches of this session
         self._searches: dict[Case, str] = {}
         self._warned: set[str] = set()
-
-    def run(self) -> list[Row]:
-        """Every launch of every case that is still to be made; a case that ran out of memory is not launched again.
-
-        Interrupted is raised once what was running is recorded; IncomparableError if a resumed run is not what it was.
-        """
-        for warning in filter(None, (self.machine.note, *self.warnings)):
-            self._warn(warning)
-        try:
-            prepared = self.prepare()
-            # a set: the answer of a search may be a batch size that is asked for as well
-            self._rounds(list(dict.fromkeys(case for case in map(self.ready, prepared) if case is not None)))
-        finally:
-            self.close()
-        return self.rows
 
     def close(self) -> None:
         self.launching.close()
@@ -127,55 +107,6 @@ class Session:
     def renew(self) -> None:
         """The next launch comes from a fresh server."""
         self.launching.close()
-
-    # -- rounds --------------------------------------------------------------------------------------------------
-
-    def _rounds(self, ready: Sequence[Case]) -> None:
-        """Round by round, every case once in each: as many rounds as were asked for, or as the budget allows."""
-        limit, budget, first, rounds = self.plan.protocol.launches, self.plan.protocol.budget, self._launched, 0
-        total = sum(len(self._due(self._missing(ready, b))) for b in range(limit or 0)) if budget is None else 0
-        for block in itertools.count() if limit is None else range(limit):
-            cases = self._missing(ready, block)
-            if not ready or (cases and not self._may_begin(block, cases)):
-                break
-            rounds = block + 1
-            self._round(block, cases, first, total or self._launched - first + len(self._due(cases)))
-            alone = block == 0 and not any(row["block"] for row in self.rows)  # with --retry others may have followed
-            if budget is not None and alone and cases and self._spent() > budget:
-                self._warn(f"the first round ended after {words(self._spent())}, and the budget is {words(budget)}")
-        if budget is not None:
-            count = f"{rounds} {'launch' if rounds == 1 else 'launches'} a case"
-            self._tell(self.observer.note, f"budget: {count} in {words(self._spent())} of {words(budget)}")
-
-    def _missing(self, ready: Sequence[Case], block: int) -> list[Case]:
-        left = [case for case in ready if (case.case_id, block) not in self._done]
-        return shuffled(left, block, self.plan.protocol.order_seed)
-
-    def _due(self, cases: Sequence[Case]) -> set[str]:
-        """The ids of those that will be launched, and not left out as they ran out of memory."""
-        return {case.case_id for case in cases} - self._out_of_memory
-
-    def _may_begin(self, block: int, cases: Sequence[Case]) -> bool:
-        """Whether there is time for the round. The first always runs, and one that was begun is completed."""
-        budget = self.plan.protocol.budget
-        begun = any(row["block"] == block for row in self.rows if row["role"] == "measure")
-        if budget is None or block == 0 or begun:
-            return True
-        return another_fits(self.rows, self._due(cases), budget - self._spent())
-
-    def _round(self, block: int, cases: Sequence[Case], first: int, of: int) -> None:
-        or_more = self.plan.protocol.budget is not None and block + 1 != self.plan.protocol.launches
-        for case in cases:
-            if case.case_id in self._out_of_memory:
-                self._record(self._blank(case, "skipped", OUT_OF_MEMORY, block))
-                continue
-            self.begins(case, self._launched - first + 1, of, or_more)
-            if self.launch(case, {"block": block})["status"] == "oom":
-                self._out_of_memory.add(case.case_id)
-
-    def _spent(self) -> float:
-        """Seconds: those of all launches, and those that this session took to look at workloads."""
-        return spent(self.rows) + self._describing_s
 
     # -- before the first launch ---------------------------------------------------------------------------------
 
@@ -203,7 +134,7 @@ class Session:
         if changes and not earlier.anyway:
             raise self._not_the_same(changes)
         for change in changes:
-            self._warn(f"resumed although it differs: {change}")
+            self.warn(f"resumed although it differs: {change}")
         return changes
 
     def _not_the_same(self, changes: Sequence[str]) -> IncomparableError:
@@ -223,10 +154,10 @@ class Session:
     def _describe(self, case: Case) -> Description:
         key = (case.workload, case.activation_checkpointing)
         if key not in self._descriptions:
-            self._tell(self.observer.note, f"looking at {case.workload} on the meta device")
+            self.note(f"looking at {case.workload} on the meta device")
             began = monotonic()
             self._descriptions[key] = self.launching.describe(case, lambda: self.store.new_folder("describe"))
-            self._describing_s += monotonic() - began
+            self.describing_s += monotonic() - began
         return self._descriptions[key]
 
     def ready(self, planned: Planned, more: Row | None = None) -> Case | None:
@@ -241,46 +172,30 @@ class Session:
             skip = skip or refusal(case, facts(self.machine, planned.samples, self._describe(case)))
         if skip is None:
             for warning in case_warnings(case, self.look):
-                self._warn(warning)
+                self.warn(warning)
             return case
-        if (case.case_id, None) not in self._done:
-            row = self._blank(case, "skipped", skip) | (more or {})
+        if (case.case_id, None) not in self.done:
+            row = self.blank(case, "skipped", skip) | (more or {})
             # a batch that could not be shared out: no command gives this case alone
-            self._record(row | {"command": None} if planned.strong_from else row)
+            self.record(row | {"command": None} if planned.strong_from else row)
         return None
 
     def _fit(self, planned: Planned) -> tuple[int | None, str]:
         """The largest batch that fits and how it was found: by probes, or by an earlier session of this run."""
-        entry = next(c for c in self._plan_json["cases"] if c["case_id"] == planned.case.case_id)
+        case, entry = planned.case, next(c for c in self._plan_json["cases"] if c["case_id"] == planned.case.case_id)
         if "search" not in entry:
-            shared = planned.case.devices * planned.case.grad_accum_steps
+            shared = case.devices * case.grad_accum_steps
             ceiling = max(1, planned.samples // shared) if planned.samples else CEILING
-            first = self._describe(planned.case).batch_size
             protocol = probing(self.plan.protocol)
-            grown: dict[int, float] = {}  # what a batch made a rank grow by, in MiB
-            self._tell(self.observer.note, f"looking for the largest batch size of {planned.case.case_id}")
-
-            def attempt(batch: int) -> str:
-                case = dataclasses.replace(planned.case, batch_size=batch, auto_batch=False)
-                if case.device == "cpu" and self._too_much(batch, grown, case.world_size):
-                    return "not tried (would need most of the host's memory)"
-                row = self.launch(case, {"role": "probe"}, protocol)
-                if row.get("rss_growth_mib"):
-                    grown[batch] = row["rss_growth_mib"]
-                return str(row["status"])
-
-            found = search(first, ceiling, attempt)
+            self.note(f"looking for the largest batch size of {case.case_id}")
+            found = search(
+                self._describe(case).batch_size,
+                ceiling,
+                Probes(case, lambda probe: self.launch(probe, {"role": "probe"}, protocol), self.look),
+            )
             entry.update(answer=found.answer, search=found.words)
             self.store.plan(self._plan_json)
         return entry["answer"], entry["search"]
-
-    def _too_much(self, batch: int, grown: dict[int, float], ranks: int) -> bool:
-        """Whether ``batch`` would take the host's memory from others, by what the largest one so far has taken."""
-        smaller = [b for b in grown if b < batch]
-        if not smaller or self.look.memory_available_mib is None:
-            return False
-        expected = grown[max(smaller)] * batch / max(smaller) * ranks
-        return expected > MEMORY_SHARE * self.look.memory_available_mib
 
     # -- one launch ----------------------------------------------------------------------------------------------
 
@@ -309,12 +224,11 @@ class Session:
         """A launch that is about to be made: what is known of its row, and a folder for its records."""
         interrupts.check()
         protocol = protocol or self.plan.protocol
-        row = {**self._blank(case, "interrupted", "the run was stopped", protocol=protocol), **more}
+        row = {**self.blank(case, "interrupted", "the run was stopped", protocol=protocol), **more}
         order = self.store.next_order()
         launch_id = f"{order:04}-{case.case_id}"[:120]
         row |= {"order": order, "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         row |= {"launch_id": launch_id, "attempts": 1}
-        self._launched += 1
         return Opened(self._describe(case), protocol, row, self.store.launch_folder(launch_id))
 
     def again(self, opened: Opened, launched: Launched) -> bool:
@@ -324,20 +238,20 @@ class Session:
             return False
         row |= {"launch_id": f"{row['launch_id']}-again", "attempts": ATTEMPTS, "first_attempt": launched.row["reason"]}
         opened.folder = self.store.launch_folder(row["launch_id"])
-        self._warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
+        self.warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
         return True
 
     def lost(self, opened: Opened, error: Exception) -> None:
         """Record a launch in which we failed; what its ranks have measured is in their records."""
         reason = f"a bug in stepbench, {type(error).__name__}: {error}; the ranks' records are in {opened.folder}"
-        self._record(opened.row | {"status": "invalid", "reason": reason, "launch_s": opened.seconds})
+        self.record(opened.row | {"status": "invalid", "reason": reason, "launch_s": opened.seconds})
 
     def closed(self, opened: Opened, launched: Launched) -> Row:
         """Record a launch that has ended; its row."""
         row = {**opened.row, **launched.row, "launch_s": opened.seconds}
         if changes := self._unlike_before(row):  # a resume on the machine that it was will launch it again
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
-        self._record(row, launched)
+        self.record(row, launched)
         return row
 
     def check(self, row: Row) -> None:
@@ -355,7 +269,7 @@ class Session:
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def _blank(
+    def blank(
         self, case: Case, status: str, reason: str, block: int | None = None, protocol: Settings | None = None
     ) -> Row:
         """All that is known of a launch before it is one."""
@@ -394,7 +308,7 @@ class Session:
     def work_key(case: Case) -> str:
         return environment.work_key(case, files.fingerprint(absolute_data(case.data)))
 
-    def _record(self, row: Row, launched: Launched | None = None) -> None:
+    def record(self, row: Row, launched: Launched | None = None) -> None:
         """Write a launch down: its row comes last, so that what has a row is there whole."""
         if row.get("torch"):  # else no rank came far enough to say what it runs on
             row["env_key"] = environment.env_key(row)
@@ -409,10 +323,13 @@ class Session:
     def _progress(self, beat: Beat) -> None:
         self._tell(self.observer.progress, beat.done, beat.planned, beat.time_ns)
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
         if message not in self._warned:
             self._warned.add(message)
-            self._tell(self.observer.note, f"warning: {message}")
+            self.note(f"warning: {message}")
+
+    def note(self, message: str) -> None:
+        self._tell(self.observer.note, message)
 
     @staticmethod
     def _tell(say: Callable[..., None], *what: object) -> None:

@@ -356,7 +356,10 @@ def test_without_a_calibration_there_are_eight_blocks_and_a_warning() -> None:
     assert plan_of("x", "q", noise=(QUIET,))[0]["x"] == Blocks(8, 16)
     assert plan_of("x", insists=True) == (  # nothing is known that it could be refused by
         {"x": Blocks(8, 16)},
-        ["x is not calibrated here, so what can be found is not known before: bench calibrate"],
+        [
+            "x is not calibrated here with this data, torch and window, so what can be found is not known before: "
+            "bench calibrate"
+        ],
     )
 
 

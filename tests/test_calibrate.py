@@ -215,8 +215,9 @@ def test_another_case_or_machine_is_not_calibrated(place: Place, monkeypatch: py
     place.calibrate()
     done = place.bench("ab", *OPTIONS, "--seed", "1")
     assert f"warning: {'-'.join(CASE.split('-')[:-1])}-seed1-" in done.err
-    assert "is not calibrated here, so what can be found is not known before: bench calibrate" in done.err
+    assert "is not calibrated here with this data, torch and window, so what can be found is not known" in done.err
     assert list(place.plan()["blocks"].values()) == [[8, 16]]
+    assert "is not calibrated here" in place.bench("ab", *OPTIONS, "--min-seconds", "0.1").err
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
     assert f"warning: {CASE} is not calibrated here" in place.bench("ab", *OPTIONS).err
 

@@ -29,6 +29,8 @@ NOISE = Noise(
     seconds_a_block=60.0,
     step_s=0.25,
     samples_per_s=100.0,
+    by_steps=0.04 / math.sqrt(20),
+    window=(20, 0.0),
 )
 
 
@@ -91,6 +93,24 @@ def test_medians_of_the_launches() -> None:
     assert found.steps == 30  # 29.5
     assert found.step_s == pytest.approx(1.05)  # a tenth of 1 to 20
     assert noise_of(rows(step_cv=None), {})[0].within_launch is None
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"step_drift": 0.0}, 0.00670820),  # 0.03 / sqrt(20)
+        # ln 1.04 = 0.0392207, either way; / 0.67449 = 0.0581487, a half of it 0.0290743, / sqrt(pi / 2) = 0.0231980
+        ({"step_drift": 0.04}, 0.0231980),
+        ({"step_drift": 1 / 1.04 - 1}, 0.0231980),
+        ({"step_drift": 0.01}, 0.00670820),  # 0.0058854 is less
+        ({"step_drift": None}, 0.00670820),
+        ({"step_drift": 0.04, "step_cv": None}, 0.0231980),
+        ({"step_drift": None, "step_cv": None}, None),
+    ],
+)
+def test_what_steps_alone_move_launches_by(known: dict[str, Any], expected: float | None) -> None:
+    (found,) = noise_of(rows(**known), {})
+    assert found.by_steps == (None if expected is None else pytest.approx(expected, rel=1e-5))
 
 
 def test_a_duet_runs_both_at_once() -> None:
@@ -162,10 +182,12 @@ def test_launches_of_a_block_that_was_stopped_do_not_make_blocks_cheaper() -> No
         ({"between_launches": 0.00895}, 791),
         ({"between_launches": 0.0089}, MOST_STEPS),  # less than the steps explain
         ({"between_launches": 0.0}, MOST_STEPS),
-        ({"within_launch": 0.0}, LEAST_STEPS),
+        ({"by_steps": 0.0}, LEAST_STEPS),
+        # steps that resemble their neighbours: sqrt(0.0125² - 0.01²) = 0.0075 beside them, 6.3246 x 0.0447214 / 0.0075 = 37.7
+        ({"by_steps": 0.01}, 38),
         ({"seconds_a_block": 10.0}, LEAST_STEPS),  # a launch that costs nothing
         ({"between_launches": None}, None),
-        ({"within_launch": None}, None),
+        ({"by_steps": None}, None),
     ],
 )
 def test_best_steps_by_the_two_level_optimum(known: dict[str, Any], steps: int | None) -> None:

@@ -17,6 +17,7 @@ from bench import baselines
 from bench.devices import Machine
 from bench.read import read
 from bench.record import Row
+from bench.rounds import Rounds
 from bench.session import Session
 from bench.store import Store
 from bench.suite import make_plan
@@ -43,7 +44,8 @@ class Place:
         self.ranks.pace = lambda *_: math.exp(log)
         store = Store.create(self.folder / "results")
         try:
-            Session(make_plan(wanted(axes, launches=str(launches)), Machine()), Machine(), store, Quiet()).run()
+            plan = make_plan(wanted(axes, launches=str(launches)), Machine())
+            Rounds(Session(plan, Machine(), store, Quiet())).run()
         finally:
             store.close()
         return store.folder

@@ -22,6 +22,7 @@ from bench.preflight import Look
 from bench.read import read
 from bench.record import MEMORY, Row
 from bench.resume import earlier_run, latest
+from bench.rounds import Rounds
 from bench.session import Session
 from bench.store import Store
 from bench.suite import Asked, Axes, asked, make_plan
@@ -118,7 +119,7 @@ def run(
     plan = make_plan(asked({k: [v] for k, v in {"workload": "mlp", **axes}.items()}, {"launches": "1"}), machine)
     observer = Quiet()
     session = Session(plan, machine, Store.create(tmp_path), observer)
-    rows = session.run()
+    rows = Rounds(session).run()
     with (session.store.folder / "devices.csv").open(newline="") as stream:
         return rows, list(csv.DictReader(stream)), observer.notes
 
@@ -198,7 +199,7 @@ def session(
         earlier = dataclasses.replace(earlier_run(folder, frozenset(), anyway), rows=tuple(rows))
     assert store is not None
     try:
-        Session(plan, Machine(), store, Quiet(), earlier=earlier).run()
+        Rounds(Session(plan, Machine(), store, Quiet(), earlier=earlier)).run()
     finally:
         store.close()
     return store
@@ -313,9 +314,8 @@ def test_what_does_not_fit_the_machine_is_in_the_rows_of_its_case(
     given = {"workload": ["mlp"], "strategy": ["single"], "device": ["cpu"], "omp_num_threads": ["1,4"]}
     plan = make_plan(asked(given, {"launches": "1"}), Machine())
     observer = Quiet()
-    one, four = Session(
-        plan, Machine(), Store.create(tmp_path), observer, Look(processors=2), ["the disk is full"]
-    ).run()
+    store = Store.create(tmp_path)
+    one, four = Rounds(Session(plan, Machine(), store, observer, Look(processors=2), ["the disk is full"])).run()
     case = (
         "1 rank x 4 OMP threads = 4 threads on 2 processors: they take turns, so steps are slower and uneven; lower "
         "--omp-num-threads"
@@ -383,7 +383,7 @@ def rounds(
         earlier = dataclasses.replace(earlier_run(folder, retry, False), rows=tuple(rows))
     assert store is not None
     try:
-        Session(plan, Machine(), store, told, earlier=earlier).run()
+        Rounds(Session(plan, Machine(), store, told, earlier=earlier)).run()
     except KeyboardInterrupt:
         pass
     finally:
@@ -564,7 +564,7 @@ def test_a_batch_of_a_users_own_and_a_given_one_that_cannot_be_shared_out_are_on
     (tmp_path / "net.py").write_text("")
     matrix: Axes = {"workload": [f"{tmp_path}/net.py:Net"], "device": ["cpu"], "gpus": [1, 3], "scaling": ["strong"]}
     plan = make_plan(Asked((matrix, {**matrix, "batch_size": [32]}), {"launches": 1}), Machine())
-    rows = Session(plan, Machine(), Store.create(tmp_path), Quiet()).run()
+    rows = Rounds(Session(plan, Machine(), Store.create(tmp_path), Quiet())).run()
     [skipped] = [row for row in rows if row["status"] == "skipped"]
     uneven = "samples of 1 device, and they do not divide over 3; give another --batch-size or other --gpus"
     assert skipped["reason"] == (

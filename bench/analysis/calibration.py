@@ -17,6 +17,7 @@ from bench.record import Row
 
 MEASURED_BLOCKS = 24  # of each case: fewer, and the bound of their spread asks a gate for many more launches
 LEAST_STEPS, MOST_STEPS = 10, 1000
+MEDIAN_OF_NORMAL = 0.67449  # of the absolute value of a normal variable with a deviation of 1
 IN_A_BLOCK = OF_A_SIDE * len(SIDES)  # launches, one after the other; those of a duet run at once
 
 
@@ -24,8 +25,9 @@ IN_A_BLOCK = OF_A_SIDE * len(SIDES)  # launches, one after the other; those of a
 class Noise:
     """Of one case on one machine, as standard deviations of the log of throughput; None where it cannot be known.
 
-    ``within_launch`` is of a launch's steps, ``between_launches`` of launches in one block, ``of_blocks`` of the log
-    ratios of blocks (robust), and ``between_sessions`` of runs. ``duet``: a block is a duet, else four launches.
+    ``within_launch`` is of a launch's steps, ``by_steps`` what they alone make launches differ by, ``between_launches``
+    of launches in one block, ``of_blocks`` of the log ratios of blocks (robust), and ``between_sessions`` of runs.
+    ``duet``: a block is a duet, else four launches. ``window``: the steps and the seconds that a launch was asked for.
     """
 
     case_id: str
@@ -43,6 +45,8 @@ class Noise:
     step_s: float
     samples_per_s: float
     torch: str | None = None
+    by_steps: float | None = None
+    window: tuple[int, float] | None = None
 
     @property
     def upper(self) -> float:
@@ -64,13 +68,14 @@ class Noise:
     @property
     def best_steps(self) -> int | None:
         """How long a launch should be for the most certainty in a given time: sqrt(c_launch / c_step) times
-        s_within / s_launch (Kalibera & Jones 2013, their two-level optimum), the costs in seconds. ``s_launch`` is what
-        launches differ by beside their steps: launches that differ by no more than that can be as long as you like."""
-        if self.between_launches is None or self.within_launch is None:
+        s_step / s_launch (Kalibera & Jones 2013, their two-level optimum), the costs in seconds. ``s_step`` is that of
+        independent steps which would make launches differ by ``by_steps``, and ``s_launch`` what they differ by beside:
+        launches that differ by no more than their steps explain can be as long as you like."""
+        if self.between_launches is None or self.by_steps is None:
             return None
         launch = max(self.seconds_a_block / (1 if self.duet else IN_A_BLOCK) - self.steps * self.step_s, 0.0)
-        alone = self.between_launches**2 - self.within_launch**2 / self.steps
-        best = math.sqrt(launch / self.step_s / alone) * self.within_launch if alone > 0 else MOST_STEPS
+        step, alone = self.by_steps * math.sqrt(self.steps), self.between_launches**2 - self.by_steps**2
+        best = math.sqrt(launch / self.step_s / alone) * step if alone > 0 else MOST_STEPS
         return min(max(math.ceil(best), LEAST_STEPS), MOST_STEPS)
 
 
@@ -92,7 +97,7 @@ def _told(row: Row) -> bool:
 
 def _noise(good: Sequence[Row], blocks: Sequence[float], sessions: Sequence[float]) -> Noise:
     own = median(row["samples_per_s"] for row in good)
-    duet = any(row.get("duet_ratio") for row in good)
+    duet = any(row["duet_ratio"] for row in good)
     return Noise(
         case_id=str(good[0]["case_id"]),
         hostname=str(good[0]["hostname"]),
@@ -109,7 +114,21 @@ def _noise(good: Sequence[Row], blocks: Sequence[float], sessions: Sequence[floa
         step_s=median(row["window_s"] / row["window_steps"] for row in good),
         samples_per_s=own,
         torch=good[0]["torch"],
+        by_steps=_by_steps(good),
+        window=(good[0]["steps"], good[0]["min_seconds"]),
     )
+
+
+def _by_steps(rows: Sequence[Row]) -> float | None:
+    """What steps alone make launches differ by: their spread over the root of their number, or, as steps resemble their
+    neighbours, half of what the two halves of a launch differ by, if that is more (batch means, of two batches).
+
+    Both are robust over the launches. A half is known by its median, which spreads sqrt(pi / 2) more than a mean.
+    """
+    independent = _median(row["step_cv"] and row["step_cv"] / math.sqrt(row["window_steps"]) for row in rows)
+    halves = _median(row["step_drift"] and abs(math.log1p(row["step_drift"])) for row in rows)
+    known = [independent, halves and halves / MEDIAN_OF_NORMAL / 2 / math.sqrt(math.pi / 2)]
+    return max((value for value in known if value is not None), default=None)
 
 
 def between(rates: Sequence[float]) -> float | None:

@@ -78,7 +78,7 @@ def _log_ratio(block: Sequence[Row]) -> float | None:
     if not all(map(has_rate, block)):
         return None
     sides = {side: [row for row in block if row["side"] == side] for side in SIDES}
-    told = [row["duet_ratio"] for row in sides["B"] if (row.get("duet_ratio") or 0) > 0]
+    told = [row["duet_ratio"] for row in sides["B"] if (row["duet_ratio"] or 0) > 0]
     if told and sides["A"]:
         return fmean(map(math.log, told))
     if any(len(of) != OF_A_SIDE for of in sides.values()):
@@ -138,7 +138,7 @@ def _verdict(name: str, rows: Sequence[Row], found: Found | None, rules: Rules) 
         case_b=_only(sides["B"], "case_id"),
         workload=str(first["workload"]),
         command=first["command"],
-        how="duet" if any(row.get("duet_ratio") for row in sides["B"]) else "blocks",
+        how="duet" if any(row["duet_ratio"] for row in sides["B"]) else "blocks",
         launches=sum(map(len, good.values())),
         samples_per_s_a=rates["A"],
         samples_per_s_b=rates["B"],

@@ -73,6 +73,7 @@ def _run(asked: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: 
     from bench.devices import Machine, this_machine
     from bench.preflight import case_warnings, look, run_warnings
     from bench.report.progress import observer
+    from bench.rounds import Rounds
     from bench.session import Session
     from bench.store import Store
 
@@ -94,7 +95,7 @@ def _run(asked: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: 
             store = Store.create(out)
         session = Session(plan, machine, store, watcher, seen, warnings, earlier)
         rows = session.rows
-        session.run()
+        Rounds(session).run()
     finally:
         with contextlib.suppress(OSError):  # a terminal that has gone
             watcher.close()
