@@ -1,7 +1,7 @@
 """Gates on this machine: how many cry wolf, and how many find a slowdown that is there. The certificate's other half.
 
-Calibrates, then runs gates with the blocks that the calibration asks for, in turn with two equal sides and with one that
-has a layer of seventeen more: work that is known, and no sleep. Each gate is a row of results/certificate/measured.csv,
+Runs gates with the blocks that are asked for, or else with those that `bench calibrate` asks for, which is run first, in
+turn with two equal sides and with one that has a layer of seventeen more: work that is known, and no sleep. Each gate is a row of results/certificate/measured.csv,
 written when it ends, and what was begun is gone on with. ``--page`` only writes docs/certificate.md from them. Nothing
 else may run on the machine, for hours.
 
@@ -42,25 +42,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gates", type=int, default=15, help="of each kind")
     parser.add_argument("--mode", choices=list(MODES), default="launches")
+    parser.add_argument("--blocks", type=int, help="of the first stage; by default what bench calibrate asks for")
     parser.add_argument("--out", type=Path, default=Path("gates"), help="folder of results")
     parser.add_argument("--page", action="store_true", help="only write docs/certificate.md")
     asked = parser.parse_args()
     if not asked.page:
         out = asked.out / asked.mode
-        if not out.exists():
+        if asked.blocks is None and not out.exists():
             bench("calibrate", *CASE, *MODES[asked.mode], "--detect", DETECT, "--out", str(out))
         for number in range(done(asked.mode), 2 * asked.gates):
-            record(gate(asked.mode, number % 2 == 1, number, out))
+            record(gate(asked.mode, number % 2 == 1, number, asked.blocks, out))
     from .gates_page import update
 
     page = ROOT / "docs" / "certificate.md"
     page.write_text(update(page.read_text(), rows()))
 
 
-def gate(mode: str, slowed: bool, seed: int, out: Path) -> dict[str, Any]:
+def gate(mode: str, slowed: bool, seed: int, blocks: int | None, out: Path) -> dict[str, Any]:
     """One gate, as a row."""
     began = time.monotonic()
     words = ["ab", *CASE, *MODES[mode], "--detect", DETECT, "--order-seed", str(seed), "--json", "--out", str(out)]
+    words += ["--blocks", str(blocks)] if blocks else []
     code, said = bench(*words, *(("--b", MORE) if slowed else ()))
     one = said["verdicts"][0]
     return {

@@ -11,16 +11,18 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 TEXT = """## On a real machine
 
-`bench ab` on {machine}, by `python -m tests.benchmarks.gates`: first `bench calibrate`, then gates with the blocks that it
-asks for, in turn with two equal sides and with one that has a layer of seventeen more (`gpt:layers=16`
-against `gpt:layers=17`, the median change is given). Every gate is a row of `results/certificate/measured.csv`.
+`bench ab` on {machine}, by `python -m tests.benchmarks.gates`: gates of one case, with two equal sides and with one that,
+in turn with the former, has a layer of seventeen more (`gpt:layers=16`
+against `gpt:layers=17`). Every gate is a row of `results/certificate/measured.csv`.
 
-| mode | gates without a change | alarms | undecided | gates with one | found | undecided | change | blocks | seconds a gate |
-|---|--:|---|--:|--:|---|--:|--:|--:|--:|
+| mode | gates without a change | alarms | undecided | gates with one | found | undecided | change | detectable | blocks | seconds a gate |
+|---|--:|---|--:|--:|---|--:|--:|--:|--:|--:|
 {table}
 
 - **alarms**, **found**: the verdict was `slower`, with two-sided 95 % bounds (Clopper–Pearson).
 - **undecided**: `inconclusive`, or the control pair differed from itself.
+- **change**: of throughput, the median over the gates with one. **detectable**: the slowdown that a gate with such noise and
+  so many blocks finds 95 times of 100, the median over all.
 - **blocks**, **seconds a gate**: in the mean of gates without a change, and of those with one.
 """
 
@@ -45,6 +47,8 @@ def _line(mode: str, rows: Sequence[dict[str, str]]) -> str:
         found, undecided = (sum(row["verdict"] == verdict for row in of) for verdict in ("slower", "inconclusive"))
         cells += [str(len(of)), _share(found, len(of)), str(undecided)]
     cells.append(f"{median(float(row['ratio']) for row in slowed if row['ratio']) - 1:+.1%}" if slowed else "")
+    known = [float(row["detectable"]) for row in rows if row["detectable"]]
+    cells.append(f"{median(known):.1%}" if known else "")
     for name in ("blocks", "seconds"):
         cells.append(" / ".join(f"{fmean(float(row[name]) for row in of):.0f}" for of in (null, slowed) if of))
     return "| " + " | ".join(cells) + " |"
