@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks import certificate, certificate_page
+from benchmarks import certificate, certificate_page, gates_page
 from benchmarks.noise_models import LAUNCH_SPIKE, MODELS, STEPS, Noise, recorded
 from benchmarks.rivals import RIVALS, mean_of_all, pooled_ranks, pooled_t, single_run
 
@@ -247,3 +247,29 @@ def test_verdicts_reach_the_goals(machine: str) -> None:
     counts = certificate.certify(machine, certificate.machines()[machine], 300, 200)
     assert_goals(counts[0])
     assert counts == [count for count in certificate.stored() if count.machine == machine], "make certificate"
+
+
+def test_the_measured_half_counts_gates() -> None:
+    """By hand; of 1 in 2 the bounds are 1 - 0.975^(1/2) = 0.0126 and its complement, of all in 2 0.025^(1/2) = 0.158."""
+
+    def gate(slowed: bool, verdict: str, ratio: str, detectable: str, blocks: int, seconds: int) -> dict[str, str]:
+        known = {"machine": "m", "mode": "duet", "slowed": str(slowed), "verdict": verdict, "ratio": ratio}
+        return {**known, "detectable": detectable, "blocks": str(blocks), "seconds": str(seconds)}
+
+    made = [
+        gate(False, "same", "1.01", "0.04", 8, 100),
+        gate(False, "faster", "1.05", "0.05", 16, 301),
+        gate(True, "slower", "0.945", "0.06", 16, 400),
+        gate(True, "inconclusive", "0.955", "0.07", 8, 200),
+        gate(True, "inconclusive", "", "", 4, 90),
+    ]
+    text = gates_page.section([*made, *[{**made[2], "mode": "launches"}] * 2])
+    table = [line for line in text.splitlines() if line.startswith("|")][2:]
+    assert table == [
+        "| duet | 2 | 1 of 2: 50% (1%–99%) | 0 | 3 | 1 of 3: 33% (1%–91%) | 2 | -5.0% | 5.5% | 12 / 9 | 200 / 230 |",
+        "| launches | 0 |  | 0 | 2 | 2 of 2: 100% (16%–100%) | 0 | -5.5% | 6.0% | 16 | 400 |",
+    ]
+    page = f"before {gates_page.BEGIN}old{gates_page.END} after"
+    assert gates_page.update(page, made) == (
+        f"before {gates_page.BEGIN}\n{gates_page.section(made)}{gates_page.END} after"
+    )

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_bench
+
+from bench.options import AXES, SETTINGS
 
 CPU = ("--device", "cpu")
 
@@ -69,6 +72,18 @@ def test_a_users_file_that_is_no_workload_is_told_before_any_launch(
     assert reason in run.stderr
     assert "Traceback" not in run.stderr
     assert run.rows() == []
+
+
+def test_help_shows_every_default(tmp_path: Path) -> None:
+    """What stands in brackets is not taken for markup."""
+    wide = {"COLUMNS": "500"}
+    text = run_bench(tmp_path, "run", "--help", more=wide).stdout
+    for option in (*AXES.values(), *SETTINGS.values()):
+        if option.default is not None:
+            assert f"{option.help} [default: {option.shown_default}]" in text
+    text = run_bench(tmp_path, "ab", "--help", more=wide).stdout
+    assert "[default: by bench calibrate, or 8]" in text
+    assert "[default: 3%]" in text
 
 
 LISTS = (["--help"], *(["list", what] for what in ("workloads", "strategies", "suites", "options")))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from bench import interrupts
-from bench.cli.asks import Given, Out, asks, wanted
+from bench.cli.asks import Given, Out, asks, by_default, wanted
 from bench.cli.judging import Judging, judges
 from bench.errors import UsageError
 from bench.sides import read_side
@@ -22,7 +22,7 @@ Overrides = Annotated[list[str] | None, _of_side("An axis of this side; repeatab
 Variables = Annotated[list[str] | None, _of_side("A variable of this side's ranks; repeatable.", "NAME=VALUE")]
 Python = Annotated[str | None, _of_side("Interpreter of this side: another torch.", "PYTHON")]
 Rev = Annotated[str | None, _of_side("Git revision of your workload on this side.", "REV")]
-BLOCKS = "Of the first stage; a second has twice as many [default: by bench calibrate, or 8]."
+BLOCKS = f"Of the first stage; a second has twice as many.{by_default('by bench calibrate, or 8')}"
 
 
 @asks

@@ -20,7 +20,7 @@ Given = dict[str, Any]  # option -> what was given: a text, a list of texts, or 
 
 
 def _parameter(option: Option, panel: str) -> inspect.Parameter:
-    default = "" if option.default is None else f" [default: {option.shown_default}]"
+    default = "" if option.default is None else by_default(option.shown_default)
     words = option.allowed.replace("a whole number from", "≥")
     shown = typer.Option(
         *(option.flag, *ALIASES.get(option.name, ())),
@@ -31,6 +31,11 @@ def _parameter(option: Option, panel: str) -> inspect.Parameter:
     )
     kind = list[str] | None if option.name in REPEATABLE else str | None
     return keyword(option.name, Annotated[kind, shown], None)
+
+
+def by_default(what: object) -> str:
+    """The end of a help text, where typer does not know the default. Without the backslash it would be markup."""
+    return rf" \[default: {what}]"
 
 
 def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from bench import interrupts
-from bench.cli.asks import Given, Out, asks, wanted
+from bench.cli.asks import Given, Out, asks, by_default, wanted
 from bench.cli.judging import share
 from bench.duration import words
 from bench.errors import EXIT_FAILED, EXIT_OK, UsageError
@@ -29,7 +29,7 @@ BUDGET = "30m"
 def calibrate(
     given: Given,
     duet: Annotated[bool, typer.Option("--duet", help="For gates whose sides take turns in short bursts.")] = False,
-    blocks: Annotated[int | None, typer.Option(help="Of each case [default: 24].", show_default=False)] = None,
+    blocks: Annotated[int | None, typer.Option(help=f"Of each case.{by_default(24)}", show_default=False)] = None,
     detect: Annotated[str, typer.Option(help="Slowdown that a gate is to find.", metavar="SHARE")] = "3%",
     out: Out = Path("results"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,

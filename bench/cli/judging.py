@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.asks import keyword, takes
+from bench.cli.asks import by_default, keyword, takes
 from bench.errors import ResultsError, UsageError
 from bench.report.words import wide_console
 
@@ -33,11 +33,9 @@ def _flag(flag: str, what: str) -> Any:
     return typer.Option(flag, help=what, rich_help_panel=PANEL)
 
 
-DETECT = "Change to be detected, and margin of `same` [default: 3%]."
+DETECT = f"Change to be detected, and margin of `same`.{by_default('3%')}"
 PARAMETERS = (
-    keyword(
-        "detect", Annotated[str | None, _share("Change to be detected, and margin of `same` [default: 3%].")], None
-    ),
+    keyword("detect", Annotated[str | None, _share(DETECT)], None),
     keyword("floor", Annotated[str, _share("Changes of throughput up to it are of no interest.")], "1%"),
     keyword("floor_memory", Annotated[str, _share("The same for memory.")], "2%"),
     keyword("strict", Annotated[bool, _flag("--strict", "Undecided and missing cases close the gate too.")], False),

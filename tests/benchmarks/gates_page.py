@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean, median
 
@@ -19,7 +20,7 @@ against `gpt:layers=17`). Every gate is a row of `results/certificate/measured.c
 |---|--:|---|--:|--:|---|--:|--:|--:|--:|--:|
 {table}
 
-- **alarms**, **found**: the verdict was `slower`, with two-sided 95 % bounds (Clopper–Pearson).
+- **alarms**: the verdict was `slower` or `faster`; **found**: it was `slower`; with two-sided 95 % bounds (Clopper–Pearson).
 - **undecided**: `inconclusive`, or the control pair differed from itself.
 - **change**: of throughput, the median over the gates with one. **detectable**: the slowdown that a gate with such noise and
   so many blocks finds 95 times of 100, the median over all.
@@ -43,9 +44,9 @@ def section(rows: Sequence[dict[str, str]]) -> str:
 def _line(mode: str, rows: Sequence[dict[str, str]]) -> str:
     null, slowed = ([row for row in rows if (row["slowed"] == "True") == kind] for kind in (False, True))
     cells = [mode]
-    for of in (null, slowed):
-        found, undecided = (sum(row["verdict"] == verdict for row in of) for verdict in ("slower", "inconclusive"))
-        cells += [str(len(of)), _share(found, len(of)), str(undecided)]
+    for of, said in ((null, ("slower", "faster")), (slowed, ("slower",))):
+        counts = Counter(row["verdict"] for row in of)
+        cells += [str(len(of)), _share(sum(counts[verdict] for verdict in said), len(of)), str(counts["inconclusive"])]
     cells.append(f"{median(float(row['ratio']) for row in slowed if row['ratio']) - 1:+.1%}" if slowed else "")
     known = [float(row["detectable"]) for row in rows if row["detectable"]]
     cells.append(f"{median(known):.1%}" if known else "")
