@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from bench import baselines
 from bench.cli.asks import Out
@@ -45,7 +46,7 @@ def list_(out: Out = Path("results")) -> int:
     """List the baselines: their sessions, cases and machine."""
     table = Table("baseline", "sessions", "cases", "device", "torch", "from", "to")
     for name in baselines.names(out):
-        table.add_row(name, *_about(out, name))
+        table.add_row(name, *map(Text, _about(out, name)))
     wide_console().print(table if table.row_count else "no baselines; add one: bench baseline add NAME RUN")
     return EXIT_OK
 

@@ -33,7 +33,7 @@ CASE = (
 )
 MORE = f"workload={WORKLOAD.format(LAYERS + 1)}"
 DETECT = "5%"  # of the throughput: the layer's share is 1/17 of the layers' time, and a little less of all
-MODES = {"launches": ("--min-seconds", "2"), "duet": ("--duet", "--min-seconds", "4")}
+MODES = {"launches": ("--min-seconds", "2"), "duet": ("--duet", "--min-seconds", "2")}
 COLUMNS = ("at", "machine", "mode", "slowed", "verdict", "exit_code", "ratio", "low", "high", "detectable", "blocks")
 COLUMNS += ("launches", "control_flagged", "seconds", "run_id")
 
