@@ -1,4 +1,4 @@
-"""Fixtures for tests that start ranks."""
+"""Fixtures of many tests."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ def bench(tmp_path: Path) -> Any:
         return run_bench(cwd, *words, more=environment, timeout=timeout)
 
     return run
+
+
+@pytest.fixture
+def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Write a suite file where the test runs; its name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str) -> str:
+        Path("mine.toml").write_text(text)
+        return "mine.toml"
+
+    return write
 
 
 @pytest.fixture

@@ -418,17 +418,6 @@ pin_memory = [true, "off"]
 """
 
 
-@pytest.fixture
-def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(tmp_path)
-
-    def write(text: str) -> str:
-        Path("mine.toml").write_text(text)
-        return "mine.toml"
-
-    return write
-
-
 def test_suite_file_is_read(suite: Any) -> None:
     assert read_suite(suite(SUITE)) == Asked(
         matrices=(

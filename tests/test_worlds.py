@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,17 +251,6 @@ def test_what_was_asked_is_read_back_from_the_plans_file() -> None:
 
 
 # -- machine ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.chdir(tmp_path)
-
-    def write(text: str) -> str:
-        Path("mine.toml").write_text(text)
-        return "mine.toml"
-
-    return write
 
 
 BOTH = """
