@@ -118,7 +118,10 @@ def _top(workloads: Sequence[str]) -> Path:
         folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
         done = _git(folder, "rev-parse", "--show-toplevel")
         if done.returncode:
-            raise UsageError(f"--workload {workload}: {folder} is in no git repository; a revision needs one.")
+            why = shorten(done.stderr.removeprefix("fatal: "))  # none, or one that git does not trust
+            raise UsageError(
+                f"--workload {workload}: a revision is one of a git repository; git says of {folder}: {why}"
+            )
         tops.add(Path(done.stdout.strip()).resolve())
     if len(tops) != 1:
         raise UsageError(

@@ -290,10 +290,19 @@ def test_a_revision_of_a_built_in_workload_is_refused(repo: Path) -> None:
 
 def test_a_revision_needs_a_repository(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("")
-    with pytest.raises(UsageError, match=f"--workload {tmp_path}/net.py:Net: {tmp_path} is in no git repository"):
+    message = f"net.py:Net: a revision is one of a git repository; git says of {tmp_path}: not a git repository"
+    with pytest.raises(UsageError, match=message):
         placed(Side("B", rev="main"), f"{tmp_path}/net.py:Net")
-    with pytest.raises(UsageError, match="/nowhere is in no git repository"):
+    with pytest.raises(UsageError, match=r"git says of .*/nowhere: cannot change to '.*/nowhere'"):
         placed(Side("B", rev="main"), f"{tmp_path}/nowhere/net.py:Net")
+
+
+def test_a_repository_of_another_user_is_told_as_git_tells_it(monkeypatch: pytest.MonkeyPatch, repo: Path) -> None:
+    """As in a container, whose user is not the one that checked out."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    with pytest.raises(UsageError, match=r"git says of .*: detected dubious ownership .* --add safe.directory"):
+        placed(Side("B", rev="main"), f"{repo}/nets/mine.py:Mine")
 
 
 def test_a_revision_is_of_one_repository(repo: Path, tmp_path: Path) -> None:
@@ -319,7 +328,7 @@ def test_without_git_a_revision_is_refused(monkeypatch: pytest.MonkeyPatch, repo
     ("words", "message"),
     [
         (["--workload", "mlp", "--b-rev", "main"], "bench: --workload mlp is built in: a revision is one of your own"),
-        (["--workload", "net.py:Net", "--a-rev", "main"], "bench: --workload net.py:Net: {} is in no git repository;"),
+        (["--workload", "net.py:Net", "--a-rev", "main"], "bench: --workload net.py:Net: a revision is one of a git"),
         (["--workload", "mlp", "--b-python", "nowhere"], "bench: --b-python nowhere: cannot run it: No such file"),
         (["--workload", "mlp", "--b", "precison=bf16"], "bench: --b: got 'precison=bf16'; allowed: AXIS=VALUE"),
         (
