@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from bench.ab import CONTROL, Ab, Pair, pairs
 from bench.analysis.calibration import Noise, between, noise_of
 from bench.analysis.gate import gate
@@ -25,6 +23,7 @@ from bench.preflight import Look, look, run_warnings
 from bench.read import read
 from bench.record import Row
 from bench.report.progress import observer
+from bench.report.words import Listened
 from bench.runs import folders
 from bench.session import Observer, Session
 from bench.sides import Side, sites
@@ -111,7 +110,7 @@ def compete(
     """Measure two sides in turns, and decide. Whatever was measured is recorded, however it ends."""
     check_blocks(blocks)
     contest = Contest.planned("ab", asked, sides, out, duet)
-    watcher = observer(Console(stderr=True), quiet)
+    watcher = observer(Listened(stderr=True), quiet)
     with contextlib.closing(watcher), contest.begun(watcher) as (store, sessions):
         ready = contest.completed(sessions)
         counts = planned_blocks(
@@ -133,7 +132,7 @@ def compete(
 def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, quiet: bool) -> tuple[list[Noise], bool]:
     """The noise of every case, measured against itself; and whether a launch failed."""
     contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out, duet)
-    watcher = observer(Console(stderr=True), quiet)
+    watcher = observer(Listened(stderr=True), quiet)
     with contextlib.closing(watcher), contest.begun(watcher) as (store, sessions):
         ready = contest.completed(sessions)
         store.plan(contest.described(blocks=blocks))
@@ -142,7 +141,7 @@ def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, quiet: bool) ->
         ab.calibrate()
     earlier = _calibrations(out, duet, store.run_id)
     before = {name: [noise.samples_per_s for noise in of] for name, of in earlier.items()}
-    return noise_of(ab.rows, before), any(row["status"] != "ok" for row in ab.rows)
+    return noise_of(ab.rows, before), any(row["status"] not in ("ok", "skipped") for row in ab.rows)
 
 
 def _alike(known: Mapping[str, Noise], ready: Sequence[Pair], protocol: Protocol) -> dict[str, Noise]:
@@ -163,7 +162,9 @@ def calibrations(out: Path, duet: bool) -> dict[str, Noise]:
     """By case_id, the latest calibration on this machine, of duets or of launches in turns; how far sessions differ,
     from all of them."""
     return {
-        name: dataclasses.replace(of[0], between_sessions=between([noise.samples_per_s for noise in of]))
+        name: dataclasses.replace(
+            of[0], between_sessions=between([noise.samples_per_s for noise in of]), sessions=len(of)
+        )
         for name, of in _calibrations(out, duet).items()
     }
 

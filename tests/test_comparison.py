@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import Any
 
 import inside
@@ -16,8 +17,8 @@ from inside import Done
 from rows import block, blocks, launch, session, write
 from scipy import stats
 
-from bench.analysis.comparison import compare
-from bench.analysis.sessions import Change, judged
+from bench.analysis.comparison import _change, compare
+from bench.analysis.sessions import Change, Spread, judged
 from bench.analysis.verdict import Gate, Rules, Verdict
 from bench.record import LAUNCHES, Row
 
@@ -35,8 +36,8 @@ def runs(prefix: str, rates: Iterable[float], **known: Any) -> list[Row]:
     return [launch(run_id=f"{prefix}{n}", samples_per_s=rate, **known) for n, rate in enumerate(rates)]
 
 
-def everywhere(rows: Iterable[Row], spread: float) -> dict[str, float]:
-    return {row["case_id"]: spread for row in rows}
+def everywhere(rows: Iterable[Row], spread: float) -> dict[str, Spread]:
+    return {row["case_id"]: Spread(spread) for row in rows}
 
 
 # -- paired --------------------------------------------------------------------------------------------------------
@@ -105,8 +106,8 @@ def test_one_session_a_side_is_undecided_and_says_below_what_spread_it_is_not() 
         "unpaired, -5.0%: how far sessions differ is not known; it is slower if their standard deviation is below 1.40%; "
         "give --session-spread (bench calibrate shows it), or several runs a side (--by, --run)"
     )
-    assert one(a, b, session_spread={"a": 0.0140}).verdict == "slower"
-    assert one(a, b, session_spread={"a": 0.0141}).verdict == "inconclusive"
+    assert one(a, b, session_spread={"a": Spread(0.0140)}).verdict == "slower"
+    assert one(a, b, session_spread={"a": Spread(0.0141)}).verdict == "inconclusive"
 
 
 @pytest.mark.parametrize("cases", [1, 2, 20])
@@ -142,7 +143,7 @@ def test_within_the_floor_no_spread_is_named() -> None:
     ],
 )
 def test_a_session_spread_that_is_known(rate: float, spread: float, verdict: str) -> None:
-    said = one(runs("a", [100.0]), runs("b", [rate]), session_spread={"a": spread})
+    said = one(runs("a", [100.0]), runs("b", [rate]), session_spread={"a": Spread(spread)})
     error = spread * math.sqrt(2)
     expected = NormalDist().cdf(-abs(math.log(rate / 100)) / error)
     assert (said.verdict, said.p, said.blocks) == (verdict, pytest.approx(expected, rel=1e-9), 2)
@@ -155,37 +156,58 @@ def test_a_session_spread_that_is_known(rate: float, spread: float, verdict: str
 
 def test_a_spread_is_of_the_cases_it_is_given_for() -> None:
     a, b = runs("a", [100.0]), runs("b", [90.0])
-    assert one(a, b, session_spread={"other": 0.01}).verdict == "inconclusive"
-    assert one(a, runs("b", [90.0, 90.0]), session_spread={"a": 0.01}).p == pytest.approx(
+    assert one(a, b, session_spread={"other": Spread(0.01)}).verdict == "inconclusive"
+    assert one(a, runs("b", [90.0, 90.0]), session_spread={"a": Spread(0.01)}).p == pytest.approx(
         NormalDist().cdf(math.log(0.9) / 0.01 / math.sqrt(1.5)), rel=1e-6
     )
 
 
-def test_several_sessions_by_welchs_t() -> None:
-    """Against scipy.stats.ttest_ind(equal_var=False) on the logs."""
-    a, b = [100.0, 101.0, 99.0, 100.5], [96.0, 95.0, 96.5]
+def test_several_sessions_by_welchs_statistic() -> None:
+    """Against scipy.stats.ttest_ind(equal_var=False) on the logs, but with the degrees of freedom of the smaller side."""
+    a, b = [100.0, 101.0, 99.0, 100.5, 100.2], [96.0, 95.0, 96.5, 95.5]
     said = one(runs("a", a), runs("b", b))
-    test = stats.ttest_ind([math.log(rate) for rate in b], [math.log(rate) for rate in a], equal_var=False)
-    bounds = test.confidence_interval(0.95)
-    assert said.p == pytest.approx(test.pvalue / 2, rel=1e-9)
-    assert (said.low, said.high) == (pytest.approx(math.exp(bounds.low)), pytest.approx(math.exp(bounds.high)))
-    assert (said.verdict, said.blocks, said.launches) == ("slower", 7, 7)
-    assert "by 4 and 3 sessions; more than sessions differ by; a slowdown of" in said.reason
-    said = one(runs("a", a), runs("b", [100.2, 99.9, 100.4]))
+    logs = [[math.log(rate) for rate in side] for side in (b, a)]
+    test = stats.ttest_ind(*logs, equal_var=False)
+    change = fmean(logs[0]) - fmean(logs[1])
+    half = stats.t.ppf(0.975, 3) * change / test.statistic
+    assert said.p == pytest.approx(stats.t.cdf(test.statistic, 3), rel=1e-9)
+    assert (said.low, said.high) == (pytest.approx(math.exp(change - half)), pytest.approx(math.exp(change + half)))
+    assert (said.verdict, said.blocks, said.launches) == ("slower", 9, 9)
+    assert "by 5 and 4 sessions; more than sessions differ by; a slowdown of" in said.reason
+    said = one(runs("a", a), runs("b", [100.2, 99.9, 100.4, 100.1]))
     assert said.verdict == "same"
-    said = one(runs("a", a), runs("b", [97.0, 101.0, 94.0]))
+    said = one(runs("a", a), runs("b", [97.0, 101.0, 94.0, 98.0]))
     assert said.verdict == "inconclusive"
     assert "within what sessions differ by" in said.reason
 
 
+def test_few_sessions_against_many_alarm_no_more_often_than_they_may() -> None:
+    """At 0.5 %: of 2,000 comparisons of 2 sessions with 20, 10 are expected and 2.2 their deviation; Welch's own degrees
+    of freedom give about 70."""
+    draw = random.Random(1)
+    p = [
+        _change(*([[draw.gauss(0, 0.01)] for _ in range(count)] for count in (20, 2)), None).p_beyond(0.0)  # type: ignore[union-attr]
+        for _ in range(1000)
+    ]
+    assert sum(one <= 0.005 for one in p) <= 10 + 4 * 3.2  # in either direction
+
+
 def test_a_session_is_one_number_however_many_launches_it_has() -> None:
-    """The median of each; and a resumed run is two sessions."""
+    """The median of each run; and a run that was resumed is one."""
     alone = one(runs("a", [100.0, 102.0]), runs("b", [90.0, 93.0]))
     a = [*session([100.0, 50.0, 101.0], run_id=A), *session([102.0] * 9, run_id=B)]
-    b = [*session([90.0], run_id=C), *session([93.0, 92.0, 94.0], run_id=C, session=1)]
+    b = [*session([90.0], run_id=C), *session([93.0, 94.0], run_id=D), launch(run_id=D, session=1, samples_per_s=92.0)]
     b[1:] = [{**row, "block": n + 1} for n, row in enumerate(b[1:])]
     many = one(a, b)
     assert (many.p, many.low, many.high) == (alone.p, alone.low, alone.high)
+
+
+def test_a_spread_that_was_measured_has_degrees_of_freedom_and_launches() -> None:
+    """Sessions differ by 1 %, as four of them say, launches by 2 %. A is the median of 3 launches, B of 1: an error of
+    sqrt(2 x 0.01² + 0.02² x (pi / 2 / 3 + 1)) = sqrt(0.0002 + 0.00060944) = 0.028451, with 3 degrees of freedom."""
+    a, b = session([100.0] * 3, run_id=A), session([90.0], run_id=B)
+    said = one(a, b, session_spread={"a": Spread(0.01, 3, 0.02)})
+    assert said.p == pytest.approx(stats.t.cdf(math.log(0.9) / 0.028451, 3), rel=1e-4)
 
 
 def test_sessions_that_do_not_differ_at_all() -> None:
@@ -259,18 +281,32 @@ def test_a_case_of_which_a_launch_failed_in_b_only_is_broken(good: int) -> None:
         assert said.reason.startswith(f"1 of {good + 1} launches failed; ")
 
 
+@pytest.mark.parametrize("status", ["interrupted", "skipped"])
+def test_what_was_stopped_or_cannot_run_in_b_is_missing_and_not_broken(status: str) -> None:
+    found = compare(session([100.0] * 5, run_id=A), [launch(run_id=B, **{**BAD, "status": status})], RULES)
+    assert (found.verdicts[0].verdict, found.failed, found.exit_code) == ("missing", False, 3)
+    assert found.verdicts[0].reason == f"B has no number for it; {status}: rank 1: RuntimeError: no"
+
+
+def test_a_case_that_neither_side_can_run_is_no_failure_beside_others() -> None:
+    skipped = {"status": "skipped", "reason": "needs 8 GPUs", "samples_per_s": None, "seed": 1}
+    a, b = ([*session([rate] * 5, run_id=run), launch(run_id=run, **skipped)] for run, rate in ((A, 100.0), (B, 90.0)))
+    assert compare(a, b, RULES, session_spread=everywhere(a, 0.01)).exit_code == 1
+    assert compare(a[-1:], b[-1:], RULES).exit_code == 5
+
+
 def test_launches_that_failed_in_both_leave_the_numbers_of_the_others() -> None:
     a, b = (
         [*session([rate] * 5, run_id=run), launch(run_id=run, block=9, **BAD)] for run, rate in ((A, 100.0), (B, 90.0))
     )
-    assert one(a, b, session_spread={"a": 0.01}).verdict == "slower"
-    assert one(a, b[:-1], session_spread={"a": 0.01}).verdict == "slower"
+    assert one(a, b, session_spread={"a": Spread(0.01)}).verdict == "slower"
+    assert one(a, b[:-1], session_spread={"a": Spread(0.01)}).verdict == "slower"
 
 
 def test_a_launch_that_was_made_again_counts_once() -> None:
     """The run was resumed, and its second block repeated."""
     b = [*session([100.0], run_id=B), launch(run_id=B, block=1, **BAD), launch(run_id=B, block=1, samples_per_s=100.0)]
-    assert one(session([100.0], run_id=A), b, session_spread={"a": 0.001}).verdict == "same"
+    assert one(session([100.0], run_id=A), b, session_spread={"a": Spread(0.001)}).verdict == "same"
     assert one(session([100.0], run_id=A), b[:2]).verdict == "broken"
 
 
@@ -385,14 +421,14 @@ def test_groups_of_one_run_by_a_column_are_paired(tmp_path: Path) -> None:
 
 
 def test_groups_of_several_runs_are_compared_by_their_sessions(tmp_path: Path) -> None:
-    """Welch of 2 and 2 sessions: against scipy."""
+    """Welch's statistic of 2 and 2 sessions, with one degree of freedom."""
     for run_id, host, rate in ((A, "x", 100.0), (B, "x", 101.0), (C, "y", 80.0), (D, "y", 81.0)):
         run(tmp_path, run_id, [launch(hostname=host, samples_per_s=rate)])
     words = [word for run_id in (A, B, C, D, A) for word in ("--run", run_id)]
     done = bench(tmp_path, "x", "y", "--by", "hostname", *words, "--json")
     (said,) = done.told["verdicts"]
     logs = [[math.log(rate) for rate in side] for side in ((80.0, 81.0), (100.0, 101.0))]
-    assert said["p"] == pytest.approx(stats.ttest_ind(*logs, equal_var=False).pvalue / 2, rel=1e-6)
+    assert said["p"] == pytest.approx(stats.t.cdf(stats.ttest_ind(*logs, equal_var=False).statistic, 1), rel=1e-6)
     assert said["launches"] == 4
     assert done.told["differences"] == ["hostname: x in A, y in B"]
 

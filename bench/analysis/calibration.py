@@ -28,6 +28,7 @@ class Noise:
     ``within_launch`` is of a launch's steps, ``by_steps`` what they alone make launches differ by, ``between_launches``
     of launches in one block, ``of_blocks`` of the log ratios of blocks (robust), and ``between_sessions`` of runs.
     ``duet``: a block is a duet, else four launches. ``window``: the steps and the seconds that a launch was asked for.
+    ``sessions``: how many calibrations ``between_sessions`` is of.
     """
 
     case_id: str
@@ -47,6 +48,15 @@ class Noise:
     torch: str | None = None
     by_steps: float | None = None
     window: tuple[int, float] | None = None
+    sessions: int = 1
+
+    def is_of(self, row: Row) -> bool:
+        """Whether a launch was made with the same data and torch, and a window of the same length."""
+        return (self.work_key, self.torch, self.window) == (
+            row["work_key"],
+            row["torch"],
+            (row["steps"], row["min_seconds"]),
+        )
 
     @property
     def upper(self) -> float:
@@ -110,6 +120,7 @@ def _noise(good: Sequence[Row], blocks: Sequence[float], sessions: Sequence[floa
         between_launches=_pooled(good, lambda row: (row["block"], row["side"])),
         of_blocks=float(spread(blocks)),
         between_sessions=between([own, *sessions]),
+        sessions=1 + len(sessions),
         seconds_a_block=fmean(row["launch_s"] for row in good) * (1 if duet else IN_A_BLOCK),
         step_s=median(row["window_s"] / row["window_steps"] for row in good),
         samples_per_s=own,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist, fmean, median, variance
 from typing import Any
 
@@ -12,7 +12,7 @@ from bench.analysis.decision import Found, compared
 from bench.analysis.gate import NO_FAILURE, counted, geometric_mean, has_rate, memory
 from bench.analysis.intervals import exp
 from bench.analysis.power import LEVEL
-from bench.analysis.sessions import Change, judged
+from bench.analysis.sessions import Change, Spread, judged
 from bench.analysis.trimmed import LEAST_BLOCKS
 from bench.analysis.verdict import Gate, Rules, Verdict
 from bench.differences import differences
@@ -20,6 +20,7 @@ from bench.options import AXES
 from bench.record import Row
 
 Key = tuple[Any, ...]
+Pair = tuple[Sequence[Row], Sequence[Row]]
 
 
 def compare(
@@ -28,12 +29,12 @@ def compare(
     rules: Rules,
     names: tuple[str, str] = ("A", "B"),
     by: Sequence[str] = (),
-    session_spread: Mapping[str, float] | None = None,
+    session_spread: Mapping[str, Spread] | None = None,
 ) -> Gate:
     """Every case of two groups of launches, matched by its axes but those of ``by``, which the groups were made by.
 
-    ``session_spread``: the standard deviation of the log of throughput between sessions, by case_id of A, where it is
-    known. The order of the cases is that of A, then what only B has.
+    ``session_spread``: how far sessions differ, by case_id of A, where it is known. The order of the cases is that of
+    A, then what only B has.
     """
     sides = [_by_case(rows, by) for rows in (a_rows, b_rows)]
     cases = list(dict.fromkeys([*sides[0], *sides[1]]))
@@ -49,7 +50,7 @@ def compare(
         rules=rules,
         differences=tuple(d.words() for d in differences(a_rows, b_rows)) if a_rows and b_rows else (),
         notes=_notes(verdicts),
-        failed=any(not _good(a) and not _good(b) for a, b in pairs.values()),
+        failed=_lost(pairs.values()),
         ratio=ratio,
         low=low,
         high=high,
@@ -75,7 +76,13 @@ def _failures(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row["status"] not in (*NO_FAILURE, "skipped")]
 
 
-def _unfit(pair: tuple[Sequence[Row], Sequence[Row]]) -> Found | None:
+def _lost(pairs: Collection[Pair]) -> bool:
+    """Whether a case has no number for launches that failed, or nothing has any."""
+    failed = any(not _good([*a, *b]) and _failures([*a, *b]) for a, b in pairs)
+    return failed or not any(_good([*a, *b]) for a, b in pairs)
+
+
+def _unfit(pair: Pair) -> Found | None:
     """Why the numbers of both sides are not compared: a launch failed in B only, or they are about other work."""
     a, b = pair
     if _failures(b) and not _failures(a):
@@ -112,7 +119,7 @@ def _by_block(a: Sequence[Row], b: Sequence[Row]) -> list[float]:
 
 
 def _of_sessions(
-    pairs: Mapping[Key, tuple[list[Row], list[Row]]], rules: Rules, spreads: Mapping[str, float]
+    pairs: Mapping[Key, tuple[list[Row], list[Row]]], rules: Rules, spreads: Mapping[str, Spread]
 ) -> dict[Key, Found]:
     """The rest: each session is one number. Two or more of a side say how far they differ; else it must be known."""
     rest = {key: pair for key, pair in pairs.items() if len(_by_block(*pair)) < LEAST_BLOCKS}
@@ -124,29 +131,37 @@ def _of_sessions(
     return judged(known, rules) | unknown
 
 
-def _sessions(rows: Sequence[Row]) -> list[float]:
-    """The median log of throughput of each run, and of each session of a run that was resumed."""
-    found: dict[Key, list[float]] = defaultdict(list)
+def _sessions(rows: Sequence[Row]) -> list[list[float]]:
+    """The logs of throughput of each run. A run that was resumed is one: the machine is as it was minutes before."""
+    found: dict[str, list[float]] = defaultdict(list)
     for row in _good(rows):
-        found[row["run_id"], row["session"]].append(math.log(row["samples_per_s"]))
-    return [median(logs) for logs in found.values()]
+        found[row["run_id"]].append(math.log(row["samples_per_s"]))
+    return list(found.values())
 
 
-def _change(a: Sequence[float], b: Sequence[float], spread: float | None) -> Change | None:
-    """By Welch's t over the sessions of both sides (Welch 1947); with one session of a side by a spread that is known,
-    and None where it is not."""
-    change, count = fmean(b) - fmean(a), len(a) + len(b)
-    if len(a) > 1 and len(b) > 1:
-        parts = [variance(side) / len(side) for side in (a, b)]
-        below = sum(part**2 / (len(side) - 1) for part, side in zip(parts, (a, b), strict=True))
-        freedom = sum(parts) ** 2 / below if below else 1.0
-        return Change(change, math.sqrt(sum(parts)), freedom, count, f"by {len(a)} and {len(b)} sessions")
-    if spread is not None:
-        return Change(change, spread * _widening(a, b), math.inf, count, f"by a session spread of {spread:.2%}")
-    return None
+def _change(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], spread: Spread | None) -> Change | None:
+    """From the launches of each session, of which the median counts. Several on both sides: by Welch's statistic, with
+    the degrees of freedom of the smaller side (by Welch's own, 2 sessions against 20 alarm seven times too often). One
+    of a side: by a spread that is known, and None where it is not."""
+    sides, count = [[median(logs) for logs in side] for side in (a, b)], len(a) + len(b)
+    change = fmean(sides[1]) - fmean(sides[0])
+    if min(map(len, sides)) > 1:
+        error = math.sqrt(sum(variance(side) / len(side) for side in sides))
+        return Change(change, error, min(map(len, sides)) - 1, count, f"by {len(a)} and {len(b)} sessions")
+    if spread is None:
+        return None
+    error = math.hypot(spread.sessions * _widening(a, b), spread.launches * math.sqrt(_of_medians(a) + _of_medians(b)))
+    return Change(change, error, spread.freedom, count, f"by a session spread of {spread.sessions:.2%}")
 
 
-def _widening(a: Sequence[float], b: Sequence[float]) -> float:
+def _of_medians(sessions: Sequence[Sequence[float]]) -> float:
+    """The variance of the mean of the sessions' medians, where launches differ by 1; a median of three or more normal
+    values varies by up to pi / 2 times as much as their mean."""
+    parts = [(math.pi / 2 if len(logs) > 2 else 1.0) / len(logs) for logs in sessions]
+    return sum(parts) / len(parts) ** 2
+
+
+def _widening(a: Sequence[object], b: Sequence[object]) -> float:
     """The error of a difference of means, where sessions differ by 1."""
     return math.sqrt(1 / len(a) + 1 / len(b))
 
@@ -155,7 +170,7 @@ def _unknown(a_rows: Sequence[Row], b_rows: Sequence[Row], rules: Rules, cases: 
     """One session of a side, and no word of how far they differ: what they may differ by for the change to be one, as
     it would be said with that spread for all of so many cases."""
     a, b = _sessions(a_rows), _sessions(b_rows)
-    change = fmean(b) - fmean(a)
+    change = fmean(map(median, b)) - fmean(map(median, a))
     said = f"unpaired, {math.expm1(change):+.1%}: how far sessions differ is not known"
     if abs(math.expm1(change)) > rules.floor:
         most = abs(change) / NormalDist().inv_cdf(1 - LEVEL / cases) / _widening(a, b)
@@ -201,7 +216,8 @@ def _without_numbers(pair: tuple[list[Row], list[Row]]) -> Found:
         assert unfit is not None
         return unfit
     if _good(a):
-        return Found("broken", _said(bad))
+        stopped = all(row["status"] in ("interrupted", "skipped") for row in b)
+        return Found("missing", f"B has no number for it{said}") if stopped else Found("broken", _said(bad))
     return Found("new", f"A failed{said}") if _good(b) else Found("inconclusive", f"both failed{said}")
 
 

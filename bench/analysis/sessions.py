@@ -15,6 +15,16 @@ from bench.analysis.verdict import Rules
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How far sessions differ, as a standard deviation of the log of throughput: as somebody vouches for, or as found
+    in a few of them, with ``freedom`` degrees. ``launches`` is what single launches differ by beside it."""
+
+    sessions: float
+    freedom: float = math.inf
+    launches: float = 0.0
+
+
+@dataclass(frozen=True)
 class Change:
     """Of the log of throughput, from A to B. ``error`` is its standard error with ``freedom`` degrees, infinitely many
     where it is known beforehand; ``sessions`` are those it rests on, and ``words`` what it was held against."""

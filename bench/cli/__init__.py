@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 import signal
 import sys
 import traceback
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import bench
 from bench import interrupts
+from bench.cli.talk import deafen
 from bench.errors import EXIT_BUG, BenchError, Interrupted, UsageError
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     except Interrupted as interrupt:
         code = interrupt.exit_code
     except BrokenPipeError:  # whoever read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        deafen()
         code = 128 + signal.SIGPIPE
     except Exception as error:
         code = _of_click(error)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from bench import baselines, interrupts
 from bench.cli.asks import Out
@@ -15,6 +14,7 @@ from bench.cli.judging import Judging, judges
 from bench.cli.talk import warn
 from bench.errors import ResultsError, UsageError
 from bench.read import read
+from bench.report.words import Listened
 from bench.runs import find
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _measured(kept: Baseline, rules: Rules, out: Path, quiet: bool) -> Gate:
     machine = this_machine()
     plan = make_plan(asked_again(kept), machine)
     seen = look(machine if any(p.case.device == "cuda" for p in plan.cases) else Machine(), out)
-    warnings, watcher = run_warnings(seen), observer(Console(stderr=True), quiet)
+    warnings, watcher = run_warnings(seen), observer(Listened(stderr=True), quiet)
     with contextlib.closing(watcher):
         for warning in filter(None, (machine.note, *warnings)):
             watcher.note(f"warning: {warning}")

@@ -22,6 +22,7 @@ from bench.store import cell
 
 if TYPE_CHECKING:
     from bench.analysis.power import Blocks
+    from bench.analysis.sessions import Spread
 
 KIND = "launches.csv"
 Condition = Callable[[Row], bool]
@@ -54,6 +55,7 @@ def compare(
         raise UsageError("--run goes with --by COLUMN; without it A and B are the runs.")
     from bench.analysis.comparison import compare as compared
     from bench.analysis.gate import gate
+    from bench.analysis.sessions import Spread
 
     if b is None:
         if by or spread:
@@ -66,21 +68,28 @@ def compare(
     chosen = [_measured(side, conditions) for side in sides]
     for name, side in zip((a, b), chosen, strict=True):
         _check(name, side, where or [])
-    spreads = {str(row["case_id"]): spread for row in chosen[0]} if spread else _known(out, chosen)
+    spreads = {str(row["case_id"]): Spread(spread) for row in chosen[0]} if spread else _known(out, chosen)
     names = (f"{column}={a}", f"{column}={b}") if column else (a, b)
     return judging.tell(compared(chosen[0], chosen[1], judging.rules, names, [column] if column else [], spreads))
 
 
-def _known(out: Path, sides: Sequence[Sequence[Row]]) -> dict[str, float]:
-    """How far sessions differ by case_id, as this machine's calibrations say; nothing of another's."""
+def _known(out: Path, sides: Sequence[Sequence[Row]]) -> dict[str, Spread]:
+    """How far sessions differ by case_id, as calibrations of this machine, torch, data and window say: each was a
+    session. Nothing of another's."""
     import socket
 
+    from bench.analysis.sessions import Spread
     from bench.contest import calibrations
 
     if {row["hostname"] for side in sides for row in side} != {socket.gethostname()}:
         return {}
-    known = {name: noise.between_sessions for name, noise in calibrations(out, duet=False).items()}
-    return {name: spread for name, spread in known.items() if spread is not None}
+    rows = {str(row["case_id"]): row for row in sides[0] if row["torch"]}
+    return {
+        name: Spread(noise.between_sessions, noise.sessions - 1, noise.between_launches)
+        for name, noise in calibrations(out, duet=False).items()
+        if noise.between_sessions is not None and noise.between_launches is not None
+        if name in rows and noise.is_of(rows[name])
+    }
 
 
 def _of_ab(out: Path, run: str, conditions: Sequence[Condition]) -> list[Row]:

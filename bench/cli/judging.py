@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.asks import by_default, keyword, takes
-from bench.errors import ResultsError, UsageError
+from bench.cli.talk import unheard, warn
+from bench.errors import EXIT_INCOMPARABLE, ResultsError, UsageError
 from bench.report.words import wide_console
 
 if TYPE_CHECKING:
@@ -58,19 +59,24 @@ class Judging:
     def tell(self, gate: Gate) -> int:
         """Print the verdicts, write the files that were asked for, tell GitHub where it runs us; the gate's exit code.
 
-        What cannot be written is said, and costs neither the rest nor the verdict: ResultsError comes last.
+        What cannot be written is said, and costs neither the rest nor the verdict: ResultsError comes last, unless the
+        gate's own exit code is stronger. Nor does a reader of ours that has gone (``bench ab | head``).
         """
         from bench.export.github import publish
         from bench.report.verdicts import gate_json, print_gate
 
-        if self.as_json:
-            print(gate_json(gate))
-        else:
-            print_gate(gate, wide_console())
-        publish(gate, os.environ)
+        with unheard():
+            if self.as_json:
+                print(gate_json(gate))
+            else:
+                print_gate(gate, wide_console())
+        with unheard():
+            publish(gate, os.environ)
         lost = [error for error in map(_attempt, _files(gate, self.junit, self.md)) if error]
-        if lost:
+        if lost and gate.exit_code != EXIT_INCOMPARABLE:
             raise lost[0]
+        for error in lost:
+            warn(str(error))
         return gate.exit_code
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from bench import interrupts
 from bench.cli.asks import Given, Out, asks, wanted
 from bench.cli.plan import show_plan
 from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, UsageError, near
 from bench.record import Row
-from bench.report.words import run_json, wide_console
+from bench.report.words import Listened, run_json, wide_console
 from bench.resume import RETRY, Earlier, earlier_run, latest, statuses
 from bench.runs import find
 from bench.suite import Asked, Plan, asked_of, make_plan
@@ -85,7 +84,7 @@ def _run(asked: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: 
     if strict:
         _refuse([*warnings, *(w for p in plan.cases if p.skip is None for w in case_warnings(p.case, seen))])
     interrupts.check()
-    watcher = observer(Console(stderr=True), quiet)
+    watcher = observer(Listened(stderr=True), quiet)
     rows: list[Row] = []
     try:
         if earlier:

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+from collections.abc import Iterator
 
 from bench.errors import UsageError
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """For what is printed on stdout beside something that counts more: whoever reads it may have gone."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        deafen()
+
+
+def deafen() -> None:
+    """What is still to be printed on stdout goes nowhere; else the interpreter would stumble over it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(message: str) -> None:

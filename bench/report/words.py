@@ -28,10 +28,17 @@ def legal(text: str) -> str:
     return NO_TEXT.sub("\ufffd", text)
 
 
+class Listened(Console):
+    """A console that tells when its reader has gone, and does not end the process for it."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def wide_console() -> Console:
     """Standard output: as wide as the terminal, or wide enough for every table where it is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=FILE_WIDTH)
+    console = Listened()
+    return console if console.is_terminal else Listened(width=FILE_WIDTH)
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
