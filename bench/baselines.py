@@ -30,7 +30,7 @@ class Baseline:
     @property
     def sessions(self) -> list[str]:
         """The ids of its runs."""
-        return list(dict.fromkeys(str(row["run_id"]) for row in self.rows))
+        return list(dict.fromkeys(row["run_id"] for row in self.rows if row["run_id"]))
 
 
 def path(out: Path, name: str) -> Path:

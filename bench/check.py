@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from bench.analysis.decision import control
-from bench.analysis.prediction import candidates, of_sessions
+from bench.analysis.prediction import candidates, launches_of, of_sessions
 from bench.analysis.trimmed import LEAST_BLOCKS
 from bench.analysis.verdict import Control, Rules
 from bench.baselines import Baseline, check_alike
@@ -24,7 +24,7 @@ def asked_again(baseline: Baseline) -> Asked:
     cases = {row["case_id"]: row for row in last}.values()
     some = last[0]
     settings = {name: some[name] for name in SETTINGS if some[name] is not None and name not in NOT_OF_A_CASE}
-    rounds = 1 + max((row["block"] or 0 for row in last), default=0)
+    rounds = math.ceil(max(launches_of(baseline.rows).values(), default=0))
     return Asked(
         matrices=tuple({name: [row[name]] for name in AXES if row[name] is not None} for row in cases),
         settings={**settings, "launches": max(rounds, LEAST_BLOCKS)},

@@ -76,7 +76,12 @@ NEW = Verdict("bert-ddp-x2", "new", "not in A", samples_per_s_b=12.0)
 UNLIKE = Verdict("llama-ddp-x2", "incomparable", "global_batch: 8 in A, 16 in B")
 
 CONTROL = Control("gpt-nano-single-x1", False, "gpt-nano-single-x1 against itself: +0.1% (-0.4%…+0.6%) on 8 blocks")
-FLAGGED = Control("gpt-nano-single-x1", True, "gpt-nano-single-x1 against itself: +3.1% (+2.0%…+4.2%) on 8 blocks")
+FLAGGED = Control(
+    "gpt-nano-single-x1",
+    True,
+    "gpt-nano-single-x1 against itself: +3.1% (+2.0%…+4.2%) on 8 blocks",
+    "differs from itself",
+)
 
 GATE = Gate(
     a="HEAD^1 (1f3a9c2)",
@@ -98,7 +103,7 @@ ODD = Gate(
         Verdict("", "broken", ""),
         Verdict(HOSTILE, "inconclusive", "", ratio=float("nan")),
     ),
-    control=Control(HOSTILE, True, HOSTILE),
+    control=Control(HOSTILE, True, HOSTILE, HOSTILE),
     differences=(HOSTILE,),
     notes=(HOSTILE,),
     run_id=HOSTILE,

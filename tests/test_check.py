@@ -50,8 +50,8 @@ class Place:
             store.close()
         return store.folder
 
-    def baseline(self, spread: Iterable[float] = SPREAD, **axes: str) -> None:
-        self.add(*(self.session(log, **axes) for log in spread))
+    def baseline(self, spread: Iterable[float] = SPREAD, launches: int = 1, **axes: str) -> None:
+        self.add(*(self.session(log, launches, **axes) for log in spread))
 
     def add(self, *runs: Path) -> None:
         self.ranks.launched.clear()
@@ -172,13 +172,26 @@ def test_several_cases_and_only_the_first_has_a_control(place: Place) -> None:
     }
 
 
-def test_as_many_launches_as_the_last_session_had(place: Place) -> None:
-    place.baseline(SPREAD[:4])
-    place.add(place.session(0.02, launches=7))
+def test_as_many_launches_as_sessions_have(place: Place) -> None:
+    """The median of them: two of 1 and three of 7. Those of a second stage are not counted."""
+    place.baseline(SPREAD[:2])
+    for log in (0.02, 0.01, 0.0):
+        place.add(place.session(log, launches=7))
     place.ranks.pace = lambda *_: 1.0
     place.gate("--detect", "5%")
     assert launches(place.rows()) == in_turns(7)
     assert {(row["steps"], row["launches"]) for row in place.rows()} == {(5, 7)}
+
+
+def test_a_check_that_joined_its_baseline_makes_the_next_no_longer(place: Place) -> None:
+    """It had five launches and, in its second stage, five more."""
+    place.baseline(launches=5)
+    place.ranks.pace = lambda *_: SLOW
+    place.check("--quiet")
+    assert max(row["block"] for row in place.rows()) == 9
+    place.add(max((place.folder / "results" / "runs").iterdir(), key=lambda run: run.stat().st_mtime_ns))
+    place.check("--quiet")
+    assert {row["launches"] for row in place.rows()} == {5}
 
 
 def test_a_case_that_fails_is_broken_and_not_launched_again(place: Place) -> None:

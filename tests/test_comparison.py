@@ -446,13 +446,13 @@ def ab(cwd: Path, plan: object = None) -> None:
 
 
 def test_a_run_of_ab_alone(tmp_path: Path) -> None:
-    """With the blocks that its plan had for each pair, the second could have found less than the first."""
+    """The first has the blocks of its plan, and a second stage could have had ten; the second was stopped early."""
     ab(tmp_path, {"sides": {"A": {"words": "main"}, "B": {"words": "mine"}}, "blocks": {"a": [5, 10], "b": [20, 40]}})
     done = bench(tmp_path, A, "--json")
     assert (done.code, done.told["a"], done.told["b"]) == (0, "main", "mine")
     assert [one["verdict"] for one in done.told["verdicts"]] == ["same", "same"]
     first, second = (one["detectable"] for one in done.told["verdicts"])
-    assert second < first
+    assert second > first
     done = bench(tmp_path, A, "--where", "batch_size=64", "--json")
     assert [one["case"] for one in done.told["verdicts"]] == ["b"]
     assert done.told["control"]["flagged"] is False  # it is of the machine

@@ -113,7 +113,7 @@ def test_the_whole_of_a_verdict() -> None:
     (said,) = found.verdicts
     assert (said.verdict, said.case, said.case_a, said.case_b) == ("slower", "a", "a", "a")
     assert (said.workload, said.how, said.command) == ("gpt-nano", "blocks", "bench run a")
-    assert (said.blocks, said.launches, said.seconds) == (5, 40, 400.0)
+    assert (said.blocks, said.launches, said.seconds) == (5, 20, 400.0)
     assert said.p == pytest.approx(0.0018645, abs=1e-7)
     assert said.ratio == pytest.approx(0.9607894, abs=1e-7)
     assert (said.low, said.high) == (
@@ -183,7 +183,7 @@ def test_what_fails_in_both() -> None:
 
 def test_a_failed_launch_of_the_control_pair_is_a_failed_launch() -> None:
     found = of([*blocks(STEADY), *failing("B", role="control")])
-    assert found.control == Control("a", True, "only 2 of its blocks have a number")
+    assert found.control == Control("a", True, "only 2 of its blocks have a number", "has too few blocks")
     assert (found.failed, found.exit_code) == (True, 5)
 
 
@@ -246,14 +246,16 @@ def sides(a: list[float], b: list[float], **known: Any) -> tuple[list[Row], list
         ([100, 101, 105], [104, 105, 106], "same", 105 / 101),  # the ranges overlap
         ([100, 101, 104], [104, 105, 106], "same", 105 / 101),  # they touch
         ([100], [102], "same", 1.02),  # the floor itself
-        ([100], [102.1], "more", 1.021),
+        ([100] * 3, [102.1] * 3, "more", 1.021),
+        ([100] * 2, [102.1] * 9, None, 1.021),  # too few launches
         ([104, 105, 106], [100, 101, 102], "less", 101 / 105),
         ([104, 105, 106], [100, 101, 104], "same", 101 / 105),
         ([100], [98], "same", 0.98),
-        ([100], [97.9], "less", 0.979),
+        ([100] * 3, [97.9] * 3, "less", 0.979),
+        ([100] * 3, [97.9], None, 0.979),
     ],
 )
-def test_memory(a: list[float], b: list[float], said: str, ratio: float) -> None:
+def test_memory(a: list[float], b: list[float], said: str | None, ratio: float) -> None:
     found = memory(*sides(a, b), RULES)
     assert (found["memory"], found["memory_ratio"]) == (said, pytest.approx(ratio, rel=1e-12))
     assert (found["memory_mib_a"], found["memory_mib_b"]) == (sorted(a)[len(a) // 2], sorted(b)[len(b) // 2])
@@ -261,17 +263,21 @@ def test_memory(a: list[float], b: list[float], said: str, ratio: float) -> None
 
 def test_memory_by_a_floor_of_ones_own() -> None:
     assert memory(*sides([100], [105]), Rules(floor_memory=0.06))["memory"] == "same"
-    assert memory(*sides([100], [101]), Rules(floor_memory=0.005))["memory"] == "more"
+    assert memory(*sides([100] * 3, [101] * 3), Rules(floor_memory=0.005))["memory"] == "more"
 
 
 def test_memory_is_of_the_first_measure_that_every_launch_knows() -> None:
-    a, b = sides([100], [100], device="cuda", device_used_mib=1000.0, peak_reserved_mib=500.0)
+    alone = {"foreign_processes": False, "device_used_mib": 1000.0, "peak_reserved_mib": 500.0}
+    a, b = sides([100], [100], device="cuda", **alone)
     b[0] |= {"device_used_mib": 1100.0, "peak_reserved_mib": 450.0}
     assert memory(a, b, RULES)["memory_ratio"] == pytest.approx(1.1)
+    for others in ({"foreign_processes": True}, {"foreign_processes": None}, {"bursts": 8}):
+        assert memory(a, [b[0] | others], RULES)["memory_ratio"] == pytest.approx(0.9)  # of the process alone
     a[0]["device_used_mib"] = None
     assert memory(a, b, RULES)["memory_ratio"] == pytest.approx(0.9)
     assert memory(*sides([100], [200], device="cuda"), RULES) == {}  # the host's is not it
     assert memory([], b, RULES) == memory(a, [], RULES) == {}
+    assert memory(a, sides([100], [100])[0], RULES) == {}  # on a GPU, and on a CPU
 
 
 def test_more_memory_closes_the_gate_of_a_case_that_is_as_fast() -> None:
@@ -349,7 +355,9 @@ def expected(kinds: tuple[str, ...], strict: bool, flagged: bool, failed: bool) 
 @pytest.mark.parametrize("kinds", TWOS, ids="-".join)
 def test_the_exit_code_is_of_the_strongest(kinds: tuple[str, ...], strict: bool, flagged: bool, failed: bool) -> None:
     verdicts = tuple(Verdict(kind, kind, "") for kind in kinds)
-    found = Gate("A", "B", verdicts, Rules(strict=strict), Control("a", flagged, ""), failed=failed)
+    found = Gate(
+        "A", "B", verdicts, Rules(strict=strict), Control("a", flagged, "", "differs from itself"), failed=failed
+    )
     assert found.exit_code == expected(kinds, strict, flagged, failed)
 
 

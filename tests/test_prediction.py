@@ -228,13 +228,14 @@ def test_only_of_cases_that_were_launched_again() -> None:
 
 
 def test_a_flagged_control_leaves_all_undecided() -> None:
-    gate = of(now([90.0] * 3), checked=Control("a", True, "it differs"))
+    gate = of(now([90.0] * 3), checked=Control("a", True, "it differs", "differs from itself"))
     assert gate.verdicts[0].verdict == "inconclusive"
     assert gate.verdicts[0].reason.startswith("the control pair differs from itself; -10.0%")
     assert gate.exit_code == 3
     assert of(now([90.0] * 3), checked=Control("a", False, "it does not")).exit_code == 1
 
 
+NARROW = (99.8, 99.9, 100.0, 100.1, 100.2)
 BAD = {"status": "crashed", "reason": "rank 1: RuntimeError: no", "samples_per_s": None}
 
 
@@ -243,6 +244,34 @@ def test_a_case_that_fails_now_is_broken() -> None:
         gate = of([*now([100.0] * good), launch(run_id="now", block=5, **BAD)])
         assert (gate.verdicts[0].verdict, gate.exit_code) == ("broken", 1)
         assert gate.verdicts[0].reason == "crashed: rank 1: RuntimeError: no"
+
+
+def test_a_case_that_fails_now_as_it_did_before_is_judged_by_its_other_launches() -> None:
+    before = [*base(NARROW), launch(run_id="r0", block=9, **BAD)]
+    gate = of([*now([100.0] * 3), launch(run_id="now", block=5, **BAD)], before)
+    assert (gate.verdicts[0].verdict, gate.exit_code) == ("same", 5)
+    gate = of([launch(run_id="now", block=5, **BAD)], before)
+    assert gate.verdicts[0].reason == "both failed; crashed: rank 1: RuntimeError: no"
+    assert (gate.verdicts[0].verdict, gate.exit_code) == ("inconclusive", 5)
+
+
+def test_a_case_that_cannot_run_here_is_missing_and_if_it_is_the_only_one_nothing_ran() -> None:
+    skipped = launch(run_id="now", case_id="b", **{**BAD, "status": "skipped", "reason": "needs 8 GPUs"})
+    gate = of([*now([100.0] * 3), skipped], [*base(NARROW), *base(case_id="b")])
+    assert (gate.verdicts[1].verdict, gate.verdicts[1].reason, gate.exit_code) == (
+        *("missing", "the run has no launch of it; skipped: needs 8 GPUs", 0),
+    )
+    gate = of([skipped], base(case_id="b"))
+    assert (gate.verdicts[0].verdict, gate.exit_code) == ("missing", 5)
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(1, "inconclusive"), (2, "inconclusive"), (3, "slower")])
+def test_a_run_with_fewer_launches_than_the_sessions_had_is_not_judged(count: int, verdict: str) -> None:
+    """The sessions have three: the median of fewer is noisier than they say."""
+    said = one(now([50.0] * count))
+    assert said.verdict == verdict
+    if count < 3:
+        assert said.reason == f"{count} launch{'es' * (count > 1)} of it; sessions of the baseline have 3"
 
 
 def test_a_launch_that_was_made_again_is_no_failure() -> None:
@@ -289,5 +318,5 @@ def test_a_failed_control_is_a_failed_launch() -> None:
 
 
 def test_memory_is_held_against_all_sessions() -> None:
-    assert one(now([100.0], peak_rss_mib=520.0), base(peak_rss_mib=500.0)).memory == "more"
-    assert one(now([100.0], peak_rss_mib=505.0), base(peak_rss_mib=500.0)).memory == "same"
+    assert one(now([100.0] * 3, peak_rss_mib=520.0), base(peak_rss_mib=500.0)).memory == "more"
+    assert one(now([100.0] * 3, peak_rss_mib=505.0), base(peak_rss_mib=500.0)).memory == "same"

@@ -245,6 +245,7 @@ def test_json_has_all_of_it() -> None:
         "case": "gpt-nano-single-x1",
         "flagged": False,
         "words": "gpt-nano-single-x1 against itself: +0.1% (-0.4%…+0.6%) on 8 blocks",
+        "why": "",
     }
     assert said["differences"] == ["torch: 2.11.0 in A, 2.12.0 in B"]
     assert (said["ratio"], said["run_id"]) == (0.9876, "20261102-090000-5e1f")

@@ -14,12 +14,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from bench.analysis.power import FIRST_LEVEL, LEVEL, Blocks, detectable, needed
+from bench.analysis.power import FIRST_LEVEL, LEVEL, Blocks, detectable, needed, smallest
 from bench.analysis.trimmed import LEAST_BLOCKS, Trimmed, spread, trimmed
 from bench.analysis.verdict import Control, Rules
 
 SAME_LEVEL = 0.05  # of each of the two one-sided tests of equivalence
 Name = TypeVar("Name")
+FOUND = 0.95  # the chance to find what is called detectable; of two stages each has POWER
 CONTROL_LEVEL = 0.005  # one-sided: one gate of a hundred is left undecided for nothing
 
 
@@ -66,7 +67,7 @@ def decide(cases: Mapping[str, Stages], rules: Rules, asked: Mapping[str, Blocks
     significant = {name for name, found in zip(levels, holm(list(levels.values()), LEVEL), strict=True) if found}
     asked = asked or {}
     return {
-        name: _found(case, name in significant, levels.get(name), rules, asked.get(name))
+        name: _found(case, name in significant, levels.get(name), rules, _detectable(case, asked.get(name)))
         for name, case in cases.items()
     }
 
@@ -75,8 +76,11 @@ def compared(cases: Mapping[Name, Sequence[float]], rules: Rules) -> dict[Name, 
     """The same in one stage, for launches that were made without a question: Holm's correction over all cases."""
     p_values = [_one_sided(blocks) for blocks in cases.values()]
     significant = dict(zip(cases, holm(p_values, LEVEL), strict=True))
+    level = LEVEL / max(len(cases), 1)  # that of Holm's first step
     return {
-        name: _found(Stages(blocks), significant[name], p, rules, None)
+        name: _found(
+            Stages(blocks), significant[name], p, rules, smallest(float(spread(blocks)), [(len(blocks), level)], FOUND)
+        )
         for (name, blocks), p in zip(cases.items(), p_values, strict=True)
     }
 
@@ -93,31 +97,41 @@ def holm(p_values: Sequence[float], level: float) -> list[bool]:
 def control(case: str, blocks: Sequence[float], rules: Rules) -> Control:
     """Whether a case differs from itself: then it is the machine that does, and nothing can be decided on it."""
     if len(blocks) < LEAST_BLOCKS:
-        return Control(case, True, f"only {len(blocks)} of its blocks have a number")
+        return Control(case, True, f"only {len(blocks)} of its blocks have a number", "has too few blocks")
     found = trimmed(blocks)
     p, change = _one_sided(blocks), abs(math.expm1(float(found.mean)))
-    flagged = p <= CONTROL_LEVEL and change > rules.floor
     words = f"{case} against itself: {_range(found)} on {len(blocks)} blocks"
-    return Control(case, flagged, f"{words}; it should show no difference" if flagged else words)
+    if p <= CONTROL_LEVEL and change > rules.floor:
+        return Control(case, True, f"{words}; it should show no difference", "differs from itself")
+    return Control(case, False, words)
 
 
-def _found(case: Stages, significant: bool, p: float | None, rules: Rules, asked: Blocks | None) -> Found:
+def _detectable(case: Stages, asked: Blocks | None) -> float | None:
+    """What the blocks that were asked for could find with the noise of those that decide; those that there are, where
+    nothing was asked for, or a gate was stopped before it had them."""
+    if len(case.deciding) < LEAST_BLOCKS:
+        return None
+    first, second = len(case.first), len(case.second)
+    whole = asked and first >= asked.first and (not second or second >= asked.second)
+    least = max(LEAST_BLOCKS, first)
+    return detectable(float(spread(case.deciding)), asked if asked and whole else Blocks(least, max(least, second)))
+
+
+def _found(case: Stages, significant: bool, p: float | None, rules: Rules, least: float | None) -> Found:
     """One case's verdict, by the blocks that decide on it."""
     blocks = case.deciding
-    if len(blocks) < LEAST_BLOCKS:
+    if least is None:
         return Found(
             "inconclusive", f"{len(blocks)} blocks with a number; {LEAST_BLOCKS} are needed", blocks=len(blocks)
         )
     found, deviation = trimmed(blocks), float(spread(blocks))
     ratio = math.exp(float(found.mean))
     verdict, why = _verdict(found, significant, rules, bool(case.second))
-    least = max(LEAST_BLOCKS, len(case.first))
-    smallest = detectable(deviation, asked or Blocks(least, max(least, len(case.second))))
     if verdict == "inconclusive":
         why += f"; {_would_need(deviation, rules)}"
     low, high = (math.exp(float(bound)) for bound in found.interval())
-    said = f"{_range(found)} on {len(blocks)} blocks; {why}; a slowdown of {smallest:.1%} could be detected"
-    return Found(verdict, said, ratio, low, high, _one_sided(blocks) if p is None else p, len(blocks), smallest)
+    said = f"{_range(found)} on {len(blocks)} blocks; {why}; a slowdown of {least:.1%} could be detected"
+    return Found(verdict, said, ratio, low, high, _one_sided(blocks) if p is None else p, len(blocks), least)
 
 
 def _verdict(found: Trimmed, significant: bool, rules: Rules, confirmed: bool) -> tuple[str, str]:

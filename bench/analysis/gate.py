@@ -19,6 +19,8 @@ from bench.record import Row
 
 OF_A_SIDE = 2  # launches in a block A B B A, or B A A B
 NO_FAILURE = ("ok", "interrupted")
+LEAST_LAUNCHES = 3  # of a side: all of one above all of the other is chance once in twenty then
+OF_PROCESSES = tuple(name for name in DEVICE_MEMORY if name != "device_used_mib")
 
 
 def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, Blocks] | None = None) -> Gate:
@@ -29,7 +31,7 @@ def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, 
     found = decide(sound, rules, asked)
     checked = _control(rows, rules)
     if checked and checked.flagged:
-        found = {name: undecided(one) for name, one in found.items()}
+        found = {name: undecided(one, checked) for name, one in found.items()}
     verdicts = tuple(_verdict(name, of, found.get(name), rules) for name, of in pairs.items())
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
@@ -112,26 +114,28 @@ def _lost(rows: Iterable[Row]) -> bool:
     return not any(map(has_rate, counts)) or any(row["side"] == "A" or row["role"] == "control" for row in failed)
 
 
-def undecided(found: Found) -> Found:
+def undecided(found: Found, checked: Control) -> Found:
     """On a machine that differs from itself nothing is a change, and nothing is its absence."""
-    return Found(
-        **{**vars(found), "verdict": "inconclusive", "reason": f"the control pair differs from itself; {found.reason}"}
-    )
+    reason = f"the control pair {checked.why}; {found.reason}"
+    return Found(**{**vars(found), "verdict": "inconclusive", "reason": reason})
 
 
 def _control(rows: Sequence[Row], rules: Rules) -> Control | None:
-    for name, of in by_pair(rows, "control").items():
-        return control(name, [*log_ratios(of, 1), *log_ratios(of, 2)], rules)
-    return None
+    """That of the case with the most blocks: where one failed, another took its place."""
+    pairs = {name: [*log_ratios(of, 1), *log_ratios(of, 2)] for name, of in by_pair(rows, "control").items()}
+    name = max(pairs, key=lambda name: len(pairs[name]), default=None)
+    return None if name is None else control(name, pairs[name], rules)
 
 
 def _verdict(name: str, rows: Sequence[Row], found: Found | None, rules: Rules) -> Verdict:
     sides = {side: [row for row in rows if row["side"] == side] for side in SIDES}
     good = {side: list(filter(has_rate, of)) for side, of in sides.items()}
+    last = max(row["stage"] or 1 for row in rows)  # which decides
+    deciding = {side: [row for row in of if (row["stage"] or 1) == last] for side, of in good.items()}
     if found is None:
         found = _of_failure(rows)
     first = next(iter(sides["B"] or sides["A"]))
-    rates = {side: median(row["samples_per_s"] for row in of) if of else None for side, of in good.items()}
+    rates = {side: median(row["samples_per_s"] for row in of) if of else None for side, of in deciding.items()}
     return Verdict(
         case=name,
         case_a=_only(sides["A"], "case_id"),
@@ -139,7 +143,7 @@ def _verdict(name: str, rows: Sequence[Row], found: Found | None, rules: Rules) 
         workload=str(first["workload"]),
         command=first["command"],
         how="duet" if any(row["duet_ratio"] for row in sides["B"]) else "blocks",
-        launches=sum(map(len, good.values())),
+        launches=sum(map(len, deciding.values())),
         samples_per_s_a=rates["A"],
         samples_per_s_b=rates["B"],
         seconds=sum(row["launch_s"] or 0.0 for row in rows),
@@ -163,17 +167,29 @@ def memory(a: Sequence[Row], b: Sequence[Row], rules: Rules) -> dict[str, Any]:
     """The ``memory`` columns of a verdict: medians by the first measure that every launch knows, and what they say.
 
     It hardly varies between launches, so no test is needed: a change is one beyond the floor that no two launches of
-    different sides contradict.
+    different sides contradict, of LEAST_LAUNCHES or more of each. Of fewer nothing is said.
     """
-    names = DEVICE_MEMORY if a and a[0]["device"] == "cuda" else HOST_MEMORY
-    measure = next((name for name in names if a and b and all(row[name] for row in (*a, *b))), None)
+    measure = _measure((*a, *b)) if a and b else None
     if measure is None:
         return {}
     in_a, in_b = ([float(row[measure]) for row in side] for side in (a, b))
     ratio = median(in_b) / median(in_a)
     more, less = ratio > 1 + rules.floor_memory, ratio < 1 - rules.floor_memory
     said = "more" if more and min(in_b) > max(in_a) else "less" if less and max(in_b) < min(in_a) else "same"
-    return {"memory": said, "memory_ratio": ratio, "memory_mib_a": median(in_a), "memory_mib_b": median(in_b)}
+    known = said == "same" or min(len(a), len(b)) >= LEAST_LAUNCHES
+    medians = {"memory_mib_a": median(in_a), "memory_mib_b": median(in_b)}
+    return {"memory": said if known else None, "memory_ratio": ratio, **medians}
+
+
+def _measure(rows: Sequence[Row]) -> str | None:
+    """By which memory launches can be compared; None where they ran on devices of two kinds, or not all know one. What
+    is used of a whole device counts only where nobody else was on it, and the other side of a duet is."""
+    kinds = {row["device"] for row in rows}
+    if len(kinds) != 1:
+        return None
+    alone = all(row["foreign_processes"] is False and not row["bursts"] for row in rows)
+    names = HOST_MEMORY if kinds != {"cuda"} else DEVICE_MEMORY if alone else OF_PROCESSES
+    return next((name for name in names if all(row[name] for row in rows)), None)
 
 
 def geometric_mean(verdicts: Iterable[Verdict]) -> tuple[float | None, float | None, float | None]:

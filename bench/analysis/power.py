@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,14 +44,16 @@ def needed(deviation: float, change: float) -> Blocks | None:
 
 
 def detectable(deviation: float, blocks: Blocks) -> float:
-    """The smallest slowdown that these blocks find, as a share of the throughput."""
+    """The smallest slowdown that the blocks of two stages find, as a share of the throughput."""
+    return smallest(deviation, ((blocks.first, FIRST_LEVEL), (blocks.second, LEVEL / CANDIDATES)), POWER)
+
+
+def smallest(deviation: float, stages: Sequence[tuple[int, float]], chance: float) -> float:
+    """The smallest slowdown that each stage, of so many blocks at a one-sided level, finds with this chance."""
     low, high = 0.0, 0.999
     while high - low > 1e-5:
         middle = (low + high) / 2
-        found = all(
-            power(count, deviation, middle, level) >= POWER
-            for count, level in ((blocks.first, FIRST_LEVEL), (blocks.second, LEVEL / CANDIDATES))
-        )
+        found = all(power(count, deviation, middle, level) >= chance for count, level in stages)
         low, high = (low, middle) if found else (middle, high)
     return high
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median, stdev
 
@@ -64,9 +64,9 @@ def against(baseline: Sequence[Row], rows: Sequence[Row], rules: Rules, name: st
     """A run against a baseline: every case of both. Where a case was launched again, the second stage decides on it."""
     before, rows = of_sessions(baseline), counted(rows)
     now = {case_id: fmean(sessions) for case_id, sessions in of_sessions(_deciding(rows)).items()}
-    found = judged(before, now, rules)
+    found = judged(before, now, rules) | _too_few(baseline, _deciding(rows))
     if checked and checked.flagged:
-        found = {case_id: undecided(one) for case_id, one in found.items()}
+        found = {case_id: undecided(one, checked) for case_id, one in found.items()}
     cases = dict.fromkeys(str(row["case_id"]) for row in (*baseline, *rows) if row["role"] == "measure")
     verdicts = tuple(_verdict(case_id, baseline, rows, found.get(case_id), rules) for case_id in cases)
     ratio, low, high = geometric_mean(verdicts)
@@ -84,10 +84,37 @@ def against(baseline: Sequence[Row], rows: Sequence[Row], rules: Rules, name: st
     )
 
 
+def launches_of(rows: Iterable[Row]) -> dict[str, float]:
+    """By case_id, how many launches that were ok its sessions have, the median; those of a second stage aside."""
+    counts = Counter(
+        (str(row["case_id"]), row["run_id"])
+        for row in rows
+        if row["role"] == "measure" and row["stage"] != 2 and has_rate(row)
+    )
+    of_cases: dict[str, list[int]] = defaultdict(list)
+    for (case_id, _), count in counts.items():
+        of_cases[case_id].append(count)
+    return {case_id: median(found) for case_id, found in of_cases.items()}
+
+
+def _too_few(baseline: Sequence[Row], deciding: Sequence[Row]) -> dict[str, Found]:
+    """The cases of a run that has fewer launches than the baseline's sessions: its median is noisier than theirs."""
+    needed = launches_of(baseline)
+    counts = Counter(str(row["case_id"]) for row in deciding if row["role"] == "measure" and has_rate(row))
+    return {
+        case_id: Found(
+            "inconclusive",
+            f"{count} launch{'es' if count > 1 else ''} of it; sessions of the baseline have {needed[case_id]:g}",
+        )
+        for case_id, count in counts.items()
+        if count < needed.get(case_id, 0)
+    }
+
+
 def _lost(rows: Sequence[Row], verdicts: Iterable[Verdict]) -> bool:
     """Whether a launch failed and made no case broken, or nothing could run."""
     broken = {one.case for one in verdicts if one.verdict == "broken"}
-    failed = [row for row in _failures(rows) if row["status"] != "skipped" and row["role"] in ("measure", "control")]
+    failed = [row for row in _failures(rows) if row["role"] in ("measure", "control")]
     alone = any(row["case_id"] not in broken for row in failed)
     return alone or not (broken or any(map(has_rate, rows)))
 
@@ -102,7 +129,7 @@ def _verdict(case_id: str, baseline: Sequence[Row], rows: Sequence[Row], found: 
     a, b = (
         [row for row in side if row["case_id"] == case_id and row["role"] == "measure"] for side in (baseline, rows)
     )
-    good_a, good_b = (list(filter(has_rate, side)) for side in (a, b))
+    good_a, good_b = list(filter(has_rate, a)), list(filter(has_rate, _deciding(b)))
     return Verdict(
         case=case_id,
         case_a=case_id if a else None,
@@ -123,14 +150,18 @@ def _without_numbers(a: Sequence[Row], b: Sequence[Row]) -> Found | None:
     """What is said of a case that one side lacks, or that failed in the run; None for one of both."""
     bad = _failures(b)
     said = f"{bad[0]['status']}: {bad[0]['reason']}" if bad else ""
-    if not b:
-        return Found("missing", "the run has no launch of it")
+    if not b or all(row["status"] == "skipped" for row in b):
+        why = f"; skipped: {b[0]['reason']}" if b else ""
+        return Found("missing", f"the run has no launch of it{why}")
     if not a:
         return Found("new", f"the baseline has no launch of it{'; ' if said else ''}{said}")
     if not any(map(has_rate, a)):
         return Found("inconclusive", f"the baseline has no launch of it that was ok{'; ' if said else ''}{said}")
-    return Found("broken", said) if bad else None
+    if bad and not _failures(a):
+        return Found("broken", said)
+    return None if any(map(has_rate, b)) or not bad else Found("inconclusive", f"both failed; {said}")
 
 
 def _failures(rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if row["status"] not in NO_FAILURE]
+    """Those that broke, not those that were stopped, or cannot run here."""
+    return [row for row in rows if row["status"] not in (*NO_FAILURE, "skipped")]

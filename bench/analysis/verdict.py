@@ -80,6 +80,7 @@ class Control:
     case: str
     flagged: bool
     words: str
+    why: str = ""  # it is flagged
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Gate:
         more = sum(one.memory == "more" for one in self.verdicts)
         counts += [f"{more} with more memory"] if more else []
         said = f"{_of(len(self.verdicts), 'case')}: {', '.join(counts) or 'none'}"
-        return f"{said}; undecided, as the control pair differs" if self._flagged else said
+        return f"{said}; undecided, as the control pair {self.control.why}" if self.control and self._flagged else said
 
 
 def _of(count: int, one: str) -> str:

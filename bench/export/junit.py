@@ -80,7 +80,7 @@ def _properties(gate: Gate) -> dict[str, str]:
 def _tests(gate: Gate) -> Iterator[_Test]:
     if gate.failed or not gate.verdicts:
         why = "a launch failed, or nothing could run"
-        yield _Test("stepbench.gate", "launches", 0.0, "error", "failed", why, "\n".join(gate.notes) or why)
+        yield _Test("stepbench.gate", "launches", 0.0, "error", "failed", why, why)
     if gate.control:
         words, flagged = gate.control.words, gate.control.flagged
         name = f"control pair: {gate.control.case}"
