@@ -12,7 +12,7 @@ from bench.analysis.gate import for_second_stage
 from bench.analysis.power import Blocks
 from bench.case import Case
 from bench.duet import both_fit
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, IncomparableError, UsageError
 from bench.messages import SIDES
 from bench.options import AXES
 from bench.record import Row
@@ -21,6 +21,7 @@ from bench.sides import Side
 from bench.suite import Plan, Planned
 
 CONTROL = "control"
+SET_BATCHES = {"workload", "batch_size", "gpus", "strategy", "grad_accum_steps"}  # axes that say what a batch is
 ORDERS = ("ABBA", "BAAB")  # in both, a drift that is a straight line cancels
 
 
@@ -35,8 +36,10 @@ class Pair:
 
 def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
     """The cases of both plans, put together by the axes that no side sets, or whatever they are if each side has one.
-    UsageError if a side lacks one."""
+    UsageError if a side lacks one, IncomparableError if both train with batches that nobody has set apart."""
     own = {axis for side in sides for axis in side.axes}
+    if not own & SET_BATCHES:
+        _check_batches(plans)
     names = [name for name in AXES if name not in own]
     found: dict[str, dict[object, Planned]] = {}
     for side, plan in plans.items():
@@ -59,6 +62,18 @@ def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
     return [Pair(a[key].case.case_id, {sides[0].name: a[key], sides[1].name: b[key]}) for key in a]
 
 
+def _check_batches(plans: Mapping[str, Plan]) -> None:
+    """A workload says how large its batches are where nobody else does, and another revision may say otherwise."""
+    a, b = (
+        {(p.case.workload, p.case.batch_size) for p in plan.cases if p.skip is None and p.case.batch_size}
+        for plan in plans.values()
+    )
+    for (workload, of_a), (_, of_b) in zip(sorted(a - b), sorted(b - a), strict=False):
+        raise IncomparableError(
+            f"A and B are not the same work: a batch of {workload} is {of_a} in A and {of_b} in B; give --batch-size."
+        )
+
+
 class Ab:
     """The launches of a comparison: ``rows`` of both sessions, each with its pair, side, stage, block and turn."""
 
@@ -71,12 +86,13 @@ class Ab:
         tell: Callable[[str], None],
         duet: bool = False,
     ) -> None:
-        """``sessions`` by side. A duet has one more, CONTROL, in which A stands against itself."""
+        """``sessions`` by side. Where sides have servers of their own, as in a duet, there is one more, CONTROL, in
+        which A stands against itself."""
         self.pairs, self.sessions, self.blocks, self.tell, self.duet = list(pairs), sessions, blocks, tell, duet
         self._random = random.Random(seed)
         self._failed: set[Pair] = set()
         self._made = self._due = 0  # launches of the stage
-        self._probed: set[str] = set()
+        self._probed: set[Pair] = set()
         self._cases: dict[tuple[str, str], Case] = {}
 
     @property
@@ -85,13 +101,19 @@ class Ab:
         return sorted(rows.values(), key=lambda row: (row["order"] is None, row["order"]))
 
     def run(self) -> None:
-        """Both stages. The control pair, the first case that can run against itself, is in each."""
+        """Both stages. The control pair is in each: the first case against itself, or another where that one failed."""
         ready = [pair for pair in self.pairs if self._ready(pair)]
-        control = [self._control(ready[0])] if ready else []
+        control = list(map(self._control, ready[:1]))
         self.stage(1, [*ready, *control])
+        others = iter(ready[1:])
+        while control and control[0] in self._failed and (other := next(others, None)):
+            if other not in self._failed:
+                self.tell(f"the control pair failed: {other.name} takes its place")
+                control = [self._control(other)]
+                self.stage(1, control)
         again = set(for_second_stage(self.rows))
         chosen = [pair for pair in ready if pair.name in again]
-        if chosen:
+        if chosen and control[0] not in self._failed:
             self.tell(f"{len(chosen)} of {len(ready)} cases may differ: fresh launches decide")
             self.stage(2, [*chosen, *control])
 
@@ -128,9 +150,10 @@ class Ab:
     def _in_turns(self, pair: Pair, where: Row) -> list[Row]:
         """Four launches, one after the other; once one has failed, no more than to see both sides."""
         rows: list[Row] = []
+        of_control = {"A": "A", "B": CONTROL if CONTROL in self.sessions else "A"}
         for turn, side in enumerate(self._random.choice(ORDERS)):
-            own = "A" if pair.role == CONTROL else side
-            session, case = self.sessions[own], self._cases[pair.name, own]
+            own = of_control[side] if pair.role == CONTROL else side
+            session, case = self.sessions[own], self._cases[pair.name, "A" if own == CONTROL else own]
             self._begins(session, case)
             rows.append(session.launch(case, {**where, "side": side, "turn": turn}))
             if len({row["side"] for row in rows}) == 2 and any(row["status"] != "ok" for row in rows):
@@ -147,7 +170,7 @@ class Ab:
         own = {"A": "A", "B": CONTROL if pair.role == CONTROL else "B"}
         sessions = {side: self.sessions[name] for side, name in own.items()}
         cases = {side: self._cases[pair.name, "A" if name == CONTROL else name] for side, name in own.items()}
-        if pair.name not in self._probed:
+        if pair not in self._probed:  # the control pair's sides are others
             self._probe(pair, sessions, cases)
         for side, session in sessions.items():
             self._begins(session, cases[side])
@@ -159,7 +182,7 @@ class Ab:
 
     def _probe(self, pair: Pair, sessions: Mapping[str, Session], cases: Mapping[str, Case]) -> None:
         """See what memory each side takes alone; UsageError if both together have no room."""
-        self._probed.add(pair.name)
+        self._probed.add(pair)
         more = {"role": "probe", "pair": pair.name}
         rows = {
             side: session.launch(cases[side], {**more, "side": side}, probing(session.plan.protocol))

@@ -17,7 +17,7 @@ from bench.analysis.verdict import Gate, Rules
 from bench.blocks import check_blocks, planned_blocks
 from bench.devices import Machine, this_machine
 from bench.environment import installed
-from bench.errors import ResultsError
+from bench.errors import ResultsError, UsageError
 from bench.launching import Launching
 from bench.preflight import Look, look, run_warnings
 from bench.read import read
@@ -50,11 +50,23 @@ class Contest:
         """UsageError for what cannot be run on this machine."""
         machine = this_machine()
         plans = {side.name: make_plan(side.asked(asked), machine) for side in sides}
+        cases = [planned.case for plan in plans.values() for planned in plan.cases if planned.skip is None]
+        loaders = [case.case_id for case in cases if case.num_workers]
+        if duet and loaders:
+            raise UsageError(
+                f"--duet: DataLoader workers of {loaders[0]} would fill their queues while the other side trains, "
+                "which hides what waiting for data costs; add --num-workers 0, or leave --duet out."
+            )
         return cls(kind, sides, plans, machine, out, duet)
 
     @property
     def protocol(self) -> Protocol:
         return next(iter(self.plans.values())).protocol
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the sides have launch servers of their own: another interpreter, revision or environment."""
+        return any(side.python or side.rev or {"env", "omp_num_threads"} & side.axes.keys() for side in self.sides)
 
     @contextlib.contextmanager
     def begun(self, watcher: Observer) -> Iterator[tuple[Store, dict[str, Session]]]:
@@ -71,10 +83,11 @@ class Contest:
             store = Store.create(self.out)
             sessions: dict[str, Session] = {}
             shared: dict[Site, Launching] = {}
-            # sides of a duet are up at once, the control's second A among them; else those of one site share servers
-            for name in [*self.plans, CONTROL] if self.duet else self.plans:
+            # Sides of a duet are up at once, the control's second A among them; else those of one site share servers.
+            # Servers differ, as address layouts do: where sides do not share theirs, the control must not either.
+            for name in [*self.plans, CONTROL] if self.duet or self._apart else self.plans:
                 plan, site = (self.plans["A"], places["A"]) if name == CONTROL else (self.plans[name], places[name])
-                launching = None if self.duet else shared.get(site)
+                launching = None if self.duet or name == CONTROL else shared.get(site)
                 session = Session(plan, self.machine, store, watcher, seen, warnings, site=site, launching=launching)
                 shared[site] = session.launching
                 sessions[name] = session

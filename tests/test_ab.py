@@ -15,15 +15,16 @@ import pytest
 from commands import Run
 from turns import MLP, Turns, plain, turns, wanted
 
-from bench.ab import ORDERS, pairs
+from bench.ab import CONTROL, ORDERS, Ab, Pair, pairs
 from bench.analysis.calibration import Noise
+from bench.analysis.gate import gate as judge
 from bench.analysis.power import Blocks, needed, upper
 from bench.analysis.verdict import Gate, Rules
 from bench.blocks import FIRST, planned_blocks
 from bench.case import Case
 from bench.contest import compete
 from bench.devices import Machine
-from bench.errors import UsageError
+from bench.errors import IncomparableError, UsageError
 from bench.read import read
 from bench.record import Row
 from bench.session import Session
@@ -233,6 +234,42 @@ def test_a_launch_that_fails_late_ends_its_pair_too(
     assert len([row for row in ab.rows if row["role"] != failed["role"]]) == 20
 
 
+def test_where_the_case_of_the_control_fails_another_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first of two cases runs out of memory on A: the second is still decided on."""
+    ranks = Turns(tmp_path, [[]], fails_at=lambda case, _: case.batch_size == 32, pace=of_b)
+    plain(monkeypatch, ranks)
+    sides = (Side("A"), Side("B", {"seed": ["1"]}))
+    asked = wanted({"batch_size": "32,64"})
+    gate = compete(asked, sides, Rules(), tmp_path, blocks=5, insists=False, quiet=True)
+    other = next(verdict.case for verdict in gate.verdicts if verdict.samples_per_s_a)
+    assert {verdict.case == other: verdict.verdict for verdict in gate.verdicts} == {
+        False: "inconclusive",
+        True: "slower",
+    }
+    assert gate.control is not None
+    assert (gate.control.flagged, gate.control.case, gate.exit_code) == (False, other, 5)
+
+
+def test_without_a_control_pair_no_second_stage_is_launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A launch of the control pair fails, and there is no other case."""
+    ranks = Turns(tmp_path, [[]], pace=of_b)
+    with turns(monkeypatch, tmp_path, ranks, {"seed": "0"}, {"seed": "1"}, Blocks(5, 10)) as (ab, _, told):
+        launch = Session.launch
+
+        def failing(self: Session, case: Case, more: Row, *rest: Any) -> Row:
+            ranks.fails_at = lambda *_: more["role"] == "control"
+            return launch(self, case, more, *rest)
+
+        monkeypatch.setattr(Session, "launch", failing)
+        ab.run()
+    assert {row["stage"] for row in ab.rows} == {1}
+    found = judge(ab.rows, Rules(), "A", "B")
+    assert found.sentence.endswith("undecided, as the control pair has too few blocks")
+    assert told == []
+
+
 def test_a_launch_that_does_not_come_to_be_is_a_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One of each side of the pair and of its control; both pairs end with them."""
     ranks = Turns(tmp_path, [[]], never_starts=True)
@@ -254,6 +291,66 @@ def test_a_side_that_cannot_run_is_told_and_nothing_of_its_pair_launched(
     [row] = ab.rows
     assert (row["pair"], row["side"], row["status"], row["order"]) == (MLP_A, "B", "skipped", None)
     assert ranks.launched == []
+
+
+# -- servers, and duets ------------------------------------------------------------------------------------------------
+
+
+def test_where_sides_have_servers_of_their_own_so_has_the_control(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A block of the control pair is to have all the noise of the others: two address layouts, where they have two."""
+    ranks = Turns(tmp_path, [[]])
+    a, b = {"omp_num_threads": "1"}, {"omp_num_threads": "2"}
+    with turns(monkeypatch, tmp_path, ranks, a, b, Blocks(5, 10)) as (ab, sessions, _):
+        assert sessions[CONTROL].launching is not sessions["A"].launching
+        ab.run()
+    assert [(row["role"], row["side"], row["omp_num_threads"]) for row in sessions[CONTROL].rows] == [
+        ("control", "B", 1)
+    ] * 10
+    assert judge(ab.rows, Rules(), "A", "B").control is not None
+    with turns(monkeypatch, tmp_path, ranks, {"seed": "0"}, {"seed": "1"}, Blocks(5, 10)) as (ab, sessions, _):
+        assert set(sessions) == {"A", "B"}
+        assert sessions["A"].launching is sessions["B"].launching
+
+
+def test_a_duet_looks_at_the_memory_of_each_pair_of_sides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The control pair has the name of the first case, and other sides."""
+    looked: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(Ab, "_probe", lambda self, pair, sessions, cases: looked.append(seen(self, pair, cases)))
+    monkeypatch.setattr("bench.ab.played", lambda *_: [])
+
+    def seen(self: Ab, pair: Pair, cases: dict[str, Case]) -> tuple[str, list[str]]:
+        self._probed.add(pair)
+        return pair.role, [case.case_id for case in cases.values()]
+
+    ranks = Turns(tmp_path, [[]])
+    for seed in ("0", "1", "2"):  # whichever of both comes first
+        looked.clear()
+        sides = {"seed": "0"}, {"seed": "1"}
+        with turns(monkeypatch, tmp_path, ranks, *sides, Blocks(5, 10), order_seed=seed) as (ab, sessions, _):
+            Ab(ab.pairs, {**sessions, CONTROL: sessions["A"]}, ab.blocks, int(seed), print, duet=True).run()
+        assert sorted((role, [one[: len(MLP_B)] for one in cases]) for role, cases in looked) == [
+            ("control", [MLP_A[: len(MLP_B)]] * 2),
+            ("measure", [MLP_A[: len(MLP_B)], MLP_B]),
+        ]
+
+
+@pytest.mark.parametrize(
+    "sides", [(Side("A"), Side("B", {"seed": ["1"]})), (Side("A"), Side("B", {"num_workers": ["2"]}))]
+)
+def test_a_duet_with_workers_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sides: tuple[Side, Side]
+) -> None:
+    """They would load while the other side trains."""
+    plain(monkeypatch, Turns(tmp_path, [[]]))
+    workers = "0" if "num_workers" in sides[1].axes else "1"
+    with pytest.raises(UsageError, match=r"--duet: DataLoader workers of mlp-single.* add --num-workers 0, or leave"):
+        compete(
+            wanted({"data": "synthetic", "num_workers": workers}),
+            *(sides, Rules(), tmp_path),
+            **{"blocks": 5, "insists": False, "quiet": True, "duet": True},  # type: ignore[arg-type]
+        )
 
 
 # -- pairs -------------------------------------------------------------------------------------------------------------
@@ -311,6 +408,15 @@ def test_cases_that_differ_only_in_what_a_side_sets_are_no_pairs() -> None:
     c = Side("B", {"strategy": ["ddp"], "seed": ["1"]})
     with pytest.raises(UsageError, match="side A has several cases of one kind, or batch sizes that are to be found"):
         pairs({"A": plans["A"], "B": make_plan(c.asked(asked_for), Machine())}, [a, c])
+
+
+def test_a_batch_that_the_workload_itself_changed_is_other_work() -> None:
+    """As the workload of another revision says: 64 where it was 32."""
+    before, now = (make_plan(wanted({"batch_size": batch}), Machine()) for batch in ("32", "64"))
+    message = "not the same work: a batch of mlp is 32 in A and 64 in B; give --batch-size"
+    with pytest.raises(IncomparableError, match=message):
+        pairs({"A": before, "B": now}, (Side("A"), Side("B", rev="main")))
+    assert len(pairs({"A": before, "B": now}, (Side("A"), Side("B", {"batch_size": ["64"]})))) == 1
 
 
 def test_a_batch_size_that_is_to_be_found_is_refused() -> None:
@@ -435,7 +541,7 @@ def decided(
 def test_half_the_pace_is_slower(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     gate, folder = decided(monkeypatch, tmp_path, Turns(tmp_path, [[]], pace=of_b))
     [verdict] = gate.verdicts
-    assert (verdict.verdict, verdict.how, verdict.blocks, verdict.launches) == ("slower", "blocks", 10, 60)
+    assert (verdict.verdict, verdict.how, verdict.blocks, verdict.launches) == ("slower", "blocks", 10, 40)
     assert (verdict.samples_per_s_a, verdict.samples_per_s_b) == (pytest.approx(RATE), pytest.approx(RATE / 2))
     assert verdict.ratio == pytest.approx(0.5)
     assert gate.exit_code == 1
