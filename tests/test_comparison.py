@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import NormalDist, fmean
@@ -548,3 +551,26 @@ def test_exits_are_of_the_gate(two: Path) -> None:
     assert bench(two, A, C).code == 4
     run(two, D, [launch(batch_size=32), launch(batch_size=64, **BAD)])
     assert bench(two, A, D).code == 1
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_reader_that_has_gone_costs_neither_files_nor_the_exit_code(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """As `bench compare … | head -0`."""
+    run(tmp_path, A, [launch(batch_size=size, block=n) for n in range(5) for size in (32, 64)])
+    read, write = os.pipe()
+    os.close(read)
+    command = ["compare", "32", "64", "--by", "batch_size", "--junit", "gate.xml", *words]
+    done = subprocess.run([sys.executable, "-m", "bench", *command], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"wrote gate.xml\n")
+    assert (tmp_path / "gate.xml").read_text().startswith("<?xml")
+
+
+def test_where_nothing_can_be_compared_an_unwritable_file_does_not_hide_it(tmp_path: Path) -> None:
+    """Exit code 4 is stronger than 5."""
+    run(tmp_path, A, [launch(samples_per_s=100.0, work_key="one")])
+    run(tmp_path, B, [launch(samples_per_s=100.0, work_key="other")])
+    (tmp_path / "file").write_text("")
+    done = bench(tmp_path, A, B, "--junit", "file/gate.xml")
+    assert done.code == 4
+    assert "warning: cannot write file/gate.xml" in done.err
