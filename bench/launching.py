@@ -187,14 +187,16 @@ class Launching:
     def _request(
         self, case: Case, folder: Path, entry: str, ranks: int, protocol: Protocol, part: Part | None = None
     ) -> tuple[Request, Spec]:
-        spec = case.spec
+        spec, variables = case.spec, case.environment
+        if "PYTHONPATH" in variables:  # takes the place of the one that lends our packages
+            variables |= self._site.variables(variables)
         request = Request(
             entry=entry,
             argument=str((folder / "spec.json").resolve()),
             ranks=ranks,
             timeout_s=protocol.timeout,
             log=folder.resolve(),
-            environment={**case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)},
+            environment={**variables, "OMP_NUM_THREADS": str(case.omp_num_threads)},
             numa_binding=case.numa_binding if entry == RANK_ENTRY and case.numa_binding != "off" else None,
             measures=entry == RANK_ENTRY,
         )

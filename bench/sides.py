@@ -24,6 +24,11 @@ PROBE = (
     "import torch, torchvision, psutil"
 )
 PROBE_SECONDS = 120.0
+# A hook of git or an alias sets them for its own repository, which need not be the workload's.
+REPOSITORY = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,10 @@ class Side:
     def asked(self, both: Asked) -> Asked:
         """What this side is asked for; UsageError for an override that is no single value. Its variables are added to
         those of both."""
-        wanted = asked(axes=self.axes, settings={}, base=both, oversubscribe=both.oversubscribe)
+        try:
+            wanted = asked(axes=self.axes, settings={}, base=both, oversubscribe=both.oversubscribe)
+        except UsageError as error:
+            raise UsageError(f"--{self.name.lower()}: {error}") from None
         for axis, texts in self.axes.items():
             for matrix in wanted.matrices:
                 if len(matrix[axis]) != 1:
@@ -80,6 +88,11 @@ def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: s
         axes.setdefault(axis, []).append(value)
     if env:
         axes.setdefault("env", []).extend(env)
+    for what, given, allowed in (("python", python, "an interpreter"), ("rev", rev, "a revision")):
+        if given is not None and not given.strip():  # a script's variable that is not set, say: it would be A against A
+            raise UsageError(
+                f"{flag}-{what}: got {given!r}; allowed: {allowed}. Name one, or leave the option out for what is here."
+            )
     return Side(name, axes, python, rev)
 
 
@@ -102,8 +115,9 @@ def sites(sides: Sequence[Side], workloads: Sequence[str]) -> Iterator[dict[str,
             found[side.name] = Site(python, str(lent or ""), *(map(str, (top, root)) if top and root else ("", "")))
         yield found
     finally:
-        for worktree in added:
-            _git(top, "worktree", "remove", "--force", str(worktree))
+        for worktree in added:  # one by one: git worktree prune would also forget those on a disk that is not mounted
+            shutil.rmtree(worktree, ignore_errors=True)
+            _git(top, "worktree", "remove", "--force", "--force", str(worktree))  # a half-made one is locked
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -138,16 +152,21 @@ def _worktree(side: Side, top: Path, folder: Path, added: list[Path]) -> Path:
         raise UsageError(
             f"--{side.name.lower()}-rev {side.rev}: no such revision in {top}; git fetch it, or name another."
         )
-    done = _git(top, "worktree", "add", "--detach", "--quiet", str(path), known.stdout.strip())
+    added.append(path)  # before it is there: git may fail and leave it behind
+    without_hooks = ("-c", "core.hooksPath=/dev/null")  # the user's are for their own checkouts
+    done = _git(top, *without_hooks, "worktree", "add", "--detach", "--quiet", str(path), known.stdout.strip())
     if done.returncode:
-        raise UsageError(f"--{side.name.lower()}-rev {side.rev}: {shorten(done.stderr)}")
-    added.append(path)
+        why = shorten(done.stderr) or "it says nothing"
+        raise UsageError(f"--{side.name.lower()}-rev {side.rev}: git worktree add ended with {done.returncode}: {why}")
     return path
 
 
 def _git(folder: Path | None, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY}
     try:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, errors="replace")
+        return subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, errors="replace", env=environment
+        )
     except FileNotFoundError:
         raise UsageError("a revision needs git, and there is none on the PATH.") from None
 
@@ -167,14 +186,15 @@ def _interpreter(side: Side, lent: Path | None) -> str:
     """The path of an interpreter that has what ranks import; not resolved, as a virtual environment is its link."""
     flag, given = f"--{side.name.lower()}-python {side.python}", str(side.python)
     python = os.path.abspath(shutil.which(given) or given)
-    environment = {**os.environ, "PYTHONPATH": str(lent), "PYTHONSAFEPATH": "1"}
+    own = {name: value for name, _, value in (text.partition("=") for text in side.axes.get("env", ()))}
+    ranks = {**os.environ, "PYTHONSAFEPATH": "1", **own}
     try:
         done = subprocess.run(
             [python, "-c", PROBE],
             capture_output=True,
             text=True,
             errors="replace",
-            env=environment,
+            env={**ranks, **Site(packages=str(lent)).variables(ranks)},
             timeout=PROBE_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

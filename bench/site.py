@@ -45,10 +45,11 @@ class Site:
         """Where ranks run, for what they import from the current folder; None for here. The checkout itself, if the
         current folder is none of its own."""
         there = self.moved(Path.cwd())
-        return (there if there.is_dir() else Path(self.root)) if self.is_elsewhere else None
+        inside = there.is_dir() and there.is_relative_to(self.root)
+        return (there if inside else Path(self.root)) if self.is_elsewhere else None
 
     def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """What a rank's environment needs for it: our packages come before all else."""
+        """What a rank's environment needs for it: our packages come before all else that it names."""
         paths = [self.packages, environment.get("PYTHONPATH", "")]
         return {"PYTHONPATH": os.pathsep.join(filter(None, paths))} if self.packages else {}
 
@@ -58,15 +59,19 @@ class Site:
         return list(dict.fromkeys(filter(None, (self.top, self.root))))
 
     def listed(self, files: Iterable[str]) -> str:
-        """Imported files relative to the checkout, joined by ``;``; those of another one by their full path."""
-        paths = [Path(file) for file in files]
-        return ";".join(sorted(str(p.relative_to(self.root) if p.is_relative_to(self.root) else p) for p in paths))
+        """Imported files relative to the checkout, joined by ``;``; those that are not its own by their full path."""
+        return ";".join(sorted(map(self._listed, files)))
+
+    def _listed(self, file: str) -> str:
+        inside = Path(file).relative_to(self.root) if Path(file).is_relative_to(self.root) else Path(file)
+        return file if "site-packages" in inside.parts else str(inside)  # installed, though it is in its folder
 
     def check(self, sources: str | None) -> None:
-        """IncomparableError if a file was imported of another checkout: what was to be compared was not what ran."""
+        """IncomparableError if a file was imported from elsewhere: what was to be compared was not what ran."""
         outside = [file for file in (sources or "").split(";") if Path(file).is_absolute()]
         if outside:
             raise IncomparableError(
-                f"{outside[0]} was imported, which is not of the checkout {self.root}: an installed package "
-                "(pip install -e) leads there. Uninstall it, or import it from the workload's own folder."
+                f"{outside[0]} was imported, which is not of the checkout {self.root}: an editable install "
+                "(pip install -e) leads there, or an installed copy hides the checkout's own. Uninstall it, or import "
+                "it from the workload's own folder (put that first in sys.path)."
             )

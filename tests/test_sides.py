@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,16 +14,19 @@ from typing import Any
 
 import pytest
 from commands import latest
-from test_session import Quiet
+from test_session import Quiet, Ranks
 from turns import MLP
 
 import bench as package
 from bench.contest import Contest
 from bench.devices import Machine
 from bench.errors import IncomparableError, UsageError
+from bench.launching import Launching
 from bench.record import Row
 from bench.sides import Side, read_side, sites
+from bench.site import Site
 from bench.suite import asked, make_plan
+from launch import Outcome, Request, Watch, never
 
 
 @pytest.fixture(autouse=True)
@@ -81,14 +85,24 @@ def test_an_axis_is_given_once() -> None:
     [
         ("precision=fp32,bf16", "--b precision=fp32,bf16: a side has one value of an axis"),
         ("env=X=1|2", r"--b env=X=1\|2: a side has one value of an axis"),
-        ("precision=fp8", "--precision: got 'fp8'; allowed: fp32"),
-        ("seed=-1", "--seed: got '-1'; allowed: a whole number from 0"),
-        ("env=OMP_NUM_THREADS=4", "OMP_NUM_THREADS cannot be set so: use --omp-num-threads"),
+        ("precision=fp8", "^--b: --precision: got 'fp8'; allowed: fp32"),
+        ("seed=-1", "^--b: --seed: got '-1'; allowed: a whole number from 0"),
+        ("env=FOO", "^--b: --env: got 'FOO'; allowed: NAME=VALUE"),
+        ("env=OMP_NUM_THREADS=4", "^--b: --env: .* OMP_NUM_THREADS cannot be set so: use --omp-num-threads"),
     ],
 )
 def test_what_a_side_cannot_have_is_refused(override: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         read_side("B", [override], [], None, None).asked(asked({"workload": ["mlp"]}, {}))
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_interpreter_or_revision_is_refused(empty: str) -> None:
+    """As of a variable that is not set: A would be compared with A."""
+    with pytest.raises(UsageError, match=f"^--a-rev: got '{empty}'; allowed: a revision. Name one, or leave"):
+        read_side("A", [], [], None, empty)
+    with pytest.raises(UsageError, match=f"^--b-python: got '{empty}'; allowed: an interpreter. Name one, or leave"):
+        read_side("B", [], [], empty, None)
 
 
 def environments(side: Side, **axes: list[str]) -> set[str]:
@@ -151,7 +165,7 @@ class Data(torch.utils.data.Dataset):
 
 
 class Mine:
-    unit, batch_size = "samples", WIDTH
+    unit, batch_size = "samples", 16
 
     def build(self):
         return nn.Linear(WIDTH, 1)
@@ -209,7 +223,7 @@ def test_each_side_runs_its_own_revision(monkeypatch: pytest.MonkeyPatch, repo: 
     monkeypatch.chdir(repo)
     (repo / "nets" / "lib" / "helper.py").write_text("WIDTH = 32\n")
     rows = launched_once(tmp_path, "nets/mine.py:Mine", Side("A", rev="main"), Side("B"))
-    assert {side: (row["status"], row["batch_size"]) for side, row in rows.items()} == {"A": ("ok", 8), "B": ("ok", 32)}
+    assert {side: (row["status"], row["parameters"]) for side, row in rows.items()} == {"A": ("ok", 9), "B": ("ok", 33)}
     assert {row["sources"] for row in rows.values()} == {"nets/lib/helper.py;nets/mine.py"}
     assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
     assert git(repo, "status", "--porcelain") == " M nets/lib/helper.py\n"
@@ -243,6 +257,28 @@ def test_an_import_from_another_checkout_ends_with_four(repo: Path, bench: Any) 
     assert (sides["A"]["words"], sides["B"]["words"]) == ("A", "B (rev=HEAD)")
 
 
+def test_an_installed_copy_ends_with_four(repo: Path, bench: Any) -> None:
+    """It comes before the checkout's own, and both sides would be the copy."""
+    for folder in (repo, repo.parent / "installed"):
+        folder.mkdir(exist_ok=True)
+        (folder / "package_of_mine.py").write_text("WIDTH = 8\n")
+    workload = WORKLOAD.replace("from helper", "sys.path.append(str(HELPED.parent.parent))\nfrom package_of_mine")
+    (repo / "nets" / "mine.py").write_text(workload)
+    git(repo, "add", ".")
+    git(repo, "commit", "-m", "a package")
+    done = bench(
+        *("ab", "--workload", "nets/mine.py:Mine", "--strategy", "single", "--device", "cpu", "--gpus", "1"),
+        *("--steps", "3", "--warmup-steps", "0", "--blocks", "5", "--b-rev", "HEAD", "--out", "../results"),
+        *("--env", f"PYTHONPATH={repo.parent / 'installed'}"),
+        cwd=repo,
+    )
+    assert done.code == 4, done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("bench: ")]
+    copy = repo.parent / "installed" / "package_of_mine.py"
+    assert line.startswith(f"bench: {copy} was imported, which is not of the checkout ")
+    assert "an installed copy hides the checkout's own" in line
+
+
 def placed(side: Side, *workloads: str) -> Any:
     with sites([Side("A"), side], workloads) as found:
         return found
@@ -270,6 +306,52 @@ def test_a_worktree_is_gone_after_an_error(repo: Path) -> None:
     with pytest.raises(UsageError, match="--b-rev nowhere"):
         placed(Side("B", rev="nowhere"), f"{repo}/nets/mine.py:Mine")
     assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
+
+
+def test_hooks_do_not_run_and_other_worktrees_stay_registered(repo: Path, tmp_path: Path) -> None:
+    """The other one is on a disk that is not mounted, say."""
+    hook = repo / ".git" / "hooks" / "post-checkout"
+    made = tmp_path / "made"
+    hook.write_text(f"#!/bin/sh\ntouch {made}\nexit 1\n")
+    git(repo, "worktree", "add", "--detach", str(tmp_path / "away"))
+    (tmp_path / "away").rename(tmp_path / "gone")
+    hook.chmod(0o755)
+    with sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"]) as found:
+        assert (Path(found["B"].root) / "nets" / "lib" / "helper.py").read_text() == "WIDTH = 8\n"
+    assert not made.exists()
+    left = [line for line in git(repo, "worktree", "list", "--porcelain").splitlines() if line.startswith("worktree ")]
+    assert left == [f"worktree {repo}", f"worktree {tmp_path / 'away'}"]
+
+
+@pytest.mark.parametrize(("says", "why"), [("", "it says nothing"), ("fatal: no room", "fatal: no room")])
+def test_a_worktree_that_git_cannot_make_is_not_left_behind(
+    monkeypatch: pytest.MonkeyPatch, repo: Path, tmp_path: Path, says: str, why: str
+) -> None:
+    """Git makes it, and fails after that."""
+    (tmp_path / "bin").mkdir()
+    wrapper = tmp_path / "bin" / "git"
+    real = shutil.which("git")
+    wrapper.write_text(
+        f'#!/bin/sh\n{real} "$@" || exit\ncase "$*" in *"worktree add"*) printf "{says}" >&2; exit 7;; esac\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    with pytest.raises(UsageError, match=f"^--b-rev main: git worktree add ended with 7: {why}$"):
+        placed(Side("B", rev="main"), f"{repo}/nets/mine.py:Mine")
+    assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
+
+
+def test_the_repository_is_the_workloads_whatever_git_was_told(
+    monkeypatch: pytest.MonkeyPatch, repo: Path, tmp_path: Path
+) -> None:
+    """As in a hook of another repository."""
+    git(tmp_path, "init", "two")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "two" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "two"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "two" / ".git" / "index"))
+    with sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"]) as found:
+        assert found["B"].top == str(repo)
+        assert (Path(found["B"].root) / "nets" / "lib" / "helper.py").read_text() == "WIDTH = 8\n"
 
 
 def test_sides_without_a_revision_need_no_repository(tmp_path: Path) -> None:
@@ -329,6 +411,8 @@ def test_without_git_a_revision_is_refused(monkeypatch: pytest.MonkeyPatch, repo
     [
         (["--workload", "mlp", "--b-rev", "main"], "bench: --workload mlp is built in: a revision is one of your own"),
         (["--workload", "net.py:Net", "--a-rev", "main"], "bench: --workload net.py:Net: a revision is one of a git"),
+        (["--workload", "mlp", "--b-rev", ""], "bench: --b-rev: got ''; allowed: a revision. Name one, or leave the"),
+        (["--workload", "mlp", "--b-env", "FOO"], "bench: --b: --env: got 'FOO'; allowed: NAME=VALUE"),
         (["--workload", "mlp", "--b-python", "nowhere"], "bench: --b-python nowhere: cannot run it: No such file"),
         (["--workload", "mlp", "--b", "precison=bf16"], "bench: --b: got 'precison=bf16'; allowed: AXIS=VALUE"),
         (
@@ -374,6 +458,39 @@ def test_an_interpreter_without_torch_is_refused(tmp_path: Path, bench: Any) -> 
     assert latest(tmp_path) is None
 
 
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_an_interpreter_is_asked_with_what_its_ranks_will_have(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked_for: bool
+) -> None:
+    """One that finds torch by PYTHONPATH alone, be it ours or its side's own."""
+    (tmp_path / "found").mkdir()
+    for name in ("torch", "torchvision", "psutil"):
+        (tmp_path / "found" / f"{name}.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path if asked_for else tmp_path / "found"))
+    env = {"env": ["X=a b", f"PYTHONPATH={tmp_path / 'found'}"]} if asked_for else {}
+    python = interpreter(tmp_path / "bare")
+    assert placed(Side("B", env, python=python), "mlp")["B"].python == python
+
+
+def test_a_variable_of_the_side_does_not_hide_the_lent_packages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked_of: list[Request] = []
+
+    class Launcher(Ranks):
+        def launch(self, request: Request, watch: Watch = never) -> Outcome:
+            asked_of.append(request)
+            return super().launch(request, watch)
+
+    monkeypatch.setattr("bench.launching.make_launcher", lambda *_: Launcher(tmp_path, [[]]))
+    for site in (Site(packages="/lent"), Site()):
+        for env in ("PYTHONPATH=/its/own", "X=1"):
+            plan = make_plan(asked({**{k: [v] for k, v in MLP.items()}, "env": [env]}, {}), Machine())
+            launching = Launching(Machine(), {"PYTHONPATH": "/ours"}, tmp_path, plan.protocol, print, print, site)
+            launching.describe(plan.cases[0].case, lambda: tmp_path)
+    assert [request.environment.get("PYTHONPATH") for request in asked_of] == ["/lent:/its/own", None, "/its/own", None]
+
+
 def test_what_is_no_interpreter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     silent = tmp_path / "silent"
@@ -397,9 +514,9 @@ def test_an_interpreter_that_does_not_answer_is_refused(monkeypatch: pytest.Monk
         placed(Side("B", python=str(slow)))
 
 
-WHERE = WORKLOAD.replace("from helper import WIDTH", "WIDTH = 16").replace(
-    'unit, batch_size = "samples", WIDTH',
-    'unit = "samples"\n    batch_size = len(sys.prefix)\n    import bench, launch, workloads\n'
+WHERE = WORKLOAD.replace("from helper import WIDTH", "WIDTH = len(sys.prefix)").replace(
+    "class Mine:\n",
+    "class Mine:\n    import bench, launch, workloads\n"
     "    print([sys.prefix, bench.__file__, launch.__file__, workloads.__file__], file=sys.stderr)\n",
 )
 
@@ -408,13 +525,14 @@ WHERE = WORKLOAD.replace("from helper import WIDTH", "WIDTH = 16").replace(
 def test_ranks_of_a_side_run_under_its_interpreter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, borrowed: str
 ) -> None:
-    """The workload's batch size is the length of its interpreter's prefix; our packages are lent to it."""
+    """The workload is as wide as its interpreter's prefix is long; our packages are lent to it, whatever else
+    its side's PYTHONPATH names."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "where.py").write_text(WHERE)
-    rows = launched_once(tmp_path, "where.py:Mine", Side("A"), Side("B", python=borrowed))
+    rows = launched_once(tmp_path, "where.py:Mine", Side("A"), Side("B", {"env": ["PYTHONPATH=/nowhere"]}, borrowed))
     prefixes = {"A": sys.prefix, "B": str(tmp_path / "borrowed")}
-    assert {side: (row["status"], row["batch_size"]) for side, row in rows.items()} == {
-        side: ("ok", len(prefix)) for side, prefix in prefixes.items()
+    assert {side: (row["status"], row["parameters"]) for side, row in rows.items()} == {
+        side: ("ok", len(prefix) + 1) for side, prefix in prefixes.items()
     }
     told = {}
     for side, row in rows.items():

@@ -55,7 +55,7 @@ def test_ranks_run_in_the_folder_of_the_checkout(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path / "repo" / "new")
     assert repo.folder() == tmp_path / "other"  # which has no such folder
     monkeypatch.chdir(tmp_path)
-    assert repo.folder() == tmp_path  # which is in no repository
+    assert repo.folder() == tmp_path / "other"  # we are in no repository
 
 
 def test_packages_that_are_lent_come_first() -> None:
@@ -71,14 +71,25 @@ def test_imported_files_are_told_from_the_checkout_on() -> None:
     assert ELSEWHERE.listed([]) == ""
 
 
-def test_a_file_of_another_checkout_is_an_error_that_names_it() -> None:
+def test_an_installed_file_is_told_in_full_even_in_the_checkout() -> None:
+    """As in an environment inside of the repository."""
+    copy = "/repo/.venv/lib/python3.11/site-packages/mine/__init__.py"
+    assert AT_TOP.listed(["/repo/mine.py", copy]) == f"{copy};mine.py"
+    inside = Site(top="/x/site-packages/repo", root="/x/site-packages/repo")
+    assert inside.listed(["/x/site-packages/repo/mine.py"]) == "mine.py"
+
+
+def test_a_file_from_elsewhere_is_an_error_that_names_it() -> None:
     ELSEWHERE.check("a/helper.py;mine.py")
     ELSEWHERE.check("")
     ELSEWHERE.check(None)
-    with pytest.raises(
-        IncomparableError, match=r"^/repo/other\.py was imported, .* of the checkout /tmp/sides/B: .*pip"
-    ):
+    with pytest.raises(IncomparableError) as raised:
         ELSEWHERE.check("/repo/other.py;mine.py")
+    assert str(raised.value) == (
+        "/repo/other.py was imported, which is not of the checkout /tmp/sides/B: an editable install (pip install -e) "
+        "leads there, or an installed copy hides the checkout's own. Uninstall it, or import it from the workload's own "
+        "folder (put that first in sys.path)."
+    )
 
 
 # -- what a rank tells -------------------------------------------------------------------------------------------------
@@ -87,6 +98,18 @@ def test_a_file_of_another_checkout_is_an_error_that_names_it() -> None:
 class Module:
     def __init__(self, file: object) -> None:
         self.__file__ = file
+
+
+def load(monkeypatch: pytest.MonkeyPatch, **modules: Path) -> None:
+    """As if modules of these names had been imported from these files."""
+    for name, file in modules.items():
+        monkeypatch.setitem(sys.modules, name, Module(os.fspath(file)))  # type: ignore[arg-type]
+
+
+def made(*files: Path) -> None:
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
 
 
 def test_a_rank_tells_what_it_imported_of_some_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -109,3 +132,54 @@ def test_an_environment_inside_of_the_repository_is_none_of_it(monkeypatch: pyte
     for number, file in enumerate((".venv/lib/numbers.py", ".venv2/lib/numbers.py", "mine.py")):
         monkeypatch.setitem(sys.modules, f"made_up_{number}", Module(os.fspath(tmp_path / file)))  # type: ignore[arg-type]
     assert imported([str(tmp_path)]) == [str(tmp_path / ".venv2/lib/numbers.py"), str(tmp_path / "mine.py")]
+
+
+def test_an_environment_is_known_by_all_its_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The repository is reached through a link: git and the files of modules are resolved, the prefix is not."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "link" / ".venv"))
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "link" / "python"))
+    files = {"made_up": ".venv/lib/numbers.py", "made_up_too": "python/lib/os.py", "mine": "mine.py"}
+    load(monkeypatch, **{name: tmp_path / "link" / file for name, file in files.items()})
+    assert imported([str(tmp_path / "real")]) == [str(tmp_path / "real" / "mine.py")]
+
+
+@pytest.mark.parametrize("prefix", [".", ".."])
+def test_an_environment_that_holds_the_repository_hides_none_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str
+) -> None:
+    """As /usr holds /usr/src/app, or where the repository itself was made an environment."""
+    repo = tmp_path / "src" / "app"
+    repo.mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str((repo / prefix).resolve()))
+    load(monkeypatch, mine=repo / "mine.py", made_up=repo / "lib" / "site-packages" / "made_up.py")
+    assert imported([str(repo)]) == [str(repo / "mine.py")]
+
+
+@pytest.mark.parametrize("own", ["mine.py", "mine/__init__.py", "src/mine.py", "src/mine/__init__.py"])
+@pytest.mark.parametrize("installed", ["venv", "repo/.venv"])
+def test_a_rank_tells_of_an_installed_copy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str, installed: str
+) -> None:
+    """Of the user's package, which comes before that of the checkout; not of what it imports itself, as one is enough."""
+    repo, packages = tmp_path / "repo", tmp_path / installed / "lib" / "site-packages"
+    made(repo / own)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / installed))
+    copy = packages / "mine" / "__init__.py"
+    load(monkeypatch, **{"mine": copy, "mine.part": packages / "mine" / "part.py", "other": packages / "other.py"})
+    assert imported([str(tmp_path / "B"), str(repo)]) == [str(copy)]
+    assert imported([]) == []
+    with pytest.raises(IncomparableError, match="an installed copy hides"):
+        Site(top=str(repo), root=str(repo)).check(Site(top=str(repo), root=str(repo)).listed([str(copy)]))
+
+
+def test_what_is_never_a_copy_of_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Python's own modules, ours, what only lies deeper in the repository, and a link of it that leads elsewhere."""
+    repo, elsewhere = tmp_path / "repo", tmp_path / "elsewhere"
+    names = ("json", "bench", "launch", "workloads", "__main__")
+    made(*(repo / f"{name}.py" for name in names), repo / "deeper" / "numbers_of_mine.py", elsewhere / "linked.py")
+    (repo / "linked.py").symlink_to(elsewhere / "linked.py")
+    load(monkeypatch, **{name: elsewhere / f"{name}.py" for name in (*names, "numbers_of_mine")})
+    load(monkeypatch, linked=repo / "linked.py")
+    assert imported([str(repo)]) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torchvision
+
+NEVER_THE_USERS = {*sys.stdlib_module_names, "__main__", "__mp_main__", "bench", "launch", "workloads"}
 
 
 def software() -> dict[str, str]:
@@ -36,8 +39,36 @@ def device_facts(devices: Sequence[torch.device]) -> tuple[str, list[str]]:
 
 
 def imported(folders: Sequence[str]) -> list[str]:
-    """The files in some folders that have been imported, but for those of the interpreter's own environment."""
-    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())] if folders else []
-    found = {str(Path(file).resolve()) for file in files if file and Path(file).is_absolute()}  # torch.ops: "_ops.py"
-    inside = [file for file in found if any(Path(file).is_relative_to(folder) for folder in folders)]
-    return sorted(file for file in inside if not Path(file).is_relative_to(sys.prefix))
+    """The files of some checkouts that have been imported, but for those of an environment inside of them; and the file
+    of each top-level module that they have and that was imported from elsewhere, as an installed copy is."""
+    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())} if folders else {}
+    environments = _environments(folders)
+    found = set()
+    for name, file in files.items():
+        if not file or not Path(file).is_absolute():  # torch.ops: "_ops.py"
+            continue
+        path = Path(file).resolve()
+        if _of_any(folders, path, environments) or (
+            _has(folders, name) and not _of_any(folders, Path(file), environments)  # a link that leads out of it is its
+        ):
+            found.add(str(path))
+    return sorted(found)
+
+
+def _environments(folders: Sequence[str]) -> list[Path]:
+    """The interpreter's, under all their names, but for one that holds a checkout, as /usr does that of /usr/src."""
+    prefixes = {place for prefix in (sys.prefix, sys.base_prefix) for place in (Path(prefix), Path(prefix).resolve())}
+    return [prefix for prefix in prefixes if not any(Path(folder).is_relative_to(prefix) for folder in folders)]
+
+
+def _of_any(folders: Sequence[str], path: Path, environments: Sequence[Path]) -> bool:
+    inside = [path.relative_to(folder).parts for folder in folders if path.is_relative_to(folder)]
+    return any("site-packages" not in parts for parts in inside) and not any(map(path.is_relative_to, environments))
+
+
+def _has(folders: Sequence[str], name: str) -> bool:
+    """Whether a checkout has a top-level module or package of that name."""
+    if "." in name or name in NEVER_THE_USERS:
+        return False
+    places = [os.path.join(folder, inner, name) for folder in folders for inner in ("", "src")]
+    return any(os.path.isfile(f"{place}.py") or os.path.isfile(f"{place}/__init__.py") for place in places)
