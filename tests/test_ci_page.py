@@ -16,6 +16,8 @@ from bench.analysis.verdict import Gate
 from bench.errors import EXIT_BUG, EXIT_USAGE
 from bench.options import AXES, SETTINGS
 from bench.report.verdicts import MARKER, OUTCOMES, outcome
+from bench.suite import suites
+from bench.workload import parse_workload
 
 PAGE = (Path(__file__).parent.parent / "docs" / "ci.md").read_text()
 OUT = {"--out", "--json"}
@@ -129,7 +131,7 @@ def test_what_github_needs_is_there() -> None:
             assert {"runs-on", "steps"} <= job.keys()
             for one in job["steps"]:
                 assert ("uses" in one) != ("run" in one)
-                assert one.keys() <= {"name", "uses", "with", "run", "env", "if"}
+                assert one.keys() <= {"name", "uses", "with", "run", "env", "if", "continue-on-error"}
                 assert re.fullmatch(r"actions/[\w-]+@v\d+", one.get("uses", "actions/x@v1"))
     assert GITHUB["on"] == "pull_request"
     assert GITHUB["jobs"]["gate"]["steps"][0]["with"] == {"fetch-depth": 2}  # for HEAD^1
@@ -192,16 +194,47 @@ def test_the_nightly_run_fails_on_another_machine_but_not_on_its_first_night(
     assert run(script, tmp_path, {"bench": f"exit {code}"}).returncode == ends
 
 
+@pytest.mark.parametrize(("workflow", "job"), [(GITHUB, "gate"), (NIGHTLY, "nightly")])
+def test_what_is_installed_is_named_in_the_file(tmp_path: Path, workflow: dict[str, Any], job: str) -> None:
+    """Pull requests from forks see no variables of the repository."""
+    assert workflow["env"] == {"STEPBENCH": "git+https://HOST/stepbench.git@COMMIT"}
+    pip = tmp_path / "venv" / "bin" / "python"
+    pip.parent.mkdir(parents=True)
+    pip.write_text('#!/bin/sh\necho "$@" > pip\n')
+    pip.chmod(0o755)
+    variables = {**workflow["env"], "RUNNER_TEMP": str(tmp_path), "GITHUB_PATH": str(tmp_path / "path")}
+    script = step(workflow["jobs"][job], "Install")["run"]
+    assert run(script, tmp_path, {"python": f'{pip} "$@"', "python3": "exit 0"}, **variables).returncode == 0
+    assert (tmp_path / "pip").read_text() == "-m pip install git+https://HOST/stepbench.git@COMMIT\n"
+    assert "vars." not in PAGE
+
+
 def test_without_stepbench_nothing_is_installed(tmp_path: Path) -> None:
-    done = run(step(GITHUB["jobs"]["gate"], "Install")["run"], tmp_path, {"python": "exit 0"}, STEPBENCH="")
+    [line] = [line for line in GITLAB["training speed"]["script"] if "STEPBENCH" in line]
+    done = run(line, tmp_path, {"python": "exit 0"})
     assert done.returncode != 0
-    assert "STEPBENCH: name it in the variables of the repository" in done.stderr
+    assert "STEPBENCH: name it in the CI/CD variables of the project" in done.stderr
+
+
+@pytest.mark.parametrize(("variables", "rev"), [({}, "merged"), ({"CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": "own"}, "own")])
+def test_b_is_the_last_commit_of_a_merge_request(tmp_path: Path, variables: dict[str, str], rev: str) -> None:
+    """Only pipelines for merged results name it; in the others it is what is checked out."""
+    script = "\n".join(line for line in GITLAB["training speed"]["script"] if "pip install" not in line)
+    base = {"CI_COMMIT_SHA": "merged", "CI_MERGE_REQUEST_DIFF_BASE_SHA": "base"}
+    assert run(script, tmp_path, {"bench": 'echo "$@" > calls'}, **base, **variables).returncode == 0
+    assert f"--a-rev base --b-rev {rev} " in (tmp_path / "calls").read_text()
+
+
+def test_a_nightly_baseline_joins_what_was_pushed_meanwhile() -> None:
+    script = step(NIGHTLY["jobs"]["nightly"], "Keep")["run"].splitlines()
+    assert script[-3:] == ['git commit -m "Baseline: one more session"', "git pull --rebase", "git push"]
 
 
 @pytest.mark.parametrize("earlier", ["", "4711"])
 def test_the_comment_is_made_once_and_then_changed(tmp_path: Path, earlier: str) -> None:
     said = step(GITHUB["jobs"]["comment"], "One comment, kept up to date")
     assert MARKER in said["run"]
+    (tmp_path / "gate.md").touch()
     gh = f'echo "$@" >> calls; case "$*" in *--jq*) echo "{earlier}";; esac'
     done = run(said["run"], tmp_path, {"gh": gh}, COMMENTS="repos/me/it/issues/7/comments", GITHUB_REPOSITORY="me/it")
     assert done.returncode == 0, done.stderr
@@ -212,6 +245,14 @@ def test_the_comment_is_made_once_and_then_changed(tmp_path: Path, earlier: str)
         if earlier
         else "api repos/me/it/issues/7/comments -F body=@gate.md"
     )
+
+
+def test_no_comment_is_made_where_nothing_was_measured(tmp_path: Path) -> None:
+    job = GITHUB["jobs"]["comment"]
+    [download] = [one for one in job["steps"] if "download-artifact" in one.get("uses", "")]
+    assert download["continue-on-error"] == "true"
+    done = run(step(job, "One comment, kept up to date")["run"], tmp_path, {"gh": "touch called"}, COMMENTS="c")
+    assert (done.returncode, (tmp_path / "called").exists()) == (0, False), done.stderr
 
 
 # -- the words -----------------------------------------------------------------------------------------------------
@@ -234,6 +275,15 @@ def test_commands_have_only_options_that_there_are() -> None:
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= COMMANDS[name], (words, given - COMMANDS[name])
     assert {words[0] for words in commands} == {"ab", "run", "calibrate", "check", "baseline", "results"}
+
+
+def test_a_revision_is_of_a_workload_of_the_users() -> None:
+    compared = [words for words in bench_commands() if {"--a-rev", "--b-rev"} & set(words)]
+    assert len(compared) == 3  # GitHub, GitLab, a tag
+    for words in compared:
+        named = {option: words[place + 1] for place, option in enumerate(words) if option in ("--workload", "--suite")}
+        assert parse_workload(named["--workload"]).entry is None, words
+        assert named.get("--suite") not in suites(), words
 
 
 def test_every_option_in_the_text_is_one() -> None:
