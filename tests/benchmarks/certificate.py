@@ -26,7 +26,7 @@ from bench.analysis.power import Blocks, needed, upper
 from bench.analysis.trimmed import spread
 from bench.analysis.verdict import Rules
 
-from .noise_models import MODELS, Source, read, recorded
+from .noise_models import MODELS, Recorded, Source, read, recorded
 from .rivals import OF_STEPS, RIVALS
 
 ROOT = Path(__file__).parents[2]
@@ -91,12 +91,13 @@ def plan(source: Source, random: np.random.Generator, change: float) -> Blocks |
 
 def judge(source: Source, random: np.random.Generator, change: float, slowdown: float = 0.0) -> Judged:
     """One suite from its calibration to its verdicts; every case has noise of its own, and case 0 may be slowed down."""
-    plans = {str(case): plan(source, random, change) for case in range(CASES)}
+    sources = {str(case): source.one(random) if isinstance(source, Recorded) else source for case in range(CASES)}
+    plans = {case: plan(own, random, change) for case, own in sources.items()}
     asked = {case: blocks for case, blocks in plans.items() if blocks}
     slowed = {case: slowdown if case == "0" else 0.0 for case in asked}
-    first = {case: measure(source, random, blocks.first, slowed[case]) for case, blocks in asked.items()}
+    first = {case: measure(sources[case], random, blocks.first, slowed[case]) for case, blocks in asked.items()}
     again = candidates({case: list(blocks) for case, (blocks, _) in first.items()})
-    second = {case: measure(source, random, asked[case].second, slowed[case])[0] for case in again}
+    second = {case: measure(sources[case], random, asked[case].second, slowed[case])[0] for case in again}
     stages = {case: Stages(list(blocks), list(second.get(case, ()))) for case, (blocks, _) in first.items()}
     verdicts = decide(stages, Rules(detect=change))
     counts = {case for case in asked if case == "0" or not slowdown}

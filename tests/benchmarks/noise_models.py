@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,20 +72,24 @@ MODELS: Mapping[str, Noise] = {
 }
 
 
-def recorded(rows: Iterable[Mapping[str, str]]) -> Source:
-    """Launches drawn from measured ones of a case against itself (columns ``case_id order block samples_per_s``).
+@dataclass(frozen=True)
+class Recorded:
+    """Launches drawn from measured ones of some cases against themselves, each as blocks x 4 relative times.
 
     Each call draws one of the cases, then stretches of STRETCH consecutive blocks of four launches, whole, so that what
     neighbours have in common stays. In half of the stretches the sides of each block change places (a b b a becomes
     b a a b): otherwise what the recorded blocks happen to average would be a change, the same one in all that is drawn.
     The result has one column: a launch is one step.
     """
-    cases = [blocks for blocks in _blocks(rows).values() if len(blocks) >= STRETCH]
-    if not cases:
-        raise ValueError(f"no case has {STRETCH} blocks of four launches")
 
-    def draw(random: np.random.Generator, launches: int) -> Floats:
-        blocks = cases[random.integers(len(cases))]
+    cases: Sequence[Floats]
+
+    def one(self, random: np.random.Generator) -> Recorded:
+        """One of the cases, for all that is drawn from it."""
+        return Recorded([self.cases[random.integers(len(self.cases))]])
+
+    def __call__(self, random: np.random.Generator, launches: int) -> Floats:
+        blocks = self.cases[random.integers(len(self.cases))]
         stretches = -(-launches // (4 * STRETCH))
         starts = random.integers(len(blocks) - STRETCH + 1, size=stretches)
         drawn = blocks[starts[:, None] + np.arange(STRETCH)]
@@ -93,7 +97,13 @@ def recorded(rows: Iterable[Mapping[str, str]]) -> Source:
         drawn[swapped] = drawn[swapped][..., [1, 0, 3, 2]]
         return np.asarray(drawn.reshape(-1, 1)[:launches])
 
-    return draw
+
+def recorded(rows: Iterable[Mapping[str, str]]) -> Recorded:
+    """From rows with the columns ``case_id order block samples_per_s``: the cases with STRETCH blocks or more."""
+    cases = [blocks for blocks in _blocks(rows).values() if len(blocks) >= STRETCH]
+    if not cases:
+        raise ValueError(f"no case has {STRETCH} blocks of four launches")
+    return Recorded(cases)
 
 
 def read(path: Path) -> list[dict[str, str]]:
