@@ -37,6 +37,10 @@ SETTINGS = (
     "NVIDIA_TF32_",
 )
 MEASUREMENT_VERSION = 2  # raised whenever the same work would give another number
+OF_A_REPOSITORY = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX"),
+)
 GIT_SECONDS = 5.0
 
 
@@ -143,7 +147,13 @@ def _git(folder: Path) -> tuple[str, bool | None]:
 
 
 def _git_says(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
     done = subprocess.run(
-        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=GIT_SECONDS
+        command, capture_output=True, text=True, check=True, timeout=GIT_SECONDS, env=git_environment()
     )
     return done.stdout.strip()
+
+
+def git_environment() -> dict[str, str]:
+    """Ours, for git to look at a folder's own repository: hooks and aliases set these variables for another."""
+    return {name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY}

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.environment import git_environment
 from bench.errors import UsageError, near, shorten
 from bench.options import AXES, Value
 from bench.site import Site
@@ -24,11 +25,6 @@ PROBE = (
     "import torch, torchvision, psutil"
 )
 PROBE_SECONDS = 120.0
-# A hook of git or an alias sets them for its own repository, which need not be the workload's.
-REPOSITORY = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"),
-    *("GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_PREFIX"),
-)
 
 
 @dataclass(frozen=True)
@@ -162,11 +158,9 @@ def _worktree(side: Side, top: Path, folder: Path, added: list[Path]) -> Path:
 
 
 def _git(folder: Path | None, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in REPOSITORY}
+    command = ["git", "-C", str(folder), *words]
     try:
-        return subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, errors="replace", env=environment
-        )
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", env=git_environment())
     except FileNotFoundError:
         raise UsageError("a revision needs git, and there is none on the PATH.") from None
 

@@ -293,6 +293,13 @@ def test_checkout_is_dirty_if_a_tracked_file_differs(checkout: Path) -> None:
     assert host_facts(Machine(), {})["work_dirty"] is True
 
 
+def test_the_repository_of_a_hook_is_not_taken_for_the_folders(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git sets GIT_DIR for what its hooks run."""
+    commit = git(checkout, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    assert host_facts(Machine(), {})["work_commit"] == commit
+
+
 def test_folder_that_is_no_checkout_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     facts = host_facts(Machine(), {})
