@@ -17,7 +17,7 @@ from bench.analysis.verdict import Gate, Rules
 from bench.blocks import check_blocks, planned_blocks
 from bench.devices import Machine, this_machine
 from bench.environment import installed
-from bench.errors import ResultsError, UsageError
+from bench.errors import Interrupted, ResultsError, UsageError
 from bench.launching import Launching
 from bench.preflight import Look, look, run_warnings
 from bench.read import read
@@ -137,7 +137,12 @@ def compete(
         )
         store.plan(contest.described(blocks=counts, rules=dataclasses.asdict(rules)))
         ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet)
-        ab.run()
+        try:
+            ab.run()
+        except Interrupted:
+            if ab.rows:
+                watcher.note(f"warning: stopped; what there is can be judged: bench compare {store.run_id}")
+            raise
     a, b = (side.words for side in sides)
     return gate(ab.rows, rules, a, b, counts)
 

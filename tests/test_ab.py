@@ -4,6 +4,7 @@ real run of two sides of which one has more to do."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections import defaultdict
@@ -24,7 +25,7 @@ from bench.blocks import FIRST, planned_blocks
 from bench.case import Case
 from bench.contest import compete
 from bench.devices import Machine
-from bench.errors import IncomparableError, UsageError
+from bench.errors import IncomparableError, Interrupted, UsageError
 from bench.read import read
 from bench.record import Row
 from bench.session import Session
@@ -568,6 +569,24 @@ def test_a_drift_that_is_a_straight_line_is_no_change(monkeypatch: pytest.Monkey
     [verdict] = gate.verdicts
     assert verdict.verdict == "same"
     assert verdict.ratio == pytest.approx(1.0, abs=1e-6)
+
+
+def test_who_stops_a_comparison_is_told_how_to_judge_what_there_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch, count = Session.launch, itertools.count()
+
+    def stopped(self: Session, case: Case, more: Row, *rest: Any) -> Row:
+        if next(count) == 30:
+            raise Interrupted(2)
+        return launch(self, case, more, *rest)
+
+    monkeypatch.setattr(Session, "launch", stopped)
+    with pytest.raises(Interrupted):
+        decided(monkeypatch, tmp_path, Turns(tmp_path, [[]], pace=of_b))
+    [folder] = (tmp_path / "runs").iterdir()
+    assert len(read(folder / "launches.csv", print)) == 30
+    assert f"stopped; what there is can be judged: bench compare {folder.name}" in capsys.readouterr().err
 
 
 def test_a_side_that_fails_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
