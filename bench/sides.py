@@ -143,8 +143,8 @@ def _top(workloads: Sequence[str]) -> Path:
 def _worktree(side: Side, top: Path, folder: Path, added: list[Path]) -> Path:
     """A fresh checkout of the revision, beside nothing of the user's."""
     path = (folder / side.name).resolve()
-    known = _git(top, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{side.rev}^{{commit}}")
-    if known.returncode:
+    known = _git(top, "rev-parse", "--verify", "--quiet", f"{side.rev}^{{commit}}")
+    if known.returncode or str(side.rev).startswith("-"):  # no revision, and git before 2.30 cannot be told that
         raise UsageError(
             f"--{side.name.lower()}-rev {side.rev}: no such revision in {top}; git fetch it, or name another."
         )
