@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch.distributed as dist
 from processes import alive, marked
@@ -84,9 +86,14 @@ class Stage:
         folder.mkdir()
         return folder
 
-    def ranks(self) -> list[Any]:
-        """Processes that are neither a launch server's nor its helpers'."""
-        return [p for p in alive(marked(self.marker)) if p.environ().get("RANK")]
+    def ranks(self) -> list[psutil.Process]:
+        """What the fork servers have forked; their own parents are the launch servers."""
+        found = []
+        for process in alive(marked(self.marker)):
+            with contextlib.suppress(psutil.Error):
+                if (parent := process.parent()) and "forkserver" in " ".join(parent.cmdline()):
+                    found.append(process)
+        return alive(found)
 
     def close(self) -> None:
         for launching in self.launchings:
@@ -174,6 +181,24 @@ def test_min_seconds_are_of_each_sides_own(stage: Stage) -> None:
     played, *_ = stage.play(slow, fast, 0.1, min_seconds=0.5)
     assert played.pairs >= 8
     assert (played.b.row["window_s"], played.a.row["window_s"]) > (0.4, 0.8)  # by the warm-up's steps, so not exactly
+
+
+def test_both_sides_have_as_many_threads(stage: Stage) -> None:
+    """The store has one, on side A; in a process that has another beside its main thread all counting is atomic."""
+    seen: list[list[int]] = []
+
+    def look(side: str, beat: Beat) -> None:
+        with contextlib.suppress(psutil.Error):
+            seen.append([rank.num_threads() for rank in stage.ranks()])
+
+    stage.told = look
+    try:
+        stage.play(case(f"{FAULTY}:sleep_ms=30"), case(f"{FAULTY}:sleep_ms=30"), min_seconds=1.0)
+    finally:
+        stage.told = lambda side, beat: None
+    training = [counts for counts in seen if len(counts) == 2][len(seen) // 2 :]
+    assert training
+    assert {max(counts) - min(counts) for counts in training} == {0}
 
 
 # -- a side fails --------------------------------------------------------------------------------------------------
@@ -313,6 +338,7 @@ def test_turns_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Two ranks on side A and one on B, with a store of this process: who is active, in which order."""
     store, seen, active = dist.HashStore(), [], set()
     monkeypatch.setattr(taking, "_join", lambda turns, patience: store)
+    monkeypatch.setattr(taking, "_twin", lambda turns: None)
 
     paces = {"A": Pace(7, 1), "B": Pace(9, 5)}
 

@@ -66,7 +66,7 @@ class TakingTurns:
     def __init__(self, turns: Turns, heartbeat: Heartbeat, patience_s: float) -> None:
         self._turns, self._heartbeat, self._patience = turns, heartbeat, timedelta(seconds=patience_s)
         self._heartbeat.enter(STAGE["turn"])
-        self._store = _join(turns, self._patience)
+        self._store, self._twin = _join(turns, self._patience), _twin(turns)
 
     def meet(self) -> None:
         """Return when all ranks of both sides have built their models: that would disturb who has begun to train."""
@@ -129,6 +129,19 @@ def _join(turns: Turns, patience: timedelta) -> Any:
             wait_for_workers=False,
             master_listen_fd=listening,
         )
+
+
+def _twin(turns: Turns) -> Any:
+    """A store that nobody uses, in the rank of side B that answers to the holder on side A. A store has a thread, and
+    in a process of several threads the C++ library counts references atomically: where steps are short A would be
+    slower for it."""
+    if turns.side == SIDES[0] or os.environ["RANK"] != "0":
+        return None
+    listening = socket.create_server((turns.address, 0))
+    port = listening.getsockname()[1]
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        turns.address, port, is_master=True, wait_for_workers=False, master_listen_fd=listening.detach()
+    )
 
 
 @contextlib.contextmanager
