@@ -183,6 +183,14 @@ def test_min_seconds_are_of_each_sides_own(stage: Stage) -> None:
     assert (played.b.row["window_s"], played.a.row["window_s"]) > (0.4, 0.8)  # by the warm-up's steps, so not exactly
 
 
+def test_the_side_that_is_done_first_does_not_end_within_the_others_last_burst(stage: Stage) -> None:
+    """A's last burst takes 4 x 30 ms; what B writes at its end comes after it (file times are coarse by some ms)."""
+    _, a, b = stage.play(case(f"{FAULTY}:sleep_ms=30"), case(f"{FAULTY}:sleep_ms=30"), 0.12)
+    [last] = [m.bursts_at_ns[-1] + m.bursts_ns[-1] for m in measurements(a)]
+    [written] = [file.stat().st_mtime_ns for file in b.folder.glob("rank0.json")]
+    assert written > last - 10 * MS
+
+
 def test_both_sides_have_as_many_threads(stage: Stage) -> None:
     """The store has one, on side A; in a process that has another beside its main thread all counting is atomic."""
     seen: list[list[int]] = []

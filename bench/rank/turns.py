@@ -5,7 +5,7 @@ the order A B B A A B B A and so on. Whatever the machine does slowly it does to
 
 The sides meet at a TCPStore that rank 0 of side A holds: ``bench`` itself has no torch, and a store in a launch server
 would outlive the launch. When that rank dies its peers' waits fail at once; when another one dies ``bench`` ends both
-sides. The last burst is A's, so that nobody needs the store any more when its holder ends.
+sides. The last burst is A's, so that nobody depends on the store any more when its holder ends.
 
 All ranks wait on the store, in a blocking read without CPU time. None may wait for its own side in a collective: NCCL's
 kernels would spin on the device that the other side is using.
@@ -102,6 +102,17 @@ class TakingTurns:
                 self._heartbeat.enter(STAGE["ending"])  # the other side may fail from now on
             if place + 1 < len(order) and order[place + 1] != side:
                 self._done(f"burst/{place}")
+        self._see_out(len(order) - 1, order[-1])
+
+    def _see_out(self, place: int, side: str) -> None:
+        """The side that is done first waits for the other's last burst, which its end would disturb (by a tenth of the
+        burst's time). All is measured, and the store ends with its holder: nothing of this may fail."""
+        with contextlib.suppress(RuntimeError):
+            if side == self._turns.side:
+                self._done(f"burst/{place}")
+            else:
+                with _other_may_be_gone():
+                    self._store.wait([f"burst/{place}"], self._patience)
 
     def _done(self, what: str, said: str = "") -> None:
         """This rank has done ``what``; the last of its side's ranks tells the other side."""
