@@ -150,15 +150,21 @@ class Ab:
     def _in_turns(self, pair: Pair, where: Row) -> list[Row]:
         """Four launches, one after the other; once one has failed, no more than to see both sides."""
         rows: list[Row] = []
-        of_control = {"A": "A", "B": CONTROL if CONTROL in self.sessions else "A"}
+        sessions, cases = self._sides(pair)
         for turn, side in enumerate(self._random.choice(ORDERS)):
-            own = of_control[side] if pair.role == CONTROL else side
-            session, case = self.sessions[own], self._cases[pair.name, "A" if own == CONTROL else own]
-            self._begins(session, case)
-            rows.append(session.launch(case, {**where, "side": side, "turn": turn}))
+            self._begins(sessions[side], cases[side])
+            rows.append(sessions[side].launch(cases[side], {**where, "side": side, "turn": turn}))
             if len({row["side"] for row in rows}) == 2 and any(row["status"] != "ok" for row in rows):
                 break
         return rows
+
+    def _sides(self, pair: Pair) -> tuple[dict[str, Session], dict[str, Case]]:
+        """The session and the case of each side: A's on both sides of the control pair, of which the second has a
+        session of its own where there is one."""
+        if pair.role != CONTROL:
+            return {side: self.sessions[side] for side in SIDES}, {side: self._cases[pair.name, side] for side in SIDES}
+        a, case = self.sessions["A"], self._cases[pair.name, "A"]
+        return {"A": a, "B": self.sessions.get(CONTROL, a)}, dict.fromkeys(SIDES, case)
 
     def _begins(self, session: Session, case: Case) -> None:
         """Tell who watches: a launch of this stage; a second one may follow."""
@@ -167,9 +173,7 @@ class Ab:
 
     def _in_a_duet(self, pair: Pair, where: Row) -> list[Row]:
         """Two launches at once."""
-        own = {"A": "A", "B": CONTROL if pair.role == CONTROL else "B"}
-        sessions = {side: self.sessions[name] for side, name in own.items()}
-        cases = {side: self._cases[pair.name, "A" if name == CONTROL else name] for side, name in own.items()}
+        sessions, cases = self._sides(pair)
         if pair not in self._probed:  # the control pair's sides are others
             self._probe(pair, sessions, cases)
         for side, session in sessions.items():

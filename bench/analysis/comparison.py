@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean, median, variance
 from typing import Any
 
 from bench.analysis.decision import Found, compared
-from bench.analysis.gate import NO_FAILURE, counted, geometric_mean, has_rate, memory
+from bench.analysis.gate import counted, failures, geometric_mean, has_rate, memory
 from bench.analysis.intervals import exp
 from bench.analysis.power import LEVEL
 from bench.analysis.sessions import Change, Spread, judged
@@ -71,22 +71,17 @@ def _good(rows: Sequence[Row]) -> list[Row]:
     return list(filter(has_rate, rows))
 
 
-def _failures(rows: Iterable[Row]) -> list[Row]:
-    """Those that broke, not those that were stopped, or never begun."""
-    return [row for row in rows if row["status"] not in (*NO_FAILURE, "skipped")]
-
-
 def _lost(pairs: Collection[Pair]) -> bool:
     """Whether a case has no number for launches that failed, or nothing has any."""
-    failed = any(not _good([*a, *b]) and _failures([*a, *b]) for a, b in pairs)
+    failed = any(not _good([*a, *b]) and failures([*a, *b]) for a, b in pairs)
     return failed or not any(_good([*a, *b]) for a, b in pairs)
 
 
 def _unfit(pair: Pair) -> Found | None:
     """Why the numbers of both sides are not compared: a launch failed in B only, or they are about other work."""
     a, b = pair
-    if _failures(b) and not _failures(a):
-        bad = _failures(b)
+    if failures(b) and not failures(a):
+        bad = failures(b)
         return Found("broken", f"{len(bad)} of {len(b)} launches failed; {_said(bad)}")
     keys = [{str(row["work_key"]) for row in _good(side)} for side in pair]
     if keys[0] != keys[1]:

@@ -107,11 +107,16 @@ def _failed(rows: Iterable[Row]) -> str | None:
     return "both" if len(sides) == 2 else next(iter(sides), None)
 
 
+def failures(rows: Iterable[Row]) -> list[Row]:
+    """The launches that broke, not those that were stopped, or that cannot run here."""
+    return [row for row in rows if row["status"] not in (*NO_FAILURE, "skipped")]
+
+
 def _lost(rows: Iterable[Row]) -> bool:
     """Whether a launch failed that B is not to blame for, of A or of the control pair, or nothing could run."""
     counts = [row for row in rows if row["role"] in ("measure", "control")]
-    failed = [row for row in counts if row["status"] not in (*NO_FAILURE, "skipped")]
-    return not any(map(has_rate, counts)) or any(row["side"] == "A" or row["role"] == "control" for row in failed)
+    failed = any(row["side"] == "A" or row["role"] == "control" for row in failures(counts))
+    return failed or not any(map(has_rate, counts))
 
 
 def undecided(found: Found, checked: Control) -> Found:

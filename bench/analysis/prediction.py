@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median, stdev
 
 from bench.analysis.decision import Found, Name
-from bench.analysis.gate import NO_FAILURE, counted, geometric_mean, has_rate, memory, undecided
+from bench.analysis.gate import counted, failures, geometric_mean, has_rate, memory, undecided
 from bench.analysis.power import FIRST_LEVEL
 from bench.analysis.sessions import Change
 from bench.analysis.sessions import judged as judged_changes
@@ -114,7 +114,7 @@ def _too_few(baseline: Sequence[Row], deciding: Sequence[Row]) -> dict[str, Foun
 def _lost(rows: Sequence[Row], verdicts: Iterable[Verdict]) -> bool:
     """Whether a launch failed and made no case broken, or nothing could run."""
     broken = {one.case for one in verdicts if one.verdict == "broken"}
-    failed = [row for row in _failures(rows) if row["role"] in ("measure", "control")]
+    failed = [row for row in failures(rows) if row["role"] in ("measure", "control")]
     alone = any(row["case_id"] not in broken for row in failed)
     return alone or not (broken or any(map(has_rate, rows)))
 
@@ -148,7 +148,7 @@ def _verdict(case_id: str, baseline: Sequence[Row], rows: Sequence[Row], found: 
 
 def _without_numbers(a: Sequence[Row], b: Sequence[Row]) -> Found | None:
     """What is said of a case that one side lacks, or that failed in the run; None for one of both."""
-    bad = _failures(b)
+    bad = failures(b)
     said = f"{bad[0]['status']}: {bad[0]['reason']}" if bad else ""
     if not b or all(row["status"] == "skipped" for row in b):
         why = f"; skipped: {b[0]['reason']}" if b else ""
@@ -157,11 +157,6 @@ def _without_numbers(a: Sequence[Row], b: Sequence[Row]) -> Found | None:
         return Found("new", f"the baseline has no launch of it{'; ' if said else ''}{said}")
     if not any(map(has_rate, a)):
         return Found("inconclusive", f"the baseline has no launch of it that was ok{'; ' if said else ''}{said}")
-    if bad and not _failures(a):
+    if bad and not failures(a):
         return Found("broken", said)
     return None if any(map(has_rate, b)) or not bad else Found("inconclusive", f"both failed; {said}")
-
-
-def _failures(rows: Iterable[Row]) -> list[Row]:
-    """Those that broke, not those that were stopped, or cannot run here."""
-    return [row for row in rows if row["status"] not in (*NO_FAILURE, "skipped")]

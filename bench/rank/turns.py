@@ -111,8 +111,7 @@ class TakingTurns:
             if side == self._turns.side:
                 self._done(f"burst/{place}")
             else:
-                with _other_may_be_gone():
-                    self._store.wait([f"burst/{place}"], self._patience)
+                self._store.wait([f"burst/{place}"], self._patience)
 
     def _done(self, what: str, said: str = "") -> None:
         """This rank has done ``what``; the last of its side's ranks tells the other side."""
