@@ -99,7 +99,6 @@ class Session:
         )
         self._descriptions: dict[tuple[str, str], Description] = {}
         self._searches: dict[Case, str] = {}
-        self._warned: set[str] = set()
 
     def close(self) -> None:
         self.launching.close()
@@ -324,9 +323,7 @@ class Session:
         self._tell(self.observer.progress, beat.done, beat.planned, beat.time_ns)
 
     def warn(self, message: str) -> None:
-        if message not in self._warned:
-            self._warned.add(message)
-            self.note(f"warning: {message}")
+        self.note(f"warning: {message}")
 
     def note(self, message: str) -> None:
         self._tell(self.observer.note, message)

@@ -16,13 +16,15 @@ REFRESH_A_SECOND = 2  # more would take cycles from the ranks
 
 
 class Quiet:
-    """Says nothing but warnings."""
+    """Says nothing but warnings, each once: launches and the sessions of both sides may give the same."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._warned: set[str] = set()
 
     def note(self, message: str) -> None:
-        if message.startswith("warning"):
+        if message.startswith("warning") and message not in self._warned:
+            self._warned.add(message)
             self.console.print(Text(message, "yellow"), soft_wrap=True)
 
     def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None: ...
@@ -41,7 +43,10 @@ class Plain(Quiet):
         self._number, self._of, self._or_more = 0, 0, False
 
     def note(self, message: str) -> None:
-        self.console.print(Text(message, "yellow" if message.startswith("warning") else "dim"), soft_wrap=True)
+        if message.startswith("warning"):
+            super().note(message)
+        else:
+            self.console.print(Text(message, "dim"), soft_wrap=True)
 
     def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
         self._began = time.monotonic()

@@ -1,0 +1,91 @@
+"""What a person is told while launches go on. No torch, no launches: the clock is set by hand."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import pytest
+from plain import PLAIN
+from rich.console import Console
+
+from bench.report import progress
+from bench.report.progress import OnTerminal, Plain, Quiet, observer
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the time, in seconds."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, seconds)
+
+
+def console(terminal: bool = False) -> tuple[Console, io.StringIO]:
+    said = io.StringIO()
+    return Console(file=said, force_terminal=terminal, width=200, color_system=None), said
+
+
+def test_a_warning_is_said_once_however_many_give_it() -> None:
+    where, said = console()
+    watcher = Plain(where)
+    for message in ("looking at mlp", "warning: no GPU", "warning: no GPU", "looking at mlp", "warning: another"):
+        watcher.note(message)
+    assert said.getvalue().splitlines() == ["looking at mlp", "warning: no GPU", "looking at mlp", "warning: another"]
+
+
+def test_a_quiet_run_is_told_its_warnings_alone() -> None:
+    where, said = console()
+    watcher = observer(where, quiet=True)
+    assert type(watcher) is Quiet
+    for message in ("looking at mlp", "warning: no GPU", "warning: no GPU"):
+        watcher.note(message)
+    watcher.launch_ends({"launch_id": None, "status": "skipped", "case_id": "mlp", "reason": "no GPU"})
+    assert said.getvalue() == "warning: no GPU\n"
+
+
+def test_a_line_a_launch_with_its_figures_or_its_reason(clock: Callable[[float], None]) -> None:
+    where, said = console()
+    watcher = observer(where, quiet=False)
+    assert type(watcher) is Plain
+    watcher.launch_begins(PLAIN, 1, 3, False)
+    clock(4.0)
+    watcher.launch_ends({"launch_id": "1", "status": "ok", "samples_per_s": 1234.5, "step_ms": 8.25, "side": "B"})
+    watcher.launch_begins(PLAIN, 2, 3, True)
+    clock(6.5)
+    watcher.launch_ends({"launch_id": "2", "status": "oom", "reason": "rank 0 ran out of memory"})
+    watcher.launch_ends({"launch_id": None, "status": "skipped", "case_id": "mlp", "reason": "no GPU"})
+    assert said.getvalue().splitlines() == [
+        f"[1/3] {PLAIN.case_id} B  ok  1,234 samples/s  8.25 ms/step  (4.0 s)",
+        f"[2/3+] {PLAIN.case_id}  oom  rank 0 ran out of memory  (2.5 s)",
+        "skipped: mlp: no GPU",
+    ]
+
+
+def test_time_left_is_at_the_pace_of_the_launches_so_far(clock: Callable[[float], None]) -> None:
+    watcher = Plain(console()[0])
+    clock(10.0)
+    watcher.launch_begins(PLAIN, 1, 5, False)
+    assert watcher.time_left() == ""
+    clock(40.0)
+    watcher.launch_begins(PLAIN, 2, 5, False)
+    assert watcher.time_left() == "about 2:00 left"  # four more of 30 s
+    clock(50.0)
+    assert watcher.time_left() == "about 1:50 left"
+    watcher.launch_begins(PLAIN, 2, 5, True)
+    assert watcher.time_left() == "about 2:40 left of this round"  # now four of 40 s
+    clock(400.0)
+    assert watcher.time_left() == "about 0:00 left of this round"
+
+
+def test_the_live_line_has_the_pace_since_the_first_step_that_was_seen() -> None:
+    where, said = console(terminal=True)
+    watcher = observer(where, quiet=False)
+    assert type(watcher) is OnTerminal
+    watcher.launch_begins(PLAIN, 1, 1, False)
+    watcher.progress(0, 30, 0)
+    watcher.progress(5, 30, 10**9)
+    watcher.progress(15, 30, 3 * 10**9)
+    watcher.close()  # which draws it once more
+    assert PLAIN.global_batch == 64
+    assert f"[1/1] {PLAIN.case_id}  step 15/30  320 samples/s" in said.getvalue()  # 10 steps in 2 s
