@@ -72,12 +72,13 @@ class Contest:
     def begun(self, watcher: Observer) -> Iterator[tuple[Store, dict[str, Session]]]:
         """A new run, and a session for each side. Servers and worktrees are gone afterwards."""
         cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
+        variables = {name: plan.cases[0].case.environment for name, plan in self.plans.items()}
         seen: Look = look(self.machine if any(case.device == "cuda" for case in cases) else Machine(), self.out)
         warnings = run_warnings(seen)
         for warning in filter(None, (self.machine.note, *warnings)):
             watcher.note(f"warning: {warning}")
         with (
-            sites(self.sides, list(dict.fromkeys(case.workload for case in cases))) as places,
+            sites(self.sides, list(dict.fromkeys(case.workload for case in cases)), variables) as places,
             contextlib.ExitStack() as stack,
         ):
             store = Store.create(self.out)

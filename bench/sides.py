@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.environment import git_environment
 from bench.errors import UsageError, near, shorten
@@ -93,8 +94,11 @@ def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: s
 
 
 @contextmanager
-def sites(sides: Sequence[Side], workloads: Sequence[str]) -> Iterator[dict[str, Site]]:
+def sites(
+    sides: Sequence[Side], workloads: Sequence[str], variables: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> Iterator[dict[str, Site]]:
     """Where the ranks of each side run: here, under another interpreter, or in a worktree of another revision.
+    ``variables``, by side, are what its ranks' environment has more than ours.
 
     Worktrees and the folder that lends our packages to another interpreter are gone afterwards. UsageError for an
     interpreter that cannot run ranks, and for a revision that is none or of which no workload is.
@@ -107,7 +111,7 @@ def sites(sides: Sequence[Side], workloads: Sequence[str]) -> Iterator[dict[str,
         for side in sides:
             root = _worktree(side, top, folder, added) if side.rev and top else top
             lent = _lend(folder) if side.python else None
-            python = _interpreter(side, lent) if side.python else sys.executable
+            python = _interpreter(side, lent, variables.get(side.name, {})) if side.python else sys.executable
             found[side.name] = Site(python, str(lent or ""), *(map(str, (top, root)) if top and root else ("", "")))
         yield found
     finally:
@@ -176,12 +180,11 @@ def _lend(folder: Path) -> Path:
     return lent
 
 
-def _interpreter(side: Side, lent: Path | None) -> str:
+def _interpreter(side: Side, lent: Path | None, variables: Mapping[str, str]) -> str:
     """The path of an interpreter that has what ranks import; not resolved, as a virtual environment is its link."""
     flag, given = f"--{side.name.lower()}-python {side.python}", str(side.python)
     python = os.path.abspath(shutil.which(given) or given)
-    own = {name: value for name, _, value in (text.partition("=") for text in side.axes.get("env", ()))}
-    ranks = {**os.environ, "PYTHONSAFEPATH": "1", **own}
+    ranks = {**os.environ, "PYTHONSAFEPATH": "1", **variables}
     try:
         done = subprocess.run(
             [python, "-c", PROBE],

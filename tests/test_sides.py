@@ -458,18 +458,22 @@ def test_an_interpreter_without_torch_is_refused(tmp_path: Path, bench: Any) -> 
     assert latest(tmp_path) is None
 
 
-@pytest.mark.parametrize("asked_for", [True, False])
+@pytest.mark.parametrize("whose", ["ours", "of both", "its own"])
 def test_an_interpreter_is_asked_with_what_its_ranks_will_have(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked_for: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whose: str
 ) -> None:
-    """One that finds torch by PYTHONPATH alone, be it ours or its side's own."""
+    """One that finds torch by PYTHONPATH alone."""
     (tmp_path / "found").mkdir()
     for name in ("torch", "torchvision", "psutil"):
         (tmp_path / "found" / f"{name}.py").touch()
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path if asked_for else tmp_path / "found"))
-    env = {"env": ["X=a b", f"PYTHONPATH={tmp_path / 'found'}"]} if asked_for else {}
-    python = interpreter(tmp_path / "bare")
-    assert placed(Side("B", env, python=python), "mlp")["B"].python == python
+    env = ["X=a b", f"PYTHONPATH={tmp_path / 'found'}"]
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "found" if whose == "ours" else tmp_path))
+    both = asked({**{k: [v] for k, v in MLP.items()}, **({"env": env} if whose == "of both" else {})}, {})
+    side = Side("B", {"env": env} if whose == "its own" else {}, python=interpreter(tmp_path / "bare"))
+    contest = Contest.planned("ab", both, (Side("A"), side), tmp_path / "results")
+    with contest.begun(Quiet()) as (store, sessions):
+        store.close()
+        assert sessions["B"].site.python == side.python
 
 
 def test_a_variable_of_the_side_does_not_hide_the_lent_packages(
