@@ -40,11 +40,11 @@ class Side:
 
     @property
     def words(self) -> str:
-        """What it changes, for people."""
+        """What it changes of what both are asked for, for people."""
         said = [f"{axis}={' '.join(texts)}" for axis, texts in self.axes.items()]
         said += [f"python={self.python}"] if self.python else []
         said += [f"rev={self.rev}"] if self.rev else []
-        return f"{self.name} ({', '.join(said)})" if said else self.name
+        return ", ".join(said) or "as asked"
 
     def asked(self, both: Asked) -> Asked:
         """What this side is asked for; UsageError for an override that is no single value. Its variables are added to

@@ -672,7 +672,7 @@ def test_a_side_with_four_times_the_work_is_slower(bench: Any, tmp_path: Path) -
     assert {row["sources"] for row in rows} == {""}  # no revisions
     first, *_ = done.stdout.splitlines()
     assert first == "worse: 1 case: 1 slower"
-    assert "A (workload=work.py:Work:repeat=1), B is B (workload=work.py:Work:repeat=4)" in done.stdout
+    assert "A: workload=work.py:Work:repeat=1; B: workload=work.py:Work:repeat=4 (run " in done.stdout
     [suite] = ElementTree.parse(tmp_path / "j.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("2", "1", "0")
     assert [case.get("name") for case in suite.iter("testcase") if case.find("failure") is not None] == [

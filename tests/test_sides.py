@@ -121,9 +121,9 @@ def test_variables_of_a_side_come_to_those_of_both() -> None:
 
 def test_a_side_in_words() -> None:
     assert read_side("B", ["precision=bf16"], ["X=1", "Y=2"], "p", "v1").words == (
-        "B (precision=bf16, env=X=1 Y=2, python=p, rev=v1)"
+        "precision=bf16, env=X=1 Y=2, python=p, rev=v1"
     )
-    assert Side("A").words == "A"
+    assert Side("A").words == "as asked"
 
 
 def test_what_is_not_overridden_is_that_of_both() -> None:

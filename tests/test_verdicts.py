@@ -63,13 +63,13 @@ def test_a_ratio_is_told_as_a_change(ratio: float | None, words: str) -> None:
 def test_the_head_of_a_gate() -> None:
     assert head(GATE) == [
         "worse: 7 cases: 1 faster, 1 slower, 1 same, 1 inconclusive, 1 missing, 1 new, 1 broken, 1 with more memory",
-        "A is HEAD^1 (1f3a9c2), B is HEAD (77d0e41) (run 20261102-090000-5e1f)",
+        "A: HEAD^1 (1f3a9c2); B: HEAD (77d0e41) (run 20261102-090000-5e1f)",
         "throughput, geometric mean over the cases: -1.2% (-1.9%…-0.6%)",
         "A and B differ: torch: 2.11.0 in A, 2.12.0 in B",
         "control pair: gpt-nano-single-x1 against itself: +0.1% (-0.4%…+0.6%) on 8 blocks",
         "2 blocks of resnet18-ddp-x2 have no number",
     ]
-    assert head(Gate("A", "B", ())) == ["failed: 0 cases: none", "A is A, B is B"]
+    assert head(Gate("A", "B", ())) == ["failed: 0 cases: none", "A: A; B: B"]
 
 
 def test_of_many_differences_some_are_told() -> None:
@@ -129,7 +129,7 @@ def test_terminal(golden: Golden) -> None:
 def test_a_good_gate_is_short() -> None:
     assert shown(GOOD).replace("━", "").splitlines() == [
         "good: 1 case: 1 same",
-        "A is A, B is B",
+        "A: A; B: B",
         "control pair: gpt-nano-single-x1 against itself: +0.1% (-0.4%…+0.6%) on 8 blocks",
         "",
         "case               ┃ verdict ┃   throughput (95 %) ┃      memory ┃ blocks/launches ┃ detectable ┃ A samples/s ┃ B samples/s",

@@ -39,7 +39,11 @@ PARAMETERS = (
     keyword("detect", Annotated[str | None, _share(DETECT)], None),
     keyword("floor", Annotated[str, _share("Changes of throughput up to it are of no interest.")], "1%"),
     keyword("floor_memory", Annotated[str, _share("The same for memory.")], "2%"),
-    keyword("strict", Annotated[bool, _flag("--strict", "Undecided and missing cases close the gate too.")], False),
+    keyword(
+        "strict",
+        Annotated[bool, _flag("--strict", "One undecided case leaves all undecided; a missing one fails.")],
+        False,
+    ),
     keyword("junit", Annotated[Path | None, _file("JUnit XML, a test for each case.")], None),
     keyword("md", Annotated[Path | None, _file("Markdown, for the comment on a pull request.")], None),
     keyword("as_json", Annotated[bool, _flag("--json", "The verdicts as JSON on stdout.")], False),

@@ -38,7 +38,7 @@ def outcome(gate: Gate) -> str:
 
 def head(gate: Gate) -> list[str]:
     """What stands above the table, one line each, the gate's sentence first."""
-    sides = f"A is {gate.a}, B is {gate.b}" + (f" (run {gate.run_id})" if gate.run_id else "")
+    sides = f"A: {gate.a}; B: {gate.b}" + (f" (run {gate.run_id})" if gate.run_id else "")
     mean = f"throughput, geometric mean over the cases: {_bounds(gate)}" if gate.ratio is not None else ""
     differences = _some(gate.differences)
     lines = [f"{outcome(gate)}: {gate.sentence}", sides, mean, *(f"A and B differ: {d}" for d in differences)]
