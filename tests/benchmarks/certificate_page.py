@@ -13,7 +13,7 @@ from .noise_models import MODELS, STEP_SPIKES, STEPS
 BEGIN, END = "<!-- simulated: begin -->", "<!-- simulated: end -->"
 FRAME = f"""# Certificate
 
-How often `bench ab` says `slower` where nothing changed, and how often it finds what did.
+How often `bench ab` says `slower` where nothing changed, and how often it finds a change that is there.
 
 {BEGIN}
 {END}
@@ -75,8 +75,8 @@ def update(page: str, counts: Sequence[Count]) -> str:
 
 
 def section(counts: Sequence[Count]) -> str:
-    refused = sum(count.refused or 0 for count in counts)
-    said = f"- {refused} cases were refused: their calibration met so many slow launches that no number of blocks would do.\n"
+    refused = ", ".join(f"{count.refused} of `{count.machine}`" for count in counts if count.refused)
+    said = f"- Cases that were refused: {refused}. Their calibration met so many slow launches that no number of blocks would do.\n"
     return TEXT.format(
         seed=SEED,
         cases=CASES,
