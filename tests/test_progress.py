@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from plain import PLAIN
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from bench.report import progress
 from bench.report.progress import OnTerminal, Plain, Quiet, observer
+from bench.report.words import FILE_WIDTH, wide_console
 
 
 @pytest.fixture
@@ -80,8 +82,7 @@ def test_time_left_is_at_the_pace_of_the_launches_so_far(clock: Callable[[float]
 
 def test_the_live_line_has_the_pace_since_the_first_step_that_was_seen() -> None:
     where, said = console(terminal=True)
-    watcher = observer(where, quiet=False)
-    assert type(watcher) is OnTerminal
+    watcher = OnTerminal(where)
     watcher.launch_begins(PLAIN, 1, 1, False)
     watcher.progress(0, 30, 0)
     watcher.progress(5, 30, 10**9)
@@ -89,3 +90,14 @@ def test_the_live_line_has_the_pace_since_the_first_step_that_was_seen() -> None
     watcher.close()  # which draws it once more
     assert PLAIN.global_batch == 64
     assert f"[1/1] {PLAIN.case_id}  step 15/30  320 samples/s" in said.getvalue()  # 10 steps in 2 s
+
+
+def test_a_log_is_no_terminal_though_colours_are_forced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Many a CI sets FORCE_COLOR; a line that lives would leave a hundred copies in its log."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with (tmp_path / "log").open("w") as log:
+        where = Console(file=log)
+        assert where.is_terminal
+        assert type(observer(where, quiet=False)) is Plain
+        monkeypatch.setattr("sys.stdout", log)
+        assert wide_console().width == FILE_WIDTH

@@ -119,11 +119,40 @@ def test_narrow_terminal_folds_only_the_names() -> None:
     ]
 
 
+NARROW_GPU_TABLE = """\
+case                    ┃ status      ┃ samples/s ┃ spread ┃  tokens/s ┃ step ms
+━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━
+gpt-nano-ddp-x8-cuda-ab │ crashed 1/2 │    12,346 │      — │ 1,580,237 │  0.9877
+cdef01                  │             │           │        │           │
+
+case                          ┃ wait ┃   MFU ┃ GPU MiB ┃ RSS MiB
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━╇━━━━━━━╇━━━━━━━━━╇━━━━━━━━
+gpt-nano-ddp-x8-cuda-abcdef01 │ 0.0% │ 45.7% │  70,123 │   2,048
+"""
+
+
+def test_columns_that_a_narrow_terminal_has_no_room_for_go_below() -> None:
+    case = "gpt-nano-ddp-x8-cuda-abcdef01"
+    rows = [row(case, 0, **ON_GPU), row(case, 1, "crashed", reason="rank 3 was killed")]
+    # 20 of the name + 11 + 9 + 6 + 9 + 7, and 3 between each two of six, are 77; 4 + 3 of `wait` are more than 80
+    text = shown(summarise(launches(rows)), width=80)
+    assert lines(text)[:8] == lines(NARROW_GPU_TABLE)
+
+
+def test_no_figure_is_cut_whatever_the_width() -> None:
+    rows = [row("gpt-nano-ddp-x8-cuda-abcdef01", order, **ON_GPU) for order in (0, 1)]
+    for width in range(36, 130, 9):
+        text = shown(summarise(launches(rows)), width)
+        assert all(len(line) <= width for line in text.splitlines())
+        for figure in ("12,346", "1,580,237", "0.9877", "0.0%", "45.7%", "70,123", "2,048"):
+            assert f" {figure} " in text.replace("\n", " \n"), width
+
+
 ALL_FAILED = """\
-case                 ┃ status      ┃ samples/s ┃ spread ┃ step ms
-━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━
-mlp-ddp-x2-cpu       │ crashed 0/2 │         — │      — │       —
-mlp-fsdp-x2-cpu      │ skipped     │         — │      — │       —
+case            ┃ status      ┃ samples/s ┃ spread ┃ step ms
+━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━
+mlp-ddp-x2-cpu  │ crashed 0/2 │         — │      — │       —
+mlp-fsdp-x2-cpu │ skipped     │         — │      — │       —
 crashed: mlp-ddp-x2-cpu: rank 1 was killed
 skipped: mlp-fsdp-x2-cpu: too big
 """

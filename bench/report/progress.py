@@ -10,7 +10,7 @@ from rich.text import Text
 
 from bench.case import Case
 from bench.record import Row
-from bench.report.words import number
+from bench.report.words import number, on_screen
 
 REFRESH_A_SECOND = 2  # more would take cycles from the ranks
 
@@ -108,4 +108,4 @@ def observer(console: Console, quiet: bool) -> Quiet:
     """The one that fits: for a terminal, for a file or a pipe, or a quiet one."""
     if quiet:
         return Quiet(console)
-    return OnTerminal(console) if console.is_terminal else Plain(console)
+    return OnTerminal(console) if on_screen(console) else Plain(console)

@@ -15,6 +15,7 @@ from bench.analysis.frames import current, launches
 from bench.analysis.summary import summarise
 from bench.record import Row
 from bench.report import tables
+from bench.report.fitting import print_table
 from bench.report.words import number
 
 COLOURS = {"ok": "green", "skipped": "yellow"}
@@ -42,11 +43,11 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 def summary_table(summary: pd.DataFrame) -> Table:
     """One row a case; a dash where nothing is known. Columns that no case fills are left out."""
     table = Table(title=None, show_edge=False, pad_edge=False)
-    table.add_column("case", overflow="fold", min_width=20)
+    table.add_column("case", overflow="fold")
     table.add_column("status", no_wrap=True)
     columns = [(title, name, show) for title, name, show in _COLUMNS if title in _ALWAYS or summary[name].notna().any()]
     for title, _, _ in columns:
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title, justify="right", no_wrap=title not in FOLDED, overflow="fold")
     for _, row in summary.iterrows():
         status = str(row["status"])
         count = "" if row["ok"] == row["launches"] else f" {row['ok']}/{row['launches']}"
@@ -63,7 +64,7 @@ def print_rows(rows: Sequence[Row], console: Console) -> None:
 
 def print_summary(summary: pd.DataFrame, console: Console) -> None:
     """The table, and below it why what is not ok is not."""
-    console.print(summary_table(summary))
+    print_table(summary_table(summary), console)
     for _, row in summary.iterrows():
         if row["status"] != "ok":
             console.print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"), soft_wrap=True)
@@ -76,7 +77,7 @@ def print_report(sentences: Sequence[str], found: Sequence[tables.Table], consol
     for table in found:
         if table.name not in NOT_ON_TERMINALS:
             console.print(Text(f"\n{table.title}", "bold"))
-            console.print(_brief(table))
+            print_table(_brief(table), console)
             console.print(Text(table.note, "dim"))
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from bench.analysis.verdict import EXIT_SLOWER, EXIT_UNDECIDED, Gate, Verdict, worst_first
 from bench.errors import EXIT_FAILED, EXIT_INCOMPARABLE, EXIT_OK, shorten
+from bench.report.fitting import print_table
 from bench.report.markdown import escaped, fenced, table_lines
 from bench.report.words import UNKNOWN, legal, number, to_json
 
@@ -146,7 +147,7 @@ def print_gate(gate: Gate, console: Console) -> None:
     columns, rows = table(gate)
     if rows:
         console.print()
-        console.print(_shown(columns, rows))
+        print_table(_shown(columns, rows), console)
     for one in noteworthy(gate):
         console.print(Text(f"{shorten(legal(one.case))}: {message(one)}"), soft_wrap=True)
         if one.fails and one.command:

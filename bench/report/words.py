@@ -38,7 +38,13 @@ class Listened(Console):
 def wide_console() -> Console:
     """Standard output: as wide as the terminal, or wide enough for every table where it is none."""
     console = Listened()
-    return console if console.is_terminal else Listened(width=FILE_WIDTH)
+    return console if on_screen(console) else Listened(width=FILE_WIDTH)
+
+
+def on_screen(console: Console) -> bool:
+    """Whether it writes to a terminal. rich also takes a file for one where FORCE_COLOR is set, as in many a CI."""
+    isatty = getattr(console.file, "isatty", None)
+    return console.is_terminal and isatty is not None and bool(isatty())
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
