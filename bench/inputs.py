@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from bench.case import Case
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from workloads import criteo, demo, files, idx
 
 
@@ -43,8 +43,19 @@ def _images(path: str) -> int:
     return count
 
 
+def absolute_data(data: str) -> str:
+    """Data with its full path; the demo's files are made if they are not there yet. BenchError if they cannot be."""
+    try:
+        kind, equals, path = files.resolve(data).partition("=")
+    except OSError as error:
+        raise BenchError(
+            f"--data {data}: its files cannot be made: {error}; set XDG_CACHE_HOME to a folder that can be written to"
+        ) from None
+    return f"{kind}={Path(path).resolve()}" if equals else data
+
+
 def _sequences(path: str, seq: object) -> int | None:
-    real = files.resolve(f"text={path}").partition("=")[2]
+    real = absolute_data(f"text={path}").partition("=")[2]
     if not Path(real).is_file():
         raise UsageError(f"--data text={path}: there is no such file (give one file of text)")
     if not isinstance(seq, int):

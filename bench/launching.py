@@ -16,6 +16,7 @@ from bench.case import Case
 from bench.cause import Evidence, cause, is_the_machines, last_peaks, oom_kills
 from bench.devices import Machine
 from bench.errors import BenchError, ResultsError, UsageError
+from bench.inputs import absolute_data
 from bench.messages import Beat, Description, RankRecord, Spec
 from bench.metrics import (
     bursts_ns,
@@ -36,7 +37,7 @@ from bench.strategies import STRATEGIES
 from bench.suite import Protocol
 from bench.watchdog import Watchdog
 from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Request
-from workloads import WORKLOADS, files
+from workloads import WORKLOADS
 
 RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
 ATTEMPTS = 2  # where the first failed by the machine's fault
@@ -306,9 +307,3 @@ def absolute_target(target: str) -> str:
     """A user's file by its full path, as a rank may not share our folder; all else as it is."""
     where, _, name = target.rpartition(":")
     return f"{Path(where).resolve()}:{name}" if where.endswith(".py") else target
-
-
-def absolute_data(data: str) -> str:
-    """Data with its full path; the demo's files are made if they are not there yet."""
-    kind, equals, path = files.resolve(data).partition("=")
-    return f"{kind}={Path(path).resolve()}" if equals else data

@@ -19,7 +19,8 @@ from bench.batch_size import CEILING, Probes, search
 from bench.case import Case
 from bench.devices import Machine
 from bench.errors import BenchError, IncomparableError
-from bench.launching import ATTEMPTS, Launched, Launching, absolute_data
+from bench.inputs import absolute_data
+from bench.launching import ATTEMPTS, Launched, Launching
 from bench.messages import Beat, Description
 from bench.options import AXES, SETTINGS
 from bench.preflight import Look, case_warnings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import os
 import struct
 import sysconfig
 from pathlib import Path
@@ -12,8 +13,8 @@ from typing import Any
 import pytest
 from plain import PLAIN
 
-from bench.errors import UsageError
-from bench.inputs import check_inputs
+from bench.errors import BenchError, UsageError
+from bench.inputs import absolute_data, check_inputs
 
 
 def samples(**changes: Any) -> int | None:
@@ -234,3 +235,15 @@ def test_missing_workload_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_workload_of_a_package_is_left_to_torch() -> None:
     assert samples(workload="no_such.package:Net") is None
+
+
+def test_where_the_demo_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    with pytest.raises(BenchError) as error:
+        absolute_data("folder=demo")
+    assert str(error.value) == (
+        f"--data folder=demo: its files cannot be made: none of {tmp_path}/file/stepbench, "
+        f"{tmp_path}/file/stepbench-{os.getuid()} can be written to; set XDG_CACHE_HOME to a folder that can be written to"
+    )

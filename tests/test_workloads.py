@@ -8,6 +8,7 @@ import gzip
 import io
 import itertools
 import math
+import os
 import struct
 import subprocess
 import sys
@@ -402,6 +403,37 @@ def test_the_demo_folder_has_real_jpegs_and_is_made_once() -> None:
     assert images[0].stat().st_mtime_ns == made
 
 
+def test_without_a_home_the_demo_is_made_in_a_folder_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A container's user has one that cannot be written to, or none: ~ stays as it is then."""
+    (tmp_path / "file").touch()
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "shared"))
+    for home in (str(tmp_path / "file"), "~"):
+        monkeypatch.setenv("XDG_CACHE_HOME", home)
+        assert demo.path("text") == tmp_path / "shared" / f"stepbench-{os.getuid()}" / demo.path("text").name
+    (folder,) = (tmp_path / "shared").iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
+    (tmp_path / "mine").mkdir()
+    assert demo.path("text").parent == folder  # what is there is taken
+
+
+def test_what_others_put_where_all_may_write_is_no_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    monkeypatch.setattr("tempfile.tempdir", str(shared))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    us = os.getuid() + 1
+    (shared / f"stepbench-{us}").mkdir()  # by them
+    monkeypatch.setattr("os.getuid", lambda: us)
+    with pytest.raises(PermissionError, match="can be written to"):
+        demo.path("text")
+
+
 def test_the_demo_text_is_the_standard_library() -> None:
     path = Path(files.resolve("text=demo").partition("=")[2])
     import argparse
@@ -430,10 +462,10 @@ def test_the_demo_clicks_are_of_the_format() -> None:
     assert Path(path).read_bytes().startswith(criteo.made_up(0) + criteo.made_up(1))
 
 
-def test_what_is_no_demo_is_left_alone() -> None:
+def test_what_is_no_demo_is_left_alone(tmp_path: Path) -> None:
     for data in ("resident", "synthetic", "folder=x", "mnist=x/demo", "criteo=demo.tsv"):
         assert files.resolve(data) == data
-    assert not (demo._cache()).exists() or not list(demo._cache().iterdir())
+    assert not (tmp_path / "cache").exists()
 
 
 def test_digits_have_one_fingerprint_compressed_or_not(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import stat
 import sys
 import sysconfig
 import tempfile
@@ -17,10 +18,15 @@ IMAGES, DIGITS, CLICKS = CLASSES * IMAGES_A_CLASS, 4096, 4096
 
 
 def path(kind: str) -> Path:
-    """The demo's files of ``folder``, ``text``, ``mnist`` or ``criteo``, made in the cache if they are not there."""
+    """The demo's files of ``folder``, ``text``, ``mnist`` or ``criteo``, made in a cache if they are in none.
+
+    OSError if they cannot be made.
+    """
     name, make = _DEMOS[kind]
-    target = _cache() / name
-    if not target.exists():
+    caches = [cache for cache in _caches() if _is_there(cache)]
+    target = next((cache / name for cache in caches if (cache / name).exists()), None)
+    if target is None:
+        target = _writable(caches) / name
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / "made"
             make(made)
@@ -28,11 +34,27 @@ def path(kind: str) -> Path:
     return target
 
 
-def _cache() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    folder = Path(root) / "stepbench"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _caches() -> list[Path]:
+    """The user's cache, and a folder for those who have none that they may write to, as in many a container."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folders = [Path(home, "stepbench")] if os.path.isabs(home) else []  # "~" stays where nobody knows the user
+    return [*folders, Path(tempfile.gettempdir(), f"stepbench-{os.getuid()}")]
+
+
+def _is_there(cache: Path) -> bool:
+    """Whether it is there, made if need be; where everybody may write, only if it is our own."""
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cache.stat().st_uid == os.getuid() or not cache.parent.stat().st_mode & stat.S_ISVTX
+    except OSError:
+        return False
+
+
+def _writable(caches: list[Path]) -> Path:
+    for cache in caches:
+        if os.access(cache, os.W_OK):
+            return cache
+    raise PermissionError(f"none of {', '.join(map(str, _caches()))} can be written to")
 
 
 def _publish(made: Path, target: Path) -> None:
