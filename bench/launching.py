@@ -80,7 +80,7 @@ class Launching:
         tell: Callable[[Beat], None],
         site: Site | None = None,
     ) -> None:
-        self.machine, self.protocol, self.warn, self.tell = machine, protocol, warn, tell
+        self.machine, self.protocol, self.warn, self.tell, self._log = machine, protocol, warn, tell, log
         self._site = site or Site()
         self._variables = {**variables, **self._site.variables(variables)}
         self._launcher = make_launcher(protocol.launcher, self._variables, log, self._site.python, self._site.folder())
@@ -107,7 +107,8 @@ class Launching:
                 break
         reason = watchdog.verdict or cause(evidence)[1]
         words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
-        message = f"--workload {case.workload}: {words} (see {folder}/rank0.log)"
+        log = folder / "rank0.log"
+        message = f"--workload {case.workload}: {words} (see {log if log.exists() else self._log})"
         users = case.spec.entry is None and any(record.failure for record in evidence.records.values())
         raise (UsageError if users else BenchError)(message)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import getpass
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -343,4 +344,13 @@ def probing(protocol: Settings) -> Settings:
 
 def rank_environment() -> dict[str, str]:
     """The environment of every rank, less what a case decides: nothing of the user's folder may shadow our modules."""
-    return {**os.environ, "PYTHONSAFEPATH": "1"}
+    return {**os.environ, "PYTHONSAFEPATH": "1", **_user()}
+
+
+def _user() -> dict[str, str]:
+    """A name for who has none, as in many a container: before 2.13 torch cannot be imported without one."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        return {"LOGNAME": f"uid{os.getuid()}"}
+    return {}

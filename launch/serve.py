@@ -28,6 +28,7 @@ def main() -> None:
     forkserver.set_forkserver_preload(preload)
     forkserver.ensure_running()
     resource_tracker.ensure_running()
+    socket.getfqdn = _host_name
     agent_exit_codes = _collect_exit_codes()
     with channel, channel.makefile("rwb") as stream:
         _say(stream, {"hello": [os.getpid(), *(child.pid for child in psutil.Process().children())]})
@@ -35,6 +36,12 @@ def main() -> None:
             agent_exit_codes.clear()
             error = _launch(**json.loads(line))
             _say(stream, {"exit_codes": agent_exit_codes, "error": error})
+
+
+def _host_name(name: str = "") -> str:
+    """In place of the full name, which elastic asks for once a rank when it starts and again when it ends: where no name
+    server answers each takes ten seconds and more, and nobody needs it here."""
+    return name or socket.gethostname()
 
 
 def _say(stream: Any, message: dict[str, Any]) -> None:
@@ -87,6 +94,10 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_bindin
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         return f"rank {rank} ended with exit code {failure.exitcode}"
+    except EOFError:  # so multiprocessing says it
+        return (
+            "the process that ranks are forked from has ended, or could not fork; logs/launcher.log has its last words"
+        )
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         return f"{type(error).__name__}: {lines[-1]}"

@@ -84,6 +84,37 @@ def test_a_fault_in_a_rank_is_told_and_leaves_the_server_alone(own: ServerLaunch
     assert facts(tmp_path)[0]["parent"] == before
 
 
+def test_no_name_server_is_asked(tmp_path: Path) -> None:
+    """Where none answers, the name of the host would take ten seconds and more, several times a rank."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, socket, sys\n"
+        "def asked(name):\n"
+        f"    open({str(tmp_path / 'asked')!r}, 'a').write(f'{{sys.argv}} {{name}}')\n"
+        "    return name, [], []\n"
+        "socket.gethostbyaddr = asked\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", "import socket; socket.getfqdn()"], env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    )
+    assert (tmp_path / "asked").read_text()  # it would be told
+    (tmp_path / "asked").unlink()
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{TESTS}"}
+    with contextlib.closing(ServerLauncher(environment, ["torch"], tmp_path / "launcher.log")) as launcher:
+        assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
+    assert not (tmp_path / "asked").exists()
+
+
+def test_a_fork_server_that_dies_is_told(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("raise KeyError('getpwuid(): uid not found: 4711')\n")
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{TESTS}"}
+    with contextlib.closing(ServerLauncher(environment, ["broken"], tmp_path / "launcher.log")) as launcher:
+        outcome = launcher.launch(request("facts", tmp_path, tmp_path))
+    assert outcome.error == (
+        "the process that ranks are forked from has ended, or could not fork; logs/launcher.log has its last words"
+    )
+    assert "uid not found: 4711" in (tmp_path / "launcher.log").read_text()
+
+
 @pytest.mark.slow
 def test_a_server_is_replaced_after_some_launches_and_when_it_dies(own: ServerLauncher, tmp_path: Path) -> None:
     servers = []

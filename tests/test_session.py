@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import getpass
 import hashlib
 import importlib.metadata
+import os
 import random
 import time
 from pathlib import Path
@@ -23,7 +25,7 @@ from bench.read import read
 from bench.record import MEMORY, Row
 from bench.resume import earlier_run, latest
 from bench.rounds import Rounds
-from bench.session import Session
+from bench.session import Session, rank_environment
 from bench.store import Store
 from bench.suite import Asked, Axes, asked, make_plan
 from launch import Outcome, Request, Watch, never
@@ -582,3 +584,19 @@ def test_a_batch_of_a_users_own_that_cannot_be_shared_out(monkeypatch: pytest.Mo
         "strong scaling keeps the 64 x 1 = 64 samples of 1 device, and they do not divide over 3;"
     )
     assert len(rows) == 3
+
+
+def test_a_user_whom_nobody_knows_gets_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `docker run --user 4711`: torch 2.11 and 2.12 cannot be imported without one."""
+    assert "LOGNAME" not in rank_environment() or "LOGNAME" in os.environ
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def unknown(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    named = rank_environment()
+    assert named["LOGNAME"] == f"uid{os.getuid()}"
+    monkeypatch.setenv("LOGNAME", named["LOGNAME"])
+    assert getpass.getuser() == named["LOGNAME"]
