@@ -116,7 +116,10 @@ def _split(name: str, text: str) -> list[str]:
 
 def suites() -> dict[str, str]:
     """The built-in suites: name -> what question each answers (the first comment of its file)."""
-    return {file.stem: file.read_text().partition("\n")[0].lstrip("# ") for file in sorted(SUITES.glob("*.toml"))}
+    return {
+        file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        for file in sorted(SUITES.glob("*.toml"))
+    }
 
 
 def read_suite(name: str) -> Asked:
@@ -127,7 +130,7 @@ def read_suite(name: str) -> Asked:
             f"--suite {name}: no such suite or file; built in: {', '.join(suites())}.{near(name, suites())}"
         )
     try:
-        content = tomllib.loads(file.read_text())
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: not a TOML file: {error}") from None
     except RecursionError:

@@ -39,8 +39,8 @@ def main() -> None:
 
 
 def _host_name(name: str = "") -> str:
-    """In place of the full name, which elastic asks for once a rank when it starts and again when it ends: where no name
-    server answers each takes ten seconds and more, and nobody needs it here."""
+    """In place of the full name, which elastic wants of every rank when it starts and again when it ends: where no name
+    server answers, each takes ten seconds and more. Nobody needs it here."""
     return name or socket.gethostname()
 
 
@@ -95,9 +95,7 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_bindin
         rank, failure = error.get_first_failure()
         return f"rank {rank} ended with exit code {failure.exitcode}"
     except EOFError:  # so multiprocessing says it
-        return (
-            "the process that ranks are forked from has ended, or could not fork; logs/launcher.log has its last words"
-        )
+        return "the process that ranks are forked from ended, or could not fork; logs/launcher.log has its last words"
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]
         return f"{type(error).__name__}: {lines[-1]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from commands import run_bench
 
+from bench.cli import _check_own_packages
+from bench.errors import UsageError
 from bench.options import AXES, SETTINGS
 
 CPU = ("--device", "cpu")
@@ -128,6 +131,24 @@ def test_a_dry_run_shows_what_is_skipped_and_why(bench: Any) -> None:
     assert "mlp cannot read text; it takes resident, synthetic" in run.stdout
     assert "2 of 4 cases x 3 launches = 6" in run.stdout
     assert run.folder is None
+
+
+def test_a_checkout_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    with pytest.raises(
+        UsageError, match=r"^stepbench is not installed here, and 'launch' is a part of it: pip install /"
+    ):
+        _check_own_packages()
+
+
+def test_a_locale_without_our_dashes_loses_no_answer(bench: Any) -> None:
+    """As LANG=en_US, which is ISO-8859-1 on many a cluster; the C locale is UTF-8 since Python 3.7."""
+    known, plain = (bench("list", "options", environment={"PYTHONIOENCODING": name}) for name in ("utf-8", "ascii"))
+    assert (known.code, plain.code, plain.stderr) == (0, 0, "")
+    assert not known.stdout.isascii()
+    assert plain.stdout.isascii()
+    words, told = (re.findall(r"[\w.-]+", run.stdout, re.ASCII) for run in (known, plain))
+    assert [word for word in told if word.isalpha()] == [word for word in words if word.isalpha()]
 
 
 def test_another_launch_package_on_pythonpath_is_told(bench: Any, tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def test_a_fork_server_that_dies_is_told(tmp_path: Path) -> None:
     with contextlib.closing(ServerLauncher(environment, ["broken"], tmp_path / "launcher.log")) as launcher:
         outcome = launcher.launch(request("facts", tmp_path, tmp_path))
     assert outcome.error == (
-        "the process that ranks are forked from has ended, or could not fork; logs/launcher.log has its last words"
+        "the process that ranks are forked from ended, or could not fork; logs/launcher.log has its last words"
     )
     assert "uid not found: 4711" in (tmp_path / "launcher.log").read_text()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
 import signal
 import sys
 import traceback
@@ -18,6 +19,8 @@ from bench.errors import EXIT_BUG, BenchError, Interrupted, UsageError
 def main() -> None:
     """Run the command; the process ends with the exit code that the design gives to what happened."""
     interrupts.install()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale without our dashes loses those, and no result
+        sys.stdout.reconfigure(errors="replace")
     try:
         _check_own_packages()
         from bench.cli.app import make
@@ -52,7 +55,9 @@ def _check_own_packages() -> None:
     home = Path(str(bench.__file__)).parent.parent
     for package in ("launch", "workloads"):
         spec = importlib.util.find_spec(package)
-        where = Path(str(spec.origin)) if spec else home
+        if spec is None:
+            raise UsageError(f"stepbench is not installed here, and {package!r} is a part of it: pip install {home}")
+        where = Path(str(spec.origin))
         if where.parent.parent != home:
             raise UsageError(
                 f"{where} hides stepbench's own {package!r}; take its folder out of PYTHONPATH "
