@@ -5,11 +5,10 @@ Which case is launched when is said by ``bench.rounds`` (``bench run``), ``bench
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import getpass
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -219,7 +218,7 @@ class Session:
 
     def begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
         """Tell who watches that a launch begins."""
-        self._tell(self.observer.launch_begins, case, number, of, or_more)
+        self.observer.launch_begins(case, number, of, or_more)
 
     def opened(self, case: Case, more: Row, protocol: Settings | None = None) -> Opened:
         """A launch that is about to be made: what is known of its row, and a folder for its records."""
@@ -319,22 +318,16 @@ class Session:
         for name, rows in (launched.others if launched else {}).items():
             self.store.append(name, [{**identity, **one} for one in rows])
         self.store.append("launches.csv", [row])
-        self._tell(self.observer.launch_ends, row)
+        self.observer.launch_ends(row)
 
     def _progress(self, beat: Beat) -> None:
-        self._tell(self.observer.progress, beat.done, beat.planned, beat.time_ns)
+        self.observer.progress(beat.done, beat.planned, beat.time_ns)
 
     def warn(self, message: str) -> None:
         self.note(f"warning: {message}")
 
     def note(self, message: str) -> None:
-        self._tell(self.observer.note, message)
-
-    @staticmethod
-    def _tell(say: Callable[..., None], *what: object) -> None:
-        """Nothing is lost because nobody listens any more: a terminal that has gone is no reason to stop."""
-        with contextlib.suppress(OSError):
-            say(*what)
+        self.observer.note(message)
 
 
 def probing(protocol: Settings) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -101,3 +102,28 @@ def test_a_log_is_no_terminal_though_colours_are_forced(monkeypatch: pytest.Monk
         assert type(observer(where, quiet=False)) is Plain
         monkeypatch.setattr("sys.stdout", log)
         assert wide_console().width == FILE_WIDTH
+
+
+def test_a_terminal_that_has_gone_stops_nothing() -> None:
+    """As after `bench ab … & disown` and a logout: each write ends with EIO, or with EPIPE after a `tee` that died."""
+
+    class Terminal(io.StringIO):
+        gone = False
+
+        def write(self, text: str) -> int:
+            if self.gone:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().write(text)
+
+    for kind in (Quiet, Plain, OnTerminal):
+        terminal = Terminal()
+        watcher = kind(Console(file=terminal, force_terminal=True))
+        watcher.note("warning: it is there")
+        assert "it is there" in terminal.getvalue()
+        terminal.gone = True
+        watcher.note("warning: no GPU")
+        watcher.note("2 of 3 cases may differ")
+        watcher.launch_begins(PLAIN, 1, 2, False)
+        watcher.progress(5, 30, 10**9)
+        watcher.launch_ends({"launch_id": None, "status": "skipped", "case_id": "mlp", "reason": "no GPU"})
+        watcher.close()

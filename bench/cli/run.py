@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Annotated
@@ -96,8 +95,7 @@ def _run(asked: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: 
         rows = session.rows
         Rounds(session).run()
     finally:
-        with contextlib.suppress(OSError):  # a terminal that has gone
-            watcher.close()
+        watcher.close()
         if rows:
             _show_results(rows, store.folder, as_json)
     return _exit_code(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from rich.console import Console
@@ -16,7 +17,10 @@ REFRESH_A_SECOND = 2  # more would take cycles from the ranks
 
 
 class Quiet:
-    """Says nothing but warnings, each once: launches and the sessions of both sides may give the same."""
+    """Says nothing but warnings, each once: launches and the sessions of both sides may give the same.
+
+    A terminal that has gone is no reason to stop what is measured: what cannot be said is not.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -25,12 +29,16 @@ class Quiet:
     def note(self, message: str) -> None:
         if message.startswith("warning") and message not in self._warned:
             self._warned.add(message)
-            self.console.print(Text(message, "yellow"), soft_wrap=True)
+            self._print(Text(message, "yellow"))
 
     def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None: ...
     def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
     def launch_ends(self, row: Row) -> None: ...
     def close(self) -> None: ...
+
+    def _print(self, text: Text) -> None:
+        with contextlib.suppress(OSError):
+            self.console.print(text, soft_wrap=True)
 
 
 class Plain(Quiet):
@@ -46,7 +54,7 @@ class Plain(Quiet):
         if message.startswith("warning"):
             super().note(message)
         else:
-            self.console.print(Text(message, "dim"), soft_wrap=True)
+            self._print(Text(message, "dim"))
 
     def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
         self._began = time.monotonic()
@@ -56,16 +64,14 @@ class Plain(Quiet):
 
     def launch_ends(self, row: Row) -> None:
         if row.get("launch_id") is None:
-            self.console.print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"), soft_wrap=True)
+            self._print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"))
             return
         if row["status"] == "ok":
             said = f"ok  {number(row['samples_per_s'])} samples/s  {number(row['step_ms'])} ms/step"
         else:
             said = f"{row['status']}  {row['reason']}"
         side = f" {row['side']}" if row.get("side") else ""
-        self.console.print(
-            Text(f"{self._head}{side}  {said}  ({time.monotonic() - self._began:.1f} s)"), soft_wrap=True
-        )
+        self._print(Text(f"{self._head}{side}  {said}  ({time.monotonic() - self._began:.1f} s)"))
 
     def time_left(self) -> str:
         """At the pace of the launches so far; nothing before the first has ended."""
@@ -101,7 +107,8 @@ class OnTerminal(Plain):
         self._live.update(Text(f"{self._head}  step {steps_done}/{steps_planned}{pace}  {self.time_left()}"))
 
     def close(self) -> None:
-        self._live.stop()
+        with contextlib.suppress(OSError):
+            self._live.stop()
 
 
 def observer(console: Console, quiet: bool) -> Quiet:
