@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.environment import ENV_KEY_COLUMNS
+from bench.environment import ENV_KEY_COLUMNS, in_key
 from bench.errors import ResultsError, shorten
 from bench.record import ENVIRONMENT, LAUNCHES
 from bench.store import cell
@@ -62,12 +62,16 @@ def between(a: Mapping[str, Any], b: Mapping[str, Any], columns: Collection[str]
 def _compared(
     a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], columns: Collection[str]
 ) -> list[Difference]:
-    pairs = {c: (_of_column(a, c), _of_column(b, c), c in ENV_KEY_COLUMNS) for c in columns if c != SETTINGS}
-    found = [Difference(name, *values) for name, values in pairs.items()]
+    found = [_difference(name, _of_column(a, name), _of_column(b, name)) for name in columns if name != SETTINGS]
     if SETTINGS in columns:
         found += _settings_compared(a, b)
     unlike = [difference for difference in found if set(difference.a) != set(difference.b)]
     return sorted(unlike, key=lambda difference: not difference.in_env_key)
+
+
+def _difference(name: str, a: tuple[str, ...], b: tuple[str, ...]) -> Difference:
+    in_a, in_b = ({in_key(name, value) for value in values} for values in (a, b))
+    return Difference(name, a, b, name in ENV_KEY_COLUMNS and in_a != in_b)
 
 
 def _of_column(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[str, ...]:

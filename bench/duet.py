@@ -17,6 +17,7 @@ import psutil
 from bench.case import Case
 from bench.cgroups import memory_limit
 from bench.devices import Machine
+from bench.environment import proc
 from bench.errors import shorten
 from bench.launching import Launched, Launching
 from bench.messages import OTHER_IS_GONE, SIDES, Description, Turns
@@ -181,8 +182,8 @@ def _columns(launched: Launched, ratio: float | None) -> Row:
 def _available_mib() -> float:
     """Of the host's memory, or of a cgroup's if that is less."""
     try:
-        limit = memory_limit(Path("/proc/self/cgroup").read_text())
-    except (OSError, ValueError):
+        limit = memory_limit(proc("self/cgroup"))
+    except ValueError:
         limit = None
     available = psutil.virtual_memory().available / 2**20
     return available if limit is None else min(available, limit[1])

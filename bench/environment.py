@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 import os
 import platform
 import shlex
@@ -18,6 +19,7 @@ from typing import Any
 
 import bench
 from bench.case import Case
+from bench.cgroups import cpu_quota
 from bench.devices import Machine
 
 SETTINGS = (
@@ -35,6 +37,13 @@ SETTINGS = (
     "TORCHINDUCTOR_",
     "TRITON_",
     "NVIDIA_TF32_",
+    "TORCHDYNAMO_",
+    "ATEN_",
+    "DNNL_",
+    "ONEDNN_",
+    "LD_PRELOAD",  # another allocator, say
+    "MALLOC_",
+    "GLIBC_TUNABLES",
 )
 MEASUREMENT_VERSION = 2  # raised whenever the same work would give another number
 OF_A_REPOSITORY = (
@@ -53,9 +62,11 @@ def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | No
     work_commit, dirty = _git(work or Path.cwd())
     return {
         "hostname": socket.gethostname(),
-        "cpu_model": _cpu_model(),
+        "cpu_model": _cpu_model(proc("cpuinfo")),
         "cpu_cores": psutil.cpu_count(logical=False),
         "cpu_threads": os.cpu_count(),
+        "cpus_allowed": len(os.sched_getaffinity(0)),
+        "cpu_quota": cpu_quota(proc("self/cgroup")),
         "ram_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "os": platform.platform(),
         "python": platform.python_version(),
@@ -113,7 +124,7 @@ def work_key(case: Case, data_fingerprint: str) -> str:
 
 
 ENV_KEY_COLUMNS = (
-    *("cpu_model", "cpu_cores", "cpu_threads", "ram_gib", "device_name", "driver"),
+    *("cpu_model", "cpu_cores", "cpu_threads", "cpus_allowed", "cpu_quota", "ram_gib", "device_name", "driver"),
     *("python", "torch", "torchvision", "cuda", "cudnn", "nccl"),
 )
 
@@ -122,38 +133,61 @@ def env_key(row: Mapping[str, Any]) -> str:
     """Equal for rows measured on like machines with like software and settings; not the hostname, not the UUIDs."""
     steering = json.loads(row.get("settings") or "{}")
     steering.pop("CUDA_VISIBLE_DEVICES", None)  # which devices, not what kind
-    return _hash([steering, *(row.get(column) for column in ENV_KEY_COLUMNS)])
+    return _hash([steering, *(in_key(column, row.get(column)) for column in ENV_KEY_COLUMNS)])
+
+
+def in_key(column: str, value: Any) -> Any:
+    """A column's value as env_key has it: memory in steps of 4 GiB, rounded up as it is sold. What the kernel and the
+    firmware keep for themselves differs from machine to machine, and after an update."""
+    return 4 * math.ceil(float(value) / 4) if column == "ram_gib" and value not in (None, "") else value
 
 
 def _hash(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _cpu_model() -> str:
+def proc(name: str) -> str:
+    """The text of a file of /proc; empty where it cannot be read."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path("/proc", name).read_text()
     except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return ""
+
+
+def _cpu_model(cpuinfo: str) -> str:
+    """By its name, or as the kernel numbers it: on ARM there are no names, and every processor is an ``aarch64``.
+
+    ``cpuinfo`` is the text of /proc/cpuinfo.
+    """
+    pairs = [line.partition(":")[::2] for line in cpuinfo.splitlines()]
+    known = {key.strip(): value.strip() for key, value in reversed(pairs)}  # the first processor's
+    numbered = [f"{key} {known[key]}" for key in ("cpu", "CPU implementer", "CPU part", "CPU variant") if key in known]
+    return known.get("model name") or " ".join([platform.machine(), *numbered])
 
 
 def _git(folder: Path) -> tuple[str, bool | None]:
     """(commit, whether files differ from it) of the checkout that holds ``folder``; ('', None) outside of one."""
-    try:
-        commit = _git_says(folder, "rev-parse", "HEAD")
-        return commit, bool(_git_says(folder, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.SubprocessError):
-        return "", None
-
-
-def _git_says(folder: Path, *words: str) -> str:
-    command = ["git", "-C", str(folder), *words]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, timeout=GIT_SECONDS, env=git_environment()
+    commit, changed = (
+        _git_says(folder, *words)
+        for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
     )
+    return commit or "", None if changed is None else bool(changed)
+
+
+def _git_says(folder: Path, *words: str) -> str | None:
+    """None where it cannot tell, or not within GIT_SECONDS, as on a large repository far away."""
+    command = ["git", "-C", str(folder), *words]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=GIT_SECONDS, env=git_environment()
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
     return done.stdout.strip()
 
 
 def git_environment() -> dict[str, str]:
-    """Ours, for git to look at a folder's own repository: hooks and aliases set these variables for another."""
-    return {name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY}
+    """Ours, for git to look at a folder's own repository: hooks and aliases set these variables for another. It takes
+    no lock to look, which would stay if it were killed."""
+    ours = {name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY}
+    return {**ours, "GIT_OPTIONAL_LOCKS": "0"}

@@ -17,6 +17,7 @@ import psutil
 from bench.case import Case
 from bench.cgroups import cpu_quota, memory_limit
 from bench.devices import Gpu, Machine, nvml
+from bench.environment import proc
 
 T = TypeVar("T")
 
@@ -82,12 +83,12 @@ def look(machine: Machine, folder: Path) -> Look:
     """
     ours = _known(_own_pids) or {os.getpid()}
     allowed = _known(lambda: os.sched_getaffinity(0))
-    membership = _known(lambda: Path("/proc/self/cgroup").read_text()) or ""
+    groups = proc("self/cgroup")
     busy, busiest = _known(lambda: _load(allowed or set(), ours)) or (None, ())
-    total, available = _known(lambda: _memory(membership)) or (None, None)
+    total, available = _known(lambda: _memory(groups)) or (None, None)
     return Look(
         processors=len(allowed) if allowed else None,
-        cpu_quota=_known(lambda: cpu_quota(membership)),
+        cpu_quota=_known(lambda: cpu_quota(groups)),
         busy_processors=busy,
         busiest=busiest,
         memory_total_mib=total,

@@ -163,7 +163,11 @@ ENVIRONMENT = {
     "cpu_model": Column("text", "of the processor"),
     "cpu_cores": Column("int", "physical cores"),
     "cpu_threads": Column("int", "logical processors"),
-    "ram_gib": Column("float", "total"),
+    "cpus_allowed": Column(
+        "int", "logical processors that it may use: Slurm, a container or `taskset` may grant fewer"
+    ),
+    "cpu_quota": Column("float", "processors' worth of time that a container grants it; empty without a limit"),
+    "ram_gib": Column("float", "total; in `env_key` rounded up to 4 GiB"),
     "os": Column("text", "platform"),
     "python": Column("text", "version"),
     "torch": Column("text", "version"),

@@ -39,17 +39,17 @@ def words(found: list[Difference]) -> list[str]:
 
 def test_what_enters_env_key_comes_first_then_what_is_merely_noted() -> None:
     a = [row()]
-    b = [row(torch="2.15.0", hostname="node2", work_dirty=True, settings='{"OMP_NUM_THREADS": "1"}', ram_gib=755.3)]
+    b = [row(torch="2.15.0", hostname="node2", work_dirty=True, settings='{"OMP_NUM_THREADS": "1"}', ram_gib=775.3)]
     found = differences(a, b)
     assert found == [
-        Difference("ram_gib", ("755.2",), ("755.3",), True),
+        Difference("ram_gib", ("755.2",), ("775.3",), True),
         Difference("torch", ("2.11.0",), ("2.15.0",), True),
         Difference("NCCL_DEBUG", ("INFO",), (None,), True),
         Difference("hostname", ("node1",), ("node2",), False),
         Difference("work_dirty", ("false",), ("true",), False),
     ]
     assert words(found) == [
-        "ram_gib: 755.2 in A, 755.3 in B",
+        "ram_gib: 755.2 in A, 775.3 in B",
         "torch: 2.11.0 in A, 2.15.0 in B",
         "NCCL_DEBUG: INFO in A, not set in B",
         "hostname: node1 in A, node2 in B",

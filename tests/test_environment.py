@@ -7,7 +7,9 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,15 @@ from plain import PLAIN
 
 import bench
 from bench.devices import Machine
-from bench.environment import compiler_lacks, env_key, host_facts, installed, settings, work_key
+from bench.environment import _cpu_model, compiler_lacks, env_key, host_facts, installed, settings, work_key
 from bench.record import FILES
 
 ROW: dict[str, Any] = {
     "cpu_model": "AMD EPYC 9654",
     "cpu_cores": 96,
     "cpu_threads": 192,
+    "cpus_allowed": 192,
+    "cpu_quota": None,
     "ram_gib": 755.2,
     "device_name": "NVIDIA H100 80GB HBM3",
     "driver": "550.54",
@@ -128,7 +132,7 @@ def test_options_in_another_order_are_the_same_work() -> None:
 
 def test_env_key_hashes_machine_software_and_settings() -> None:
     by_hand = (
-        '[{"OMP_NUM_THREADS": "1"}, "AMD EPYC 9654", 96, 192, 755.2, "NVIDIA H100 80GB HBM3", "550.54", "3.11.7", "2.11.0", "0.26.0", "12.8", '
+        '[{"OMP_NUM_THREADS": "1"}, "AMD EPYC 9654", 96, 192, 192, null, 756, "NVIDIA H100 80GB HBM3", "550.54", "3.11.7", "2.11.0", "0.26.0", "12.8", '
         '"91002", "2.27.3"]'
     )
     assert env_key(ROW) == twelve_digits(by_hand)
@@ -136,7 +140,13 @@ def test_env_key_hashes_machine_software_and_settings() -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("hostname", "node2"), ("device_uuids", "GPU-c;GPU-d"), ("samples_per_s", 1.0), ("strategy", "fsdp")],
+    [
+        ("hostname", "node2"),
+        ("device_uuids", "GPU-c;GPU-d"),
+        ("samples_per_s", 1.0),
+        ("strategy", "fsdp"),
+        ("ram_gib", 754.9),  # of 756 GiB another kernel keeps a little more
+    ],
 )
 def test_env_key_ignores(column: str, value: object) -> None:
     assert env_key({**ROW, column: value}) == env_key(ROW)
@@ -151,6 +161,9 @@ def test_env_key_ignores(column: str, value: object) -> None:
         ("device_name", "NVIDIA H200"),
         ("cpu_model", "Intel Xeon"),
         ("cpu_cores", 48),
+        ("cpus_allowed", 8),
+        ("cpu_quota", 1.5),
+        ("ram_gib", 377.1),
         ("settings", '{"OMP_NUM_THREADS": "2"}'),
     ],
 )
@@ -171,18 +184,18 @@ def test_settings_are_those_that_steer_libraries_sorted() -> None:
 
 
 def test_settings_have_what_a_case_sets_whatever_it_is_called() -> None:
-    environment = {"LD_PRELOAD": "/lib/x.so", "HOME": "/root", "OMP_NUM_THREADS": "2", "A": ""}
-    assert settings(environment, always=["LD_PRELOAD", "A"]) == (
-        '{"A": "", "LD_PRELOAD": "/lib/x.so", "OMP_NUM_THREADS": "2"}'
+    environment = {"LD_BIND_NOW": "1", "HOME": "/root", "OMP_NUM_THREADS": "2", "A": ""}
+    assert settings(environment, always=["LD_BIND_NOW", "A"]) == (
+        '{"A": "", "LD_BIND_NOW": "1", "OMP_NUM_THREADS": "2"}'
     )
     assert settings(environment, always=["NOT_SET"]) == '{"OMP_NUM_THREADS": "2"}'
-    assert settings(environment, always={"LD_PRELOAD": "of the case"}) == (
-        '{"LD_PRELOAD": "/lib/x.so", "OMP_NUM_THREADS": "2"}'
+    assert settings(environment, always={"LD_BIND_NOW": "of the case"}) == (
+        '{"LD_BIND_NOW": "1", "OMP_NUM_THREADS": "2"}'
     )
 
 
 def test_variables_of_a_case_change_the_env_key() -> None:
-    rows = [{**ROW, "settings": settings({"LD_PRELOAD": value}, always=["LD_PRELOAD"])} for value in ("", "/lib/x.so")]
+    rows = [{**ROW, "settings": settings({"LD_BIND_NOW": value}, always=["LD_BIND_NOW"])} for value in ("", "1")]
     assert len({env_key(row) for row in [ROW, *rows]}) == 3
 
 
@@ -310,3 +323,47 @@ def test_env_key_does_not_ask_which_devices() -> None:
     two = [json.dumps({"CUDA_VISIBLE_DEVICES": which, "NCCL_ALGO": "Ring"}) for which in ("0", "1")]
     first, second = (env_key({**ROW, "settings": settings}) for settings in two)
     assert first == second != env_key({**ROW, "settings": json.dumps({"NCCL_ALGO": "Tree"})})
+
+
+X86 = "processor\t: 0\nmodel name\t: AMD EPYC 9654\n\nprocessor\t: 1\nmodel name\t: AMD EPYC 9654\n"
+ARM = (
+    "processor\t: {}\nCPU implementer\t: 0x41\nCPU variant\t: {}\nCPU part\t: {}\n\n"  # 0xd40 is Neoverse-V1, 0xd0c N1
+)
+
+
+def test_a_processor_without_a_name_is_known_by_its_numbers() -> None:
+    machine = platform.machine()
+    for text, model in (
+        (X86, "AMD EPYC 9654"),
+        (
+            ARM.format(0, "0x1", "0xd40") + ARM.format(1, "0x1", "0xd40"),
+            f"{machine} CPU implementer 0x41 CPU part 0xd40 CPU variant 0x1",
+        ),
+        (ARM.format(0, "0x3", "0xd0c"), f"{machine} CPU implementer 0x41 CPU part 0xd0c CPU variant 0x3"),
+        ("processor\t: 0\ncpu\t\t: POWER9, altivec supported\n", f"{machine} cpu POWER9, altivec supported"),
+        ("", machine),
+    ):
+        assert _cpu_model(text) == model
+
+
+def test_processors_that_we_may_not_use_are_not_ours() -> None:
+    """Under taskset, as under Slurm and in many a container."""
+    one = min(os.sched_getaffinity(0))
+    code = "from bench.devices import Machine; from bench.environment import host_facts; f = host_facts(Machine(), {}); print(f['cpus_allowed'], f['cpu_threads'])"
+    done = subprocess.run(
+        ["taskset", "--cpu-list", str(one), sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["1", str(os.cpu_count())], done.stderr
+
+
+def test_a_slow_git_keeps_what_is_known_and_leaves_no_lock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "git").write_text(
+        '#!/bin/sh\ncase "$*" in *rev-parse*) echo 1f3a9c2;; *) echo $GIT_OPTIONAL_LOCKS > locks; sleep 60;; esac\n'
+    )
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("bench.environment.GIT_SECONDS", 0.5)
+    facts = host_facts(Machine(), {})
+    assert (facts["work_commit"], facts["work_dirty"]) == ("1f3a9c2", None)
+    assert (tmp_path / "locks").read_text() == "0\n"

@@ -290,11 +290,11 @@ software │ Python 3.11.7, torch 2.11.0, torchvision 0.26.0, CUDA 12.8, cuDNN 9
 protocol │ PROTOCOL
 launches │ 3 (cases: 3)
 
-case                 ┃ status      ┃ samples/s ┃ spread ┃ step ms
+case ┃ status      ┃ samples/s ┃ spread ┃ step ms
 ╇╇╇╇
-a                    │ ok          │       102 │   3.9% │      11
-b                    │ crashed 0/1 │         — │      — │       —
-c                    │ skipped     │         — │      — │       —
+a    │ ok          │       102 │   3.9% │      11
+b    │ crashed 0/1 │         — │      — │       —
+c    │ skipped     │         — │      — │       —
 crashed: b: rank 1: [red]no[/red]
 skipped: c: c is too big
 
