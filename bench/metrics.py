@@ -106,6 +106,10 @@ def faults(ranks: Sequence[Measurement], row: Row, rank_samples: int) -> list[st
         off_ns = sum(m.steps_ns) - m.window_ns
         if abs(off_ns) > max(STEPS_SUM_WITHIN * m.window_ns, SLICE_NS * max(len(m.bursts_ns), 1)):
             found.append(f"the steps of rank {rank} are off its window by {off_ns / m.window_ns:+.1%}")
+    eager = [str(rank) for rank, m in enumerate(ranks) if m.compile_ns == 0]
+    if eager:
+        variables = "TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE"
+        found.append(f"nothing was compiled in rank {', '.join(eager)}; see whether {variables} is set")
     if row["mfu"] is not None and not 0 < row["mfu"] <= 1:
         found.append(f"the MFU is {row['mfu']:.3f}; check FLOPs and peak")
     return found

@@ -253,6 +253,15 @@ def test_ranks_each_with_their_own_numbers_or_last_words() -> None:
 GOOD = {"mfu": None}
 
 
+def test_what_was_to_be_compiled_and_was_not_is_a_fault() -> None:
+    """torch.compile gives back what it got where a variable turns it off, and says nothing."""
+    known, unknown = (dataclasses.replace(RANKS[0], compile_ns=ns) for ns in (10**9, None))
+    assert faults([known, unknown], GOOD, 8) == []
+    assert faults([known, dataclasses.replace(RANKS[1], compile_ns=0)], GOOD, 8) == [
+        "nothing was compiled in rank 1; see whether TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE is set"
+    ]
+
+
 def test_good_launch_has_no_faults() -> None:
     assert faults(RANKS, {"mfu": None}, rank_samples=8) == []
     assert faults(RANKS, {"mfu": 1.0}, rank_samples=8) == []
