@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import select
 import shutil
@@ -19,7 +20,7 @@ from launch import POLL_SECONDS, LaunchError, Outcome, Request, Watch, never
 from launch.guard import Guarded, private_folder
 from launch.processes import descendants, end
 
-BOOT_SECONDS = 180.0
+BOOT_SECONDS = 180.0  # at least: torch may come from a disk far away
 REPLY_SECONDS = 3.0  # of elastic, to see that the ranks are gone
 # Ranks of one server share an address-space layout and a hash seed; a lucky one must not pass for a speed.
 LAUNCHES_PER_SERVER = 4
@@ -69,7 +70,9 @@ class ServerLauncher:
             self._drop(next(iter(self._servers.values())))
         if server is None:
             environment = {**self._environment, **request.environment}
-            server = _started(lambda: _Server(self._command, environment, self._preload, self._log, self._cwd), watch)
+            seconds = max(BOOT_SECONDS, request.timeout_s)
+            make = functools.partial(_Server, self._command, environment, self._preload, self._log, self._cwd)
+            server = _started(make, watch, seconds)
         self._servers[key] = server
         return server
 
@@ -78,10 +81,10 @@ class ServerLauncher:
         server.close()
 
 
-def _started(start: Callable[[], _Server], watch: Watch) -> _Server:
+def _started(start: Callable[[], _Server], watch: Watch, seconds: float) -> _Server:
     try:
         server = start()
-        server.greet(watch)
+        server.greet(watch, seconds)
         return server
     except OSError as error:
         raise LaunchError(
@@ -136,9 +139,9 @@ class _Server:
         self._socket.close()
         self._guarded.kill()
 
-    def greet(self, watch: Watch) -> None:
+    def greet(self, watch: Watch, seconds: float) -> None:
         """Wait until the server is up; LaunchError if it does not come, or the watch ends the waiting."""
-        deadline = time.monotonic() + BOOT_SECONDS
+        deadline = time.monotonic() + seconds
         try:
             answers = self._answers(lambda: watch() or time.monotonic() > deadline)
             hello = self._receive(REPLY_SECONDS) if answers else None
@@ -146,8 +149,9 @@ class _Server:
             self.close()
             raise
         if hello is None:
+            why = f"has not imported torch within {seconds:g} s" if not answers else "ended before it was ready"
             self.close()
-            raise LaunchError(f"the launch server did not start; see {self._log}")
+            raise LaunchError(f"the launch server {why}; see {self._log}")
         self._own = hello["hello"]
 
     def _launch(self, request: Request, watch: Watch) -> Outcome:

@@ -16,7 +16,7 @@ import processes
 import psutil
 import pytest
 
-from launch import Request
+from launch import LaunchError, Request
 from launch.processes import end
 from launch.server import LAUNCHES_PER_SERVER, ServerLauncher
 from launch.torchrun import TorchrunLauncher
@@ -104,6 +104,22 @@ def test_no_name_server_is_asked(tmp_path: Path) -> None:
     assert not (tmp_path / "asked").exists()
 
 
+@pytest.mark.parametrize(
+    ("does", "told"),
+    [("raise SystemExit(3)", "ended before it was ready"), ("time.sleep(60)", "has not imported torch within 0.5 s")],
+)
+def test_a_server_that_does_not_come_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, does: str, told: str
+) -> None:
+    monkeypatch.setattr("launch.server.BOOT_SECONDS", 0.5 if "sleep" in does else 60.0)
+    (tmp_path / "sitecustomize.py").write_text(f"import sys, time\nif sys.orig_argv[2] == '-c': {does}\n")
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    log = tmp_path / "launcher.log"
+    with contextlib.closing(ServerLauncher(environment, [], log)) as launcher, pytest.raises(LaunchError) as error:
+        launcher.launch(request("facts", tmp_path, tmp_path, timeout_s=0.1))
+    assert str(error.value) == f"the launch server {told}; see {log}"
+
+
 def test_a_fork_server_that_dies_is_told(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("raise KeyError('getpwuid(): uid not found: 4711')\n")
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{TESTS}"}
@@ -142,7 +158,7 @@ def test_a_launch_that_is_ended_leaves_nothing(own: ServerLauncher, tmp_path: Pa
 ORPHANER = """
 import sys
 from pathlib import Path
-from launch import Request
+from launch import LaunchError, Request
 from launch.processes import end
 from launch.server import ServerLauncher
 import os
