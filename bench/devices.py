@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -112,11 +113,17 @@ def nvml() -> Iterator[Any]:
 
 
 def _listed(library: Any, setting: str | None) -> Machine:
-    """A GPU that cannot be read is left out, with a note: the others are still there."""
+    """A GPU that cannot be read is left out, with a note: the others are still there. So is one that is divided by MIG:
+    a process sees one of its parts, and no two ranks could have it."""
     gpus, notes = [], []
     for index in range(library.nvmlDeviceGetCount()):
         try:
-            gpus.append(_gpu(library, library.nvmlDeviceGetHandleByIndex(index)))
+            handle = library.nvmlDeviceGetHandleByIndex(index)
+            mode, _ = _known(library, functools.partial(library.nvmlDeviceGetMigMode, handle), (0, 0))
+            if mode == library.NVML_DEVICE_MIG_ENABLE:
+                notes.append(f"GPU {index} is left out: MIG divides it, which is not supported (nvidia-smi -mig 0)")
+            else:
+                gpus.append(_gpu(library, handle))
         except library.NVMLError as error:
             notes.append(f"GPU {index} is left out, as NVML cannot read it: {error}")
     if setting and "MIG-" in setting:

@@ -79,6 +79,7 @@ class Library:
             "nvmlDeviceGetUUID": (self._uuid, Handle, text, c_uint),
             "nvmlDeviceGetName": (self._name, Handle, text, c_uint),
             "nvmlDeviceGetCudaComputeCapability": (self._capability, Handle, POINTER(c_int), POINTER(c_int)),
+            "nvmlDeviceGetMigMode": (self._mig, Handle, number, number),
             "nvmlDeviceGetMemoryInfo": (self._memory, Handle, memory),
             "nvmlDeviceGetMemoryInfo_v2": (self._memory_v2, Handle, memory_v2),
             "nvmlDeviceGetTotalEnergyConsumption": (self._energy, Handle, POINTER(c_uint64)),
@@ -156,6 +157,13 @@ class Library:
         if isinstance(value, Error):
             return value.code
         major[0], minor[0] = value
+        return SUCCESS
+
+    def _mig(self, handle: Any, current: Any, pending: Any) -> int:
+        value = self._device(handle).now("mig")
+        if isinstance(value, Error):
+            return value.code
+        current[0], pending[0] = value, 0
         return SUCCESS
 
     def _memory(self, handle: Any, out: Any) -> int:

@@ -118,6 +118,13 @@ def test_what_cuda_visible_devices_hides_is_not_there(monkeypatch: pytest.Monkey
     assert machine(monkeypatch, library, "") == Machine((), "550.54.15")
 
 
+def test_a_gpu_that_mig_divides_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA shows a process one part of it; a rank for each GPU would find none. Off, or not known to the GPU, is 0."""
+    library = nvml.Library(device(A, mig=1), device(B, mig=0), device(C))
+    note = "GPU 0 is left out: MIG divides it, which is not supported (nvidia-smi -mig 0)"
+    assert machine(monkeypatch, library) == Machine((B, C), "550.54.15", note)
+
+
 def test_mig_devices_are_named_as_what_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     note = "CUDA_VISIBLE_DEVICES names MIG devices, which are not supported: they count as no GPU"
     seen = machine(monkeypatch, nvml.Library(device(A)), "MIG-5c6a4f8e-9b0d-5f3a-8a11-0a2b3c4d5e6f")
