@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import math
+import socket
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -464,8 +465,8 @@ def test_without_a_calibration_there_are_eight_blocks_and_a_warning() -> None:
     assert plan_of("x", insists=True) == (  # nothing is known that it could be refused by
         {"x": Blocks(8, 16)},
         [
-            "x is not calibrated here with this data, torch and window, so what can be found is not known before: "
-            "bench calibrate"
+            f"x is not calibrated on host {socket.gethostname()} with this data, torch and window, so what can be found "
+            "is not known before: bench calibrate (a container keeps its name by --hostname)"
         ],
     )
 

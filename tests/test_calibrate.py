@@ -215,11 +215,11 @@ def test_another_case_or_machine_is_not_calibrated(place: Place, monkeypatch: py
     place.calibrate()
     done = place.bench("ab", *OPTIONS, "--seed", "1")
     assert f"warning: {'-'.join(CASE.split('-')[:-1])}-seed1-" in done.err
-    assert "is not calibrated here with this data, torch and window, so what can be found is not known" in done.err
+    assert f"is not calibrated on host {socket.gethostname()} with this data, torch and window, so what" in done.err
     assert list(place.plan()["blocks"].values()) == [[8, 16]]
-    assert "is not calibrated here" in place.bench("ab", *OPTIONS, "--min-seconds", "0.1").err
+    assert "is not calibrated on host" in place.bench("ab", *OPTIONS, "--min-seconds", "0.1").err
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
-    assert f"warning: {CASE} is not calibrated here" in place.bench("ab", *OPTIONS).err
+    assert f"warning: {CASE} is not calibrated on host elsewhere" in place.bench("ab", *OPTIONS).err
 
 
 def test_what_the_machine_cannot_find_is_refused_where_it_is_insisted_on(place: Place) -> None:
