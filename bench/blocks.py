@@ -42,8 +42,8 @@ def planned_blocks(
     unknown = [name for name in names if name not in noise]
     if unknown:
         warn(
-            f"{unknown[0]} is not calibrated on host {socket.gethostname()} with this data, torch and window, so what can "
-            "be found is not known before: bench calibrate (a container keeps its name by --hostname)"
+            f"{unknown[0]} is not calibrated on host {socket.gethostname()} with this data, torch and window, so what "
+            "can be found is not known before: bench calibrate (a container keeps its name by --hostname)"
         )
     found = {}
     for name in names:
