@@ -121,7 +121,8 @@ def check_alike(baseline: Baseline, rows: Sequence[Row]) -> None:
             found = [d.words("in the baseline", "now") for d in differences(before, now) if d.in_env_key]
             raise IncomparableError(
                 f"baseline {baseline.name} is of another machine, software or settings: "
-                f"{'; '.join(found) or 'env_key'}. Make one of this: bench baseline add NAME RUN."
+                f"{'; '.join(found) or 'env_key'}. Make one of this: bench baseline add NAME RUN, "
+                f"by another name or after bench baseline rm {baseline.name}."
             )
     for before, now in both:
         if not {row["work_key"] for row in now} <= {row["work_key"] for row in before}:

@@ -113,23 +113,29 @@ def nvml() -> Iterator[Any]:
 
 
 def _listed(library: Any, setting: str | None) -> Machine:
-    """A GPU that cannot be read is left out, with a note: the others are still there. So is one that is divided by MIG:
-    a process sees one of its parts, and no two ranks could have it."""
-    gpus, notes = [], []
+    """A GPU that cannot be read is left out, with a note: the others are still there. One that MIG divides leaves none:
+    a process then sees one of its parts, whatever else there is."""
+    gpus, notes, divided = [], [], set()
     for index in range(library.nvmlDeviceGetCount()):
         try:
             handle = library.nvmlDeviceGetHandleByIndex(index)
             mode, _ = _known(library, functools.partial(library.nvmlDeviceGetMigMode, handle), (0, 0))
+            gpus.append(_gpu(library, handle))
             if mode == library.NVML_DEVICE_MIG_ENABLE:
-                notes.append(f"GPU {index} is left out: MIG divides it, which is not supported (nvidia-smi -mig 0)")
-            else:
-                gpus.append(_gpu(library, handle))
+                divided.add(gpus[-1].uuid)
         except library.NVMLError as error:
             notes.append(f"GPU {index} is left out, as NVML cannot read it: {error}")
     if setting and "MIG-" in setting:
         notes.append("CUDA_VISIBLE_DEVICES names MIG devices, which are not supported: they count as no GPU")
     driver = _known(library, lambda: _text(library.nvmlSystemGetDriverVersion()), "")
-    return Machine(visible(tuple(gpus), setting), driver, "; ".join(notes))
+    chosen = visible(tuple(gpus), setting)
+    if divided & {gpu.uuid for gpu in chosen}:
+        notes.append(
+            "MIG divides a GPU, which is not supported: no GPU is used; turn it off (nvidia-smi -mig 0), or name the "
+            "others in CUDA_VISIBLE_DEVICES by their UUIDs"
+        )
+        chosen = ()
+    return Machine(chosen, driver, "; ".join(notes))
 
 
 def _gpu(library: Any, handle: Any) -> Gpu:

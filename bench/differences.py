@@ -71,7 +71,8 @@ def _compared(
 
 def _difference(name: str, a: tuple[str, ...], b: tuple[str, ...]) -> Difference:
     in_a, in_b = ({in_key(name, value) for value in values} for values in (a, b))
-    return Difference(name, a, b, name in ENV_KEY_COLUMNS and in_a != in_b)
+    unknown = name == "cpus_allowed" and ("",) in (a, b)  # before schema 6 no row had it
+    return Difference(name, a, b, name in ENV_KEY_COLUMNS and in_a != in_b and not unknown)
 
 
 def _of_column(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[str, ...]:

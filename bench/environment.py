@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import getpass
 import hashlib
 import json
 import math
@@ -79,6 +80,20 @@ def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | No
     }
 
 
+def rank_environment() -> dict[str, str]:
+    """The environment of every rank, less what a case decides: nothing of the user's folder may shadow our modules."""
+    return {**os.environ, "PYTHONSAFEPATH": "1", **_user()}
+
+
+def _user() -> dict[str, str]:
+    """A name for who has none, as in many a container: before 2.13 torch cannot be imported without one."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        return {"LOGNAME": f"uid{os.getuid()}"}
+    return {}
+
+
 def settings(environment: Mapping[str, str], always: Collection[str] = ()) -> str:
     """The environment variables that steer libraries, and those of ``always``, as JSON with sorted keys."""
     return json.dumps({k: v for k, v in sorted(environment.items()) if k.startswith(SETTINGS) or k in always})
@@ -139,7 +154,9 @@ def env_key(row: Mapping[str, Any]) -> str:
 def in_key(column: str, value: Any) -> Any:
     """A column's value as env_key has it: memory in steps of 4 GiB, rounded up as it is sold. What the kernel and the
     firmware keep for themselves differs from machine to machine, and after an update."""
-    return 4 * math.ceil(float(value) / 4) if column == "ram_gib" and value not in (None, "") else value
+    if column != "ram_gib" or value in (None, "") or not math.isfinite(float(value)):
+        return value
+    return 4 * math.ceil(float(value) / 4)
 
 
 def _hash(value: object) -> str:

@@ -107,8 +107,8 @@ class Launching:
                 break
         reason = watchdog.verdict or cause(evidence)[1]
         words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
-        log = folder / "rank0.log"
-        message = f"--workload {case.workload}: {words} (see {log if log.exists() else self._log})"
+        log = next(filter(Path.exists, (folder / "rank0.log", folder / "torchrun.log")), self._log)
+        message = f"--workload {case.workload}: {words} (see {log})"
         users = case.spec.entry is None and any(record.failure for record in evidence.records.values())
         raise (UsageError if users else BenchError)(message)
 

@@ -25,7 +25,6 @@ GPU_USED_SHARE = 0.05  # a desktop's windows take less
 MEMORY_SHARE, MEMORY_MIB = 0.1, 1024.0
 DISK_MIB = 1024.0
 SHM_MIB_A_WORKER = 64.0  # Docker gives a whole container no more than this
-SHM_MIB_A_RANK = 33.0  # of NCCL, whose buffers for a neighbour that it cannot reach directly are as large
 BUSY_SHARE, BUSY_PROCESSORS = 0.1, 0.5
 BUSY_SECONDS = 0.3
 NAMED = 3  # of the busiest programs
@@ -115,7 +114,7 @@ def case_warnings(case: Case, look: Look) -> list[str]:
 
     Workers count in full. They rest while their queues are full, but where they mostly rest fewer would do.
     """
-    found = [_threads_warning(case, look), _shm_warning(case, look), _nccl_warning(case, look)]
+    found = [_threads_warning(case, look), _shm_warning(case, look)]
     return [warning for warning in found if warning]
 
 
@@ -192,18 +191,6 @@ def _shm_warning(case: Case, look: Look) -> str:
         f"{look.shm_free_mib:,.0f} MiB are free in /dev/shm for the batches of {_count(workers, 'DataLoader worker')}: "
         "a worker that finds no room dies of a bus error, and the launch with it; make it "
         f"{needed:,.0f} MiB or more (docker run --shm-size), or lower --num-workers"
-    )
-
-
-def _nccl_warning(case: Case, look: Look) -> str:
-    needed = case.world_size * SHM_MIB_A_RANK
-    alone = case.device != "cuda" or case.world_size == 1 or case.oversubscribe  # then over Gloo
-    if alone or look.shm_free_mib is None or look.shm_free_mib >= needed:
-        return ""
-    return (
-        f"{look.shm_free_mib:,.0f} MiB are free in /dev/shm for {_count(case.world_size, 'rank')}: between GPUs that "
-        f"cannot reach each other directly NCCL goes through it, and fails without room; make it {needed:,.0f} MiB or "
-        "more (docker run --shm-size)"
     )
 
 

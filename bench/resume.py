@@ -142,7 +142,7 @@ def changed_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def changed_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs in tool, machine and software, as far as it can be known before a rank runs."""
     columns = ["tool_version", "tool_commit", *(c for c in ENV_KEY_COLUMNS if c not in TOLD_BY_RANKS), "settings"]
-    said = [d.words("when it began", "now") for d in between(old, new, columns)]
+    said = _said(old, new, columns)
     if old.get("gpus") != new.get("gpus"):
         said.append(f"gpus: {old.get('gpus') or 'none'} when it began, {new.get('gpus') or 'none'} now")
     before, now = old.get("workloads") or {}, new.get("workloads") or {}
@@ -171,7 +171,13 @@ def changed_rows(rows: Iterable[Row], row: Row) -> list[str]:
         return []
     # another case may use other devices, and has settings of its own
     columns = [*ENV_KEY_COLUMNS, "settings"] if same else [c for c in ENV_KEY_COLUMNS if c != "device_name"]
-    return [d.words("when it began", "now") for d in between((same or alike)[0], row, columns)]
+    return _said((same or alike)[0], row, columns)
+
+
+def _said(old: Mapping[str, Any], new: Mapping[str, Any], columns: Collection[str]) -> list[str]:
+    """Differences in words; not those by which a kernel's update alone changes the memory that it leaves."""
+    found = between(old, new, columns)
+    return [d.words("when it began", "now") for d in found if d.in_env_key or d.name not in ENV_KEY_COLUMNS]
 
 
 def _listed(what: str, some: Collection[str], others: Collection[str]) -> list[str]:

@@ -6,8 +6,6 @@ Which case is launched when is said by ``bench.rounds`` (``bench run``), ``bench
 from __future__ import annotations
 
 import dataclasses
-import getpass
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,7 +89,7 @@ class Session:
         self.done = earlier.done() if earlier else {}
         self.describing_s = 0.0  # that it took so far to look at workloads
         self._despite = ""
-        self._variables = rank_environment()
+        self._variables = environment.rank_environment()
         log = store.folder / "logs" / "launcher.log"
         self.site = site or Site()
         self._host = environment.host_facts(machine, self._variables, self.site.folder())
@@ -333,17 +331,3 @@ class Session:
 def probing(protocol: Settings) -> Settings:
     """As few steps as show the memory that they take."""
     return dataclasses.replace(protocol, warmup_steps=0, steps=PROBE_STEPS, min_seconds=0.0)
-
-
-def rank_environment() -> dict[str, str]:
-    """The environment of every rank, less what a case decides: nothing of the user's folder may shadow our modules."""
-    return {**os.environ, "PYTHONSAFEPATH": "1", **_user()}
-
-
-def _user() -> dict[str, str]:
-    """A name for who has none, as in many a container: before 2.13 torch cannot be imported without one."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        return {"LOGNAME": f"uid{os.getuid()}"}
-    return {}

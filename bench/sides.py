@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from bench.environment import git_environment
+from bench.environment import git_environment, rank_environment
 from bench.errors import UsageError, near, shorten
 from bench.options import AXES, Value
 from bench.site import Site
@@ -184,7 +184,7 @@ def _interpreter(side: Side, lent: Path | None, variables: Mapping[str, str]) ->
     """The path of an interpreter that has what ranks import; not resolved, as a virtual environment is its link."""
     flag, given = f"--{side.name.lower()}-python {side.python}", str(side.python)
     python = os.path.abspath(shutil.which(given) or given)
-    ranks = {**os.environ, "PYTHONSAFEPATH": "1", **variables}
+    ranks = {**rank_environment(), **variables}
     try:
         done = subprocess.run(
             [python, "-c", PROBE],
@@ -200,5 +200,5 @@ def _interpreter(side: Side, lent: Path | None, variables: Mapping[str, str]) ->
         ) from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise UsageError(f"{flag}: ranks need Python 3.11 with torch, torchvision and psutil: {shorten(last)}")
+        raise UsageError(f"{flag}: ranks need Python 3.11 or newer with torch, torchvision and psutil: {shorten(last)}")
     return python

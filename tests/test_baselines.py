@@ -125,7 +125,7 @@ def test_another_machine_or_software_is_refused_and_what_differs_named(five: Pat
     assert bench(five, "add", "main", B) == (
         *(4, ""),
         f"bench: baseline main is of another machine, software or settings: {said}. "
-        "Make one of this: bench baseline add NAME RUN.\n",
+        "Make one of this: bench baseline add NAME RUN, by another name or after bench baseline rm main.\n",
     )
     assert len(held(five)) == 2
 
@@ -322,7 +322,7 @@ def test_a_torn_last_row_is_left_out_and_told(five: Path) -> None:
 
 
 def cells(done: Done) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│" in line]
+    return [[cell.strip() for cell in line.split("│")] for line in done.out.splitlines() if "│" in line]
 
 
 def test_baselines_are_listed(five: Path) -> None:

@@ -227,7 +227,7 @@ def test_another_machine_ends_with_four_after_one_launch(place: Place) -> None:
     assert (done.code, done.out) == (4, "")
     assert done.err.splitlines()[-1] == (
         "bench: baseline b is of another machine, software or settings: device_name: NVIDIA H200 in the baseline, "
-        "NVIDIA H100 now. Make one of this: bench baseline add NAME RUN."
+        "NVIDIA H100 now. Make one of this: bench baseline add NAME RUN, by another name or after bench baseline rm b."
     )
     assert len(place.ranks.launched) == 1
 

@@ -118,11 +118,16 @@ def test_what_cuda_visible_devices_hides_is_not_there(monkeypatch: pytest.Monkey
     assert machine(monkeypatch, library, "") == Machine((), "550.54.15")
 
 
-def test_a_gpu_that_mig_divides_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CUDA shows a process one part of it; a rank for each GPU would find none. Off, or not known to the GPU, is 0."""
+@pytest.mark.parametrize(
+    ("setting", "left"), [(None, ()), ("0", ()), ("0,2", ()), ("1", (B,)), ("1,2", (B, C)), ("GPU-cccc-3", (C,))]
+)
+def test_where_mig_divides_a_gpu_the_others_are_to_be_named(
+    monkeypatch: pytest.MonkeyPatch, setting: str | None, left: tuple[Gpu, ...]
+) -> None:
+    """CUDA shows a process one part of it, and a rank for each GPU would find none."""
     library = nvml.Library(device(A, mig=1), device(B, mig=0), device(C))
-    note = "GPU 0 is left out: MIG divides it, which is not supported (nvidia-smi -mig 0)"
-    assert machine(monkeypatch, library) == Machine((B, C), "550.54.15", note)
+    seen = machine(monkeypatch, library, setting)
+    assert (seen.gpus, seen.note.partition(",")[0]) == (left, "" if left else "MIG divides a GPU")
 
 
 def test_mig_devices_are_named_as_what_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:

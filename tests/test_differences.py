@@ -130,3 +130,15 @@ def test_settings_that_are_no_json_are_told(settings: str) -> None:
     assert str(error.value) == (
         f"launch l of run r, column settings: got {settings!r}; allowed: a JSON object; restore the file from a copy"
     )
+
+
+def test_another_kernel_may_leave_a_little_less_memory() -> None:
+    [difference] = differences([row(ram_gib=755.2)], [row(ram_gib=755.0)])
+    assert (difference.name, difference.in_env_key) == ("ram_gib", False)
+
+
+def test_rows_that_do_not_know_their_processors_are_of_no_other_environment() -> None:
+    [difference] = differences([row()], [row(cpus_allowed=192)])
+    assert (difference.words(), difference.in_env_key) == ("cpus_allowed: empty in A, 192 in B", False)
+    [difference] = differences([row(cpus_allowed=8)], [row(cpus_allowed=192)])
+    assert difference.in_env_key

@@ -25,6 +25,7 @@ from bench import interrupts
 from bench.case import Case
 from bench.devices import Gpu, Machine
 from bench.duet import Duet, Side, both_fit, duet, log_ratios, middle
+from bench.environment import rank_environment
 from bench.launching import Launched, Launching
 from bench.messages import OTHER_IS_GONE, STAGES, Beat, Description, Heartbeat, Measurement, RankRecord, Spec, Turns
 from bench.options import AXES, SETTINGS
@@ -32,7 +33,6 @@ from bench.part import Part
 from bench.rank import turns as taking
 from bench.rank.turns import Pace, TakingTurns, plan
 from bench.sampler import DeviceSample
-from bench.session import rank_environment
 from bench.suite import Protocol, make_case
 
 FAULTY = f"{Path(__file__).parent}/faulty.py:Faulty"

@@ -231,27 +231,6 @@ def test_a_quota_counts_where_it_is_less_than_the_processors(
 
 
 @pytest.mark.parametrize(
-    ("changes", "free", "needed"),
-    [
-        ({"gpus": 8}, 64.0, "264 MiB"),  # 33 for each rank
-        ({"gpus": 2}, 64.0, "66 MiB"),
-        ({"gpus": 8}, 264.0, None),
-        ({"gpus": 8}, None, None),
-        ({"gpus": 1}, 0.0, None),
-        ({"gpus": 8, "strategy": "dp"}, 0.0, None),  # one process
-        ({"gpus": 8, "device": "cpu"}, 0.0, None),
-        ({"gpus": 8, "oversubscribe": True}, 0.0, None),  # Gloo
-    ],
-)
-def test_shared_memory_for_nccl(changes: dict[str, Any], free: float | None, needed: str | None) -> None:
-    found = case_warnings(case(**{"device": "cuda", **changes}), but(processors=1000, shm_free_mib=free))
-    assert [warning.partition("between")[0] for warning in found] == (
-        [f"64 MiB are free in /dev/shm for {changes['gpus']} ranks: "] if needed else []
-    )
-    assert all(f"make it {needed} or more" in warning for warning in found)
-
-
-@pytest.mark.parametrize(
     ("gpus", "num_workers", "free", "words"),
     [
         (2, 2, 256.0, None),  # 64 MiB for each of four

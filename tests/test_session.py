@@ -17,6 +17,7 @@ import pytest
 
 from bench.analysis.frames import current, launches
 from bench.devices import Machine, this_machine
+from bench.environment import rank_environment
 from bench.errors import IncomparableError
 from bench.launching import DESCRIBE_ENTRY
 from bench.messages import PARTS, Description, Failure, Measurement, RankRecord, Spec
@@ -25,7 +26,7 @@ from bench.read import read
 from bench.record import MEMORY, Row
 from bench.resume import earlier_run, latest
 from bench.rounds import Rounds
-from bench.session import Session, rank_environment
+from bench.session import Session
 from bench.store import Store
 from bench.suite import Asked, Axes, asked, make_plan
 from launch import Outcome, Request, Watch, never

@@ -452,7 +452,7 @@ def test_an_interpreter_without_torch_is_refused(tmp_path: Path, bench: Any) -> 
     done = bench("ab", "--workload", "mlp", "--strategy", "single", "--device", "cpu", "--b-python", python)
     assert done.code == 2
     assert done.stderr.splitlines()[-1] == (
-        f"bench: --b-python {python}: ranks need Python 3.11 with torch, torchvision and psutil: "
+        f"bench: --b-python {python}: ranks need Python 3.11 or newer with torch, torchvision and psutil: "
         "ModuleNotFoundError: No module named 'torch'"
     )
     assert latest(tmp_path) is None

@@ -420,11 +420,14 @@ def test_without_a_home_the_demo_is_made_in_a_folder_of_ones_own(
     assert demo.path("text").parent == folder  # what is there is taken
 
 
-def test_what_others_put_where_all_may_write_is_no_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o1777, 0o777])
+def test_what_others_put_where_all_may_write_is_no_demo(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int
+) -> None:
     (tmp_path / "file").touch()
     shared = tmp_path / "shared"
     shared.mkdir()
-    shared.chmod(0o1777)
+    shared.chmod(mode)
     monkeypatch.setattr("tempfile.tempdir", str(shared))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     us = os.getuid() + 1

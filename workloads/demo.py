@@ -45,7 +45,7 @@ def _is_there(cache: Path) -> bool:
     """Whether it is there, made if need be; where everybody may write, only if it is our own."""
     try:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cache.stat().st_uid == os.getuid() or not cache.parent.stat().st_mode & stat.S_ISVTX
+        return cache.stat().st_uid == os.getuid() or not cache.parent.stat().st_mode & stat.S_IWOTH
     except OSError:
         return False
 

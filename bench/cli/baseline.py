@@ -15,6 +15,7 @@ from bench.cli.asks import Out
 from bench.cli.talk import agreed, warn
 from bench.errors import EXIT_OK, ResultsError
 from bench.read import read
+from bench.report.fitting import print_table
 from bench.report.words import wide_console
 from bench.runs import find
 
@@ -44,10 +45,13 @@ def add(
 @app.command("list")
 def list_(out: Out = Path("results")) -> int:
     """List the baselines: their sessions, cases and machine."""
-    table = Table("baseline", "sessions", "cases", "device", "torch", "from", "to")
+    table = Table("baseline", "sessions", "cases", "device", "torch", "from", "to", show_edge=False, pad_edge=False)
     for name in baselines.names(out):
         table.add_row(name, *map(Text, _about(out, name)))
-    wide_console().print(table if table.row_count else "no baselines; add one: bench baseline add NAME RUN")
+    if table.row_count:
+        print_table(table, wide_console())
+    else:
+        print("no baselines; add one: bench baseline add NAME RUN")
     return EXIT_OK
 
 

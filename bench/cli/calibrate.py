@@ -17,6 +17,7 @@ from bench.cli.judging import share
 from bench.duration import words
 from bench.errors import EXIT_FAILED, EXIT_OK, UsageError
 from bench.options import SETTINGS
+from bench.report.fitting import print_table
 from bench.report.words import wide_console
 
 if TYPE_CHECKING:
@@ -63,10 +64,13 @@ def _show(noises: Sequence[Noise], change: float, budget: float, as_json: bool) 
     if as_json:
         print(json.dumps([_figures(noise, change, budget) for noise in noises]))
         return
-    table = Table(
-        *("case", "within a launch", "between launches", "blocks", "sessions", "s a block"),
+    table = Table(show_edge=False, pad_edge=False)
+    table.add_column("case", overflow="fold")
+    for title in (
+        *("within a launch", "between launches", "blocks", "sessions", "s a block"),
         *(f"found in {words(budget)}", f"blocks for {change:.1%}", "best steps"),
-    )
+    ):
+        table.add_column(title, justify="right", no_wrap=True)
     for noise in noises:
         found, needed = noise.within(budget / 2), noise.needed(change)  # the other half is the control pair's
         table.add_row(
@@ -78,7 +82,7 @@ def _show(noises: Sequence[Noise], change: float, budget: float, as_json: bool) 
             f"{needed.first} + {needed.second}" if needed else "too noisy",
             str(noise.best_steps or "—"),
         )
-    wide_console().print(table)
+    print_table(table, wide_console())
 
 
 def _figures(noise: Noise, change: float, budget: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rich.text import Text
 from bench.cli.talk import warn
 from bench.devices import this_machine
 from bench.differences import Difference, differences
-from bench.environment import host_facts, installed
+from bench.environment import host_facts, installed, rank_environment
 from bench.errors import EXIT_OK, ResultsError
 from bench.read import read
 from bench.record import Row
@@ -35,8 +35,6 @@ def env(
     """Show the machine, the software and the settings that results are recorded with."""
     if diff is not None:
         return _diff(out, *diff, as_json)
-    from bench.session import rank_environment  # numpy comes with it, which no other command here needs
-
     machine = this_machine()
     facts = {
         **host_facts(machine, rank_environment()),

@@ -54,7 +54,7 @@ def _launches_of(plan: Plan, expected: Estimate, resumed: bool) -> str:
 def _plan_table(cases: Sequence[Planned], expected: Estimate) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     for title, justify in (("case", "left"), ("world size", "left"), ("s a launch", "right"), ("runs", "left")):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for planned in cases:
         case, seconds = planned.case, expected.launch_s.get(planned)
         base = f", with the global batch of {planned.strong_from}" if planned.strong_from else ""

@@ -23,21 +23,20 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _parts(table: Table, console: Console) -> list[Table]:
-    first, *others = table.columns
-    groups: list[list[Column]] = [[first]]
-    for column in others:
-        if len(groups[-1]) > 1 and _width([*groups[-1], column], console) > console.width:
-            groups.append([first])
-        groups[-1].append(column)
-    return [table] if len(groups) == 1 else [_table(group) for group in groups]
-
-
-def _width(columns: Sequence[Column], console: Console) -> int:
-    """The fewest characters that hold them, without edges."""
-    return sum(_least(column, console) for column in columns) + BETWEEN * (len(columns) - 1)
+    least = [_least(column, console) + BETWEEN for column in table.columns]
+    groups, width = [[0]], least[0]
+    for place in range(1, len(least)):
+        stays = len(groups[-1]) == 1 or not table.columns[place].header  # a bar stays beside its number
+        if width + least[place] - BETWEEN > console.width and not stays:
+            groups.append([0])
+            width = least[0]
+        groups[-1].append(place)
+        width += least[place]
+    return [table] if len(groups) == 1 else [_table([table.columns[place] for place in group]) for group in groups]
 
 
 def _least(column: Column, console: Console) -> int:
+    """The fewest characters that hold it."""
     widest = max(console.measure(cell).maximum for cell in (column.header, *column.cells))
     return column.width or (widest if column.no_wrap else min(widest, FOLDED))
 

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 
 from bench.devices import Machine
+from bench.environment import rank_environment
 from bench.launching import RANK_ENTRY, Launching
 from bench.messages import RankRecord
-from bench.session import rank_environment
 from bench.suite import asked, make_plan
 from launch.ports import free_port
 
