@@ -1,9 +1,9 @@
 """Gates on this machine: how many cry wolf, and how many find a slowdown that is there. The certificate's other half.
 
-Runs gates with the blocks that are asked for, or else with those that `bench calibrate` asks for, which is run first, in
-turn with two equal sides and with one that has a layer of seventeen more: work that is known, and no sleep. Each gate is a row of results/certificate/measured.csv,
-written when it ends, and what was begun is gone on with. ``--page`` only writes docs/certificate.md from them. Nothing
-else may run on the machine, for hours.
+Runs gates with the blocks that are asked for, or else with those that `bench calibrate` asks for, which is run first: in
+turn one with two equal sides, and one whose B has a layer of seventeen more, which is work that is known, and no sleep.
+Each gate is a row of results/certificate/measured.csv, written when it ends, and what was begun is gone on with.
+``--page`` only writes docs/certificate.md from them. Nothing else should run on the machine, for hours.
 
     python -m tests.benchmarks.gates --gates 15 --mode launches
     python -m tests.benchmarks.gates --gates 15 --mode duet

@@ -12,9 +12,9 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 TEXT = """## On a real machine
 
-`bench ab` on {machine}, by `python -m tests.benchmarks.gates`: gates of one case, with two equal sides and with one that,
-in turn with the former, has a layer of seventeen more (`gpt:layers=16`
-against `gpt:layers=17`). Every gate is a row of `results/certificate/measured.csv`.
+`bench ab` on {machine}, a virtual machine whose host others use, and not always idle itself. Gates of one case, by
+`python -m tests.benchmarks.gates`: in turn one with two equal sides, and one whose B has seventeen layers instead of
+sixteen (`gpt:layers=16`). Every gate is a row of `results/certificate/measured.csv`.
 
 | mode | gates without a change | alarms | undecided | gates with one | found | undecided | change | detectable | blocks | seconds a gate |
 |---|--:|---|--:|--:|---|--:|--:|--:|--:|--:|
@@ -25,6 +25,9 @@ against `gpt:layers=17`). Every gate is a row of `results/certificate/measured.c
 - **change**: of throughput, the median over the gates with one. **detectable**: the slowdown that a gate with such noise and
   so many blocks finds 95 times of 100, the median over all.
 - **blocks**, **seconds a gate**: in the mean of gates without a change, and of those with one.
+- The gates have as many blocks as there was time for, and not those that `bench calibrate` asks for. By launches that
+  would be hundreds on this machine, hours a gate: with so few, nothing can be found, and what is shown is that nothing
+  is claimed either.
 """
 
 
