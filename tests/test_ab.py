@@ -547,12 +547,12 @@ def test_half_the_pace_is_slower(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert (verdict.samples_per_s_a, verdict.samples_per_s_b) == (pytest.approx(RATE), pytest.approx(RATE / 2))
     assert verdict.ratio == pytest.approx(0.5)
     assert gate.exit_code == 1
-    assert (gate.a, gate.b, gate.run_id) == ("A", "B (seed=1)", folder.name)
+    assert (gate.a, gate.b, gate.run_id) == ("as asked", "seed=1", folder.name)
     assert gate.control is not None
     assert not gate.control.flagged
     assert gate.control.case == MLP_A
     plan = json.loads((folder / "plan.json").read_text())
-    assert (plan["kind"], plan["blocks"], plan["sides"]["B"]["words"]) == ("ab", {MLP_A: [5, 10]}, "B (seed=1)")
+    assert (plan["kind"], plan["blocks"], plan["sides"]["B"]["words"]) == ("ab", {MLP_A: [5, 10]}, "seed=1")
 
 
 def test_the_same_pace_is_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_an_import_from_another_checkout_ends_with_four(repo: Path, bench: Any) 
     assert (rows[-1]["side"], rows[-1]["sources"]) == ("B", f"{helper};nets/mine.py")
     assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
     sides = json.loads((folder / "plan.json").read_text())["sides"]
-    assert (sides["A"]["words"], sides["B"]["words"]) == ("A", "B (rev=HEAD)")
+    assert (sides["A"]["words"], sides["B"]["words"]) == ("as asked", "rev=HEAD")
 
 
 def test_an_installed_copy_ends_with_four(repo: Path, bench: Any) -> None:
