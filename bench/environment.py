@@ -59,7 +59,8 @@ def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | No
     import psutil  # not on the way to --help, as importlib.metadata below
 
     home = Path(bench.__file__).parent.parent
-    commit = _git(home)[0] if (home / ".git").exists() else ""  # not that of a checkout which only holds our venv
+    # not that of a checkout which only holds our venv
+    commit = _git_says(home, "rev-parse", "HEAD") if (home / ".git").exists() else ""
     work_commit, dirty = _git(work or Path.cwd())
     return {
         "hostname": socket.gethostname(),
@@ -73,7 +74,7 @@ def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | No
         "python": platform.python_version(),
         "driver": machine.driver,
         "tool_version": bench.__version__,
-        "tool_commit": commit,
+        "tool_commit": commit or "",
         "work_commit": work_commit,
         "work_dirty": dirty,
         "settings": settings(environment),
@@ -184,11 +185,9 @@ def _cpu_model(cpuinfo: str) -> str:
 
 def _git(folder: Path) -> tuple[str, bool | None]:
     """(commit, whether files differ from it) of the checkout that holds ``folder``; ('', None) outside of one."""
-    commit, changed = (
-        _git_says(folder, *words)
-        for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-    )
-    return commit or "", None if changed is None else bool(changed)
+    commit = _git_says(folder, "rev-parse", "HEAD") or ""
+    changed = _git_says(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
+    return commit, None if changed is None else bool(changed)
 
 
 def _git_says(folder: Path, *words: str) -> str | None:

@@ -420,6 +420,14 @@ def test_without_a_home_the_demo_is_made_in_a_folder_of_ones_own(
     assert demo.path("text").parent == folder  # what is there is taken
 
 
+def test_who_has_a_home_needs_no_other_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "shared"))
+    for _ in range(2):  # made, and found
+        assert demo.path("text").parent == tmp_path / "cache" / "stepbench"
+    assert list((tmp_path / "shared").iterdir()) == []
+
+
 @pytest.mark.parametrize("mode", [0o1777, 0o777])
 def test_what_others_put_where_all_may_write_is_no_demo(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int

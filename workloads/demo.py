@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import stat
@@ -23,10 +24,10 @@ def path(kind: str) -> Path:
     OSError if they cannot be made.
     """
     name, make = _DEMOS[kind]
-    caches = [cache for cache in _caches() if _is_there(cache)]
-    target = next((cache / name for cache in caches if (cache / name).exists()), None)
+    there = (cache / name for cache in _caches() if os.path.exists(cache / name) and _is_ours(cache))
+    target = next(there, None)
     if target is None:
-        target = _writable(caches) / name
+        target = _writable() / name
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / "made"
             make(made)
@@ -41,19 +42,18 @@ def _caches() -> list[Path]:
     return [*folders, Path(tempfile.gettempdir(), f"stepbench-{os.getuid()}")]
 
 
-def _is_there(cache: Path) -> bool:
-    """Whether it is there, made if need be; where everybody may write, only if it is our own."""
-    try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cache.stat().st_uid == os.getuid() or not cache.parent.stat().st_mode & stat.S_IWOTH
-    except OSError:
-        return False
+def _is_ours(cache: Path) -> bool:
+    """Where everybody may write, it may be anybody's."""
+    return cache.stat().st_uid == os.getuid() or not cache.parent.stat().st_mode & stat.S_IWOTH
 
 
-def _writable(caches: list[Path]) -> Path:
-    for cache in caches:
-        if os.access(cache, os.W_OK):
-            return cache
+def _writable() -> Path:
+    """The first that can be written to, made if need be."""
+    for cache in _caches():
+        with contextlib.suppress(OSError):
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_ours(cache) and os.access(cache, os.W_OK):
+                return cache
     raise PermissionError(f"none of {', '.join(map(str, _caches()))} can be written to")
 
 

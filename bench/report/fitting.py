@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Column, Table
 
-FOLDED = 20  # characters that a column which may be folded has at least
+NARROWEST = 20  # characters that a column which may be folded has at least
 BETWEEN = 3  # two columns: a line, and a space on both its sides
 
 
@@ -38,7 +38,7 @@ def _parts(table: Table, console: Console) -> list[Table]:
 def _least(column: Column, console: Console) -> int:
     """The fewest characters that hold it."""
     widest = max(console.measure(cell).maximum for cell in (column.header, *column.cells))
-    return column.width or (widest if column.no_wrap else min(widest, FOLDED))
+    return column.width or (widest if column.no_wrap else min(widest, NARROWEST))
 
 
 def _table(columns: Sequence[Column]) -> Table:
