@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 from commands import run_bench
+from rich.console import Console
 
 from bench.cli import _check_own_packages
+from bench.cli.list_ import _TABLES, list_
 from bench.errors import UsageError
 from bench.options import AXES, SETTINGS
 
@@ -149,6 +152,18 @@ def test_a_locale_without_our_dashes_loses_no_answer(bench: Any) -> None:
     assert plain.stdout.isascii()
     words, told = (re.findall(r"[\w.-]+", run.stdout, re.ASCII) for run in (known, plain))
     assert [word for word in told if word.isalpha()] == [word for word in words if word.isalpha()]
+
+
+@pytest.mark.parametrize("what", ["workloads", "strategies", "options", "suites"])
+def test_a_narrow_terminal_cuts_no_word(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 80 columns: no word that fits a column is folded or lost, and no line is longer than the terminal."""
+    console = Console(width=80, file=(screen := io.StringIO()))
+    monkeypatch.setattr("bench.cli.list_.wide_console", lambda: console)
+    assert list_(what) == 0
+    shown = screen.getvalue()
+    words = {word for column in _TABLES[what]().columns for cell in column.cells for word in str(cell).split()}
+    assert {word for word in words if len(word) <= 20} <= set(shown.split())
+    assert max(len(line) for line in shown.splitlines()) <= 80
 
 
 def test_another_launch_package_on_pythonpath_is_told(bench: Any, tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from bench.errors import EXIT_OK, UsageError, near
 from bench.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
+from bench.report.fitting import print_table
 from bench.report.words import wide_console
 from bench.strategies import STRATEGIES
 from bench.suite import suites
@@ -26,14 +27,16 @@ def list_(
     if what is None:
         print("\n".join(f"bench list {name}" for name in _TABLES))
     elif what in _TABLES:
-        wide_console().print(_TABLES[what]())
+        print_table(_TABLES[what](), wide_console())
     else:
         raise UsageError(f"list: got {what!r}; allowed: {', '.join(_TABLES)}.{near(what, _TABLES)}")
     return EXIT_OK
 
 
-def _table(*titles: str) -> Table:
-    return Table(*titles, show_edge=False, pad_edge=False)
+def _table(name: str, *titles: str) -> Table:
+    """Of names, which are never cut in two, and what there is to say of them."""
+    others = (Column(title, overflow="fold") for title in titles)
+    return Table(Column(name, no_wrap=True), *others, show_edge=False, pad_edge=False)
 
 
 def _workloads() -> Table:

@@ -16,6 +16,7 @@ from bench.devices import this_machine
 from bench.duration import words
 from bench.estimate import Estimate, estimate
 from bench.read import read
+from bench.report.fitting import print_table
 from bench.report.words import wide_console
 from bench.resume import Earlier, Key, so_far
 from bench.rounds import spent
@@ -36,7 +37,7 @@ def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None =
     if as_json:
         print(json.dumps(_with_times(plan_json(plan), plan.cases, expected)))
         return
-    wide_console().print(_plan_table(plan.cases, expected))
+    print_table(_plan_table(plan.cases, expected), wide_console())
     print(_launches_of(plan, expected, resumed=earlier is not None))
     if expected.launch_s:
         print(_time_of(expected))

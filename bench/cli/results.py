@@ -21,6 +21,7 @@ from bench.cli.talk import agreed, warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.read import read
 from bench.record import Row
+from bench.report.fitting import print_table
 from bench.report.words import number, run_json, wide_console
 from bench.resume import latest
 from bench.runs import Run, busy, find, look, runs
@@ -129,7 +130,7 @@ def _list(found: Sequence[Run], out: Path, as_json: bool) -> None:
     elif not found:
         print(f"no runs in {out / 'runs'}; `bench run` makes one, --out names another folder")
     else:
-        wide_console().print(_table(found))
+        print_table(_table(found), wide_console())
 
 
 def _table(found: Sequence[Run]) -> Table:
