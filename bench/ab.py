@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import duet
-from bench.analysis.gate import for_second_stage
+from bench.analysis.gate import failures, for_second_stage
 from bench.analysis.power import Blocks
 from bench.case import Case
 from bench.duet import both_fit
@@ -92,7 +92,6 @@ class Ab:
         self._random = random.Random(seed)
         self._failed: set[Pair] = set()
         self._made = self._due = 0  # launches of the stage
-        self._probed: set[Pair] = set()
         self._cases: dict[tuple[str, str], Case] = {}
 
     @property
@@ -104,6 +103,7 @@ class Ab:
         """Both stages. The control pair is in each: the first case against itself, or another where that one failed."""
         ready = [pair for pair in self.pairs if self._ready(pair)]
         control = list(map(self._control, ready[:1]))
+        self._check_memory([*ready, *control])
         self.stage(1, [*ready, *control])
         others = iter(ready[1:])
         while control and control[0] in self._failed and (other := next(others, None)):
@@ -119,7 +119,9 @@ class Ab:
 
     def calibrate(self) -> None:
         """One stage of every pair against itself."""
-        self.stage(1, [self._control(pair) for pair in self.pairs if self._ready(pair)])
+        pairs = [self._control(pair) for pair in self.pairs if self._ready(pair)]
+        self._check_memory(pairs)
+        self.stage(1, pairs)
 
     def stage(self, stage: int, pairs: Sequence[Pair]) -> None:
         """Round by round one block of each pair that has one left, in an order drawn anew."""
@@ -172,30 +174,35 @@ class Ab:
         session.begins(case, self._made, self._due, or_more=True)
 
     def _in_a_duet(self, pair: Pair, where: Row) -> list[Row]:
-        """Two launches at once."""
+        """Two launches at once; one more of B where it alone failed, by itself: it may not be to blame."""
         sessions, cases = self._sides(pair)
-        if pair not in self._probed:  # the control pair's sides are others
-            self._probe(pair, sessions, cases)
         for side, session in sessions.items():
             self._begins(session, cases[side])
         opened = {
             side: session.opened(cases[side], {**where, "side": side, "turn": turn})
             for turn, (side, session) in enumerate(sessions.items())
         }
-        return played(sessions, cases, opened)
+        rows = played(sessions, cases, opened)
+        if pair.role != CONTROL and [row["side"] for row in failures(rows)] == ["B"]:
+            self.tell(f"B of {pair.name} failed beside A: it is launched alone")
+            sessions["B"].launch(cases["B"], {**where, "side": "B", "role": "probe"})
+        return rows
 
-    def _probe(self, pair: Pair, sessions: Mapping[str, Session], cases: Mapping[str, Case]) -> None:
-        """See what memory each side takes alone; UsageError if both together have no room."""
-        self._probed.add(pair)
-        more = {"role": "probe", "pair": pair.name}
-        rows = {
-            side: session.launch(cases[side], {**more, "side": side}, probing(session.plan.protocol))
-            for side, session in sessions.items()
-        }
-        if all(row["status"] == "ok" for row in rows.values()):  # else the duet itself will say what is wrong
-            reason = both_fit(rows["A"], rows["B"], self.sessions["A"].machine)
-            if reason:
-                raise UsageError(f"--duet has both sides of {pair.name} up at once: {reason}; leave --duet out.")
+    def _check_memory(self, pairs: Sequence[Pair]) -> None:
+        """Before a duet, see what each side takes alone; UsageError if both sides of a pair have no room together."""
+        alone: dict[tuple[str, str], Row] = {}
+        for pair in pairs if self.duet else ():
+            places = [(pair.name, "A" if pair.role == CONTROL else side) for side in SIDES]
+            for name, side in places:
+                if (name, side) not in alone:
+                    session, more = self.sessions[side], {"role": "probe", "pair": name, "side": side}
+                    alone[name, side] = session.launch(self._cases[name, side], more, probing(session.plan.protocol))
+            a, b = (alone[place] for place in places)
+            if a["status"] == b["status"] == "ok":  # else the duet itself will say what is wrong
+                session = self.sessions["A"]
+                held = {gpu.uuid: gpu.used_mib for gpu in session.look.gpus if gpu.used_mib is not None}
+                if reason := both_fit(a, b, session.machine, held):
+                    raise UsageError(f"--duet has both sides of {pair.name} up at once: {reason}; leave --duet out.")
 
     def _ready(self, pair: Pair) -> bool:
         """Whether both sides can run; a row says why not."""

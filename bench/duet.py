@@ -87,7 +87,7 @@ def duet(a: Side, b: Side, protocol: Protocol, burst_seconds: float = BURST_SECO
             _see_to_the_end(running, parts)
         except BaseException:
             for part in parts.values():
-                part.ended = "the duet was stopped"
+                part.end("the duet was stopped")
             raise
     ends = _told(*(running[name].result() for name in SIDES))
     ratios = log_ratios(*ends) if all(end.measured for end in ends) else ()
@@ -112,13 +112,14 @@ def middle(ratios: Sequence[float]) -> float:
     return float(trim_mean(ratios, TRIMMED))
 
 
-def both_fit(a: Row, b: Row, machine: Machine) -> str | None:
+def both_fit(a: Row, b: Row, machine: Machine, held_mib: Mapping[str, float]) -> str | None:
     """Why both sides cannot be up at once, by the rows of an earlier launch of each; None if they can.
 
-    Of the host the growth of all ranks' resident sets must fit into what is available now, of each GPU what NVML saw
-    in use by each side into its memory: a share of it, as peaks are not exact. What is not known does not fit.
+    Of the host the growth of all ranks' resident sets must fit into what is available now, of each GPU what each side
+    added to what others held before (``held_mib``, by UUID) into the rest: a share of it, as peaks are not exact. What
+    is not known does not fit.
     """
-    return _host_lacks(a, b, _available_mib()) or _gpus_lack(a, b, machine)
+    return _host_lacks(a, b, _available_mib()) or _gpus_lack(a, b, machine, held_mib)
 
 
 def _parts(a: Side, b: Side, burst_seconds: float) -> dict[str, Part]:
@@ -144,11 +145,11 @@ def _see_to_the_end(running: Mapping[str, Future[Launched]], parts: Mapping[str,
     first, other = SIDES if running[SIDES[0]].done() else reversed(SIDES)
     error = running[first].exception()
     if error is not None:
-        parts[other].ended = f"side {first} of the duet ended, {type(error).__name__}"
+        parts[other].end(f"side {first} of the duet ended, {type(error).__name__}")
     elif not (launched := running[first].result()).measured:
         if _is_victim(launched):  # the other is about to say why it left, and would not if we ended it
             wait(running.values(), VICTIM_PATIENCE_S)
-        parts[other].ended = _because(first, launched)
+        parts[other].end(_because(first, launched))
     wait(running.values())
 
 
@@ -208,16 +209,21 @@ def _host_mib(row: Row) -> float | None:
     return None if life is None else float(life) * int(row["world_size"])
 
 
-def _gpus_lack(a: Row, b: Row, machine: Machine) -> str | None:
-    names = [set(filter(None, (row.get("device_uuids") or "").split(";"))) for row in (a, b)]
+def _gpus_lack(a: Row, b: Row, machine: Machine, held_mib: Mapping[str, float]) -> str | None:
+    rows = dict(zip(SIDES, (a, b), strict=True))
+    names = {side: set(filter(None, (row.get("device_uuids") or "").split(";"))) for side, row in rows.items()}
+    for side, row in rows.items():
+        if row.get("device") == "cuda" and (not names[side] or names[side] - {gpu.uuid for gpu in machine.gpus}):
+            return f"it is not known which GPUs side {side} takes"
     for gpu in machine.gpus:
-        on = [(side, row) for side, row, uuids in zip(SIDES, (a, b), names, strict=True) if gpu.uuid in uuids]
-        needs = {side: _device_mib(row) for side, row in on}
+        needs = {side: _device_mib(row) for side, row in rows.items() if gpu.uuid in names[side]}
         unknown = [side for side, need in needs.items() if need is None]
-        if on and (unknown or math.isnan(gpu.memory_mib)):
+        if needs and (unknown or math.isnan(gpu.memory_mib)):
             what = f"side {unknown[0]} takes" if unknown else "there is"
             return f"it is not known how much memory of {gpu.name} {what}"
-        both, allowed = sum(need or 0.0 for need in needs.values()), MEMORY_SHARE * gpu.memory_mib
+        held = held_mib.get(gpu.uuid, 0.0)
+        both = sum(max((need or 0.0) - held, 0.0) for need in needs.values())
+        allowed = MEMORY_SHARE * max(gpu.memory_mib - held, 0.0)
         if both > allowed:
             return f"both sides take {both:,.0f} MiB of {gpu.name} ({gpu.uuid}), and {allowed:,.0f} MiB can be used"
     return None

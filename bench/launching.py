@@ -40,6 +40,8 @@ from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Request
 from workloads import WORKLOADS
 
 RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
+OF_BOTH_SIDES = ("startup_s", "device_used_mib")  # in a duet a side waits for the other, and both are on a device
+OF_THE_DEVICE = ("throttled_share", "throttle_reasons", "sm_clock_min_mhz", "temperature_max_c", "foreign_processes")
 ATTEMPTS = 2  # where the first failed by the machine's fault
 # What a rank would import: the fork server does it once. torch._dynamo is imported by the first optimizer.
 PRELOAD = (
@@ -149,7 +151,7 @@ class Launching:
         row = {**self._rank_facts(records), "sources": self._sources(records)}
         if measured:
             row |= self._measured(case, description, records, requested_at_ns, str(row["device_name"]))
-        elif evidence.outcome.stopped and (why := stopped(part)):
+        elif evidence.outcome.stopped and (why := stopped(part, records)):
             row |= why
         elif verdict:
             row |= {"status": "timeout", "reason": verdict}
@@ -157,10 +159,11 @@ class Launching:
             row |= dict(zip(("status", "reason"), cause(evidence), strict=True))
         if not measured:
             row |= last_peaks(evidence)
-        if part:
-            row.pop("startup_s", None)  # it waited for the other side
         samples, columns = self._devices(sampler, records, row, requested_at_ns, part)
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
+        for one in (row, *others["ranks.csv"]) if part else ():
+            for name in OF_BOTH_SIDES:
+                one.pop(name, None)
         if measured:
             others["steps.csv"] = step_rows(ranks)
         machines_fault = not measured and not verdict and is_the_machines(evidence)
@@ -251,7 +254,7 @@ class Launching:
     ) -> tuple[list[Row], Row]:
         """What NVML saw of the ranks' GPUs: a row of devices.csv a reading, and the columns of the launch.
 
-        In a duet the readings are of both sides, and only whether there was a stranger is known of one.
+        In a duet the readings are of both sides, and so are the columns: those that are no side's alone.
         """
         samples, note = sampler.stop()
         if note:
@@ -265,9 +268,10 @@ class Launching:
         if part and part.other:
             others = ranks_by_device(RankRecord.read_all(part.other.folder, part.other.turns.ranks))
             on = {uuid: [*pids, *others.get(uuid, [])] for uuid, pids in on.items()}
-        if window is None or part:
+        if window is None:
             return readings, {"foreign_processes": foreign_processes(samples, on)}
-        return readings, device_metrics(samples, on, window, row["samples"])
+        columns = device_metrics(samples, on, window, row["samples"])
+        return readings, {name: columns[name] for name in OF_THE_DEVICE} if part else columns
 
     def _peak(self, device: str, case: Case) -> tuple[float, str] | None:
         peak = peak_tflops(device, case.precision)

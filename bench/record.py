@@ -107,7 +107,9 @@ METRICS = {
     "forward_ms": Column("float", "mean forward pass"),
     "backward_ms": Column("float", "mean backward pass with its communication"),
     "optimizer_ms": Column("float", "mean clipping, optimizer step and zero_grad"),
-    "startup_s": Column("float", "from the request to the start of the last rank's first step"),
+    "startup_s": Column(
+        "float", "from the request to the start of the last rank's first step; empty in a duet, where a side waits"
+    ),
     "first_step_ms": Column("float", "first step of the slowest rank"),
     "compile_s": Column("float", "torch.compile: time spent compiling, over the launch; slowest rank"),
     "recompilations": Column("int", "code compiled more than once: unlike layers of one class, or a broken guard"),
@@ -128,7 +130,10 @@ MEMORY = {
     "peak_reserved_mib": Column("float", "CUDA allocator's pool, after warm-up; largest rank"),
     "life_peak_allocated_mib": Column("float", "CUDA allocator, warm-up included; largest rank"),
     "alloc_retries": Column("int", "times the CUDA allocator had to free its pool; above 0 the timing is spoilt"),
-    "device_used_mib": Column("float", "of the whole device after the window, context and NCCL included"),
+    "device_used_mib": Column(
+        "float",
+        "of the whole device after the window, context and NCCL included; empty in a duet, whose sides share it",
+    ),
     "peak_rss_mib": Column("float", "peak resident set after warm-up; largest rank (forked ranks share pages)"),
     "rss_growth_mib": Column("float", "`peak_rss_mib` less the resident set when the rank started; largest rank"),
     "life_peak_rss_mib": Column("float", "peak resident set, warm-up included; largest rank"),
@@ -147,7 +152,9 @@ DEVICE_METRICS = {
     "device_memory_peak_mib": Column(
         "float", "largest NVML reading in the window, of any of the ranks' GPUs: all processes, context and NCCL"
     ),
-    "throttled_share": Column("float", "share of readings in the window with a lowered clock, of the worst GPU"),
+    "throttled_share": Column(
+        "float", "share of readings in the window with a lowered clock, of the worst GPU; in a duet both sides' window"
+    ),
     "throttle_reasons": Column("text", "why, as NVML names it; joined by `;`; empty also where `throttled_share` is 0"),
     "foreign_processes": Column(
         "bool", "true if another's process was on the ranks' GPUs during the launch; empty where NVML cannot tell"

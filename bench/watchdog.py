@@ -44,7 +44,8 @@ class Watchdog:
     """A watch for one launch. ``verdict`` says why it had to be ended, and is empty where the ranks will say.
 
     ``beats`` and ``peak_rss_mib`` hold what was last seen of each rank, ``gone`` those whose process had ended.
-    ``others_turn`` says whether the other side of a duet is at work: all ranks may wait as long as it is.
+    ``others_turn`` says whether the other side of a duet is at work: all ranks may wait as long as it is, and that
+    time is none of theirs.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Watchdog:
         self.gone: list[int] = []  # in the order in which they went
         self._pids: dict[int, int] = {}
         self._hosts: dict[int, str] = {}
-        self._begun = self._moved = time.monotonic()
+        self._begun = self._moved = self._looked = time.monotonic()
         self._slowest_s = 0.0
         self._failed_since: float | None = None
         self._lost: dict[Path, int] = {}
@@ -137,6 +138,8 @@ class Watchdog:
                 self._failed_since = self._failed_since or now
         if self.waiting and self.others_turn():
             self._moved = now
+            self._begun += now - self._looked
+        self._looked = now
         if 0 in self.beats:
             self.tell(self.beats[0])
 

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile
 
 from bench.messages import Heartbeat, Spec
-from bench.rank.build import build
+from bench.rank.build import build, place
 from bench.rank.main import KEPT
 from bench.rank.measure import _Run
 
@@ -62,7 +62,7 @@ def train(argument: str) -> None:
     """Train as a spec says, by the loop that is measured; rank 0 leaves what the optimizer first saw and all losses."""
     given = json.loads(argument)
     spec = Spec.read(given["spec"])
-    training = build(spec)
+    training = build(spec, place(spec))
     gradients: dict[str, np.ndarray] = {}
     before = _parameters(training.model)
 
@@ -101,7 +101,7 @@ def communicate(argument: str) -> None:
     """Train three steps; rank 0 leaves which collectives were called in the last, and how often."""
     given = json.loads(argument)
     spec = Spec.read(given["spec"])
-    training = build(spec)
+    training = build(spec, place(spec))
     run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
     run._window(2)  # DDP rebuilds its buckets in the second
     with profile(activities=[ProfilerActivity.CPU]) as profiler:

@@ -17,7 +17,7 @@ import pytest
 from commands import Run
 from turns import MLP, Turns, plain, turns, wanted
 
-from bench.ab import CONTROL, ORDERS, Ab, Pair, pairs
+from bench.ab import CONTROL, ORDERS, Ab, pairs
 from bench.analysis.calibration import Noise
 from bench.analysis.gate import gate as judge
 from bench.analysis.power import Blocks, needed, upper
@@ -27,6 +27,7 @@ from bench.case import Case
 from bench.contest import compete
 from bench.devices import Machine
 from bench.errors import IncomparableError, Interrupted, UsageError
+from bench.preflight import GpuLook, Look
 from bench.read import read
 from bench.record import Row
 from bench.session import Session
@@ -316,26 +317,60 @@ def test_where_sides_have_servers_of_their_own_so_has_the_control(
         assert sessions["A"].launching is sessions["B"].launching
 
 
-def test_a_duet_looks_at_the_memory_of_each_pair_of_sides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The control pair has the name of the first case, and other sides."""
-    looked: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(Ab, "_probe", lambda self, pair, sessions, cases: looked.append(seen(self, pair, cases)))
+def dueling(ab: Ab, sessions: dict[str, Session]) -> Ab:
+    """The same as duets."""
+    return Ab(ab.pairs, {**sessions, CONTROL: sessions["A"]}, ab.blocks, 0, ab.tell, duet=True)
+
+
+def test_a_duet_looks_first_at_the_memory_of_each_pair_of_sides(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The control pair has the name of the first case, and other sides: those of A, which is launched once."""
+    looked: list[list[str]] = []
+    monkeypatch.setattr("bench.ab.both_fit", lambda a, b, *_: looked.append([a["case_id"], b["case_id"]]))
     monkeypatch.setattr("bench.ab.played", lambda *_: [])
-
-    def seen(self: Ab, pair: Pair, cases: dict[str, Case]) -> tuple[str, list[str]]:
-        self._probed.add(pair)
-        return pair.role, [case.case_id for case in cases.values()]
-
-    ranks = Turns(tmp_path, [[]])
-    for seed in ("0", "1", "2"):  # whichever of both comes first
+    with turns(monkeypatch, tmp_path, Turns(tmp_path, [[]]), {"seed": "0"}, {"seed": "1"}, Blocks(5, 10)) as known:
+        ab = dueling(*known[:2])
+        ab.run()
+        [a, b], control = looked
+        assert (a, b[: len(MLP_B)], control) == (MLP_A, MLP_B, [MLP_A, MLP_A])
+        assert [(row["role"], row["side"], row["block"]) for row in ab.rows] == [("probe", side, None) for side in "AB"]
         looked.clear()
-        sides = {"seed": "0"}, {"seed": "1"}
-        with turns(monkeypatch, tmp_path, ranks, *sides, Blocks(5, 10), order_seed=seed) as (ab, sessions, _):
-            Ab(ab.pairs, {**sessions, CONTROL: sessions["A"]}, ab.blocks, int(seed), print, duet=True).run()
-        assert sorted((role, [one[: len(MLP_B)] for one in cases]) for role, cases in looked) == [
-            ("control", [MLP_A[: len(MLP_B)]] * 2),
-            ("measure", [MLP_A[: len(MLP_B)], MLP_B]),
-        ]
+        dueling(*known[:2]).calibrate()
+        assert looked == [[MLP_A, MLP_A]]
+
+
+def test_a_pair_without_room_is_refused_before_any_duet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What others held before the run is no side's."""
+    held: list[dict[str, float]] = []
+    monkeypatch.setattr("bench.ab.both_fit", lambda a, b, machine, others: held.append(others) or "too little")
+    with turns(monkeypatch, tmp_path, Turns(tmp_path, [[]]), {"seed": "0"}, {"seed": "1"}, Blocks(5, 10)) as known:
+        ab = dueling(*known[:2])
+        looks = (GpuLook(0, "GPU-a", 1000.0, 300.0), GpuLook(1, "GPU-b", 1000.0))
+        known[1]["A"].look = Look(gpus=looks)
+        with pytest.raises(UsageError, match=f"^--duet has both sides of {MLP_A} up at once: too little; leave --duet"):
+            ab.run()
+    assert {row["role"] for row in ab.rows} == {"probe"}
+    assert held == [{"GPU-a": 300.0}]
+
+
+@pytest.mark.parametrize(("bad", "alone"), [({"B": "oom", "A": "interrupted"}, 1), ({"A": "oom"}, 0), ({}, 0)])
+def test_where_b_alone_fails_in_a_duet_it_is_launched_once_by_itself(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: dict[str, str], alone: int
+) -> None:
+    def played(sessions: dict[str, Session], *_: Any) -> list[Row]:
+        control = sessions["B"] is sessions["A"]
+        return [{"side": side, "status": "ok" if control else bad.get(side, "ok")} for side in "AB"]
+
+    monkeypatch.setattr("bench.ab.played", played)
+    monkeypatch.setattr("bench.ab.both_fit", lambda *_: None)
+    sides = {"omp_num_threads": "1"}, {"omp_num_threads": "2"}  # with servers of their own, as in a duet
+    with turns(monkeypatch, tmp_path, Turns(tmp_path, [[]]), *sides, Blocks(5, 10)) as (ab, sessions, told):
+        sessions = {**sessions, CONTROL: sessions["A"]}
+        Ab(ab.pairs, sessions, ab.blocks, 0, ab.tell, duet=True).run()
+    made = [(row["role"], row["side"], row["stage"], row["status"]) for row in ab.rows if row["block"] is not None]
+    assert made == [("probe", "B", 1, "ok")] * alone
+    assert [text.endswith("failed beside A: it is launched alone") for text in told] == [True] * alone
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import torch.distributed as dist
 from processes import alive, marked
+from test_session import Ranks
 
 from bench import duet as module
 from bench import interrupts
@@ -26,10 +27,21 @@ from bench.case import Case
 from bench.devices import Gpu, Machine
 from bench.duet import Duet, Side, both_fit, duet, log_ratios, middle
 from bench.environment import rank_environment
-from bench.launching import Launched, Launching
-from bench.messages import OTHER_IS_GONE, STAGES, Beat, Description, Heartbeat, Measurement, RankRecord, Spec, Turns
+from bench.launching import OF_THE_DEVICE, Launched, Launching
+from bench.messages import (
+    OTHER_IS_GONE,
+    STAGES,
+    Beat,
+    Description,
+    Failure,
+    Heartbeat,
+    Measurement,
+    RankRecord,
+    Spec,
+    Turns,
+)
 from bench.options import AXES, SETTINGS
-from bench.part import Part
+from bench.part import Part, stopped
 from bench.rank import turns as taking
 from bench.rank.turns import Pace, TakingTurns, plan
 from bench.sampler import DeviceSample
@@ -437,6 +449,45 @@ def test_the_other_side_is_no_stranger_on_a_gpu(stage: Stage) -> None:
         assert found == {"foreign_processes": strange}
 
 
+def test_what_is_of_both_sides_is_no_sides_column(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Memory that is in use on the device holds the other side's; clocks and what lowers them are the device's own."""
+    monkeypatch.setattr("bench.launching.make_launcher", lambda *_: Ranks(tmp_path, [[GPU.uuid]]))
+    launching = Launching(Machine(), {}, tmp_path / "log", BRIEF, print, lambda beat: None)
+    part = Part(Turns("127.0.0.1", 1, "A", 1, 0.1), tmp_path)
+    names = ("device_used_mib", "startup_s")
+    for given, known in ((None, True), (part, False)):
+        folder = tmp_path / f"{known}"
+        folder.mkdir()
+        launched = launching.launch(case(), Description("samples", 64, (), None, 10, 2, 6e9, 6e9), folder, BRIEF, given)
+        assert launched.row["status"] == "ok"
+        assert [name in launched.row for name in names] == [known] * 2
+        assert "device_used_mib" not in launched.others["ranks.csv"][0] or known
+    monkeypatch.setattr("bench.launching.window_of", lambda records: (0, 10))
+    record = RankRecord(0, 0, "node1", 11, True, device_uuids=[GPU.uuid])
+    _, columns = launching._devices(Readings(11), {0: record}, {"samples": 8}, 0, part)  # type: ignore[arg-type]
+    assert columns.keys() == set(OF_THE_DEVICE)
+    assert not columns.keys() & {"energy_j", "device_memory_peak_mib"}
+    _, columns = launching._devices(Readings(11), {0: record}, {"samples": 8}, 0, None)  # type: ignore[arg-type]
+    assert (columns["device_memory_peak_mib"], columns["foreign_processes"]) == (2.0, False)
+
+
+def test_a_side_with_a_failure_of_its_own_is_no_victim() -> None:
+    """One of its ranks ran out of memory, and its other side ended before it did."""
+    record = RankRecord(1, 1, "node1", 11, True)
+    part = Part(Turns("127.0.0.1", 1, "A", 2, 0.1), Path())
+    part.end("side B of the duet ended, crashed: it is gone")
+    because = {"status": "interrupted", "reason": part.ended}
+    assert stopped(part, {1: record}) == stopped(part) == because
+    assert (
+        stopped(part, {1: replace(record, failure=Failure("crashed", f"RuntimeError: {OTHER_IS_GONE}", 1))}) == because
+    )
+    assert stopped(part, {1: replace(record, failure=Failure("oom", "OutOfMemoryError: 2 GiB", 1))}) == {}
+    later = Failure(
+        "crashed", "RuntimeError: Connection closed by peer", part.ended_at_ns + 1
+    )  # as its peers are ended
+    assert stopped(part, {1: replace(record, failure=later)}) == because
+
+
 # -- memory --------------------------------------------------------------------------------------------------------
 
 
@@ -447,18 +498,18 @@ def peaks(**row: Any) -> dict[str, Any]:
 def test_both_sides_must_fit_into_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rank grows by 900 MiB in the window and 100 more before it: 4000 MiB for four. 9 / 10 of all but 1 GiB is ours."""
     monkeypatch.setattr(module, "_available_mib", lambda: 1024 + 4445.0)
-    assert both_fit(peaks(), peaks(), Machine()) is None
+    assert both_fit(peaks(), peaks(), Machine(), {}) is None
     monkeypatch.setattr(module, "_available_mib", lambda: 1024 + 4444.0)
-    assert both_fit(peaks(), peaks(), Machine()) == (
+    assert both_fit(peaks(), peaks(), Machine(), {}) == (
         "both sides take 4,000 MiB of host memory, and 4,000 MiB can be used"
     )
     monkeypatch.setattr(module, "_available_mib", lambda: 500.0)
-    assert "and 0 MiB can be used" in (both_fit(peaks(), peaks(), Machine()) or "")
+    assert "and 0 MiB can be used" in (both_fit(peaks(), peaks(), Machine(), {}) or "")
 
 
 def test_memory_that_is_not_known_does_not_fit() -> None:
     unknown = peaks(rss_growth_mib=None, peak_rss_mib=None, life_peak_rss_mib=None)
-    assert both_fit(peaks(), unknown, Machine()) == "it is not known how much host memory side B takes"
+    assert both_fit(peaks(), unknown, Machine(), {}) == "it is not known how much host memory side B takes"
     with_life = peaks(rss_growth_mib=None, peak_rss_mib=None)
     assert module._host_mib(with_life) == 2600.0
 
@@ -468,13 +519,28 @@ def test_both_sides_must_fit_into_each_gpu(monkeypatch: pytest.MonkeyPatch) -> N
     on = peaks(device_uuids="GPU-a;GPU-b", device_memory_peak_mib=44_000.0)
     more = {**on, "life_peak_allocated_mib": 43_500.0, "peak_reserved_mib": 41_000.0}
     machine = Machine((GPU, replace(GPU, uuid="GPU-b"), replace(GPU, uuid="GPU-c", memory_mib=math.nan)), "1")
-    assert both_fit(on, on, machine) is None
-    assert both_fit(on, more, machine) == ("both sides take 90,500 MiB of H200 (GPU-a), and 90,000 MiB can be used")
+    assert both_fit(on, on, machine, {}) is None
+    assert both_fit(on, more, machine, {}) == ("both sides take 90,500 MiB of H200 (GPU-a), and 90,000 MiB can be used")
     elsewhere = peaks(device_uuids="GPU-a", device_memory_peak_mib=80_000.0)
-    assert both_fit(elsewhere, {**elsewhere, "device_uuids": "GPU-b"}, machine) is None
+    assert both_fit(elsewhere, {**elsewhere, "device_uuids": "GPU-b"}, machine, {}) is None
     by_torch = {**on, "device_memory_peak_mib": None, "device_used_mib": 60_000.0}
-    assert "both sides take 104,000" in (both_fit(on, by_torch, machine) or "")
+    assert "both sides take 104,000" in (both_fit(on, by_torch, machine, {}) or "")
     unknown = {**on, "device_memory_peak_mib": None}
-    assert both_fit(on, unknown, machine) == "it is not known how much memory of H200 side B takes"
+    assert both_fit(on, unknown, machine, {}) == "it is not known how much memory of H200 side B takes"
     shared = {**on, "device_uuids": "GPU-c"}
-    assert both_fit(shared, shared, machine) == "it is not known how much memory of H200 there is"
+    assert both_fit(shared, shared, machine, {}) == "it is not known how much memory of H200 there is"
+    nowhere = "it is not known which GPUs side A takes"
+    for uuids in ("", "GPU-d", "GPU-a;GPU-d"):
+        assert both_fit({**on, "device": "cuda", "device_uuids": uuids}, on, machine, {}) == nowhere
+
+
+def test_what_others_hold_of_a_gpu_is_no_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 100 GB others hold 40: sides of 27 each fit into 9 / 10 of the 60 that are left, and 27.1 do not."""
+    monkeypatch.setattr(module, "_available_mib", lambda: 1e6)
+    held, machine = {"GPU-a": 40_000.0}, Machine((GPU,), "1")
+    on = peaks(device_uuids="GPU-a", device_memory_peak_mib=67_000.0)
+    assert both_fit(on, on, machine, held) is None
+    more = {**on, "device_memory_peak_mib": 67_100.0}
+    assert both_fit(on, more, machine, held) == (
+        "both sides take 54,100 MiB of H200 (GPU-a), and 54,000 MiB can be used"
+    )

@@ -204,6 +204,8 @@ def test_a_fault_is_a_row_that_says_what_happened(run_all: Callable[..., Seen], 
     assert seen.run.code == 5, seen.run.stderr
     row = seen.rows[seen.places[fault.about]]
     assert (row["status"], told(row["reason"])) == (fault.status, fault.reason)
+    for name in ("device_name", "backend", "torch", "env_key"):  # known of a launch that failed as well
+        assert row[name] == seen.rows[0][name] != "", name
     for healthy in (row for i, row in enumerate(seen.rows) if i not in seen.places.values()):
         assert (healthy["status"], healthy["reason"], healthy["samples"]) == ("ok", "", HEALTHY_SAMPLES)
         assert healthy["loss_last"] == seen.rows[0]["loss_last"]

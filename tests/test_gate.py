@@ -195,6 +195,25 @@ def test_a_probe_is_no_launch_that_counts() -> None:
     assert (found.exit_code, found.verdicts[0].launches) == (0, 20)
 
 
+@pytest.mark.parametrize(
+    ("alone", "verdict", "exit_code"),
+    [("ok", "inconclusive", 5), ("oom", "broken", 1), ("interrupted", "broken", 1), (None, "broken", 1)],
+)
+def test_what_fails_only_beside_a_is_not_broken(alone: str | None, verdict: str, exit_code: int) -> None:
+    """In a duet both sides share the machine: a B that runs by itself may just lack room."""
+    failed = {"status": "oom", "reason": "CUDA out of memory", "samples_per_s": None}
+    duet = [
+        launch(pair="b", side="A", **{**failed, "status": "interrupted"}),
+        launch(pair="b", side="B", **failed),
+        *([launch(pair="b", side="B", role="probe", status=alone)] if alone else []),
+    ]
+    found = of([*blocks(STEADY), *blocks(STEADY, role="control"), *duet])
+    of_b = {one.case: one for one in found.verdicts}["b"]
+    assert (of_b.verdict, found.exit_code) == (verdict, exit_code)
+    said = "B oom: CUDA out of memory"
+    assert of_b.reason == (f"only beside A, and not alone, {said}; leave --duet out" if alone == "ok" else said)
+
+
 def test_a_case_that_can_run_on_neither_side_is_no_failure_where_another_ran() -> None:
     skipped = {"status": "skipped", "reason": "needs 8 GPUs", "order": None, "block": None, "samples_per_s": None}
     rows = [launch(pair="s", case_id="s", side=side, launch_s=None, **skipped) for side in "AB"]

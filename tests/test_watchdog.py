@@ -66,6 +66,21 @@ def looks(dog: Watchdog, clock: Clock, after: float) -> bool:
     return dog()
 
 
+def test_the_other_sides_time_is_not_its_own(ranks: Ranks, clock: Clock) -> None:
+    """It may run for 600 s; it waits for 1000 s while the other side is at work, and then for nobody."""
+    busy = True
+    told: list[Beat] = []
+    watched = Watchdog(ranks.folder, ranks.scratch, 2, 10_000.0, TIMEOUT_S, told.append, lambda: busy)
+    for rank in range(2):
+        ranks.step(rank, 1, "turn")
+    for _ in range(11):
+        assert not looks(watched, clock, 100)
+    busy = False
+    assert not looks(watched, clock, TIMEOUT_S)
+    assert looks(watched, clock, 1)
+    assert watched.verdict.startswith("still running after 600 s (--timeout): ")
+
+
 def test_a_launch_that_steps_is_left_alone(ranks: Ranks, clock: Clock) -> None:
     told: list[Beat] = []
     watched = dog(ranks, told)

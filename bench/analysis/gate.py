@@ -32,7 +32,10 @@ def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, 
     checked = _control(rows, rules)
     if checked and checked.flagged:
         found = {name: undecided(one, checked) for name, one in found.items()}
-    verdicts = tuple(_verdict(name, of, found.get(name), rules) for name, of in pairs.items())
+    alone = _sound_alone(rows)
+    verdicts = tuple(
+        _verdict(name, of, found.get(name) or _of_failure(of, name in alone), rules) for name, of in pairs.items()
+    )
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
         a=a,
@@ -114,8 +117,8 @@ def failures(rows: Iterable[Row]) -> list[Row]:
 
 def _lost(rows: Iterable[Row]) -> bool:
     """Whether a launch failed that B is not to blame for, of A or of the control pair, or nothing could run."""
-    counts = [row for row in rows if row["role"] in ("measure", "control")]
-    failed = any(row["side"] == "A" or row["role"] == "control" for row in failures(counts))
+    counts, alone = [row for row in rows if row["role"] in ("measure", "control")], _sound_alone(rows)
+    failed = any(row["side"] == "A" or row["role"] == "control" or row["pair"] in alone for row in failures(counts))
     return failed or not any(map(has_rate, counts))
 
 
@@ -125,6 +128,12 @@ def undecided(found: Found, checked: Control) -> Found:
     return Found(**{**vars(found), "verdict": "inconclusive", "reason": reason})
 
 
+def _sound_alone(rows: Iterable[Row]) -> set[str]:
+    """The pairs whose B failed in a duet and was then launched alone, without a failure."""
+    probes = (row for of in by_pair(rows, "probe").values() for row in of)
+    return {str(row["pair"]) for row in probes if row["block"] is not None and row["status"] == "ok"}
+
+
 def _control(rows: Sequence[Row], rules: Rules) -> Control | None:
     """That of the case with the most blocks: where one failed, another took its place."""
     pairs = {name: [*log_ratios(of, 1), *log_ratios(of, 2)] for name, of in by_pair(rows, "control").items()}
@@ -132,13 +141,11 @@ def _control(rows: Sequence[Row], rules: Rules) -> Control | None:
     return None if name is None else control(name, pairs[name], rules)
 
 
-def _verdict(name: str, rows: Sequence[Row], found: Found | None, rules: Rules) -> Verdict:
+def _verdict(name: str, rows: Sequence[Row], found: Found, rules: Rules) -> Verdict:
     sides = {side: [row for row in rows if row["side"] == side] for side in SIDES}
     good = {side: list(filter(has_rate, of)) for side, of in sides.items()}
     last = max(row["stage"] or 1 for row in rows)  # which decides
     deciding = {side: [row for row in of if (row["stage"] or 1) == last] for side, of in good.items()}
-    if found is None:
-        found = _of_failure(rows)
     first = next(iter(sides["B"] or sides["A"]))
     rates = {side: median(row["samples_per_s"] for row in of) if of else None for side, of in deciding.items()}
     return Verdict(
@@ -161,10 +168,12 @@ def _only(rows: Sequence[Row], name: str) -> str | None:
     return next((str(row[name]) for row in rows if row[name]), None)
 
 
-def _of_failure(rows: Sequence[Row]) -> Found:
-    """What is said where a launch failed: of B alone it is broken."""
+def _of_failure(rows: Sequence[Row], alone: bool) -> Found:
+    """What is said where a launch failed: of B alone it is broken, unless B is sound where A is not up beside it."""
     failed, bad = _failed(rows), [row for row in rows if row["status"] not in NO_FAILURE]
     said = f"{bad[0]['side']} {bad[0]['status']}: {bad[0]['reason']}"
+    if alone:
+        return Found("inconclusive", f"only beside A, and not alone, {said}; leave --duet out")
     return Found("broken" if failed == "B" else "inconclusive", said if failed != "both" else f"both failed; {said}")
 
 

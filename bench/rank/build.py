@@ -20,6 +20,7 @@ from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import CompileLog, compile_parts
 from bench.rank.loader import Batches, batches, to_device
 from bench.strategies import ONE_PROCESS
+from bench.strategies.dp import device_ids
 from workloads.base import Batch, Workload, load
 
 GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
@@ -41,16 +42,11 @@ class Training:
     scaler: torch.amp.GradScaler
     batches: Batches
     device: torch.device
+    devices: list[torch.device]  # all that this rank computes on, ``device`` first
     distributed: bool
     autocast: torch.dtype | None
     forward_is_local: bool | None
     compile_log: CompileLog | None
-
-    @property
-    def devices(self) -> list[torch.device]:
-        """All that this rank computes on."""
-        ids = dict.fromkeys(getattr(self.model, "device_ids", None) or [self.device.index])
-        return [torch.device("cuda", i) for i in ids] if self.device.type == "cuda" else [self.device]
 
     def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[None]:
         """Around a forward and backward pass: whether its gradients are exchanged at once."""
@@ -81,18 +77,23 @@ class Training:
         return to_device(batch, self.case, self.device)
 
 
-def build(spec: Spec) -> Training:
-    """Everything up to the first step. Every rank draws the same weights from the seed."""
+def place(spec: Spec) -> list[torch.device]:
+    """All devices that this rank computes on, its own first; numerics are pinned, and the process group is there."""
     case = spec.case
     pin_numerics(case)
     device = _device(case)
-    distributed = case.spread.name not in ONE_PROCESS
-    if distributed:
+    if case.spread.name not in ONE_PROCESS:
         timeout = timedelta(
             seconds=spec.timeout_s + PATIENCE_S
         )  # the parent ends a hang, not a healthy rank's patience
         backend = _backend(case)
         dist.init_process_group(backend, timeout=timeout, device_id=device if backend == "nccl" else None)
+    return [torch.device("cuda", i) for i in dict.fromkeys(device_ids(case))] if case.spread.name == "dp" else [device]
+
+
+def build(spec: Spec, devices: list[torch.device]) -> Training:
+    """Everything else up to the first step. Every rank draws the same weights from the seed."""
+    case, device = spec.case, devices[0]
     workload = load(spec.target, spec.options)
     torch.manual_seed(case.seed)
     strategy = importlib.import_module(f"bench.strategies.{case.spread.name}")
@@ -107,7 +108,8 @@ def build(spec: Spec) -> Training:
         scaler=torch.amp.GradScaler(device.type, growth_interval=NEVER, enabled=case.precision == "amp-fp16"),
         batches=batches(workload.samples(spec.data), case, device),
         device=device,
-        distributed=distributed,
+        devices=devices,
+        distributed=case.spread.name not in ONE_PROCESS,
         autocast=None if strategy.OWN_PRECISION else AUTOCAST.get(case.precision),
         forward_is_local=forward_is_local,
         compile_log=compile_log,

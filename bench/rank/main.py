@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from bench.messages import STAGE, Failure, Heartbeat, RankRecord, Spec
-from bench.rank.build import Training, build
+from bench.rank.build import Training, build, place
 from bench.rank.facts import device_facts, imported, software
 from bench.rank.measure import measure
 from bench.rank.memory import peaks_mib, resident_mib
@@ -39,9 +39,11 @@ def run(spec_path: str) -> None:
     rss_at_start = resident_mib()
     with recorded(spec) as (record, heartbeat):
         heartbeat.enter(STAGE["building"])
-        training = build(spec)
-        device, uuids = device_facts(training.devices)
+        devices = place(spec)
+        device, uuids = device_facts(devices)
         record = dataclasses.replace(record, device=device, device_uuids=uuids, software=software())
+        record.write(spec.folder)  # known even if the model does not fit
+        training = build(spec, devices)
         measurement = measure(training, spec, heartbeat, rss_at_start)
         heartbeat.enter(STAGE["ending"])
         training.batches.close()
@@ -77,7 +79,8 @@ def recorded(spec: Spec) -> Iterator[tuple[RankRecord, Heartbeat]]:
         failure = Failure(_kind(error), f"{type(error).__name__}: {error}", time.time_ns(), *peaks_mib())
         heartbeat.enter(STAGE["failed"])
         with contextlib.suppress(OSError):  # a full disk, say; the exit code and the log still speak
-            dataclasses.replace(record, failure=failure).write(folder)
+            known = RankRecord.read(folder, rank) or record
+            dataclasses.replace(known, failure=failure).write(folder)
         traceback.print_exc()
         sys.stderr.flush()
         os._exit(1)  # the peers must see the connection close now, not after the interpreter's teardown

@@ -221,7 +221,8 @@ class _Run:
         if barrier and self.training.distributed:
             dist.barrier()
         if self.cuda:
-            torch.cuda.synchronize()
+            for device in self.training.devices:
+                torch.cuda.synchronize(device)
 
     def _slowest(self, window_ns: int) -> float:
         """The longest of all ranks' windows: all must agree on whether to go on."""

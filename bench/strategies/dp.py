@@ -17,11 +17,14 @@ OWN_PRECISION = False
 def apply(
     model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case, device: torch.device
 ) -> nn.Module:
-    # With --oversubscribe a device is named more than once: it then holds that many replicas.
-    devices = [i % torch.cuda.device_count() for i in range(case.gpus)]
     if case.precision == "amp-bf16":
         autocast_to(model, torch.bfloat16)
-    return nn.DataParallel(model.to(device), device_ids=devices)
+    return nn.DataParallel(model.to(device), device_ids=device_ids(case))
+
+
+def device_ids(case: Case) -> list[int]:
+    """With --oversubscribe a device is named more than once: it then holds that many replicas."""
+    return [i % torch.cuda.device_count() for i in range(case.gpus)]
 
 
 def autocast_to(model: nn.Module, dtype: torch.dtype) -> None:
