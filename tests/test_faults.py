@@ -46,21 +46,7 @@ class Fault(NamedTuple):
 FAULTS = (
     Fault("an exception", "fault=raise:rank=1", "crashed", "rank 1 on HOST, step 4: ValueError: the cause's last line"),
     Fault("os._exit(3)", "fault=exit:rank=1", "crashed", "rank 1 on HOST, step 4: exited with code 3"),
-    Fault(
-        "os._exit(0)",
-        "fault=exit0:rank=1",
-        "crashed",
-        "rank 1 on HOST, step 4: ended with exit code 0 before it was done",
-    ),
-    Fault("sys.exit(4)", "fault=sys-exit:rank=1", "crashed", "rank 1 on HOST, step 4: SystemExit: 4"),
     Fault("SIGKILL", "fault=kill:rank=1", "crashed", "rank 1 on HOST, step 4: killed by SIGKILL"),
-    Fault("SIGSEGV", "fault=segv:rank=1", "crashed", "rank 1 on HOST, step 4: killed by SIGSEGV"),
-    Fault(
-        "an import that fails in a rank",
-        "fault=import:rank=1",
-        "crashed",
-        "rank 1 on HOST, step 4: ModuleNotFoundError: No module named 'no_such_module'",
-    ),
     Fault(
         "children that ignore SIGTERM or are stopped, then an exception",
         "fault=children:rank=1",
@@ -76,7 +62,6 @@ FAULTS = (
         "(peak before: N MiB resident)",
     ),
     Fault("a loss that is NaN", "fault=nan:rank=1", "invalid", "the loss of rank 1 is nan in step 4"),
-    Fault("a slow rank", "fault=slow:rank=1:step=1", "ok", ""),
     Fault(
         "time.sleep(1000)",
         "fault=hang:rank=1",
@@ -84,6 +69,30 @@ FAULTS = (
         "no progress for N s (--hang-timeout N): rank 1 on HOST is in the forward pass, step 4 (faulty.py:N in hang); "
         "the others are in the backward pass",
     ),
+    Fault(
+        "a collective that one rank skips",
+        "fault=skip:rank=1",
+        "timeout",
+        "no progress for N s (--hang-timeout N): rank 0 on HOST is in the forward pass, step 4 (faulty.py:N in "
+        "go_wrong); the others are in the backward pass",
+    ),
+)
+MORE_FAULTS = (
+    Fault(
+        "os._exit(0)",
+        "fault=exit0:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: ended with exit code 0 before it was done",
+    ),
+    Fault("sys.exit(4)", "fault=sys-exit:rank=1", "crashed", "rank 1 on HOST, step 4: SystemExit: 4"),
+    Fault("SIGSEGV", "fault=segv:rank=1", "crashed", "rank 1 on HOST, step 4: killed by SIGSEGV"),
+    Fault(
+        "an import that fails in a rank",
+        "fault=import:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: ModuleNotFoundError: No module named 'no_such_module'",
+    ),
+    Fault("a slow rank", "fault=slow:rank=1:step=1", "ok", ""),
     Fault(
         "SIGSTOP",
         "fault=stop:rank=1",
@@ -96,13 +105,6 @@ FAULTS = (
         "fault=stop-and-raise",
         "crashed",
         "rank 0 on HOST, step 4: ValueError: beside a stopped rank",
-    ),
-    Fault(
-        "a collective that one rank skips",
-        "fault=skip:rank=1",
-        "timeout",
-        "no progress for N s (--hang-timeout N): rank 0 on HOST is in the forward pass, step 4 (faulty.py:N in "
-        "go_wrong); the others are in the backward pass",
     ),
     Fault(
         "a log of 100 MB, then an exception",
@@ -132,7 +134,7 @@ LOADER_FAULTS = (
         "__getitem__); the others are in the backward pass",
     ),
 )
-ALL = (*FAULTS, *LOADER_FAULTS)
+GROUPS = (FAULTS, MORE_FAULTS, LOADER_FAULTS)  # each is one run
 
 
 class Seen:
@@ -195,12 +197,11 @@ def told(reason: str) -> str:
 
 @pytest.mark.parametrize(
     "fault",
-    [pytest.param(f, id=f.about, marks=pytest.mark.slow if f in LOADER_FAULTS else ()) for f in ALL],
+    [pytest.param(f, id=f.about, marks=() if group is FAULTS else pytest.mark.slow) for group in GROUPS for f in group],
 )
 def test_a_fault_is_a_row_that_says_what_happened(run_all: Callable[..., Seen], page: Page, fault: Fault) -> None:
-    loader = fault in LOADER_FAULTS
-    data = ("--data", "synthetic", "--num-workers", "1") if loader else ()
-    seen = run_all(LOADER_FAULTS if loader else FAULTS, *data)
+    group = next(group for group in GROUPS if fault in group)
+    seen = run_all(group, *(("--data", "synthetic", "--num-workers", "1") if group is LOADER_FAULTS else ()))
     assert seen.run.code == 5, seen.run.stderr
     row = seen.rows[seen.places[fault.about]]
     assert (row["status"], told(row["reason"])) == (fault.status, fault.reason)
@@ -213,25 +214,34 @@ def test_a_fault_is_a_row_that_says_what_happened(run_all: Callable[..., Seen], 
 
 
 def fault_named(about: str) -> Fault:
-    return next(fault for fault in ALL if fault.about == about)
+    return next(fault for group in GROUPS for fault in group if fault.about == about)
 
 
-def test_stacks_of_all_ranks_are_in_the_log_of_a_hang(run_all: Callable[..., Seen]) -> None:
-    seen = run_all(FAULTS)
-    for about, frame in (("time.sleep(1000)", "in hang"), ("SIGSTOP", "in stop")):
-        logs = seen.logs(about)
-        assert re.search(rf'File ".*faulty.py", line \d+ {frame}\n', (logs / "rank1.log").read_text())
-        assert re.search(r'File ".*measure.py", line \d+ in _step\n', (logs / "rank0.log").read_text())
+@pytest.mark.parametrize(
+    ("group", "about", "frame"),
+    [
+        pytest.param(FAULTS, "time.sleep(1000)", "in hang", id="sleep"),
+        pytest.param(MORE_FAULTS, "SIGSTOP", "in stop", id="stop", marks=pytest.mark.slow),
+    ],
+)
+def test_stacks_of_all_ranks_are_in_the_log_of_a_hang(
+    run_all: Callable[..., Seen], group: tuple[Fault, ...], about: str, frame: str
+) -> None:
+    logs = run_all(group).logs(about)
+    assert re.search(rf'File ".*faulty.py", line \d+ {frame}\n', (logs / "rank1.log").read_text())
+    assert re.search(r'File ".*measure.py", line \d+ in _step\n', (logs / "rank0.log").read_text())
 
 
+@pytest.mark.slow
 def test_a_fatal_signal_leaves_the_stack_as_well(run_all: Callable[..., Seen]) -> None:
-    log = (run_all(FAULTS).logs("SIGSEGV") / "rank1.log").read_text()
+    log = (run_all(MORE_FAULTS).logs("SIGSEGV") / "rank1.log").read_text()
     assert "Fatal Python error: Segmentation fault" in log
     assert re.search(r'File ".*faulty.py", line \d+ in <lambda>\n', log)
 
 
+@pytest.mark.slow
 def test_a_flood_is_cut_and_the_cut_says_so(run_all: Callable[..., Seen]) -> None:
-    log = run_all(FAULTS).logs("a log of 100 MB, then an exception") / "rank1.log"
+    log = run_all(MORE_FAULTS).logs("a log of 100 MB, then an exception") / "rank1.log"
     content = log.read_bytes()
     assert len(content) <= LOG_LIMIT + 2 * LOG_TAIL
     [lost] = re.findall(rb"\[stepbench: this log grew too long; (\d+) bytes were cut out here\]", content)

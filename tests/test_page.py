@@ -189,6 +189,7 @@ def test_nothing_is_fetched_and_only_its_own_script_runs(made_up: tuple[str, lis
         assert str(policy).startswith(f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';")
 
 
+@pytest.mark.slow
 def test_200_cases_of_5_launches_stay_under_5_mb() -> None:
     like = next(row for row in raw(NEW) if row["status"] == "ok" and row["role"] == "measure")
     of_one = stepped(NEW)

@@ -86,6 +86,7 @@ def test_an_interrupt_is_a_row_and_the_run_goes_on_later(tmp_path: Path, page: P
     assert "interrupted" not in again.stdout
 
 
+@pytest.mark.slow
 def test_many_interrupts_corrupt_nothing(tmp_path: Path) -> None:
     process = start_bench(tmp_path, "run", "--workload", f"{FAULTY}:fault=hang", "--strategy", "ddp", *BRIEF)
     wait_for(lambda: begun(tmp_path, "0000"), 120)

@@ -129,7 +129,9 @@ def test_a_case_that_ran_out_of_memory_is_not_launched_again(bench: Any) -> None
     assert left_out["reason"] == "it ran out of memory in an earlier launch"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_is_a_row_and_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
     words = ["--workload", f"{FAULTY}:fault=hang", "--strategy", "ddp", *BRIEF]
     process = subprocess.Popen(

@@ -257,6 +257,7 @@ def test_an_import_from_another_checkout_ends_with_four(repo: Path, bench: Any) 
     assert (sides["A"]["words"], sides["B"]["words"]) == ("as asked", "rev=HEAD")
 
 
+@pytest.mark.slow
 def test_an_installed_copy_ends_with_four(repo: Path, bench: Any) -> None:
     """It comes before the checkout's own, and both sides would be the copy."""
     for folder in (repo, repo.parent / "installed"):
