@@ -47,20 +47,23 @@ def test_a_quiet_run_is_told_its_warnings_alone() -> None:
     assert said.getvalue() == "warning: no GPU\n"
 
 
-def test_a_line_a_launch_with_its_figures_or_its_reason(clock: Callable[[float], None]) -> None:
+def test_a_line_a_launch_with_its_figures_or_its_reason() -> None:
+    """A probe is none of the launches that are counted, and has the case that it is of."""
     where, said = console()
     watcher = observer(where, quiet=False)
     assert type(watcher) is Plain
+    ok = {"launch_id": "1", "role": "measure", "status": "ok", "samples_per_s": 1234.5, "step_ms": 8.25}
     watcher.launch_begins(PLAIN, 1, 3, False)
-    clock(4.0)
-    watcher.launch_ends({"launch_id": "1", "status": "ok", "samples_per_s": 1234.5, "step_ms": 8.25, "side": "B"})
+    watcher.launch_ends({**ok, "side": "B", "launch_s": 4.0})
     watcher.launch_begins(PLAIN, 2, 3, True)
-    clock(6.5)
-    watcher.launch_ends({"launch_id": "2", "status": "oom", "reason": "rank 0 ran out of memory"})
+    failed = {"status": "oom", "reason": "rank 0 ran out of memory", "side": None, "launch_s": 2.54}
+    watcher.launch_ends({**ok, **failed})
+    watcher.launch_ends({**ok, "role": "probe", "case_id": "mlp-b64", "side": None, "launch_s": 1.0})
     watcher.launch_ends({"launch_id": None, "status": "skipped", "case_id": "mlp", "reason": "no GPU"})
     assert said.getvalue().splitlines() == [
         f"[1/3] {PLAIN.case_id} B  ok  1,234 samples/s  8.25 ms/step  (4.0 s)",
         f"[2/3+] {PLAIN.case_id}  oom  rank 0 ran out of memory  (2.5 s)",
+        "[probe] mlp-b64  ok  1,234 samples/s  8.25 ms/step  (1.0 s)",
         "skipped: mlp: no GPU",
     ]
 

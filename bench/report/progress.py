@@ -70,8 +70,9 @@ class Plain(Quiet):
             said = f"ok  {number(row['samples_per_s'])} samples/s  {number(row['step_ms'])} ms/step"
         else:
             said = f"{row['status']}  {row['reason']}"
-        side = f" {row['side']}" if row.get("side") else ""
-        self._print(Text(f"{self._head}{side}  {said}  ({time.monotonic() - self._began:.1f} s)"))
+        head = f"[probe] {row['case_id']}" if row["role"] == "probe" else self._head
+        side = f" {row['side']}" if row["side"] else ""
+        self._print(Text(f"{head}{side}  {said}  ({row['launch_s']:.1f} s)"))
 
     def time_left(self) -> str:
         """At the pace of the launches so far; nothing before the first has ended."""
