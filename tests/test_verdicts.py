@@ -70,6 +70,8 @@ def test_the_head_of_a_gate() -> None:
         "2 blocks of resnet18-ddp-x2 have no number",
     ]
     assert head(Gate("A", "B", ())) == ["failed: 0 cases: none", "A: A; B: B"]
+    one_case = dataclasses.replace(GOOD, ratio=0.9, low=None, high=None)
+    assert not [line for line in head(one_case) if "geometric mean" in line]
 
 
 def test_of_many_differences_some_are_told() -> None:

@@ -38,9 +38,9 @@ def outcome(gate: Gate) -> str:
 
 
 def head(gate: Gate) -> list[str]:
-    """What stands above the table, one line each, the gate's sentence first."""
+    """What stands above the table, one line each, the gate's sentence first. A mean of two cases or more has bounds."""
     sides = f"A: {gate.a}; B: {gate.b}" + (f" (run {gate.run_id})" if gate.run_id else "")
-    mean = f"throughput, geometric mean over the cases: {_bounds(gate)}" if gate.ratio is not None else ""
+    mean = f"throughput, geometric mean over the cases: {_bounds(gate)}" if gate.low is not None else ""
     differences = _some(gate.differences)
     lines = [f"{outcome(gate)}: {gate.sentence}", sides, mean, *(f"A and B differ: {d}" for d in differences)]
     lines += [f"control pair: {gate.control.words}"] if gate.control else []
