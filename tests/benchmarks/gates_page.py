@@ -26,8 +26,8 @@ sixteen (`gpt:layers=16`). Every gate is a row of `results/certificate/measured.
   so many blocks finds 95 times of 100, the median over all.
 - **blocks**, **seconds a gate**: in the mean of gates without a change, and of those with one.
 - The gates have as many blocks as there was time for, and not those that `bench calibrate` asks for. By launches that
-  would be hundreds on this machine, hours a gate: with so few, nothing can be found, and what is shown is that nothing
-  is claimed either.
+  would be hundreds on this machine, hours a gate: with so few, such a change is found now and then, and what is shown
+  is that nothing else is claimed.
 """
 
 
