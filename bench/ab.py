@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -190,19 +191,19 @@ class Ab:
 
     def _check_memory(self, pairs: Sequence[Pair]) -> None:
         """Before a duet, see what each side takes alone; UsageError if both sides of a pair have no room together."""
-        alone: dict[tuple[str, str], Row] = {}
+        session, probe = self.sessions["A"], functools.cache(self._probe)
+        held = {gpu.uuid: gpu.used_mib for gpu in session.look.gpus if gpu.used_mib is not None}
         for pair in pairs if self.duet else ():
-            places = [(pair.name, "A" if pair.role == CONTROL else side) for side in SIDES]
-            for name, side in places:
-                if (name, side) not in alone:
-                    session, more = self.sessions[side], {"role": "probe", "pair": name, "side": side}
-                    alone[name, side] = session.launch(self._cases[name, side], more, probing(session.plan.protocol))
-            a, b = (alone[place] for place in places)
-            if a["status"] == b["status"] == "ok":  # else the duet itself will say what is wrong
-                session = self.sessions["A"]
-                held = {gpu.uuid: gpu.used_mib for gpu in session.look.gpus if gpu.used_mib is not None}
-                if reason := both_fit(a, b, session.machine, held):
-                    raise UsageError(f"--duet has both sides of {pair.name} up at once: {reason}; leave --duet out.")
+            a, b = (probe(pair.name, "A" if pair.role == CONTROL else side) for side in SIDES)
+            if not a["status"] == b["status"] == "ok":
+                continue  # the duet itself will say what is wrong
+            if reason := both_fit(a, b, session.machine, held):
+                raise UsageError(f"--duet has both sides of {pair.name} up at once: {reason}; leave --duet out.")
+
+    def _probe(self, name: str, side: str) -> Row:
+        """A short launch of one side of a pair, alone."""
+        session, more = self.sessions[side], {"role": "probe", "pair": name, "side": side}
+        return session.launch(self._cases[name, side], more, probing(session.plan.protocol))
 
     def _ready(self, pair: Pair) -> bool:
         """Whether both sides can run; a row says why not."""

@@ -478,14 +478,12 @@ def test_a_side_with_a_failure_of_its_own_is_no_victim() -> None:
     part.end("side B of the duet ended, crashed: it is gone")
     because = {"status": "interrupted", "reason": part.ended}
     assert stopped(part, {1: record}) == stopped(part) == because
-    assert (
-        stopped(part, {1: replace(record, failure=Failure("crashed", f"RuntimeError: {OTHER_IS_GONE}", 1))}) == because
-    )
-    assert stopped(part, {1: replace(record, failure=Failure("oom", "OutOfMemoryError: 2 GiB", 1))}) == {}
-    later = Failure(
-        "crashed", "RuntimeError: Connection closed by peer", part.ended_at_ns + 1
-    )  # as its peers are ended
-    assert stopped(part, {1: replace(record, failure=later)}) == because
+    gone = Failure("crashed", f"RuntimeError: {OTHER_IS_GONE}", 1)
+    assert stopped(part, {1: replace(record, failure=gone)}) == because
+    as_it_was_ended = Failure("crashed", "RuntimeError: Connection closed by peer", part.ended_at_ns + 1)
+    assert stopped(part, {1: replace(record, failure=as_it_was_ended)}) == because
+    its_own = Failure("oom", "OutOfMemoryError: 2 GiB", 1)
+    assert stopped(part, {1: replace(record, failure=its_own)}) == {}
 
 
 # -- memory --------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from statistics import fmean, median
 from typing import Any
 
@@ -44,7 +44,7 @@ def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, 
         rules=rules,
         control=checked,
         differences=_differences(rows),
-        failed=_lost(rows),
+        failed=_lost(rows, alone),
         run_id=str(rows[0]["run_id"]) if rows else "",
         ratio=ratio,
         low=low,
@@ -115,9 +115,9 @@ def failures(rows: Iterable[Row]) -> list[Row]:
     return [row for row in rows if row["status"] not in (*NO_FAILURE, "skipped")]
 
 
-def _lost(rows: Iterable[Row]) -> bool:
+def _lost(rows: Iterable[Row], alone: Set[str]) -> bool:
     """Whether a launch failed that B is not to blame for, of A or of the control pair, or nothing could run."""
-    counts, alone = [row for row in rows if row["role"] in ("measure", "control")], _sound_alone(rows)
+    counts = [row for row in rows if row["role"] in ("measure", "control")]
     failed = any(row["side"] == "A" or row["role"] == "control" or row["pair"] in alone for row in failures(counts))
     return failed or not any(map(has_rate, counts))
 
@@ -130,8 +130,8 @@ def undecided(found: Found, checked: Control) -> Found:
 
 def _sound_alone(rows: Iterable[Row]) -> set[str]:
     """The pairs whose B failed in a duet and was then launched alone, without a failure."""
-    probes = (row for of in by_pair(rows, "probe").values() for row in of)
-    return {str(row["pair"]) for row in probes if row["block"] is not None and row["status"] == "ok"}
+    probes = by_pair(rows, "probe").items()
+    return {name for name, of in probes if any(row["block"] is not None and row["status"] == "ok" for row in of)}
 
 
 def _control(rows: Sequence[Row], rules: Rules) -> Control | None:
