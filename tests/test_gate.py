@@ -203,6 +203,7 @@ def test_what_fails_only_beside_a_is_not_broken(alone: str | None, verdict: str,
     """In a duet both sides share the machine: a B that runs by itself may just lack room."""
     failed = {"status": "oom", "reason": "CUDA out of memory", "samples_per_s": None}
     duet = [
+        launch(pair="b", side="B", role="probe", block=None),  # of its memory, before the duet: it was well
         launch(pair="b", side="A", **{**failed, "status": "interrupted"}),
         launch(pair="b", side="B", **failed),
         *([launch(pair="b", side="B", role="probe", status=alone)] if alone else []),
