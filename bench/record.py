@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from bench.options import AXES, SETTINGS
 
-SCHEMA = 6
+SCHEMA = 7
 STATUSES = {
     "ok": "measured, and every check held",
     "oom": "a rank ran out of device or host memory",
