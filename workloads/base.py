@@ -12,6 +12,8 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from workloads.checks import Checked
+
 Batch = Sequence[Tensor]
 
 
@@ -39,29 +41,18 @@ class Workload(Protocol):
         """The parts to shard and to checkpoint one by one, in forward order; may be empty."""
 
 
-MEMBERS = ("unit", "batch_size", "build", "loss", "samples", "layers")
-
-
 def load(target: str, options: Mapping[str, Any]) -> Workload:
     """The workload that ``target`` names: ``package.module:Name`` or ``path/to/file.py:Name``.
 
     The folder of a file (the current one for a module) is appended to ``sys.path`` last, so that its siblings import
-    and nothing in it can shadow an installed package. Raises whatever the import raises, and TypeError or
-    AttributeError with a message for the user where the name is not a workload.
+    and nothing in it can shadow an installed package. What it gives is checked (``workloads.checks``). Raises whatever
+    the import raises, and WorkloadError or AttributeError with a message for the user where the name is no workload.
     """
     where, _, name = target.rpartition(":")
     module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
     if not hasattr(module, name):
         raise AttributeError(f"{where} has no {name!r}")
-    workload = getattr(module, name)(**options)
-    missing = [member for member in MEMBERS if not hasattr(workload, member)]
-    if missing:
-        raise TypeError(f"{target} is no workload: it lacks {', '.join(missing)}")
-    if workload.unit not in ("samples", "tokens"):
-        raise TypeError(f"{target}: unit is {workload.unit!r}; allowed: 'samples', 'tokens'")
-    if workload.unit == "tokens" and not hasattr(workload, "tokens"):
-        raise TypeError(f"{target}: a workload in tokens needs 'tokens', the tokens in a sample")
-    return workload  # type: ignore[no-any-return]
+    return Checked(target, getattr(module, name)(**options))
 
 
 def _load_module(name: str) -> Any:

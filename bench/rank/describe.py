@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.messages import STAGE, Description, Spec
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.main import recorded
 from workloads.base import Workload, load
+from workloads.checks import WorkloadError, collated
 
 COUNTED_SAMPLES = 2  # batch norm cannot train on one
 
@@ -28,13 +28,18 @@ def run(spec_path: str) -> None:
 
 
 def describe(workload: Workload, checkpointing: str, data: str) -> Description:
-    """Counts of a freshly built model; FLOPs are None where the model cannot run on the meta device."""
+    """Counts of a freshly built model; FLOPs are None where the model cannot run on the meta device.
+
+    WorkloadError if the workload gives what it must not.
+    """
     with torch.device("meta"):
         model = workload.build()
     flops, hardware_flops = None, None
     try:
         flops = flops_per_sample(workload, "none", data)
         hardware_flops = flops if checkpointing == "none" else flops_per_sample(workload, checkpointing, data)
+    except WorkloadError:
+        raise
     except Exception:
         traceback.print_exc()
         print("FLOPs unknown: the model does not run on the meta device")
@@ -55,8 +60,7 @@ def flops_per_sample(workload: Workload, checkpointing: str, data: str) -> float
     with torch.device("meta"):
         model: nn.Module = workload.build()
     checkpoint_layers(workload.layers(model), checkpointing)
-    dataset = workload.samples(data)
-    batch = [t.to("meta") for t in default_collate([dataset[i] for i in range(COUNTED_SAMPLES)])]
+    batch = [tensor.to("meta") for tensor in collated(workload.samples(data), COUNTED_SAMPLES)]
     with FlopCounterMode(display=False) as counter:
         workload.loss(model, batch).backward()
     return float(counter.get_total_flops()) / COUNTED_SAMPLES

@@ -1,0 +1,125 @@
+"""What a workload gives, held against what ``workloads.base.Workload`` promises: all that is wrong is said in words."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset, default_collate
+
+from workloads.files import KINDS
+
+DATA_KINDS = ("resident", "synthetic", *KINDS)
+UNITS = ("samples", "tokens")
+MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # of a batch, and in a sample: their products stay within 64 bits
+METHODS = ("build", "loss", "samples", "layers")
+
+
+class WorkloadError(TypeError):
+    """A workload is not what it must be; the message says what was given and what is allowed."""
+
+
+def check_members(target: str, workload: Any) -> None:
+    """Raise WorkloadError unless the workload has all members, and its attributes have values that are allowed."""
+    missing = [member for member in ("unit", "batch_size", *METHODS) if not hasattr(workload, member)]
+    if missing:
+        raise WorkloadError(f"{target} is no workload: it lacks {', '.join(missing)}")
+    for method in METHODS:
+        if not callable(given := getattr(workload, method)):
+            raise _refused(f"{target}: {method}", given, "a method")
+    if workload.unit not in UNITS:
+        raise _refused(f"{target}: unit", workload.unit, "'samples', 'tokens'")
+    _check_whole(f"{target}: batch_size", workload.batch_size, MOST_SAMPLES)
+    if workload.unit == "tokens":
+        if not hasattr(workload, "tokens"):
+            raise WorkloadError(f"{target}: a workload in tokens needs 'tokens', the tokens in a sample")
+        _check_whole(f"{target}: tokens", workload.tokens, MOST_TOKENS)
+    _check_kinds(f"{target}: data", getattr(workload, "data", DATA_KINDS))
+
+
+def _check_whole(name: str, given: object, most: int) -> None:
+    if type(given) is not int or not 1 <= given <= most:
+        raise _refused(name, given, f"a whole number from 1 to {most}")
+
+
+def _check_kinds(name: str, given: object) -> None:
+    known = isinstance(given, (tuple, list)) and given and all(kind in DATA_KINDS for kind in given)
+    if not known:
+        raise _refused(name, given, f"a tuple of at least one of {', '.join(map(repr, DATA_KINDS))}")
+
+
+class Checked:
+    """A workload whose methods give what they must, or raise WorkloadError. Everything else is the workload's own."""
+
+    def __init__(self, target: str, workload: Any) -> None:
+        check_members(target, workload)
+        self._target, self._workload = target, workload
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_workload"], name)
+
+    def build(self) -> nn.Module:
+        model = self._workload.build()
+        if not isinstance(model, nn.Module):
+            raise _refused(f"{self._target}: build() gives", model, "a torch.nn.Module")
+        return model
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        given = self._workload.layers(model)
+        layers = list(given) if hasattr(given, "__iter__") else [given]
+        for layer in layers:
+            if not isinstance(layer, nn.Module) or layer is given:
+                raise _refused(f"{self._target}: layers() gives", given, "a list of modules of the model")
+        return layers
+
+    def samples(self, data: str) -> Dataset[Any]:
+        dataset: Any = self._workload.samples(data)
+        name = f"{self._target}: samples({data!r})"
+        methods = all(hasattr(dataset, method) for method in ("__len__", "__getitem__"))
+        if not methods or isinstance(dataset, (IterableDataset, str, bytes, dict, Tensor)):
+            raise _refused(f"{name} gives", dataset, "a map-style dataset: __len__, and __getitem__ by index")
+        if len(dataset) < 1:
+            raise WorkloadError(f"{name} has no samples; allowed: a dataset with a length from 1")
+        return dataset  # type: ignore[no-any-return]
+
+    def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        loss = self._workload.loss(model, batch)
+        if not isinstance(loss, Tensor):
+            raise _refused(f"{self._target}: loss() gives", loss, "a tensor without dimensions")
+        if loss.dim() or not loss.is_floating_point():
+            kind = f"{str(loss.dtype).removeprefix('torch.')} tensor of shape {tuple(loss.shape)}"
+            allowed = "a tensor of floating point without dimensions, as .mean() gives"
+            raise WorkloadError(f"{self._target}: loss() gives a {kind}; allowed: {allowed}")
+        return loss
+
+
+def collated(dataset: Dataset[Any], size: int) -> Sequence[Tensor]:
+    """The first ``size`` samples as one batch, over and over where there are fewer; WorkloadError unless it is a
+    sequence of tensors."""
+    length = len(dataset)  # type: ignore[arg-type]
+    items = [dataset[index % length] for index in range(size)]
+    name, allowed = f"sample 0 of {type(dataset).__name__} is", "a tuple of tensors"
+    if not isinstance(items[0], (tuple, list)) or not items[0]:
+        raise _refused(name, items[0], allowed)
+    batch = default_collate(items)
+    for part, place in zip(batch, items[0], strict=True):
+        if not isinstance(part, Tensor):
+            raise _refused(f"{name} a {type(items[0]).__name__} with", place, allowed)
+    return batch  # type: ignore[no-any-return]
+
+
+def _refused(name: str, given: object, allowed: str) -> WorkloadError:
+    """``name`` says what was asked of the workload; the value itself is told only where it is plain and short."""
+    verb = "" if name.endswith((" gives", " is", " with")) else " is"
+    return WorkloadError(f"{name}{verb} {_words(given)}; allowed: {allowed}")
+
+
+def _words(given: object) -> str:
+    parts = given if isinstance(given, (tuple, list)) else [given]
+    if all(one is None or isinstance(one, (str, int, float)) for one in parts):
+        with contextlib.suppress(ValueError):  # Python writes no number of thousands of digits
+            if len(text := repr(given)) <= 80:
+                return text
+    return f"a value of type {type(given).__name__}"
