@@ -38,7 +38,10 @@ class Workload(Protocol):
         """A map-style dataset with a length; item i is a tuple of tensors, the same one for the same i."""
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
-        """The parts to shard and to checkpoint one by one, in forward order; may be empty."""
+        """The parts to shard and to checkpoint one by one, in forward order; may be empty.
+
+        They are modules of ``model``, each named once, and none lies inside of another.
+        """
 
 
 def load(target: str, options: Mapping[str, Any]) -> Workload:

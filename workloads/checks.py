@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
 from workloads.files import KINDS
@@ -15,6 +17,24 @@ DATA_KINDS = ("resident", "synthetic", *KINDS)
 UNITS = ("samples", "tokens")
 MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # of a batch, and in a sample: their products stay within 64 bits
 METHODS = ("build", "loss", "samples", "layers")
+OPTIMIZERS = "choose an optimizer with --optimizer"
+SCHEDULERS = "the learning rate is constant"
+STEPS = "a step is loss(model, batch), its backward pass and the optimizer"
+COLLATING = "batches are the items of samples(), put together by PyTorch's default_collate"
+SAMPLING = "--batch-size and --seed say which samples a batch has"
+LOADING = "return a map-style dataset from samples(); --num-workers and others steer its loader"
+# Members that say how to train or how to load, and that nothing calls: name -> what holds instead.
+NOT_CALLED = {
+    **{"optimizer": OPTIMIZERS, "optimizers": OPTIMIZERS, "configure_optimizers": OPTIMIZERS},
+    **{"make_optimizer": OPTIMIZERS, "build_optimizer": OPTIMIZERS, "create_optimizer": OPTIMIZERS},
+    **{"get_optimizer": OPTIMIZERS, "optimizer_step": OPTIMIZERS},
+    **{"scheduler": SCHEDULERS, "lr_scheduler": SCHEDULERS, "make_scheduler": SCHEDULERS},
+    **{"build_scheduler": SCHEDULERS, "create_scheduler": SCHEDULERS, "get_scheduler": SCHEDULERS},
+    **{"step": STEPS, "train_step": STEPS, "training_step": STEPS, "forward_backward": STEPS, "backward": STEPS},
+    **{"collate": COLLATING, "collate_fn": COLLATING, "sampler": SAMPLING, "batch_sampler": SAMPLING},
+    **{"loader": LOADING, "data_loader": LOADING, "dataloader": LOADING},
+    **{"train_loader": LOADING, "train_dataloader": LOADING},
+}
 
 
 class WorkloadError(TypeError):
@@ -37,6 +57,41 @@ def check_members(target: str, workload: Any) -> None:
             raise WorkloadError(f"{target}: a workload in tokens needs 'tokens', the tokens in a sample")
         _check_whole(f"{target}: tokens", workload.tokens, MOST_TOKENS)
     _check_kinds(f"{target}: data", getattr(workload, "data", DATA_KINDS))
+    _check_unused(target, workload)
+
+
+def _check_unused(target: str, workload: Any) -> None:
+    """Refuse a method, an optimizer or a scheduler that looks as if it were used, and is not. Values of other types
+    (``self.step = 0``) are the workload's own affair."""
+    for name, instead in NOT_CALLED.items():
+        member = getattr(workload, name, None)
+        if callable(member) or isinstance(member, (Optimizer, LRScheduler)):
+            kind = "a method" if callable(member) else "an attribute"
+            raise WorkloadError(f"{target} has {kind} {name}, which bench does not use: {instead}; remove or rename it")
+
+
+def _check_layers(target: str, layers: Sequence[nn.Module], model: nn.Module) -> None:
+    """Refuse layers that are no modules of the model, named twice, or inside of another: they would be left out of
+    sharding and checkpointing, or have them twice."""
+    names = {id(part): name or "the whole model" for name, part in model.named_modules()}
+    place: dict[int, int] = {}
+    for number, layer in enumerate(layers):
+        if id(layer) not in names:
+            raise WorkloadError(
+                f"{target}: layers() names a {type(layer).__name__} (item {number}) that is no module of the model it "
+                "was given; return modules of that model, as list(model.blocks) does"
+            )
+        if id(layer) in place:
+            twice = f"{names[id(layer)]} twice (items {place[id(layer)]} and {number})"
+            raise WorkloadError(f"{target}: layers() names {twice}; name it once")
+        place[id(layer)] = number
+    for layer in layers:
+        for part in layer.modules():
+            if part is not layer and id(part) in place:
+                raise WorkloadError(
+                    f"{target}: layers() names {names[id(part)]}, which lies inside of {names[id(layer)]}, named as "
+                    "well; name one of the two"
+                )
 
 
 def _check_whole(name: str, given: object, most: int) -> None:
@@ -72,6 +127,7 @@ class Checked:
         for layer in layers:
             if not isinstance(layer, nn.Module) or layer is given:
                 raise _refused(f"{self._target}: layers() gives", given, "a list of modules of the model")
+        _check_layers(self._target, layers, model)
         return layers
 
     def samples(self, data: str) -> Dataset[Any]:

@@ -29,7 +29,8 @@ def apply(
     of_layers = {**common, "reshard_after_forward": RESHARD[chosen] if chosen in RESHARD else int(chosen)}
     policy = _precision(case)
     # The root stays gathered by default: the backward pass begins with it.
-    for part, options in [*((layer, of_layers) for layer in layers), (model, common)]:
+    inner = [(layer, of_layers) for layer in layers if layer is not model]
+    for part, options in [*inner, (model, common)]:
         if policy.param_dtype is not None:
             _keep_batch_norms(part, options)
         fully_shard(part, mp_policy=policy, **options)
