@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from bench.errors import ResultsError, near, shorten
 from bench.options import Value
 from bench.record import FILES, SCHEMA, Column
+from bench.text import escaped
 
 ADVICE = "restore the file from a copy, or delete that row"
 CHUNK = 1000  # rows that are turned into columns at once: as many as stay in the processor's cache
@@ -227,5 +228,10 @@ def _bool(text: str) -> bool | None:
     return {"true": True, "false": False}.get(text)
 
 
-_PARSE: dict[str, Callable[[str], Value]] = {"int": _int, "float": _float, "bool": _bool, "text": str}
+def _text(text: str) -> str:
+    """Older versions have written control characters as they came. Line ends within a cell stay, whatever they are."""
+    return "\r".join(map(escaped, text.split("\r")))
+
+
+_PARSE: dict[str, Callable[[str], Value]] = {"int": _int, "float": _float, "bool": _bool, "text": _text}
 _ALLOWED = {"int": "a whole number of at most 64 bits", "float": "a number", "bool": "true, false"}

@@ -36,6 +36,7 @@ from bench.site import Site
 from bench.store import Store
 from bench.suite import Plan, Planned, command, facts, joined, plan_case, plan_json
 from bench.suite import Protocol as Settings
+from bench.text import escaped
 from workloads import files
 
 PROBE_STEPS = 3
@@ -310,7 +311,8 @@ class Session:
         """Write a launch down: its row comes last, so that what has a row is there whole."""
         if row.get("torch"):  # else no rank came far enough to say what it runs on
             row["env_key"] = environment.env_key(row)
-        row = {**dict.fromkeys(FILES["launches.csv"]), **row}
+        known = {name: escaped(value) if isinstance(value, str) else value for name, value in row.items()}
+        row = {**dict.fromkeys(FILES["launches.csv"]), **known}
         self.rows.append(row)
         identity = {"run_id": row["run_id"], "launch_id": row["launch_id"]}
         for name, rows in (launched.others if launched else {}).items():

@@ -21,6 +21,7 @@ from bench.errors import ResultsError
 from bench.options import Value
 from bench.read import check_tail, read, whole
 from bench.record import FILES, Column, Row
+from bench.text import escaped
 
 LOCK, LOCK_TRIES = "lock", 5
 LEAST_FREE_BYTES = 4 << 20  # less, and a launch could not even leave its records
@@ -175,7 +176,8 @@ def _lock(folder: Path) -> io.TextIOWrapper:
 
 
 def cell(value: Value, column: Column) -> str:
-    """A value as it stands in a file: unknown is empty, six significant digits at least, ``true`` and ``false``."""
+    """A value as it stands in a file: unknown is empty, six significant digits at least, ``true`` and ``false``;
+    of a text control characters are escaped."""
     if value is None:
         return ""
     if column.kind == "bool":
@@ -184,4 +186,4 @@ def cell(value: Value, column: Column) -> str:
         return format(float(value), ".10g")
     if column.kind == "int":
         return str(int(value))
-    return str(value)
+    return escaped(str(value))

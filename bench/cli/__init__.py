@@ -12,8 +12,9 @@ from pathlib import Path
 
 import bench
 from bench import interrupts
-from bench.cli.talk import deafen
+from bench.cli.talk import deafen, say
 from bench.errors import EXIT_BUG, BenchError, Interrupted, UsageError
+from bench.text import printable
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
 
         code = make(*sys.argv[1:2])(standalone_mode=False)
     except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
+        say(f"bench: {error}")
         code = error.exit_code
     except Interrupted as interrupt:
         code = interrupt.exit_code
@@ -42,11 +43,13 @@ def main() -> None:
 def _of_click(error: Exception) -> int:
     """click's own usage errors have a message and a code; anything else is a bug of ours."""
     if hasattr(error, "show") and hasattr(error, "exit_code"):
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = printable(message)  # type: ignore[attr-defined]
         error.show()
         return int(error.exit_code)
     with contextlib.suppress(OSError):
-        traceback.print_exc()
-        print("bench: this is a bug in stepbench; please report it with the lines above", file=sys.stderr)
+        say(traceback.format_exc().rstrip("\n"))
+        say("bench: this is a bug in stepbench; please report it with the lines above")
     return EXIT_BUG
 
 

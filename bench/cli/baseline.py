@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bench import baselines
 from bench.cli.asks import Out
-from bench.cli.talk import agreed, warn
+from bench.cli.talk import agreed, say, warn
 from bench.errors import EXIT_OK, ResultsError
 from bench.read import read
 from bench.report.fitting import print_table
@@ -38,7 +38,7 @@ def add(
     count = len(found.sessions)
     lacking = baselines.LEAST_SESSIONS - count
     more = f"; {lacking} more and bench check can decide" if lacking > 0 else ""
-    print(f"{found.file}: {count} session{'s' if count != 1 else ''}{more}")
+    say(f"{found.file}: {count} session{'s' if count != 1 else ''}{more}", on_stdout=True)
     return EXIT_OK
 
 
@@ -85,5 +85,5 @@ def rm(
         file.unlink()
     except OSError as error:
         raise ResultsError(f"cannot delete {file}: {error.strerror}") from None
-    print(f"deleted {file}")
+    say(f"deleted {file}", on_stdout=True)
     return EXIT_OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.cli.asks import by_default, keyword, takes
-from bench.cli.talk import unheard, warn
+from bench.cli.talk import say, unheard, warn
 from bench.errors import EXIT_INCOMPARABLE, ResultsError, UsageError
 from bench.report.words import wide_console
 
@@ -131,7 +130,7 @@ def _files(gate: Gate, junit: Path | None, md: Path | None) -> Iterator[Callable
 
 def _attempt(write: Callable[[], Path]) -> ResultsError | None:
     try:
-        print(f"wrote {write()}", file=sys.stderr)
+        say(f"wrote {write()}")
     except ResultsError as error:
         return error
     return None

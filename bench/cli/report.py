@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 import bench
-from bench.cli.talk import warn
+from bench.cli.talk import say, warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.read import read
 from bench.record import Row
@@ -68,7 +67,7 @@ def report(
     found = tables(answers)
     try:
         for file in _write(answers, heading, found, csv, md, html, plots):
-            print(f"wrote {file}", file=sys.stderr)
+            say(f"wrote {file}")
     finally:  # what cannot be written can still be read
         if as_json:
             print(report_json(answers, heading.sentences))

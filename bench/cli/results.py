@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import interrupts
-from bench.cli.talk import agreed, warn
+from bench.cli.talk import agreed, say, warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.read import read
 from bench.record import Row
@@ -92,7 +91,7 @@ def export(
     rows = read(folder / "launches.csv", warn)
     if not any(format_.measured(row) for row in rows):
         raise ResultsError(f"no launch of {folder.name} was ok, so there is nothing to export; name another run.")
-    print(f"wrote {write_text(pytest_benchmark, format_.pytest_benchmark(rows))}", file=sys.stderr)
+    say(f"wrote {write_text(pytest_benchmark, format_.pytest_benchmark(rows))}")
     return EXIT_OK
 
 
@@ -112,7 +111,7 @@ def rm(
     _refuse_busy(chosen)  # one may have been resumed while we waited for the answer
     for old in chosen:
         _delete(old.folder)
-        print(f"deleted {old.folder}")
+        say(f"deleted {old.folder}", on_stdout=True)
     return EXIT_OK
 
 
@@ -128,7 +127,7 @@ def _list(found: Sequence[Run], out: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(run) for run in found], default=_plain))
     elif not found:
-        print(f"no runs in {out / 'runs'}; `bench run` makes one, --out names another folder")
+        say(f"no runs in {out / 'runs'}; `bench run` makes one, --out names another folder", on_stdout=True)
     else:
         print_table(_table(found), wide_console())
 

@@ -11,6 +11,7 @@ import typer
 from bench import interrupts
 from bench.cli.asks import Given, Out, asks, wanted
 from bench.cli.plan import show_plan
+from bench.cli.talk import say
 from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, UsageError, near
 from bench.record import Row
 from bench.report.words import Listened, run_json, wide_console
@@ -114,7 +115,7 @@ def _show_results(rows: list[Row], folder: Path, as_json: bool) -> None:
         print(run_json(folder, rows))
     else:
         print_rows(rows, wide_console())
-        print(f"\nresults: {folder / 'launches.csv'}")
+        say(f"\nresults: {folder / 'launches.csv'}", on_stdout=True)
 
 
 def _exit_code(rows: list[Row]) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 
 from bench.errors import UsageError
+from bench.text import printable
 
 
 @contextlib.contextmanager
@@ -25,15 +26,20 @@ def deafen() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def say(message: str, on_stdout: bool = False) -> None:
+    """Print a message, on stderr unless it is a result. Whatever is in it steers no terminal and no CI."""
+    print(printable(message), file=sys.stdout if on_stdout else sys.stderr)
+
+
 def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    say(f"warning: {message}")
 
 
 def agreed(command: str, what: str, about: str = "") -> bool:
     """Whether somebody says yes to the deletion of ``what``, told ``about`` it. UsageError if nobody is there."""
     if not sys.stdin or not sys.stdin.isatty():
         raise UsageError(f"{command} asks before it deletes, and stdin is no terminal; add --yes")
-    print(f"{about}delete {what}? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(printable(f"{about}delete {what}? [y/N] "), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True
     print("nothing was deleted", file=sys.stderr)

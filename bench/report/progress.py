@@ -12,6 +12,7 @@ from rich.text import Text
 from bench.case import Case
 from bench.record import Row
 from bench.report.words import number, on_screen
+from bench.text import printable
 
 REFRESH_A_SECOND = 2  # more would take cycles from the ranks
 
@@ -37,6 +38,7 @@ class Quiet:
     def close(self) -> None: ...
 
     def _print(self, text: Text) -> None:
+        text.plain = printable(text.plain)
         with contextlib.suppress(OSError):
             self.console.print(text, soft_wrap=True)
 

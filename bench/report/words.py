@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from bench.record import Row
+from bench.text import printable
 
 FILE_WIDTH = 200  # a table in a file or a pipe has no screen to fit
 UNKNOWN = "—"
@@ -29,7 +31,12 @@ def legal(text: str) -> str:
 
 
 class Listened(Console):
-    """A console that tells when its reader has gone, and does not end the process for it."""
+    """A console that tells when its reader has gone, and does not end the process for it. What it prints is
+    ``printable``, whoever wrote it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
