@@ -44,6 +44,14 @@ def near(given: str, allowed: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
 
 
+def quoted(given: object) -> str:
+    """What was given, as Python writes it."""
+    try:
+        return repr(given)
+    except ValueError:  # Python writes no number of thousands of digits
+        return f"a number of {given.bit_length():,} bits" if isinstance(given, int) else f"a {type(given).__name__}"
+
+
 def shorten(text: str, limit: int = 300) -> str:
     """One line of at most ``limit`` characters."""
     line = " ".join(text.split())

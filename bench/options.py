@@ -3,21 +3,31 @@ keys of a matrix that are neither."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bench import duration
-from bench.errors import UsageError, near
+from bench.errors import UsageError, near, quoted
 from bench.strategies import STRATEGIES
 from launch import LAUNCHERS, NUMA_BINDINGS
 from workloads.files import KINDS as PATH_KINDS
 
 Value = str | int | float | bool | None
+Number = TypeVar("Number", int, float)
 AUTO = "auto"
+
+# More than anybody has or can wait for; products of them stay within the 64 bits of a column, and what a rank keeps of
+# each step within its memory. A seed is one that NumPy takes as well.
+MOST_GPUS, MOST_SAMPLES, MOST_MICRO_BATCHES = 2**16, 2**30, 2**16
+MOST_WORKERS, MOST_THREADS = 1024, 4096
+MOST_STEPS, MOST_LAUNCHES = 1_000_000, 100_000
+MOST_SECONDS, MOST_NORM, MOST_SEED = 1_000_000, 1_000_000_000, 2**32 - 1
 
 DATA_KINDS = ("resident", "synthetic", *PATH_KINDS)
 PRECISIONS = {
@@ -47,6 +57,7 @@ SCALING = {
     "strong": "the global batch stays that of the smallest number of devices: each device has less",
 }
 MACHINES = {"gpu": "cuda", "cpu": "cpu"}  # machine = "gpu" in a suite: where ranks are on CUDA devices
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # no value has any, not even a path
 # What the tool itself sets in a rank's environment, or must know before it plans.
 RESERVED = {
     "OMP_NUM_THREADS": "use --omp-num-threads",
@@ -63,7 +74,8 @@ RESERVED = {
 class Option:
     """An axis (of a case) or a setting (of the protocol). ``default`` None means: it depends, ``help`` says on what.
 
-    ``default_text`` is for people, where the default as it would be typed says too little.
+    ``default_text`` is for people, where the default as it would be typed says too little. ``most`` is the largest
+    number that is allowed.
     """
 
     name: str
@@ -72,6 +84,7 @@ class Option:
     default: Value
     help: str
     default_text: str = ""
+    most: float | None = None
 
     @property
     def flag(self) -> str:
@@ -83,15 +96,16 @@ class Option:
 
     def read(self, given: object, where: str) -> Value:
         """The value of what was given as text or in TOML; UsageError names ``where``, the value and what is allowed."""
-        text = {True: "on", False: "off"}.get(given) if isinstance(given, bool) else str(given)
-        if isinstance(given, (str, int, float)) and text is not None:
-            try:
-                return self.parse(text.strip())
-            except UsageError as error:
-                raise UsageError(f"{where}: {error}") from None
-            except ValueError as error:
-                raise UsageError(f"{where}: got {given!r}; allowed: {self.allowed}.{error}") from None
-        raise UsageError(f"{where}: got {given!r}; allowed: {self.allowed}.")
+        try:
+            text = ("on" if given else "off") if isinstance(given, bool) else str(given).strip()
+            if not isinstance(given, (str, int, float)) or CONTROL.search(text):
+                raise ValueError("")
+            return self.parse(text)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+        except ValueError as error:  # also of str(), which writes no number of thousands of digits
+            hint = error if error.args and str(error).startswith(" ") else ""
+            raise UsageError(f"{where}: got {quoted(given)}; allowed: {self.allowed}.{hint}") from None
 
 
 def _one_of(names: Iterable[str]) -> Callable[[str], str]:
@@ -105,25 +119,30 @@ def _one_of(names: Iterable[str]) -> Callable[[str], str]:
     return parse
 
 
-def _number(kind: type[int] | type[float], minimum: float) -> Callable[[str], int | float]:
-    def parse(text: str) -> int | float:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise ValueError("") from None
-        if not minimum <= value < math.inf:
-            raise ValueError("")
-        return value
+def _whole(minimum: int, most: int) -> Callable[[str], int]:
+    return functools.partial(_number, int, minimum, most)
 
-    return parse
+
+def _real(minimum: float, most: float) -> Callable[[str], float]:
+    return functools.partial(_number, float, minimum, most)
+
+
+def _number(kind: type[Number], minimum: float, most: float, text: str) -> Number:
+    try:
+        value = kind(text)
+    except ValueError:
+        raise ValueError("") from None
+    if minimum <= value <= most:
+        return value
+    raise ValueError(f" At most {most:,}." if most < value < math.inf else "")
 
 
 def _gpus(text: str) -> Value:
     if text == "all":
         return text
     if text.startswith("1.."):
-        return "1.." + (last if (last := text.removeprefix("1..")) == "all" else str(_number(int, 1)(last)))
-    return _number(int, 1)(text)
+        return "1.." + (last if (last := text.removeprefix("1..")) == "all" else str(_whole(1, MOST_GPUS)(last)))
+    return _whole(1, MOST_GPUS)(text)
 
 
 def _on_off(text: str) -> bool:
@@ -163,7 +182,7 @@ def _checkpointing(text: str) -> str:
 
 
 def _batch_size(text: str) -> Value:
-    return AUTO if text == AUTO else _number(int, 1)(text)
+    return AUTO if text == AUTO else _whole(1, MOST_SAMPLES)(text)
 
 
 def _environment(text: str) -> str:
@@ -183,6 +202,12 @@ def _variable(text: str) -> tuple[str, str]:
     if name in RESERVED:
         raise ValueError(f" {name} cannot be set so: {RESERVED[name]}.")
     return name, value
+
+
+def _budget(text: str) -> float:
+    if (seconds := duration.seconds(text)) > MOST_SECONDS:
+        raise ValueError(f" At most {MOST_SECONDS:,} s.")
+    return seconds
 
 
 def _words(names: Iterable[str]) -> str:
@@ -212,6 +237,7 @@ AXES: dict[str, Option] = {
             "a whole number from 1, all, 1..N, 1..all",
             None,
             "devices; ranks where the device is cpu; 1..N: 1, 2, 4 … and N (default: all GPUs, or 2 CPU ranks)",
+            most=MOST_GPUS,
         ),
         Option("device", _one_of(("auto", "cuda", "cpu")), "auto, cuda, cpu", "auto", "auto is cuda if there is any"),
         Option("precision", _one_of(PRECISIONS), _words(PRECISIONS), "fp32", "of the computation"),
@@ -229,20 +255,23 @@ AXES: dict[str, Option] = {
             "a whole number from 1, or auto",
             None,
             "samples a device and micro-batch (default: the workload's); auto: as many as fit",
+            most=MOST_SAMPLES,
         ),
         Option(
             "grad_accum_steps",
-            _number(int, 1),
+            _whole(1, MOST_MICRO_BATCHES),
             "a whole number from 1",
             1,
             "micro-batches a step; gradients are exchanged after the last",
+            most=MOST_MICRO_BATCHES,
         ),
         Option(
             "max_grad_norm",
-            _number(float, 0),
+            _real(0, MOST_NORM),
             "a number from 0",
             0.0,
             "clips the norm of all gradients to this; 0: no clipping",
+            most=MOST_NORM,
         ),
         Option("optimizer", _one_of(OPTIMIZERS), _words(OPTIMIZERS), "adamw", "what updates the parameters"),
         Option(
@@ -252,12 +281,40 @@ AXES: dict[str, Option] = {
             "resident",
             "resident: one batch that stays on the device; synthetic: made by the DataLoader; real files",
         ),
-        Option("num_workers", _number(int, 0), "a whole number from 0", 2, "DataLoader processes a rank"),
+        Option(
+            "num_workers",
+            _whole(0, MOST_WORKERS),
+            "a whole number from 0",
+            2,
+            "DataLoader processes a rank",
+            most=MOST_WORKERS,
+        ),
         Option("pin_memory", _on_off, "on, off", True, "page-locked batches (no effect on the CPU)"),
-        Option("prefetch_factor", _number(int, 1), "a whole number from 1", 2, "batches ahead a DataLoader worker"),
+        Option(
+            "prefetch_factor",
+            _whole(1, MOST_WORKERS),
+            "a whole number from 1",
+            2,
+            "batches ahead a DataLoader worker",
+            most=MOST_WORKERS,
+        ),
         Option("persistent_workers", _on_off, "on, off", True, "keep DataLoader workers from epoch to epoch"),
-        Option("omp_num_threads", _number(int, 1), "a whole number from 1", 1, "OpenMP threads of every rank"),
-        Option("seed", _number(int, 0), "a whole number from 0", 0, "of weights and of the order of the data"),
+        Option(
+            "omp_num_threads",
+            _whole(1, MOST_THREADS),
+            "a whole number from 1",
+            1,
+            "OpenMP threads of every rank",
+            most=MOST_THREADS,
+        ),
+        Option(
+            "seed",
+            _whole(0, MOST_SEED),
+            "a whole number from 0",
+            0,
+            "of weights and of the order of the data",
+            most=MOST_SEED,
+        ),
         Option(
             "channels_last",
             _on_off,
@@ -292,37 +349,59 @@ SETTINGS: dict[str, Option] = {
     for option in (
         Option(
             "warmup_steps",
-            _number(int, 0),
+            _whole(0, MOST_STEPS),
             "a whole number from 0",
             5,
             "steps before the window; never fewer than 3, nor than drains the DataLoader's queues",
+            most=MOST_STEPS,
         ),
-        Option("steps", _number(int, 2), "a whole number from 2", 30, "measured steps: the window"),
-        Option("min_seconds", _number(float, 0), "a number from 0", 0.0, "lengthens a window that is shorter"),
-        Option("launches", _number(int, 1), "a whole number from 1", 3, "fresh starts of every case"),
-        Option("timeout", _number(float, 1), "seconds from 1", 600.0, "seconds a launch may take"),
+        Option(
+            "steps", _whole(2, MOST_STEPS), "a whole number from 2", 30, "measured steps: the window", most=MOST_STEPS
+        ),
+        Option(
+            "min_seconds",
+            _real(0, MOST_SECONDS),
+            "a number from 0",
+            0.0,
+            "lengthens a window that is shorter",
+            most=MOST_SECONDS,
+        ),
+        Option(
+            "launches",
+            _whole(1, MOST_LAUNCHES),
+            "a whole number from 1",
+            3,
+            "fresh starts of every case",
+            most=MOST_LAUNCHES,
+        ),
+        Option(
+            "timeout", _real(1, MOST_SECONDS), "seconds from 1", 600.0, "seconds a launch may take", most=MOST_SECONDS
+        ),
         Option(
             "hang_timeout",
-            _number(float, 1),
+            _real(1, MOST_SECONDS),
             "seconds from 1",
             60.0,
             "seconds without a step that end a launch (or 10 times its slowest step; before the first, 5 times this)",
+            most=MOST_SECONDS,
         ),
         Option("launcher", _one_of(LAUNCHERS), _words(LAUNCHERS), "server", "who starts the ranks"),
         Option(
             "order_seed",
-            _number(int, 0),
+            _whole(0, MOST_SEED),
             "a whole number from 0",
             0,
             "of the order of the cases, which is another in each round",
+            most=MOST_SEED,
         ),
         Option(
             "budget",
-            duration.seconds,
+            _budget,
             duration.ALLOWED,
             None,
             "as many rounds as fit into this time, the first always; launches, if given with it, is the most",
             "none",
+            most=MOST_SECONDS,
         ),
     )
 }

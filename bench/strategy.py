@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,6 +37,9 @@ def parse_strategy(text: str) -> StrategySpec:
             allowed = ", ".join(known) or "none"
             raise UsageError(f"strategy {name} has no option {option!r}; allowed: {allowed}.{near(option, known)}")
         if not equals or not known[option].takes(value):
-            raise UsageError(f"strategy {name}: {option} got {value!r}; allowed: {known[option].allowed}.")
+            choice = known[option]
+            above = choice.most < math.inf and value.isascii() and value.isdecimal() and len(value.lstrip("0")) > 1
+            most = f" At most {choice.most:,}." if above else ""
+            raise UsageError(f"strategy {name}: {option} got {value!r}; allowed: {choice.allowed}.{most}")
         options[option] = str(int(value)) if value.isdecimal() else value
     return StrategySpec(name, options)

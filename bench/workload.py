@@ -11,6 +11,8 @@ from bench.errors import UsageError, near
 from workloads import WORKLOADS, Entry
 
 OptionValue = int | float | bool | str
+MOST = 10_000_000  # of a built-in workload's option, where its table names no other
+WHOLE = range(-(2**63), 2**63)  # of a user's own option: what a tensor can hold
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionV
     if not (equals and name and text):
         raise UsageError(f"workload {workload}: got {item!r}; allowed: option=value.")
     if entry is None:
-        return name, _guess(text)
+        return name, _guess(workload, name, text)
     if name not in entry.options:
         allowed = f"allowed: {', '.join(entry.options)}" if entry.options else "it has none"
         raise UsageError(f"workload {workload} has no option {name!r}; {allowed}.{near(name, entry.options)}")
@@ -65,10 +67,11 @@ def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionV
 
 def _check_options(text: str, entry: Entry, options: Mapping[str, OptionValue]) -> None:
     for name, value in options.items():
-        minimum, maximum = entry.minimum.get(name, 1), entry.maximum.get(name, math.inf)
+        minimum, maximum = entry.minimum.get(name, 1), entry.maximum.get(name, MOST)
         if not minimum <= int(value) <= maximum:
-            allowed = f"from {minimum}" if maximum == math.inf else f"from {minimum} to {maximum}"
-            raise UsageError(f"workload {text}: {name} got {value}; allowed: a whole number {allowed}.")
+            allowed = f"from {minimum}" if maximum == MOST else f"from {minimum} to {maximum}"
+            most = f" At most {MOST:,}." if int(value) > maximum == MOST else ""
+            raise UsageError(f"workload {text}: {name} got {value}; allowed: a whole number {allowed}.{most}")
     for multiple, *factors in entry.multiples:
         value = math.prod(int(options[factor]) if isinstance(factor, str) else factor for factor in factors)
         if int(options[multiple]) % value:
@@ -81,14 +84,18 @@ def _check_options(text: str, entry: Entry, options: Mapping[str, OptionValue]) 
             )
 
 
-def _guess(text: str) -> OptionValue:
-    """The value of a user's own option: on/off, a whole number, a number, else text (``nan`` is text)."""
+def _guess(workload: str, name: str, text: str) -> OptionValue:
+    """The value of a user's own option: on/off, a whole number of 64 bits, a number, else text (``nan`` is text)."""
     if text in ("on", "off"):
         return text == "on"
     if re.fullmatch(r"[+-]?\d+", text):
+        if len(text) > 40 or int(text) not in WHOLE:
+            raise UsageError(f"workload {workload}: {name} got {text!r}; allowed: a whole number of at most 64 bits.")
         return int(text)
     if re.fullmatch(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", text, re.IGNORECASE):
-        return float(text)
+        if not math.isfinite(value := float(text)):
+            raise UsageError(f"workload {workload}: {name} got {text!r}; allowed: a number up to 1.8e308.")
+        return value
     return text
 
 

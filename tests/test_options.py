@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import re
 import shlex
 
 import pytest
@@ -225,9 +227,49 @@ def test_malformed_values_are_told_with_their_place(name: str, given: str, messa
 
 
 def test_a_number_of_any_length_is_compared() -> None:
-    assert AXES["seed"].read("9" * 400, "--seed") == int("9" * 400)
+    with pytest.raises(UsageError, match=r"allowed: a whole number from 0\. At most 4,294,967,295\.$"):
+        AXES["seed"].read("9" * 400, "--seed")
     with pytest.raises(UsageError):
         AXES["gpus"].read("-" + "9" * 400, "--gpus")
+
+
+NUMBERS = [option for option in OPTIONS if option.most is not None]
+
+
+def test_every_number_has_an_upper_bound() -> None:
+    for option in OPTIONS:
+        for text in ("2", "2.5", "2s"):
+            with contextlib.suppress(UsageError):
+                if isinstance(option.read(text, option.flag), (int, float)):
+                    assert option.most is not None, option.name
+
+
+@pytest.mark.parametrize("option", NUMBERS, ids=lambda option: option.name)
+def test_the_largest_number_is_allowed_and_no_larger_one(option: Option) -> None:
+    assert option.most is not None
+    most = int(option.most)
+    assert option.read(str(most), option.flag) == most
+    bound = f"allowed: {re.escape(option.allowed)}. At most {re.escape(f'{option.most:,}')}"
+    for above in (most + 1 if most < 2**53 else 2 * most, 2**63 + most, 2**64, 10**300):
+        texts = [f"{above}s"] if option.name == "budget" else [above, str(above)]
+        for given in texts:
+            with pytest.raises(
+                UsageError, match=bound if len(str(above)) < 9 or option.name != "budget" else "^--budget: "
+            ):
+                option.read(given, option.flag)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_what_is_no_value_is_told_and_no_traceback(option: Option) -> None:
+    """The size of 16**5000 in decimal digits is more than Python would print."""
+    for given in (math.nan, math.inf, 16**5000, "1e400", "nan", "a\0b", "\x1b[31m", "", [], {}, 1 << 70):
+        with contextlib.suppress(UsageError):
+            assert option.read(given, "here") == "", given  # an environment without variables
+
+
+def test_products_of_what_is_allowed_fit_a_column() -> None:
+    most = [AXES[name].most for name in ("gpus", "batch_size", "grad_accum_steps")]
+    assert math.prod(int(number or 0) for number in most) < 2**63
 
 
 @pytest.mark.parametrize(

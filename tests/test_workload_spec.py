@@ -139,3 +139,26 @@ def test_extreme_values_are_allowed() -> None:
         "tied": 0,
     }
     assert parse_workload("bert:seq=512:vocab=257").given == {"vocab": 257, "seq": 512}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("net:Net:n=9223372036854775808", "workload net:Net: n got '9223372036854775808'; allowed: a whole number of at most 64 bits."),
+        ("net:Net:n=-9223372036854775809", "workload net:Net: n got '-9223372036854775809'; allowed: a whole number of at most 64 bits."),
+        ("net:Net:x=1e400", "workload net:Net: x got '1e400'; allowed: a number up to 1.8e308."),
+        ("gpt:layers=10000001", "workload gpt:layers=10000001: layers got 10000001; allowed: a whole number from 1. At most 10,000,000."),
+        ("mlp:width=18446744073709551616", "workload mlp:width=18446744073709551616: width got 18446744073709551616; allowed: a whole number from 1. At most 10,000,000."),
+    ],
+)  # fmt: skip
+def test_a_number_that_no_tensor_holds(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_workload(text)
+    assert str(error.value) == message
+
+
+def test_a_number_of_thousands_of_digits_is_no_traceback() -> None:
+    for text in ("net:Net:n=", "gpt:layers=", "fsdp"):
+        with pytest.raises(UsageError):
+            parse_workload(text + "9" * 5000)
+    assert parse_workload("net:Net:n=9223372036854775807").options == {"n": 2**63 - 1}

@@ -48,7 +48,8 @@ def options_table() -> str:
     """The table of axes and settings, as the README has it."""
     lines = ["| option | values | default | meaning |", "|---|---|---|---|"]
     for option in [*AXES.values(), *SETTINGS.values()]:
-        allowed = option.allowed.replace("|", "\\|")
+        most = "" if option.most is None else f"; at most {option.most:,.10g}"
+        allowed = option.allowed.replace("|", "\\|") + most
         lines.append(f"| `{option.flag}` | {allowed} | {option.shown_default} | {option.help} |")
     return "\n".join(lines) + "\n"
 

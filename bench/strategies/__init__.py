@@ -16,18 +16,21 @@ This file is a table without torch; the modules named in it import torch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What may follow ``name=`` in a strategy: one of ``words``, or a number from ``minimum`` if that is given."""
+    """What may follow ``name=`` in a strategy: one of ``words``, or where there is a ``minimum`` a number up to
+    ``most``."""
 
     about: str
     default: str
     words: tuple[str, ...] = ()
     minimum: int | None = None
+    most: float = math.inf
 
     @property
     def allowed(self) -> str:
@@ -36,7 +39,7 @@ class Choice:
 
     def takes(self, text: str) -> bool:
         number = self.minimum is not None and text.isascii() and text.isdecimal() and len(text) <= 40
-        return text in self.words or (number and int(text) >= (self.minimum or 0))
+        return text in self.words or (number and (self.minimum or 0) <= int(text) <= self.most)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ STRATEGIES = {
     "ddp": Strategy(
         "DistributedDataParallel: replicas, gradients all-reduced in buckets during the backward pass",
         {
-            "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1),
+            "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1, most=2**20),
             "static-graph": Choice("promise that the graph never changes", "off", ("on", "off")),
             "bucket-view": Choice("gradients are views of their buckets: one copy less", "off", ("on", "off")),
             "hook": Choice("compress gradients for the all-reduce", "none", ("none", "fp16", "bf16")),
