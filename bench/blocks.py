@@ -9,6 +9,7 @@ from bench.analysis.calibration import Noise
 from bench.analysis.power import Blocks
 from bench.analysis.trimmed import LEAST_BLOCKS
 from bench.errors import UsageError
+from bench.options import MOST_LAUNCHES
 
 FIRST = 8  # blocks of a first stage where nothing is known of the machine; a second one has twice as many
 
@@ -18,6 +19,15 @@ def check_blocks(blocks: int | None) -> None:
     if blocks is not None and blocks < LEAST_BLOCKS:
         raise UsageError(
             f"--blocks {blocks}: no test can decide on so few; allowed: a whole number from {LEAST_BLOCKS}."
+        )
+    check_at_most(blocks or 0)
+
+
+def check_at_most(blocks: int) -> None:
+    """UsageError for more blocks than anybody can wait for."""
+    if blocks > MOST_LAUNCHES:
+        raise UsageError(
+            f"--blocks {blocks}: allowed: a whole number from {LEAST_BLOCKS}, at most {MOST_LAUNCHES:,}; give fewer."
         )
 
 

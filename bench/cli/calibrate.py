@@ -47,6 +47,7 @@ def calibrate(
     given["budget"] = None
     from bench.analysis.calibration import MEASURED_BLOCKS
     from bench.analysis.trimmed import LEAST_BLOCKS
+    from bench.blocks import check_at_most
     from bench.contest import calibrated
 
     count = MEASURED_BLOCKS if blocks is None else blocks
@@ -54,6 +55,7 @@ def calibrate(
         raise UsageError(
             f"--blocks {count}: nothing can be said of so few; allowed: a whole number from {LEAST_BLOCKS}."
         )
+    check_at_most(count)
     with interrupts.deferred():
         noises, failed = calibrated(wanted(given), count, duet, out, quiet)
     _show(noises, change, budget, as_json)
