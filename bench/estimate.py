@@ -21,6 +21,7 @@ from bench.suite import Plan, Planned, Protocol
 
 RUNS = 50  # the newest: more would take seconds to read
 LEAST_WARMUP_STEPS = 3  # bench.rank.measure's own, which only torch can import
+LEAST_STEPS = 2  # of a window that max_seconds cuts
 
 
 @dataclass(frozen=True)
@@ -152,10 +153,15 @@ def launch_seconds(rows: Sequence[Row], protocol: Protocol) -> float | None:
     said = []
     for row in rows:
         step_s = row["window_s"] / row["window_steps"]
-        window_s = max(protocol.steps * step_s, protocol.min_seconds)
+        window_s = _window_s(protocol, step_s)
         more_s = _more_warmup(row, protocol) * step_s + window_s - row["window_s"]
         said.append(min(row["launch_s"] + more_s, protocol.timeout))
     return statistics.median(said) if said else None
+
+
+def _window_s(protocol: Protocol, step_s: float) -> float:
+    wanted_s = max(protocol.steps * step_s, protocol.min_seconds)
+    return max(min(wanted_s, protocol.max_seconds), LEAST_STEPS * step_s) if protocol.max_seconds else wanted_s
 
 
 def _more_warmup(row: Row, protocol: Protocol) -> int:

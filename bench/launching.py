@@ -127,7 +127,10 @@ class Launching:
                 outcome = self._launcher.launch(request, functools.partial(ends, watchdog, part))
             watchdog.look(last=True)
             evidence = self._evidence(request, outcome, watchdog, oom_kills() - kills_before)
-            return self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler, part)
+            judged = self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler, part)
+            if judged.measured and protocol.max_seconds:
+                judged.row["window_cut"] = judged.row["window_steps"] < protocol.steps
+            return judged
         except LaunchError as error:
             return Launched(stopped(part) or {"status": "crashed", "reason": str(error)})
         finally:
@@ -215,6 +218,7 @@ class Launching:
             warmup_steps=protocol.warmup_steps,
             steps=protocol.steps,
             min_seconds=protocol.min_seconds,
+            max_seconds=protocol.max_seconds,
             timeout_s=protocol.timeout,
             folder=str(folder.resolve()),
             scratch=scratch,

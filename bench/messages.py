@@ -51,6 +51,7 @@ class Spec:
     timeout_s: float
     folder: str
     scratch: str
+    max_seconds: float = 0.0
     compile_cache: str = ""  # for this launch alone; empty where the user's environment names one
     watched: list[str] = field(default_factory=list)  # folders of which the files that are imported are told
     turns: Turns | None = None  # only in a duet
@@ -105,7 +106,8 @@ class Measurement:
     """What one rank saw of the window. Times are nanoseconds of its own clock, except where said.
 
     ``parts_ns`` holds for each of PARTS its duration in each step; on a CUDA device they are the device's, and
-    ``data_wait_host_ns`` has what the host waited. ``losses`` are of every step, the warm-up's first. With accumulation
+    ``data_wait_host_ns`` has what the host waited. ``waited_ns`` is what the kernel took of the window outside of all
+    steps, as the host waited for a processor. ``losses`` are of every step, the warm-up's first. With accumulation
     a part is the sum over a step's micro-batches. The compiler's figures are None where nothing is compiled.
 
     In a duet the window is the sum of this side's bursts: ``bursts_ns`` has the time of each, ``bursts_at_ns`` when it
@@ -130,6 +132,7 @@ class Measurement:
     window_compilations: int | None = None
     compile_cache_hits: int | None = None
     optimizer_steps_skipped: int | None = None
+    waited_ns: int = 0
     bursts_ns: list[int] = field(default_factory=list)
     bursts_at_ns: list[int] = field(default_factory=list)
 

@@ -13,7 +13,7 @@ from bench.record import MEMORY, Row
 
 STEADY_WITHIN = 0.05
 STEPS_SUM_WITHIN = 0.01
-SLICE_NS = 10_000_000  # what the scheduler may take between the last step's end and the window's
+SLICE_NS = 10_000_000  # what the scheduler may take between the last step's end and the window's, and not tell
 FLOPS_CONVENTION = "2 a multiply-add, causal attention in full (FlopCounterMode on meta)"
 
 Array = NDArray[np.float64]
@@ -57,7 +57,7 @@ def launch_metrics(
         "steady": abs(drift) <= STEADY_WITHIN,
         "critical_rank": critical,
         **parts,
-        "data_wait_share": parts["data_wait_ms"] / float(steps[critical].mean()),
+        "data_wait_share": _starved_ms(parts) / float(steps[critical].mean()),
         "startup_s": (max(m.first_step_at_ns for m in ranks) - requested_at_ns) / 1e9,
         "first_step_ms": max(m.first_step_ns for m in ranks) / 1e6,
         "compile_s": _largest([m.compile_ns and m.compile_ns / 1e9 for m in ranks]),
@@ -104,7 +104,7 @@ def faults(ranks: Sequence[Measurement], row: Row, rank_samples: int) -> list[st
         if m.samples != expected:
             found.append(f"rank {rank} trained {m.samples} samples where {len(m.steps_ns)} steps have {expected}")
         off_ns = sum(m.steps_ns) - m.window_ns
-        if abs(off_ns) > max(STEPS_SUM_WITHIN * m.window_ns, SLICE_NS * max(len(m.bursts_ns), 1)):
+        if abs(off_ns) > max(STEPS_SUM_WITHIN * m.window_ns, SLICE_NS * max(len(m.bursts_ns), 1)) + m.waited_ns:
             found.append(f"the steps of rank {rank} are off its window by {off_ns / m.window_ns:+.1%}")
     eager = [str(rank) for rank, m in enumerate(ranks) if m.compile_ns == 0]
     if eager:
@@ -178,6 +178,13 @@ def part_means_ms(m: Measurement) -> Row:
     host_wait = float(np.mean(m.data_wait_host_ns)) / 1e6
     gap = means["data_wait_ms"] if m.memory["device_used_mib"] is not None else None
     return {**means, "data_wait_ms": host_wait, "device_gap_ms": gap}
+
+
+def _starved_ms(parts: Row) -> float:
+    """What a step lost to the wait for its batch. On CUDA that is the gap on the device, which may have had work enough
+    while its host waited."""
+    gap_ms: float | None = parts["device_gap_ms"]
+    return float(parts["data_wait_ms"]) if gap_ms is None else gap_ms
 
 
 def own_time_ns(ranks: Sequence[Measurement]) -> Array | None:

@@ -367,6 +367,14 @@ SETTINGS: dict[str, Option] = {
             most=MOST_SECONDS,
         ),
         Option(
+            "max_seconds",
+            _real(0, MOST_SECONDS),
+            "a number from 0",
+            0.0,
+            "a window that would take longer has fewer steps, but two; 0: no limit",
+            most=MOST_SECONDS,
+        ),
+        Option(
             "launches",
             _whole(1, MOST_LAUNCHES),
             "a whole number from 1",

@@ -29,7 +29,8 @@ _KINDS = {str: "text", int: "int", float: "float", bool: "bool"}
 
 
 def _options() -> dict[str, Column]:
-    kinds = {"gpus": "int", "batch_size": "int", "timeout": "float", "min_seconds": "float", "budget": "float"}
+    seconds = ("timeout", "min_seconds", "max_seconds", "budget")
+    kinds = {"gpus": "int", "batch_size": "int", **dict.fromkeys(seconds, "float")}
     return {
         option.name: Column(kinds.get(option.name) or _KINDS[type(option.default)], option.help)
         for option in [*AXES.values(), *SETTINGS.values()]
@@ -88,6 +89,9 @@ METRICS = {
     "samples": Column("int", "trained in the window, all ranks"),
     "window_s": Column("float", "wall time of the window on the slowest rank"),
     "window_steps": Column("int", "measured steps; more than `steps` where `min_seconds` lengthened the window"),
+    "window_cut": Column(
+        "bool", "true if `max_seconds` left the window fewer steps than `steps`; empty without a limit"
+    ),
     "warmup_steps_done": Column("int", "steps before the window"),
     "steps_per_epoch": Column("int", "of the data; empty for resident data"),
     "step_ms": Column("float", "median over the steps; a step takes as long as its slowest rank"),
@@ -99,9 +103,13 @@ METRICS = {
     "steady": Column("bool", "true if `step_drift` is within 5 %"),
     "critical_rank": Column("int", "the rank with the most own time before its first collective, over the window"),
     "data_wait_ms": Column(
-        "float", "mean wait for a batch, on the host, of the critical rank; the parts below are of the same rank"
+        "float",
+        "mean wait for a batch, on the host, of the critical rank (on CUDA the device may have had work meanwhile); the "
+        "parts below are of the same rank",
     ),
-    "data_wait_share": Column("float", "its wait / its steps"),
+    "data_wait_share": Column(
+        "float", "share of its steps that was lost to the wait: on the CPU `data_wait_ms`, on CUDA `device_gap_ms`"
+    ),
     "device_gap_ms": Column("float", "CUDA: mean gap that the wait left on the device"),
     "copy_ms": Column("float", "mean copy to the device"),
     "forward_ms": Column("float", "mean forward pass"),
@@ -211,7 +219,7 @@ STEPS = {
     "step": Column("int", "from 0, in the window"),
     "step_ms": Column("float", "of the slowest rank"),
     "step_min_ms": Column("float", "of the fastest rank"),
-    "data_wait_ms": Column("float", "on the host, of the rank that waited most"),
+    "data_wait_ms": Column("float", "on the host, of the rank that waited most; on CUDA the device may have had work"),
     "critical_rank": Column("int", "the rank with the most own time before its first collective"),
     "loss": Column("float", "mean over ranks"),
 }

@@ -45,6 +45,7 @@ class Protocol:
     warmup_steps: int
     steps: int
     min_seconds: float
+    max_seconds: float
     launches: int | None
     timeout: float
     hang_timeout: float
@@ -195,6 +196,12 @@ def _protocol(settings: Mapping[str, Value]) -> Protocol:
     values = {name: option.default for name, option in SETTINGS.items()} | dict(settings)
     if values["budget"] is not None and "launches" not in settings:
         values["launches"] = None
+    least, most = values["min_seconds"], values["max_seconds"]
+    if most and least > most:  # type: ignore[operator]
+        raise UsageError(
+            f"--min-seconds {show(least)} and --max-seconds {show(most)}: no window can be both; "
+            "give a smaller --min-seconds, or a larger --max-seconds (0: no limit)."
+        )
     return Protocol(**values)  # type: ignore[arg-type]
 
 

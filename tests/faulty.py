@@ -91,6 +91,14 @@ class Faulty:
         return []
 
 
+class SlowAtFirst(Faulty):
+    """A micro-batch takes 50 ms in warm-up, and 10 ms from the sixth step of two micro-batches on."""
+
+    def loss(self, model, batch):
+        self.sleep_s = 0.05 if self.steps < 10 else 0.01
+        return super().loss(model, batch)
+
+
 def raise_error() -> None:
     raise ValueError("first line\nthe cause's last line")
 

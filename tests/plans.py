@@ -18,6 +18,7 @@ DEFAULTS = Protocol(
     warmup_steps=5,
     steps=30,
     min_seconds=0.0,
+    max_seconds=0.0,
     launches=3,
     timeout=600.0,
     hang_timeout=60.0,

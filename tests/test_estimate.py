@@ -72,6 +72,8 @@ def test_the_window_is_scaled_to_the_steps_asked_for_now(tmp_path: Path) -> None
     assert seconds(plan({"steps": "40"}), tmp_path) == [pytest.approx(3 + 8)]
     assert seconds(plan({"steps": "40", "min_seconds": "7.5"}), tmp_path) == [pytest.approx(3 + 8)]
     assert seconds(plan({"steps": "40", "min_seconds": "9"}), tmp_path) == [pytest.approx(3 + 9)]
+    assert seconds(plan({"steps": "40", "max_seconds": "6.5"}), tmp_path) == [pytest.approx(3 + 6.5)]
+    assert seconds(plan({"steps": "40", "max_seconds": "0.1"}), tmp_path) == [pytest.approx(3 + 2 * 0.2)]
 
 
 @pytest.mark.parametrize(

@@ -236,3 +236,21 @@ def test_processes_are_asked_before_they_are_killed(tmp_path: Path) -> None:
     assert end(lambda: [psutil.Process(process.pid) for process in both])
     assert [process.wait() for process in both] == [0, -signal.SIGKILL]
     assert [path.name for path in tmp_path.iterdir()] == ["polite"]
+
+
+def test_a_server_is_ready_when_its_modules_are_imported(tmp_path: Path) -> None:
+    """It is greeted after an import that takes a second, each time that it is replaced; a launch waits for none."""
+    (tmp_path / "slow_import.py").write_text(
+        f"import pathlib, time\ntime.sleep(1)\npathlib.Path({str(tmp_path)!r}, f'{{time.time_ns()}}.done').touch()\n"
+    )
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{TESTS}"}
+    log = tmp_path / "launcher.log"
+    with contextlib.closing(ServerLauncher(environment, ["slow_import"], log, launches_per_server=1)) as launcher:
+        for servers in (1, 2):
+            launcher.scratch(request("facts", tmp_path, tmp_path))
+            ready_ns = time.time_ns()
+            imported_ns = sorted(int(file.stem) for file in tmp_path.glob("*.done"))
+            assert len(imported_ns) == servers
+            assert imported_ns[-1] <= ready_ns
+            assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
+            assert len(list(tmp_path.glob("*.done"))) == servers  # ranks found it imported

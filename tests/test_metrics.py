@@ -173,16 +173,24 @@ def test_rank_alone_is_critical_and_waits_for_nobody() -> None:
     assert [row["critical_rank"] for row in step_rows(alone)] == [None, None]
 
 
-def test_on_a_device_the_wait_is_the_hosts_and_the_gap_the_devices() -> None:
-    on_cuda = rank(
-        [10, 30],
-        parts_ms={"data_wait": 1},
-        data_wait_host_ns=[4 * MS, 6 * MS],
-        memory={**NO_MEMORY, "device_used_mib": 900.0},
-    )
+@pytest.mark.parametrize(
+    ("gap_ms", "host_ms", "share"),
+    [
+        (1, [4, 6], 1 / 20),
+        (0, [19, 19], 0.0),  # the host waits for the loader, but runs a step ahead: the device never starves
+        (8, [8, 8], 8 / 20),  # the device has nothing to do while its host waits
+    ],
+)
+def test_on_a_device_the_wait_is_the_hosts_and_the_share_what_the_device_starved(
+    gap_ms: int, host_ms: list[int], share: float
+) -> None:
+    waits_ns = [ms * MS for ms in host_ms]
+    memory = {**NO_MEMORY, "device_used_mib": 900.0}
+    on_cuda = rank([10, 30], parts_ms={"data_wait": gap_ms}, data_wait_host_ns=waits_ns, memory=memory)
     found = launch_metrics([on_cuda], 0, None)
-    assert (found["data_wait_ms"], found["device_gap_ms"]) == (5.0, 1.0)
-    assert found["data_wait_share"] == pytest.approx(5 / 20)
+    assert (found["data_wait_ms"], found["device_gap_ms"]) == (sum(host_ms) / 2, gap_ms)
+    assert found["data_wait_share"] == pytest.approx(share)
+    assert [row["data_wait_ms"] for row in step_rows([on_cuda])] == host_ms
 
 
 def test_steps_are_of_the_slowest_and_fastest_rank() -> None:
@@ -302,6 +310,21 @@ def test_steps_must_sum_to_the_window_within_one_percent(window_ms: float, found
 @pytest.mark.parametrize(("window_ms", "faulty"), [(210, False), (211, True), (190, False), (189, True)])
 def test_ten_milliseconds_off_a_short_window_are_the_schedulers(window_ms: int, faulty: bool) -> None:
     assert bool(faults([rank([100, 100], window_ns=window_ms * MS)], GOOD, 8)) == faulty
+
+
+@pytest.mark.parametrize(("waited_ms", "faulty"), [(0, True), (24, True), (25, False)])
+def test_what_the_kernel_took_of_a_window_is_no_fault_of_ours(waited_ms: int, faulty: bool) -> None:
+    """2 x 100 ms of steps in a window of 235: 10 ms are forgiven, the other 25 must have been seen by the kernel."""
+    off = rank([100, 100], window_ns=235 * MS, waited_ns=waited_ms * MS)
+    assert bool(faults([off], GOOD, 8)) == faulty
+
+
+def test_a_step_that_was_not_counted_is_a_fault_however_busy_the_machine() -> None:
+    lost = rank([100, 100, 100], window_ns=400 * MS, waited_ns=30 * MS, samples=32)
+    assert faults([lost], GOOD, 8) == [
+        "rank 0 trained 32 samples where 3 steps have 24",
+        "the steps of rank 0 are off its window by -25.0%",
+    ]
 
 
 @pytest.mark.parametrize(("mfu", "shown"), [(1.25, "1.250"), (0.0, "0.000"), (math.nan, "nan")])

@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -21,7 +25,7 @@ from bench.messages import PARTS, STAGE, Heartbeat, Spec
 from bench.options import AXES
 from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
-from bench.rank.clock import CudaClock, HostClock, by_part, by_step, marks_a_step
+from bench.rank.clock import CudaClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
 from bench.rank.loader import GlobalBatches, batches
 from bench.rank.measure import warmup_steps
 from bench.strategies import fsdp
@@ -254,6 +258,8 @@ def test_the_host_clock_is_a_chain_without_gaps(monkeypatch: pytest.MonkeyPatch)
     for _ in range(3):
         clock.mark()
     assert clock.parts_ns() == clock.host_ns() == [3, 7, 1]
+    clock.close()
+    assert (clock.window_ns(), clock.waited_ns()) == (11, 0)  # no reading after the last step's end
 
 
 def test_the_cuda_clock_reads_the_devices_timeline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,15 +277,36 @@ def test_the_cuda_clock_reads_the_devices_timeline(monkeypatch: pytest.MonkeyPat
         def elapsed_time(self, end: Event) -> float:
             return end.at - self.at
 
-    host_ns = iter([0, 1000, 2000, 3000])
+    host_ns, delays_ns = iter([0, 1000, 2000, 3000, 5_275_000]), iter([7, 10, 500, 25_500])
     monkeypatch.setattr("torch.cuda.Event", Event)
     monkeypatch.setattr("time.perf_counter_ns", lambda: next(host_ns))
+    monkeypatch.setattr("bench.rank.clock.run_delay_ns", lambda: next(delays_ns))
     clock = CudaClock()
     clock.start()
     for _ in range(3):
         clock.mark()
     assert clock.parts_ns() == [500_000, 250_000, 4_000_000]
     assert clock.host_ns() == [1000, 1000, 1000]
+    clock.close()
+    assert clock.window_ns() == 5_275_000
+    assert clock.waited_ns() == 3 + 25_000  # at its start and at its end; what came between is in a step
+
+
+def test_a_process_that_shares_a_processor_waits_for_it() -> None:
+    """Two busy processes on one processor: each waits about as long as the other runs."""
+    code = "import os; os.sched_setaffinity(0, {%d})\nwhile True: pass" % (processor := min(os.sched_getaffinity(0)))
+    allowed, hog = os.sched_getaffinity(0), subprocess.Popen([sys.executable, "-S", "-c", code])
+    try:
+        os.sched_setaffinity(0, {processor})
+        waited, began, ran = run_delay_ns(), time.perf_counter_ns(), time.thread_time_ns()
+        while time.perf_counter_ns() - began < 300_000_000:
+            pass
+        waited, ran = run_delay_ns() - waited, time.thread_time_ns() - ran
+    finally:
+        os.sched_setaffinity(0, allowed)
+        hog.kill()
+        hog.wait()
+    assert waited == pytest.approx(300_000_000 - ran, abs=30_000_000)
 
 
 def test_a_heartbeat_is_read_by_another_process(tmp_path: Path) -> None:

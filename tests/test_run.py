@@ -112,6 +112,60 @@ def test_min_seconds_lengthens_the_window(bench: Any) -> None:
     assert number(row, "samples") == 2 * 2 * int(row["window_steps"])
 
 
+def test_max_seconds_leave_a_window_fewer_steps(bench: Any) -> None:
+    """A step sleeps for 50 ms: 19 or fewer fit into the second. Both ranks have as many, and so does each launch."""
+    words = ("--workload", f"{FAULTY}:sleep_ms=50", "--strategy", "ddp", "--steps", "1000", "--warmup-steps", "1000")
+    run = bench("run", *words, "--max-seconds", "1", "--device", "cpu", "--launches", "1", "--quiet")
+    (row,) = run.rows()
+    assert (row["status"], row["steps"], row["max_seconds"], row["window_cut"]) == ("ok", "1000", "1", "true")
+    assert 2 <= int(row["window_steps"]) <= 19
+    assert 3 <= int(row["warmup_steps_done"]) <= 1 + 19 + 2
+    assert number(row, "samples") == 2 * 2 * int(row["window_steps"])
+    assert len(run.rows("steps.csv")) == int(row["window_steps"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["single", "fsdp"])
+def test_steps_that_take_longer_than_the_limit_are_two(bench: Any, strategy: str) -> None:
+    words = ("--workload", f"{FAULTY}:sleep_ms=300", "--strategy", strategy, "--max-seconds", "0.1", "--steps", "20")
+    run = bench("run", *words, "--grad-accum-steps", "2", "--device", "cpu", "--launches", "1", "--quiet")
+    (row,) = run.rows()
+    assert (row["status"], row["window_steps"], row["window_cut"]) == ("ok", "2", "true")
+    assert row["warmup_steps_done"] == "4"  # the first, the one that says how long they take, and two
+
+
+@pytest.mark.slow
+def test_a_window_that_is_lengthened_has_no_seam(bench: Any) -> None:
+    """Warm-up is five times as slow as the window, so that it is planned too short; its steps still fill it."""
+    workload = f"{TESTS}/faulty.py:SlowAtFirst"
+    words = ("--strategy", "ddp", "--min-seconds", "1.5", "--grad-accum-steps", "2")
+    run = bench("run", "--workload", workload, *words, *BRIEF)
+    (row,), steps = run.rows(), run.rows("steps.csv")
+    assert row["status"] == "ok"
+    assert 1.5 <= number(row, "window_s") < 3
+    assert int(row["window_steps"]) == len(steps) > 1.5 / 0.05  # as many as warm-up's pace would have filled it with
+    assert number(row, "samples") == 2 * 2 * 2 * len(steps)
+    for rank in run.rows("ranks.csv"):
+        assert number(rank, "window_s") <= sum(number(step, "step_ms") for step in steps) / 1e3 + 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["single", "ddp"])
+def test_a_busy_machine_makes_no_launch_invalid(bench: Any, strategy: str) -> None:
+    """Four processes a processor that want all of it, while windows have two steps."""
+    hogs = [
+        subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(4 * (os.cpu_count() or 1))
+    ]
+    try:
+        words = ("--strategy", strategy, "--device", "cpu", "--steps", "2", "--launches", "4", "--quiet")
+        rows = bench("run", "--workload", "mlp", *words).rows()
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+    assert [row["status"] for row in rows] == ["ok"] * 4, [row["reason"] for row in rows]
+
+
 @pytest.mark.slow
 def test_memory_that_is_taken_is_seen(bench: Any) -> None:
     (small,) = bench("run", "--workload", FAULTY, "--strategy", "single", *BRIEF).rows()

@@ -129,7 +129,9 @@ AXIS_NAMES = (
     "max_grad_norm, optimizer, data, num_workers, pin_memory, prefetch_factor, persistent_workers, omp_num_threads, seed, "
     "channels_last, deterministic, cudnn_benchmark, numa_binding, env, scaling, machine"
 )
-SETTING_NAMES = "warmup_steps, steps, min_seconds, launches, timeout, hang_timeout, launcher, order_seed, budget"
+SETTING_NAMES = (
+    "warmup_steps, steps, min_seconds, max_seconds, launches, timeout, hang_timeout, launcher, order_seed, budget"
+)
 
 
 @pytest.mark.parametrize(

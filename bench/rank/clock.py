@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Protocol
 
@@ -9,12 +10,27 @@ import torch
 
 from bench.messages import PARTS
 
+SCHEDSTAT = "/proc/self/schedstat"
+
 
 class Clock(Protocol):
     """``start`` once, then one ``mark`` at the end of each part, ``marks_a_step`` a step; read when all is done."""
 
     def start(self) -> None: ...
     def mark(self) -> None: ...
+
+    def close(self) -> None:
+        """All steps so far are enqueued, and the host will wait for the device."""
+        ...
+
+    def window_ns(self) -> int:
+        """From the start until now, when the device has done all; more steps may follow."""
+        ...
+
+    def waited_ns(self) -> int:
+        """How much of the window the kernel took from this process outside of all steps, as far as it says."""
+        ...
+
     def parts_ns(self) -> list[int]:
         """The duration of every part of every step, on the device's own timeline."""
         ...
@@ -25,7 +41,8 @@ class Clock(Protocol):
 
 
 class HostClock:
-    """For the CPU, where the host's timeline is the device's."""
+    """For the CPU, where the host's timeline is the device's: the window ends where its last step does, so that nothing
+    can come between them."""
 
     def __init__(self) -> None:
         self._marks: list[int] = []
@@ -36,6 +53,15 @@ class HostClock:
     def mark(self) -> None:
         self._marks.append(time.perf_counter_ns())
 
+    def close(self) -> None:
+        pass
+
+    def window_ns(self) -> int:
+        return self._marks[-1] - self._marks[0]
+
+    def waited_ns(self) -> int:
+        return 0
+
     def parts_ns(self) -> list[int]:
         return [after - before for before, after in zip(self._marks, self._marks[1:], strict=False)]
 
@@ -44,16 +70,34 @@ class HostClock:
 
 
 class CudaClock(HostClock):
-    """For CUDA: events on the current stream, which the device stamps as it passes them."""
+    """For CUDA: events on the current stream, which the device stamps as it passes them.
+
+    The window is the host's: it begins before the first event and ends when the host has seen that the device is done.
+    A host that has to wait for a processor there makes the window longer than its steps.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._events: list[torch.cuda.Event] = []
+        self._at_start_ns = self._before_end_ns = self._at_end_ns = 0  # what the host waited for a processor
 
     def start(self) -> None:
+        delay_ns = run_delay_ns()
         super().start()
         self._events = []
         self._record()
+        self._at_start_ns = run_delay_ns() - delay_ns
+
+    def close(self) -> None:
+        self._before_end_ns = run_delay_ns()
+
+    def window_ns(self) -> int:
+        window_ns = time.perf_counter_ns() - self._marks[0]
+        self._at_end_ns = run_delay_ns() - self._before_end_ns
+        return window_ns
+
+    def waited_ns(self) -> int:
+        return self._at_start_ns + self._at_end_ns
 
     def mark(self) -> None:
         super().mark()
@@ -70,6 +114,19 @@ class CudaClock(HostClock):
 
     def host_ns(self) -> list[int]:
         return super().parts_ns()
+
+
+def run_delay_ns() -> int:
+    """How long this process's main thread has waited for a processor while it could run; 0 where the kernel keeps no
+    account (proc(5), schedstat)."""
+    try:
+        descriptor = os.open(SCHEDSTAT, os.O_RDONLY)
+        try:
+            return int(os.read(descriptor, 100).split()[1])
+        finally:
+            os.close(descriptor)
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def by_part(durations: list[int], micro_batches: int = 1) -> dict[str, list[int]]:

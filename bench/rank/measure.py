@@ -1,8 +1,9 @@
 """Warm up, then measure: the loop whose time is the benchmark.
 
 Nothing in the window waits for the device, allocates for the measurement's sake, or talks to another rank but for
-training. A window opens with a barrier and one synchronisation and closes with one. In a duet there are many short
-ones, with the other side's between them.
+training. A window opens with a barrier and one synchronisation and closes with one. One that is to take ``min_seconds``
+and is still shorter goes on: ranks agree on how far, and as the clock does not stop for that, the next step has the
+time it took (a fraction of a millisecond). In a duet there are many short windows, with the other side's between them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gc
 import math
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -19,13 +21,12 @@ from torch import Tensor
 from bench.messages import PARTS, STAGE, Heartbeat, Measurement, Spec
 from bench.rank.build import PATIENCE_S, Training
 from bench.rank.clock import Clock, CudaClock, HostClock, by_part, by_step
+from bench.rank.length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
 from bench.rank.memory import PeakMemory
 from bench.rank.turns import Pace, TakingTurns, plan
 
 # DDP rebuilds its buckets after the first step, and the optimizer makes its state in it.
 LEAST_WARMUP_STEPS = 3
-LENGTHEN_BY = 1.05  # a second window aims this much beyond min_seconds
-
 
 DATA_WAIT, COPY, FORWARD, BACKWARD, OPTIMIZER = (STAGE[part] for part in PARTS)
 SYNC = STAGE["sync"]
@@ -46,23 +47,23 @@ def warmup_steps(asked: int, queued: int) -> tuple[int, int]:
     return max(asked, LEAST_WARMUP_STEPS, after_pause + 1), after_pause
 
 
+class _Window(NamedTuple):
+    """``at_ns``: the wall clock when it began. ``waited_ns``: see Clock."""
+
+    at_ns: int
+    ns: int
+    waited_ns: int
+    samples: int
+    clock: Clock
+
+
 @dataclass
 class _Seen:
     """What was measured: one window, or one a burst. ``losses`` are of all steps, those of the measured ones last."""
 
     warmup_steps: int
     losses: list[Tensor]
-    samples: int = 0
-    windows_ns: list[int] = field(default_factory=list)
-    at_ns: list[int] = field(default_factory=list)  # wall clock when each began
-    clocks: list[Clock] = field(default_factory=list)
-
-    def add(self, window_ns: int, clock: Clock, samples: int) -> None:
-        """A window that ended just now."""
-        self.at_ns.append(time.time_ns() - window_ns)
-        self.windows_ns.append(window_ns)
-        self.clocks.append(clock)
-        self.samples += samples
+    windows: list[_Window] = field(default_factory=list)
 
 
 class _Run:
@@ -89,41 +90,45 @@ class _Run:
             turns.before_warm_up()
         self.heartbeat.beat(0, self.planned, time.time_ns())
         first_step_at_ns = time.time_ns()
-        first_step_ns, _ = self._window(1)
-        self._window(warmup - after_pause - 1)
+        first_step_ns = self._window(1).ns
+        self._warm_up_more(warmup - after_pause - 1)
         self._settle()
-        warm_ns, _ = self._window(after_pause)
-        step_ns = warm_ns / after_pause
+        step_ns = self._window(after_pause).ns / after_pause
         seen = self._in_turn(turns, step_ns, queued + 1) if turns else self._alone(step_ns)
         gc.enable()
         return self._measurement(seen, first_step_at_ns, first_step_ns)
 
+    def _warm_up_more(self, steps: int) -> None:
+        """The steps that warm-up could do without, after its first one: as many as ``max_seconds`` leaves time for."""
+        if steps and self.spec.max_seconds:
+            step_ns = self._slowest(self._window(1).ns)
+            steps = warmup_steps_left(steps, step_ns, self.spec.max_seconds) - 1
+        self._window(max(steps, 0))
+
     def _alone(self, step_ns: float) -> _Seen:
         """One window, long enough. ``step_ns``: what a step took in warm-up."""
-        steps = self._steps_for(self.spec.min_seconds, self.spec.steps, step_ns)
-        while True:
-            self.planned = self.done + steps
-            seen = _Seen(self.done, self.losses)
-            self._begin_measuring()
-            seen.add(*self._window(steps), self.samples)
-            slowest_s = self._slowest(seen.windows_ns[0]) / 1e9
-            if slowest_s >= self.spec.min_seconds:
-                return seen
-            # the steps so far become warm-up, and a longer window follows
-            steps = self._steps_for(self.spec.min_seconds, steps + 1, slowest_s * 1e9 / steps)
+        spec = self.spec
+        limits = spec.min_seconds, spec.max_seconds
+        steps = window_steps(spec.steps, self._slowest(int(step_ns)), *limits) if any(limits) else spec.steps
+        self.planned = self.done + steps
+        seen = _Seen(self.done, self.losses)
+        self._begin_measuring()
+        seen.windows.append(self._window(steps, spec.min_seconds))
+        return seen
 
     def _in_turn(self, turns: TakingTurns, step_ns: float, untimed: int) -> _Seen:
         """Bursts, each a window after ``untimed`` steps: the other side has left its data in the caches, and a loader
         had the time to fill its queues, which would flatter."""
         paces = turns.after_warm_up(Pace(int(self._slowest(int(step_ns))), untimed))
         assert self.spec.turns is not None
-        steps, bursts = plan(paces, self.spec.turns.burst_seconds, self.spec.steps, self.spec.min_seconds * LENGTHEN_BY)
+        spec, burst_s = self.spec, self.spec.turns.burst_seconds
+        steps, bursts = plan(paces, burst_s, spec.steps, spec.min_seconds * AIM_BEYOND, spec.max_seconds)
         seen = _Seen(self.done + bursts * untimed, self.losses)
         self.planned = self.done + bursts * (untimed + steps)
         self._begin_measuring()
         for _ in turns.bursts(bursts):
             self._window(untimed)
-            seen.add(*self._window(steps), self.samples)
+            seen.windows.append(self._window(steps))
         warmup = len(self.losses) - 2 * bursts
         seen.losses = [*self.losses[:warmup], *self.losses[warmup::2], *self.losses[warmup + 1 :: 2]]
         return seen
@@ -132,19 +137,21 @@ class _Run:
         self.before = self._compilations(), self.training.scaler.get_scale()
 
     def _measurement(self, seen: _Seen, first_step_at_ns: int, first_step_ns: int) -> Measurement:
-        parts = [ns for clock in seen.clocks for ns in clock.parts_ns()]
-        on_host = [ns for clock in seen.clocks for ns in clock.host_ns()]
+        windows = seen.windows
+        parts = [ns for window in windows for ns in window.clock.parts_ns()]
+        on_host = [ns for window in windows for ns in window.clock.host_ns()]
         log, (compilations, scale) = self.training.compile_log, self.before
         return Measurement(
             first_step_at_ns=first_step_at_ns,
-            window_at_ns=seen.at_ns[0],
+            window_at_ns=windows[0].at_ns,
             first_step_ns=first_step_ns,
             warmup_steps=seen.warmup_steps,
-            window_ns=sum(seen.windows_ns),
+            window_ns=sum(window.ns for window in windows),
+            waited_ns=sum(window.waited_ns for window in windows),
             steps_ns=by_step(parts, self.micro),
             parts_ns=by_part(parts, self.micro),
             data_wait_host_ns=by_part(on_host, self.micro)["data_wait"],
-            samples=seen.samples,
+            samples=sum(window.samples for window in windows),
             losses=torch.cat(seen.losses).cpu().tolist(),
             forward_is_local=self.training.forward_is_local,
             steps_per_epoch=self.training.batches.steps_per_epoch,
@@ -154,27 +161,40 @@ class _Run:
             compile_cache_hits=log.cache_hits if log else None,
             window_compilations=None if compilations is None else (self._compilations() or 0) - compilations,
             optimizer_steps_skipped=self._skipped(scale),
-            bursts_ns=seen.windows_ns if self.spec.turns else [],
-            bursts_at_ns=seen.at_ns if self.spec.turns else [],
+            bursts_ns=[window.ns for window in windows] if self.spec.turns else [],
+            bursts_at_ns=[window.at_ns for window in windows] if self.spec.turns else [],
         )
 
-    def _window(self, steps: int) -> tuple[int, Clock]:
-        """Train ``steps`` steps between two synchronisations; the wall time in ns, and the clock of their parts."""
+    def _window(self, steps: int, min_seconds: float = 0.0) -> _Window:
+        """Train ``steps`` steps between two synchronisations, and more until they have taken ``min_seconds``."""
         clock: Clock = CudaClock() if self.cuda else HostClock()
-        self.samples = 0
-        # Keeping each step's own loss alive would pin the heap around it, and memory would grow with every step.
+        self.samples = done = 0
+        losses = self._keep_losses(steps)
+        self._synchronize(barrier=True)
+        at_ns = time.time_ns()
+        clock.start()
+        while True:
+            for loss in losses:
+                self._step(clock, loss)
+            clock.close()
+            self._synchronize()
+            window_ns = clock.window_ns()
+            done += len(losses)
+            more = more_steps(done, self._slowest(window_ns), min_seconds) if min_seconds else 0
+            if not more:
+                break
+            self.planned = self.done + more
+            losses = self._keep_losses(more)
+        self.step_ns = max(self.step_ns, window_ns // max(done, 1))
+        self.heartbeat.synced(self.done, self.step_ns)
+        return _Window(at_ns, window_ns, clock.waited_ns(), self.samples, clock)
+
+    def _keep_losses(self, steps: int) -> tuple[Tensor, ...]:
+        """Where the losses of ``steps`` steps go. Keeping each step's own alive would pin the heap around it, and
+        memory would grow with every step."""
         losses = torch.zeros(steps, device=self.training.device)
         self.losses.append(losses)
-        self._synchronize(barrier=True)
-        start = time.perf_counter_ns()
-        clock.start()
-        for step in range(steps):
-            self._step(clock, losses[step])
-        self._synchronize()
-        window_ns = time.perf_counter_ns() - start
-        self.step_ns = max(self.step_ns, window_ns // max(steps, 1))
-        self.heartbeat.synced(self.done, self.step_ns)
-        return window_ns, clock
+        return losses.unbind()
 
     def _step(self, clock: Clock, keep_loss: Tensor) -> None:
         training, enter = self.training, self.heartbeat.enter
@@ -224,15 +244,9 @@ class _Run:
             for device in self.training.devices:
                 torch.cuda.synchronize(device)
 
-    def _slowest(self, window_ns: int) -> float:
-        """The longest of all ranks' windows: all must agree on whether to go on."""
-        longest = torch.tensor(float(window_ns), dtype=torch.float64, device=self.training.device)
+    def _slowest(self, ns: int) -> float:
+        """The longest time of all ranks: all must agree on how many steps there are."""
+        longest = torch.tensor(float(ns), dtype=torch.float64, device=self.training.device)
         if self.training.distributed:
             dist.all_reduce(longest, dist.ReduceOp.MAX)
         return longest.item()
-
-    def _steps_for(self, seconds: float, at_least: int, step_ns: float) -> int:
-        """Steps that fill ``seconds`` at ``step_ns`` a step on the slowest rank."""
-        if not seconds:
-            return at_least
-        return max(at_least, math.ceil(seconds * LENGTHEN_BY * 1e9 / max(self._slowest(int(step_ns)), 1)))

@@ -41,18 +41,23 @@ class Pace(NamedTuple):
     untimed: int
 
 
-def plan(paces: Mapping[str, Pace], burst_seconds: float, steps: int, seconds: float) -> tuple[int, int]:
+def plan(
+    paces: Mapping[str, Pace], burst_seconds: float, steps: int, seconds: float, max_seconds: float = 0.0
+) -> tuple[int, int]:
     """(timed steps of a burst, bursts of a side) for both sides, by the pace of each.
 
     The slower side's burst takes about ``burst_seconds``, and longer if there are more untimed steps than that: they
     are as many as a loader's queues hold, so such a burst has the loader's whole rhythm, and not one half of the duet
     is spent on them. Each side trains at least ``steps`` timed steps, for about ``seconds`` or longer; the bursts are
-    even in number, so that each side begins as many pairs as the other.
+    even in number, so that each side begins as many pairs as the other. With ``max_seconds`` there are no more than fit
+    into it on the slower side, but never fewer than the least.
     """
     step_ns = [max(pace.step_ns, 1) for pace in paces.values()]
     slower, faster = max(step_ns), min(step_ns)
     a_burst = max(LEAST_STEPS, *(pace.untimed for pace in paces.values()), round(burst_seconds * 1e9 / slower))
     needed = max(steps, math.ceil(seconds * 1e9 / faster))
+    if max_seconds:
+        needed = min(needed, int(max_seconds * 1e9 / slower))
     bursts = max(LEAST_BURSTS, math.ceil(needed / a_burst))
     return a_burst, bursts + bursts % 2
 
