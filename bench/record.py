@@ -89,9 +89,7 @@ METRICS = {
     "samples": Column("int", "trained in the window, all ranks"),
     "window_s": Column("float", "wall time of the window on the slowest rank"),
     "window_steps": Column("int", "measured steps; more than `steps` where `min_seconds` lengthened the window"),
-    "window_cut": Column(
-        "bool", "true if `max_seconds` left the window fewer steps than `steps`; empty without a limit"
-    ),
+    "window_cut": Column("bool", "true if `max_seconds` left it fewer steps than `steps`; empty without a limit"),
     "warmup_steps_done": Column("int", "steps before the window"),
     "steps_per_epoch": Column("int", "of the data; empty for resident data"),
     "step_ms": Column("float", "median over the steps; a step takes as long as its slowest rank"),
@@ -104,8 +102,8 @@ METRICS = {
     "critical_rank": Column("int", "the rank with the most own time before its first collective, over the window"),
     "data_wait_ms": Column(
         "float",
-        "mean wait for a batch, on the host, of the critical rank (on CUDA the device may have had work meanwhile); the "
-        "parts below are of the same rank",
+        "mean wait for a batch, on the host, of the critical rank (on CUDA the device may have had work meanwhile); "
+        "the parts below are of the same rank",
     ),
     "data_wait_share": Column(
         "float", "share of its steps that was lost to the wait: on the CPU `data_wait_ms`, on CUDA `device_gap_ms`"

@@ -22,6 +22,10 @@ def call(entry: str, argument: str) -> None:
     getattr(importlib.import_module(module), function)(argument)
 
 
+def nothing() -> None:
+    """What the launch server calls in a first child, to see that one can be forked."""
+
+
 def main(argv: Sequence[str]) -> None:
     """A rank of torchrun's. Like a forked one it ends without the interpreter's teardown, in which torch may abort."""
     call(*argv)

@@ -6,8 +6,10 @@ It speaks JSON, one message a line, over one socket: first a hello, then a reply
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import multiprocessing
 import os
 import socket
 import sys
@@ -16,6 +18,8 @@ from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 import psutil
+
+from launch.ranks import nothing
 
 MONITOR_SECONDS = 0.1  # torchrun's own; polling at 0.01 costs 2 % of a core beside the ranks
 
@@ -30,12 +34,24 @@ def main() -> None:
     resource_tracker.ensure_running()
     socket.getfqdn = _host_name
     agent_exit_codes = _collect_exit_codes()
+    _fork_once()
     with channel, channel.makefile("rwb") as stream:
         _say(stream, {"hello": [os.getpid(), *(child.pid for child in psutil.Process().children())]})
         for line in stream:
             agent_exit_codes.clear()
             error = _launch(**json.loads(line))
             _say(stream, {"exit_codes": agent_exit_codes, "error": error})
+
+
+def _fork_once() -> None:
+    """Return when the fork server has preloaded its modules: it forks its first child only then.
+
+    If it cannot fork at all, the first launch says so.
+    """
+    with contextlib.suppress(EOFError, OSError):
+        child = multiprocessing.get_context("forkserver").Process(target=nothing)
+        child.start()
+        child.join()
 
 
 def _host_name(name: str = "") -> str:

@@ -140,7 +140,7 @@ class _Server:
         self._guarded.kill()
 
     def greet(self, watch: Watch, seconds: float) -> None:
-        """Wait until the server is up; LaunchError if it does not come, or the watch ends the waiting."""
+        """Wait until ranks can be forked; LaunchError if it does not come, or the watch ends the waiting."""
         deadline = time.monotonic() + seconds
         try:
             answers = self._answers(lambda: watch() or time.monotonic() > deadline)

@@ -294,8 +294,10 @@ def test_the_cuda_clock_reads_the_devices_timeline(monkeypatch: pytest.MonkeyPat
 
 def test_a_process_that_shares_a_processor_waits_for_it() -> None:
     """Two busy processes on one processor: each waits about as long as the other runs."""
-    code = "import os; os.sched_setaffinity(0, {%d})\nwhile True: pass" % (processor := min(os.sched_getaffinity(0)))
-    allowed, hog = os.sched_getaffinity(0), subprocess.Popen([sys.executable, "-S", "-c", code])
+    allowed = os.sched_getaffinity(0)
+    processor = min(allowed)
+    code = f"import os; os.sched_setaffinity(0, {{{processor}}})\nwhile True: pass"
+    hog = subprocess.Popen([sys.executable, "-S", "-c", code])
     try:
         os.sched_setaffinity(0, {processor})
         waited, began, ran = run_delay_ns(), time.perf_counter_ns(), time.thread_time_ns()

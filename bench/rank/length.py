@@ -25,7 +25,7 @@ def window_steps(asked: int, step_ns: float, min_seconds: float, max_seconds: fl
 
 
 def more_steps(steps: int, window_ns: float, min_seconds: float) -> int:
-    """By how many steps a window of ``steps`` goes on that took its slowest rank ``window_ns``; 0: it is long enough."""
+    """By how many steps a window of ``steps`` goes on that took its slowest rank ``window_ns``; 0: long enough."""
     left_ns = min_seconds * 1e9 - window_ns
     return math.ceil(left_ns * AIM_BEYOND * steps / max(window_ns, 1)) if left_ns > 0 else 0
 
