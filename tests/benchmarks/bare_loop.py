@@ -99,6 +99,42 @@ def forever(batch):
         yield batch
 
 
+def prepare(name, strategy, batch_size, device):
+    """The loop of a script that has made its process group: a function of how many steps it trains."""
+    torch.manual_seed(0)
+    build = {"gpt-nano": gpt_nano, "resnet18": resnet18, "slow-loader": slow_loader}[name]
+    model, layers, loss_of, batches = build(batch_size, device)
+    model.to(device)
+    if strategy == "ddp":
+        model = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+    else:
+        for layer in layers:
+            fully_shard(layer)
+        fully_shard(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+
+    def train(steps):
+        for _ in range(steps):
+            loss = loss_of(model, next(batches))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return train
+
+
+def timed(train, steps):
+    """Seconds by one outer clock, from when all ranks are ready."""
+    dist.barrier()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    train(steps)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("model", choices=["gpt-nano", "resnet18", "slow-loader"])
@@ -115,34 +151,9 @@ def main():
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False
     dist.init_process_group("nccl" if cuda else "gloo")
-    torch.manual_seed(0)
-    build = {"gpt-nano": gpt_nano, "resnet18": resnet18, "slow-loader": slow_loader}[args.model]
-    model, layers, loss_of, batches = build(args.batch_size, device)
-    model.to(device)
-    if args.strategy == "ddp":
-        model = DistributedDataParallel(model, device_ids=[device.index] if cuda else None)
-    else:
-        for layer in layers:
-            fully_shard(layer)
-        fully_shard(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-
-    def train(steps):
-        for _ in range(steps):
-            loss = loss_of(model, next(batches))
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-
+    train = prepare(args.model, args.strategy, args.batch_size, device)
     train(args.warmup)
-    dist.barrier()
-    if cuda:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    train(args.steps)
-    if cuda:
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    seconds = timed(train, args.steps)
     if dist.get_rank() == 0:
         samples = args.steps * args.batch_size * dist.get_world_size()
         print(json.dumps({"samples_per_s": samples / seconds}), flush=True)

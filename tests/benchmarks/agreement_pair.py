@@ -1,0 +1,116 @@
+"""A bare loop and ours in the same processes, taking turns as the sides of a duet do: one round of agreement.py.
+
+    torchrun --nproc-per-node 2 agreement_pair.py gpt-nano ddp --batch-size 4 --pairs 24
+
+Each side has its own model, optimizer and buffers; both train in short bursts in the order A B B A, so that whatever
+the machine does slowly it does to both. A burst has one step that is not timed, as the other side has left its data in
+the caches. Python's collector is on in the bare loop's bursts and off in ours, as it is when each is alone.
+
+Prints one JSON line from rank 0: the time of every burst on its slowest rank, in the order of the pairs.
+"""
+
+import argparse
+import gc
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+
+import bare_loop
+import torch
+import torch.distributed as dist
+
+from bench.devices import this_machine
+from bench.messages import Heartbeat, Spec
+from bench.options import AXES
+from bench.rank.build import build, place
+from bench.rank.measure import _Run
+from bench.suite import make_case
+
+WARMUP = 5
+LEAST_STEPS = 2
+
+Train = Callable[[int], int]  # trains so many steps, and says how many nanoseconds they took
+
+
+def spec_of(workload: str, strategy: str, batch_size: int, folder: str) -> Spec:
+    machine = this_machine()
+    axes = {name: option.default for name, option in AXES.items()}
+    axes |= {"workload": workload, "strategy": strategy, "batch_size": batch_size}
+    axes |= {"gpus": int(os.environ["WORLD_SIZE"]), "device": "cuda" if machine.gpus else "cpu"}
+    case = make_case(axes, machine)
+    target, options = case.spec.target, case.spec.options
+    return Spec(case, target, options, "resident", WARMUP, LEAST_STEPS, 0.0, 600.0, folder, folder)
+
+
+def ours(spec: Spec, devices: list[torch.device]) -> Train:
+    """What bench.rank.measure does around a window, with all that it writes down on the way."""
+    heartbeat = Heartbeat(spec.scratch, "agreement", dist.get_rank())
+    run = _Run(build(spec, devices), spec, heartbeat)
+    run._window(WARMUP)
+    run._settle()
+
+    def train(steps: int) -> int:
+        gc.freeze()
+        gc.disable()
+        run._window(1)
+        return run._window(steps).ns
+
+    return train
+
+
+def bare(name: str, strategy: str, batch_size: int, device: torch.device) -> Train:
+    loop = bare_loop.prepare(name, strategy, batch_size, device)
+    loop(WARMUP)
+
+    def train(steps: int) -> int:
+        gc.unfreeze()
+        gc.enable()
+        loop(1)
+        return round(bare_loop.timed(loop, steps) * 1e9)
+
+    return train
+
+
+def slowest(values: list[int], device: torch.device) -> list[int]:
+    """The largest of each over all ranks."""
+    largest = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return [round(value) for value in largest.tolist()]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", choices=["gpt-nano", "resnet18"])
+    parser.add_argument("strategy", choices=["ddp", "fsdp"])
+    parser.add_argument("--workload", required=True, help="ours, of the same model")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--burst-seconds", type=float, default=0.4)
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        spec = spec_of(args.workload, args.strategy, args.batch_size, folder)
+        devices = place(spec)  # makes the process group as well
+        sides = {
+            "bare": bare(args.model, args.strategy, args.batch_size, devices[0]),
+            "ours": ours(spec, devices),
+        }
+        [step_ns] = slowest([max(train(LEAST_STEPS) for train in sides.values()) // LEAST_STEPS], devices[0])
+        steps = max(LEAST_STEPS, round(args.burst_seconds * 1e9 / step_ns))
+        took: dict[str, list[int]] = {name: [] for name in sides}
+        began = time.monotonic()
+        for pair in range(args.pairs):
+            for name in ("bare", "ours") if pair % 2 == 0 else ("ours", "bare"):
+                took[name].append(sides[name](steps))
+        seconds = time.monotonic() - began
+        told = {name: slowest(values, devices[0]) for name, values in took.items()}
+    if dist.get_rank() == 0:
+        samples = steps * args.batch_size * dist.get_world_size()
+        print(json.dumps({**told, "samples": samples, "seconds": round(seconds, 1)}), flush=True)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
