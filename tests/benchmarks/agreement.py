@@ -98,18 +98,16 @@ def torchrun(script: Path, ranks: int, words: list[str]) -> dict[str, Any]:
 
 def run(command: list[str]) -> dict[str, Any]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-        timeout=ROUND_LIMIT_S,
-        cwd=HERE.parents[1],
-    )
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr[-3000:]}")
-    told: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=environment, cwd=HERE.parents[1], start_new_session=True, **pipes)
+    try:
+        stdout, stderr = process.communicate(timeout=ROUND_LIMIT_S)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    if process.returncode:
+        sys.exit(f"{' '.join(command)}\n{stderr[-3000:]}")
+    told: dict[str, Any] = json.loads(stdout.strip().splitlines()[-1])
     return told
 
 
