@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: bench test test-all lint dictionary parity certificate faults clean
+# What `make gpu-wheels` fetches wheels for: the machine with the GPU.
+GPU_PYTHON ?= 3.12
+GPU_TORCH ?= 2.11
+
+.PHONY: bench test test-all lint dictionary parity certificate faults gpu gpu-wheels clean
 
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
@@ -31,6 +35,14 @@ certificate: $(VENV)/installed
 
 faults: $(VENV)/installed
 	$(BIN)/pytest tests/test_faults.py tests/test_resume.py -k "not random" --write-faults
+
+# A first GPU in 8 minutes, with the Python that has torch and without a network: no environment is made. What is
+# missing beside torch is installed from wheels/, which `make gpu-wheels` fills where there is a network.
+gpu:
+	$(PYTHON) -m tests.benchmarks.gpu $(GPU_ARGS)
+
+gpu-wheels:
+	$(PYTHON) -m tests.benchmarks.gpu_wheels --python $(GPU_PYTHON) --torch $(GPU_TORCH)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Run, run_bench
 
 from bench.devices import this_machine
 
@@ -16,29 +17,39 @@ BRIEF = ("--steps", "20", "--launches", "1", "--quiet")
 SMALL = ("--workload", "gpt-nano", "--batch-size", "4")
 
 
-@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
-@pytest.mark.parametrize("precision", ["fp32", "amp-bf16"])
-@pytest.mark.parametrize("checkpointing", ["none", "full"])
-def test_parts_and_memory_add_up_on_all_gpus(bench: Any, strategy: str, precision: str, checkpointing: str) -> None:
-    words = ("--strategy", strategy, "--precision", precision, "--checkpointing", checkpointing)
-    run = bench("run", "--workload", "gpt-nano", *words, *BRIEF)
-    assert run.code == 0, run.stdout + run.stderr
-    (row,) = run.rows()
-    assert (row["device"], row["backend"]) == ("cuda", "" if strategy == "single" else "nccl")
-    parts = [float(row[f"{part}_ms"]) for part in ("device_gap", "copy", "forward", "backward", "optimizer")]
-    ranks = run.rows("ranks.csv")
-    assert sum(parts) * 20 / 1e3 == pytest.approx(float(ranks[int(row["critical_rank"])]["window_s"]), rel=0.01)
-    assert 0 < float(row["peak_allocated_mib"]) <= float(row["peak_reserved_mib"]) <= float(row["device_used_mib"])
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Every strategy, the common precisions and both ends of checkpointing, in one run."""
+    words = ("--strategy", "single,ddp,fsdp", "--precision", "fp32,amp-bf16", "--checkpointing", "none,full")
+    return run_bench(tmp_path_factory.mktemp("matrix"), "run", *SMALL, *words, *BRIEF)
+
+
+def test_parts_and_memory_add_up_on_all_gpus(matrix: Run) -> None:
+    assert matrix.code == 0, matrix.stdout + matrix.stderr
+    assert len(matrix.rows()) == 12
     uuids = {gpu.uuid for gpu in this_machine().gpus}
-    assert {uuid for rank in ranks for uuid in rank["device_uuids"].split(";")} <= uuids
+    for row in matrix.rows():
+        assert (row["device"], row["backend"]) == ("cuda", "" if row["strategy"] == "single" else "nccl")
+        parts = [float(row[f"{part}_ms"]) for part in ("device_gap", "copy", "forward", "backward", "optimizer")]
+        ranks = [rank for rank in matrix.rows("ranks.csv") if rank["launch_id"] == row["launch_id"]]
+        assert sum(parts) * 20 / 1e3 == pytest.approx(float(ranks[int(row["critical_rank"])]["window_s"]), rel=0.01)
+        assert 0 < float(row["peak_allocated_mib"]) <= float(row["peak_reserved_mib"]) <= float(row["device_used_mib"])
+        assert {uuid for rank in ranks for uuid in rank["device_uuids"].split(";")} <= uuids
 
 
-@pytest.mark.timeout(600)
+def test_all_cases_of_the_matrix_train_alike(matrix: Run) -> None:
+    for strategy in ("single", "ddp", "fsdp"):
+        losses = [float(row["loss_last"]) for row in matrix.rows() if row["strategy"] == strategy]
+        assert losses == pytest.approx([losses[0]] * 4, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("strategy", ["single", "dp", "ddp", "fsdp"])
 def test_every_precision_and_checkpointing_trains(bench: Any, strategy: str) -> None:
     precisions, checkpointing = "fp32,tf32,amp-bf16,amp-fp16,bf16", "none,selective,full,every=2"
     words = ("--strategy", strategy, "--precision", precisions, "--checkpointing", checkpointing)
-    run = bench("run", *SMALL, *words, "--grad-accum-steps", "2", "--max-grad-norm", "1", *BRIEF, timeout=600)
+    run = bench("run", *SMALL, *words, "--grad-accum-steps", "2", "--max-grad-norm", "1", *BRIEF, timeout=900)
     assert {row["status"] for row in run.rows()} == {"ok"}, run.stdout
     losses = [float(row["loss_last"]) for row in run.rows()]
     assert losses == pytest.approx([losses[0]] * 20, rel=0.02)
@@ -65,6 +76,7 @@ def test_data_parallel_is_one_rank_on_all_gpus(bench: Any) -> None:
     assert len(row["device_uuids"].split(";")) == GPUS
 
 
+@pytest.mark.slow
 def test_data_parallel_makes_replicas_on_one_gpu_when_told_to(bench: Any) -> None:
     words = ("--data", "text=demo", *BRIEF)
     halves = bench("run", *SMALL, "--strategy", "dp", "--gpus", str(2 * GPUS), "--oversubscribe", *words)
@@ -74,6 +86,7 @@ def test_data_parallel_makes_replicas_on_one_gpu_when_told_to(bench: Any) -> Non
     assert float(row["loss_last"]) == pytest.approx(float(whole.rows()[0]["loss_last"]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_replicas_compute_in_the_type_that_was_asked_for(bench: Any) -> None:
     workload = f"{Path(__file__).parent}/says_type.py:Says"
     words = ("--workload", workload, "--strategy", "dp", "--gpus", str(2 * GPUS), "--oversubscribe")
@@ -83,19 +96,21 @@ def test_replicas_compute_in_the_type_that_was_asked_for(bench: Any) -> None:
     assert [f"computed in torch.{name}" in log for name, log in zip(types, logs, strict=True)] == [True] * 4
 
 
-@pytest.mark.parametrize("strategy", ["fsdp:offload=cpu", "ddp:hook=bf16", "ddp:bucket-view=on", "fsdp:reduce=bf16"])
-def test_options_of_strategies(bench: Any, strategy: str) -> None:
-    words = ("--strategy", strategy, "--max-grad-norm", "1", "--precision", "fp32,amp-bf16")
+def test_options_of_strategies(bench: Any) -> None:
+    strategies = "fsdp:offload=cpu,ddp:hook=bf16,ddp:bucket-view=on,fsdp:reduce=bf16"
+    words = ("--strategy", strategies, "--max-grad-norm", "1", "--precision", "amp-bf16")
     run = bench("run", *SMALL, *words, *BRIEF)
-    assert {row["status"] for row in run.rows()} == {"ok"}, run.stdout
+    assert [row["status"] for row in run.rows()] == ["ok"] * 4, run.stdout
 
 
+@pytest.mark.slow
 def test_offloading_leaves_less_on_the_device(bench: Any) -> None:
     run = bench("run", "--workload", "gpt-124m", "--batch-size", "1", "--strategy", "fsdp,fsdp:offload=cpu", *BRIEF)
     kept, offloaded = (float(row["peak_allocated_mib"]) for row in run.by_case())
     assert offloaded < kept - 124_439_808 * 8 / 2**20 / GPUS  # at least AdamW's two moments, of 4 bytes each
 
 
+@pytest.mark.slow
 def test_images_in_channels_last_and_deterministic(bench: Any) -> None:
     words = ("--workload", "resnet18:size=64", "--strategy", "single", "--channels-last", "on,off")
     run = bench("run", *words, "--deterministic", "on,off", "--cudnn-benchmark", "on,off", *BRIEF)
@@ -105,6 +120,7 @@ def test_images_in_channels_last_and_deterministic(bench: Any) -> None:
     assert losses == pytest.approx([losses[0]] * 6, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_numa_binding(bench: Any) -> None:
     run = bench("run", *SMALL, "--strategy", "ddp", "--numa-binding", "off,node", "--launcher", "server", *BRIEF)
     off, node = run.by_case()
@@ -113,6 +129,7 @@ def test_numa_binding(bench: Any) -> None:
     assert node["status"] == ("ok" if shutil.which("numactl") else "skipped"), node["reason"]
 
 
+@pytest.mark.slow
 def test_nvml_watches_the_gpus_that_were_used(bench: Any) -> None:
     words = ("--workload", "gpt-124m", "--precision", "amp-bf16", "--strategy", "ddp", "--min-seconds", "5")
     (row,) = (run := bench("run", *words, *BRIEF)).rows()

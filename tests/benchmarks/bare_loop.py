@@ -6,6 +6,7 @@ Prints one JSON line from rank 0. The models repeat stepbench's built-in ones on
 """
 
 import argparse
+import contextlib
 import json
 import os
 import time
@@ -14,35 +15,37 @@ import torch
 import torch.distributed as dist
 import torchvision
 from torch import nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-LAYERS, HEADS, WIDTH, SEQ, VOCAB = 4, 4, 128, 128, 256
+NANO = {"layers": 4, "heads": 4, "width": 128, "seq": 128, "vocab": 256}
+SMALL = {"layers": 12, "heads": 12, "width": 768, "seq": 1024, "vocab": 50257}  # GPT-2 small
 
 
 class Block(nn.Module):
-    def __init__(self):
+    def __init__(self, width, heads):
         super().__init__()
-        self.ln1, self.ln2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.attn, self.proj = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.fc1, self.fc2 = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.heads = heads
+        self.ln1, self.ln2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x):
         b, t, c = x.shape
-        q, k, v = self.attn(self.ln1(x)).view(b, t, 3, HEADS, c // HEADS).permute(2, 0, 3, 1, 4)
+        q, k, v = self.attn(self.ln1(x)).view(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.proj(y.transpose(1, 2).reshape(b, t, c))
         return x + self.fc2(F.gelu(self.fc1(self.ln2(x)), approximate="tanh"))
 
 
-class NanoGPT(nn.Module):
-    def __init__(self):
+class GPT(nn.Module):
+    def __init__(self, layers, heads, width, seq, vocab):
         super().__init__()
-        self.wte, self.wpe = nn.Embedding(VOCAB, WIDTH), nn.Embedding(SEQ, WIDTH)
-        self.h = nn.ModuleList(Block() for _ in range(LAYERS))
-        self.ln = nn.LayerNorm(WIDTH)
-        self.head = nn.Linear(WIDTH, VOCAB, bias=False)
+        self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(seq, width)
+        self.h = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.ln = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocab, bias=False)
         self.head.weight = self.wte.weight
         nn.init.normal_(self.wte.weight, std=0.02)
 
@@ -64,20 +67,19 @@ class SlowData(torch.utils.data.Dataset):
         return torch.zeros(64), torch.tensor(index % 10)
 
 
-def gpt_nano(batch_size, device):
-    model = NanoGPT()
-    tokens = torch.randint(0, VOCAB, (batch_size, SEQ + 1), device=device)
+def gpt(sizes, batch_size, device):
+    model = GPT(**sizes)
+    tokens = torch.randint(0, sizes["vocab"], (batch_size, sizes["seq"] + 1), device=device)
 
     def loss(model, batch):
-        return F.cross_entropy(model(batch[0][:, :-1]).flatten(0, 1), batch[0][:, 1:].flatten())
+        return F.cross_entropy(model(batch[0][:, :-1]).flatten(0, 1).float(), batch[0][:, 1:].flatten())
 
     return model, list(model.h), loss, forever((tokens,))
 
 
-def resnet18(batch_size, device):
-    model = torchvision.models.resnet18()
+def resnet(model, size, batch_size, device):
     layers = [block for stage in (model.layer1, model.layer2, model.layer3, model.layer4) for block in stage]
-    images = torch.randn(batch_size, 3, 64, 64, device=device)
+    images = torch.randn(batch_size, 3, size, size, device=device)
     labels = torch.randint(0, 1000, (batch_size,), device=device)
     return model, layers, classify, forever((images, labels))
 
@@ -99,23 +101,34 @@ def forever(batch):
         yield batch
 
 
-def prepare(name, strategy, batch_size, device):
+BUILD = {
+    "gpt-nano": lambda *where: gpt(NANO, *where),
+    "gpt-124m": lambda *where: gpt(SMALL, *where),
+    "resnet18": lambda *where: resnet(torchvision.models.resnet18(), 64, *where),
+    "resnet50": lambda *where: resnet(torchvision.models.resnet50(), 224, *where),
+    "slow-loader": slow_loader,
+}
+
+
+def prepare(name, strategy, batch_size, device, precision="fp32"):
     """The loop of a script that has made its process group: a function of how many steps it trains."""
     torch.manual_seed(0)
-    build = {"gpt-nano": gpt_nano, "resnet18": resnet18, "slow-loader": slow_loader}[name]
-    model, layers, loss_of, batches = build(batch_size, device)
+    model, layers, loss_of, batches = BUILD[name](batch_size, device)
     model.to(device)
+    amp = precision == "amp-bf16"
     if strategy == "ddp":
         model = DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
     else:
+        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if amp else MixedPrecisionPolicy()
         for layer in layers:
-            fully_shard(layer)
-        fully_shard(model)
+            fully_shard(layer, mp_policy=policy)
+        fully_shard(model, mp_policy=policy)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
     def train(steps):
         for _ in range(steps):
-            loss = loss_of(model, next(batches))
+            with torch.autocast(device.type, torch.bfloat16) if amp and strategy == "ddp" else contextlib.nullcontext():
+                loss = loss_of(model, next(batches))
             loss.backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -137,21 +150,23 @@ def timed(train, steps):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("model", choices=["gpt-nano", "resnet18", "slow-loader"])
+    parser.add_argument("model", choices=list(BUILD))
     parser.add_argument("strategy", choices=["ddp", "fsdp"])
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--warmup", type=int, default=10)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto")
+    parser.add_argument("--precision", choices=["fp32", "amp-bf16"], default="fp32")
     args = parser.parse_args()
 
-    cuda = torch.cuda.is_available()
+    cuda = torch.cuda.is_available() if args.device == "auto" else args.device == "cuda"
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False
     dist.init_process_group("nccl" if cuda else "gloo")
-    train = prepare(args.model, args.strategy, args.batch_size, device)
+    train = prepare(args.model, args.strategy, args.batch_size, device, args.precision)
     train(args.warmup)
     seconds = timed(train, args.steps)
     if dist.get_rank() == 0:
