@@ -26,7 +26,9 @@ def tuning(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     cases.loc[idle, "persistent_workers"] = AXES["persistent_workers"].default
     fixed = ["environment", "work", "oversubscribe", *(name for name in AXES if name not in TUNED)]
     by_case = rates(launches)
-    groups = [rows for _, rows in cases.groupby(fixed, sort=False, dropna=False) if _is_tuned(rows)]
+    number = cases.groupby(fixed, sort=False, dropna=False).ngroup()
+    several = number.duplicated(keep=False)  # most cases stand alone, and a group of its own for each would take long
+    groups = [rows for _, rows in cases[several].groupby(number[several], sort=False) if _is_tuned(rows)]
     found = [_group(rows.assign(group=number), by_case) for number, rows in enumerate(groups)]
     return pd.concat(found, ignore_index=True)[list(COLUMNS)] if found else pd.DataFrame(columns=list(COLUMNS))
 

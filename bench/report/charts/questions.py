@@ -112,7 +112,7 @@ def slug(*parts: str) -> str:
 
 def of_launches(launches: pd.DataFrame, columns: list[str]) -> dict[tuple[Any, ...], pd.DataFrame]:
     """What each launch that was ok measured, by case (see ``key``), in the order of the rows."""
-    good = launches[(launches["role"] == "measure") & (launches["status"] == "ok")]
+    good = launches.loc[(launches["role"] == "measure") & (launches["status"] == "ok"), [*GROUP, *columns]]
     return {key(of): rows[columns] for of, rows in good.groupby(list(GROUP), sort=False, dropna=False)}
 
 

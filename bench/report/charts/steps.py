@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 25  # cases of a figure
+LANES = 20  # launches of a case that are drawn
 WIDE = 5  # largest over smallest: beyond it x is logarithmic, so that all is seen
 TIMES = {"p05_ms": "p05", "median_ms": "median", "p95_ms": "p95", "largest_ms": "largest outlier"}
 
@@ -67,8 +68,11 @@ def _chart(question: Question, each: dict[Any, pd.DataFrame], ends: tuple[float,
     else:
         said.append("No outliers.")
     logarithmic = ends[1] > WIDE * ends[0]
+    some = {at: _drawn(rows) for at, rows in each.items()}
+    left_out = any(len(some[at]) < len(rows) for at, rows in each.items())
+    which = f", of which at most {LANES} are drawn: evenly from the fastest to the slowest" if left_out else ""
     note = (
-        f"A line a launch ({launches_of(cases)} each): from the 5th to the 95th percentile of its steps, with its "
+        f"A line a launch ({launches_of(cases)} each{which}): from the 5th to the 95th percentile of its steps, with its "
         f"median and its largest outlier (a step more than {FENCE:g} interquartile ranges above the upper quartile). "
         "In times the median step of the case, which is at the right; without unit."
         + (" The axis is logarithmic." if logarithmic else " The axis does not start at zero.")
@@ -79,9 +83,25 @@ def _chart(question: Question, each: dict[Any, pd.DataFrame], ends: tuple[float,
         title=question.title("Step times over launches", "times the case's median"),
         alt=" ".join(filter(None, (*said, missing))),
         note=" ".join(filter(None, (note, missing))),
-        data=_data(cases, each),
-        figure=partial(_figure, question, each, ends, logarithmic),
+        data=_data(cases, some),
+        figure=partial(_figure, question, some, ends, logarithmic),
     )
+
+
+def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
+    """All launches of a case or, of more than LANES, that many at even distances in the order of their medians.
+
+    The fastest and the slowest are among them, and so is the one with the largest outlier. They stay in their order.
+    """
+    if len(rows) <= LANES:
+        return rows
+    by_median = rows["median"].argsort(kind="stable").to_numpy()
+    places = by_median[np.linspace(0, len(rows) - 1, LANES).round().astype(int)]
+    if rows["largest outlier"].notna().any():
+        farthest = int(rows["largest outlier"].argmax())
+        if farthest not in places:
+            places[LANES // 2] = farthest
+    return rows.iloc[np.sort(places)]
 
 
 def _data(cases: pd.DataFrame, each: dict[Any, pd.DataFrame]) -> pd.DataFrame:
