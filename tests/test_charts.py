@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -222,6 +223,30 @@ def test_far_off_steps_are_kept_on_a_logarithmic_axis() -> None:
     assert plot.get_xscale() == "log"
     assert plot.get_xlim()[1] > 20 * 0.9
     assert "The axis is logarithmic." in chart.note
+
+
+def test_of_many_launches_of_a_case_twenty_are_drawn() -> None:
+    """101 launches whose medians are 100 … 200 ms in a mixed order: every fifth or sixth, both ends, and the one with the
+    largest outlier, which is none of those."""
+    of = answers()
+    first = of.noise.iloc[0]
+    many = pd.DataFrame([first] * 101).reset_index(drop=True)
+    medians = [100.0 + i * 37 % 101 for i in range(101)]
+    many = many.assign(launch_id=[f"l{i}" for i in range(101)], median_ms=medians, p05_ms=medians, p95_ms=medians)
+    many = many.assign(outliers=0, largest_ms=float("nan"))
+    far = medians.index(103.0)
+    many.loc[far, ["outliers", "largest_ms"]] = [1, 900.0]
+    case = of.summary.set_index("case_id").loc[first["case_id"]]
+    name = f"steps-{case['workload']}-x{case['gpus']}"
+    (chart,) = [chart for chart in charts(replace(of, noise=many)) if chart.name == name]
+    table = chart.data[chart.data["launch"].notna()]
+    shown = [int(name[1:]) for name in table["launch"]]
+    assert shown == sorted(shown)
+    assert len(shown) == 20
+    assert {medians.index(100.0), medians.index(200.0), far} <= set(shown)
+    gaps = np.diff(sorted(medians[i] for i in shown if i != far))
+    assert gaps.max() <= 11
+    assert "at most 20 are drawn" in chart.note
 
 
 def test_pareto_front(drawn: dict[str, Chart]) -> None:

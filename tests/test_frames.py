@@ -9,9 +9,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from bench.analysis.frames import launches, steps
+from bench.analysis.frames import known_values, launches, steps
 from bench.errors import ResultsError
 from bench.read import read
 from bench.record import FILES
@@ -237,3 +238,19 @@ def test_all_columns_are_there_and_what_is_unknown_is_na() -> None:
     frame = launches([{}])
     assert list(frame.columns) == list(FILES["launches.csv"])
     assert frame.isna().all(axis=None)
+
+
+def test_values_are_pythons_own_and_what_is_unknown_is_none() -> None:
+    frame = pd.DataFrame(
+        {
+            "text": pd.Series(["a", None], dtype="str"),
+            "int": pd.Series([2**60, None], dtype="Int64"),
+            "float": pd.Series([0.5, None], dtype="Float64"),
+            "plain": [1.5, float("nan")],
+            "bool": pd.Series([True, None], dtype="boolean"),
+            "object": [None, "b"],
+        }
+    )
+    rows = list(known_values(frame))
+    assert rows == [("a", 2**60, 0.5, 1.5, True, None), (None, None, None, None, None, "b")]
+    assert [type(value) for value in rows[0]] == [str, int, float, float, bool, type(None)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,18 @@ def good(frame: pd.DataFrame) -> pd.DataFrame:
     """The measured launches that were ok, and whose throughput is a number: those that figures are made of."""
     rate = frame["samples_per_s"]
     return frame[(frame["role"] == "measure") & (frame["status"] == "ok") & (rate > 0) & (rate < math.inf)]
+
+
+def known_values(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Row by row, as Python's own types where a column has them; None for what is unknown.
+
+    A column at a time: turning a frame of many kinds into one of objects takes pandas ten times as long.
+    """
+    columns = [
+        [None if unknown else value for value, unknown in zip(column.tolist(), column.isna().tolist(), strict=True)]
+        for _, column in frame.items()
+    ]
+    return zip(*columns, strict=True)
 
 
 def current(frame: pd.DataFrame) -> pd.DataFrame:

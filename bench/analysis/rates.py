@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.frames import good
+from bench.analysis.frames import good, known_values
 from bench.analysis.intervals import of_ratio
 from bench.analysis.summary import GROUP
 
@@ -19,9 +19,9 @@ LOSS = ("loss", "loss_low", "loss_high", "interval")
 
 def rates(launches: pd.DataFrame) -> dict[Key, Rates]:
     """samples/s of the launches that were ok, by (run_id, block), for each case by ``key``."""
-    known = good(launches)[[*GROUP, "run_id", "block", "samples_per_s"]].astype(object)
+    known = good(launches)[[*GROUP, "run_id", "block", "samples_per_s"]]
     found: dict[Key, Rates] = defaultdict(dict)
-    for *case, run_id, block, rate in known.where(known.notna(), None).itertuples(index=False, name=None):
+    for *case, run_id, block, rate in known_values(known):
         found[tuple(case)][run_id, block] = float(rate)
     return found
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from bench.analysis.frames import known_values
 from bench.analysis.intervals import of_ratio
 from bench.analysis.rates import Key, Rates, key, rates
 from bench.options import AXES, show
@@ -40,8 +41,7 @@ def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     else by Welch's t: ``interval`` says which. ``flag`` is set above SUSPICIOUS. ``refused`` says why there is no
     number; such a case is a row as well.
     """
-    known = summary.astype(object).where(summary.notna(), None)
-    cases = [dict(zip(known.columns, values, strict=True)) for values in known.itertuples(index=False, name=None)]
+    cases = [dict(zip(summary.columns, values, strict=True)) for values in known_values(summary)]
     cases = [case for case in cases if (case["gpus"] or 0) > 0]
     by_case = rates(launches)
     rows: list[dict[str, Any]] = []

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.answers import Answers
+from bench.analysis.frames import known_values
 from bench.errors import ResultsError
 
 EXPORTED = ("summary", "scaling", "tradeoff", "tuning", "failures")
@@ -61,8 +62,7 @@ def report_json(answers: Answers, sentences: Sequence[str]) -> str:
 
 def _values(frame: pd.DataFrame) -> Iterator[list[Any]]:
     """Row by row, as Python's own types; None for what is unknown or no number."""
-    known = frame.astype(object).where(frame.notna(), None)
-    return ([_plain(value) for value in row] for row in known.itertuples(index=False, name=None))
+    return ([_plain(value) for value in row] for row in known_values(frame))
 
 
 def _plain(value: Any) -> Any:

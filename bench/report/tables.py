@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.analysis.answers import Answers
 from bench.analysis.environments import unlike
+from bench.analysis.frames import known_values
 from bench.analysis.order import labels
 from bench.analysis.summary import GROUP
 from bench.report.words import UNKNOWN, number
@@ -59,8 +60,7 @@ class Table:
             yield [_key(column, row) for column in self.columns]
 
     def _rows(self) -> Iterator[Row]:
-        known = self.frame.astype(object).where(self.frame.notna(), None)
-        return (dict(zip(known.columns, values, strict=True)) for values in known.itertuples(index=False, name=None))
+        return (dict(zip(self.frame.columns, values, strict=True)) for values in known_values(self.frame))
 
 
 def _key(column: Column, row: Row) -> float | str | None:
