@@ -73,8 +73,8 @@ def _chart(question: Question, each: dict[Any, pd.DataFrame], ends: tuple[float,
     which = f", of which at most {LANES} are drawn: evenly from the fastest to the slowest" if left_out else ""
     note = (
         f"A line a launch ({launches_of(cases)} each{which}): from the 5th to the 95th percentile of its steps, with "
-        f"its median and its largest outlier (a step more than {FENCE:g} interquartile ranges above the upper quartile). "
-        "In times the median step of the case, which is at the right; without unit."
+        f"its median and its largest outlier (a step more than {FENCE:g} interquartile ranges above the upper "
+        "quartile). In times the median step of the case, which is at the right; without unit."
         + (" The axis is logarithmic." if logarithmic else " The axis does not start at zero.")
     )
     missing = without(cases)
