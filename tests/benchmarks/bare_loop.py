@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 bare_loop.py gpt-nano ddp --batch-size 4 --warmup 10 --steps 60
 
-Prints one JSON line from rank 0. The models repeat stepbench's built-in ones on purpose: nothing is imported from it.
+Without torchrun it is the only rank. Prints one JSON line from rank 0. The models repeat stepbench's built-in ones on purpose: nothing is imported from it.
 """
 
 import argparse
@@ -101,6 +101,7 @@ def forever(batch):
         yield batch
 
 
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
 BUILD = {
     "gpt-nano": lambda *where: gpt(NANO, *where),
     "gpt-124m": lambda *where: gpt(SMALL, *where),
@@ -159,6 +160,7 @@ def main():
     parser.add_argument("--precision", choices=["fp32", "amp-bf16"], default="fp32")
     args = parser.parse_args()
 
+    os.environ.update({**ALONE, **os.environ})
     cuda = torch.cuda.is_available() if args.device == "auto" else args.device == "cuda"
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:

@@ -149,7 +149,9 @@ def _agreement(setup: Setup) -> Part:
     precision = setup.precision
     commands = []
     for model, suffix, strategy, batch in cases:
-        ranks = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(setup.gpus))
+        # torchrun asks for the host's full name, which takes ten seconds and more where no name server answers
+        torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(setup.gpus))
+        ranks = (sys.executable, *(torchrun if setup.gpus > 1 else ()))
         bare = (str(ROOT / "tests" / "benchmarks" / "bare_loop.py"), model, strategy, "--batch-size", str(batch))
         how = ("--warmup", "10", "--steps", str(setup.steps), "--device", setup.device, "--precision", precision)
         options = {"workload": model + suffix, "strategy": strategy, "batch_size": batch, "precision": precision}
