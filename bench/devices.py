@@ -79,7 +79,8 @@ def _listed_by_torch() -> tuple[Gpu, ...]:
 
 
 def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
-    """What a value of CUDA_VISIBLE_DEVICES leaves of ``gpus``: indices or UUID prefixes, up to the first unknown one.
+    """What a value of CUDA_VISIBLE_DEVICES leaves of ``gpus``: indices or UUID prefixes, up to the first unknown one;
+    nothing if a GPU is named twice.
 
     Source: CUDA C++ Programming Guide, "CUDA Environment Variables". With unlike GPUs, CUDA's indices follow NVML's
     order only under CUDA_DEVICE_ORDER=PCI_BUS_ID; the count is right in any case, and rows take names from ranks.
@@ -95,6 +96,8 @@ def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
             found = tuple(g for g in gpus if word.startswith("GPU-") and g.uuid.startswith(word))
         if len(found) != 1:
             break
+        if found[0] in chosen:
+            return ()
         chosen += found
     return tuple(chosen)
 

@@ -155,6 +155,9 @@ def test_mig_devices_are_named_as_what_is_not_supported(monkeypatch: pytest.Monk
         ("GPU-cccc-3,GPU-aaaa-1", (C, A)),
         ("GPU-zzzz,GPU-cccc-3", ()),
         ("cccc", ()),
+        ("0,0", ()),  # a GPU that is named twice leaves none, in torch's own reading as well
+        ("1,0,1", ()),
+        ("GPU-cccc-3,GPU-c", ()),
     ],
 )
 def test_setting_leaves(setting: str | None, left: tuple[Gpu, ...]) -> None:
