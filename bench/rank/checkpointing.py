@@ -10,15 +10,13 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from bench.rank.private import ATTENTION
+
 aten = torch.ops.aten
 # What is dear to compute: the operators to which matmuls, convolutions and attention come down on any device.
 KEPT = {
     *(aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.convolution.default),
-    aten._scaled_dot_product_flash_attention.default,
-    aten._scaled_dot_product_efficient_attention.default,
-    aten._scaled_dot_product_cudnn_attention.default,
-    aten._scaled_dot_product_flash_attention_for_cpu.default,
-    aten._scaled_dot_product_fused_attention_overrideable.default,
+    *ATTENTION,
 }
 
 

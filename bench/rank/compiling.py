@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import tempfile
 import time
@@ -11,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import nn
+
+from bench.rank.private import allow_recompilations, compiler_counters, hear_compiler, import_code_cache
 
 # CUDA graphs fix the addresses of what they read; FSDP gathers its parameters to new ones each time, and a second
 # micro-batch overwrites the gradients of the first. So that one word means one thing, no strategy has them.
@@ -22,8 +23,7 @@ def compile_parts(parts: Sequence[nn.Module], mode: str, cache: str) -> None:
     if cache:
         _start_cold(cache)
     # Layers of one class share a compiler cache; unlike ones (the stages of a ResNet) need an entry each.
-    dynamo_config: Any = torch._dynamo.config
-    dynamo_config.recompile_limit = max(dynamo_config.recompile_limit, 2 * len(parts))
+    allow_recompilations(2 * len(parts))
     for part in parts:
         # shapes never change in a benchmark, so a second shape is another layer and no reason to generalise
         part.forward = torch.compile(part.forward, mode=MODES[mode], dynamic=False)
@@ -38,7 +38,7 @@ def _start_cold(cache: str) -> None:
     # Headers for C++ are precompiled into the temporary folder, which this module looks up when it is imported.
     before, tempfile.tempdir = tempfile.tempdir, cache
     try:
-        importlib.import_module("torch._inductor.codecache")
+        import_code_cache()
     finally:
         tempfile.tempdir = before
 
@@ -51,20 +51,14 @@ class CompileLog:
         self.recompilations: int | None = 0
         self.total_ns: int | None = 0
         self._started_ns = 0
-        try:
-            from torch._dynamo.callback import callback_handler
-
-            callback_handler.register_start_callback(self._start)
-            callback_handler.register_end_callback(self._end)
-        except (ImportError, AttributeError):  # a private module: it may go
+        if not hear_compiler(self._start, self._end):
             self.compilations = self.recompilations = self.total_ns = None
 
     @property
     def cache_hits(self) -> int | None:
         """Graphs that were not compiled, as a cache had them; None if this torch does not count them."""
-        try:
-            from torch._dynamo.utils import counters
-        except ImportError:
+        counters = compiler_counters()
+        if counters is None:
             return None
         return counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"]
 

@@ -10,13 +10,13 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.case import Case
 
 OWN_PRECISION = True
 COMPUTE = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 REDUCE = {"own": None, "fp32": torch.float32, "bf16": torch.bfloat16}
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 RESHARD = {"on": True, "off": False}
 
 
@@ -67,6 +67,6 @@ def _offload(case: Case) -> OffloadPolicy:
 
 def _keep_batch_norms(part: nn.Module, options: Mapping[str, Any]) -> None:
     """Batch norms stay in float32, as under autocast: their running statistics are, and must be of one type."""
-    norms: list[nn.Module] = [m for m in part.modules() if isinstance(m, _BatchNorm) and not isinstance(m, FSDPModule)]
+    norms: list[nn.Module] = [m for m in part.modules() if isinstance(m, BATCH_NORMS) and not isinstance(m, FSDPModule)]
     if norms:
         fully_shard(norms, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), **options)
