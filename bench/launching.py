@@ -15,6 +15,7 @@ from bench import interrupts
 from bench.case import Case
 from bench.cause import Evidence, cause, is_the_machines, last_peaks, oom_kills
 from bench.devices import Machine
+from bench.effects import effects
 from bench.errors import BenchError, ResultsError, UsageError
 from bench.inputs import absolute_data
 from bench.messages import Beat, Description, RankRecord, Spec
@@ -150,7 +151,8 @@ class Launching:
         """The rows of a launch that has ended."""
         records = evidence.records
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
-        measured = evidence.outcome.ok and len(ranks) == case.world_size
+        done = len(ranks) == case.world_size  # what is measured counts, however the ranks end afterwards
+        measured = done and (evidence.outcome.ok or not stopped(part, records))
         row = {**self._rank_facts(records), "sources": self._sources(records)}
         if measured:
             row |= self._measured(case, description, records, requested_at_ns, str(row["device_name"]))
@@ -186,11 +188,12 @@ class Launching:
         metrics = launch_metrics(ranks, requested_at_ns, description.tokens_per_sample, devices)
         metrics |= efficiency(metrics, description, self._peak(device_name, case))
         assert case.rank_batch is not None
-        found = faults(ranks, metrics, case.rank_batch * case.grad_accum_steps)
+        columns, without_effect = effects(case, records)
+        found = [*faults(ranks, metrics, case.rank_batch * case.grad_accum_steps), *without_effect]
         verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
         if self.protocol.launcher == "server" and not all(r.preloaded for r in records.values()):
             self.warn("the fork server has not preloaded the ranks' modules: launches are slower than they could be")
-        return {**metrics, **verdict}
+        return {**metrics, **columns, **verdict}
 
     def _request(
         self, case: Case, folder: Path, entry: str, ranks: int, protocol: Protocol, part: Part | None = None

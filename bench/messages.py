@@ -19,6 +19,8 @@ PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
 STAGES = ("starting", "building", *PARTS, "sync", "turn", "ending", "done", "failed")
 STAGE = {name: number for number, name in enumerate(STAGES)}
 SIDES = ("A", "B")  # of a comparison
+# What became of resident data: whether a model changed it in place, and since when it was handed a copy in each step.
+BATCH = ("as made", "copied", "copied in the window", "changed")
 OTHER_IS_GONE = "the other side of the duet ended before it was this one's turn"  # what a rank says that waited for it
 
 
@@ -131,10 +133,56 @@ class Measurement:
     recompilations: int | None = None
     window_compilations: int | None = None
     compile_cache_hits: int | None = None
+    graphs: int | None = None  # that were compiled
+    graph_breaks: int | None = None
     optimizer_steps_skipped: int | None = None
     waited_ns: int = 0
     bursts_ns: list[int] = field(default_factory=list)
     bursts_at_ns: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class State:
+    """How a rank stood when its window had ended.
+
+    ``num_threads`` is what PyTorch computes with; ``dynamic_threads`` says that OpenMP may take fewer. ``settings`` has
+    PyTorch's settings that are no longer as the case pinned them: name -> [pinned, found]. ``forwards`` counts the
+    forward passes through DistributedDataParallel whose gradients were to be exchanged, from the first step on; None
+    under other strategies. ``checksums`` has one of the bits of each parameter, or of this rank's shard of it: ranks
+    with the same ``shard`` must have the same. ``types`` counts the numbers in parameters by their floating-point type.
+    ``batch`` is one of BATCH.
+    """
+
+    num_threads: int
+    dynamic_threads: bool = False
+    settings: dict[str, list[str]] = field(default_factory=dict)
+    forwards: int | None = None
+    checksums: dict[str, int] = field(default_factory=dict)
+    shard: int = 0
+    types: dict[str, int] = field(default_factory=dict)
+    batch: str = "as made"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One more step after the window, looked at operation by operation. What was not seen is not in the tables.
+
+    ``matmuls`` counts matrix products and convolutions of the forward pass by type, ``attention`` the calls of
+    scaled_dot_product_attention by kernel, ``convolutions`` those with activations in [NHWC, any layout].
+    ``collectives`` has ``phase kind type`` -> [calls, numbers], where a phase is ``forward`` or ``backward`` for the
+    last micro-batch, ``early forward`` or ``early backward`` for those before it. ``gradients`` counts the numbers in
+    the gradients that the optimizer was given, ``gradient_norm`` is theirs before clipping. ``checkpointed`` layers are
+    to be recomputed in the backward pass, ``recomputed`` ones were.
+    """
+
+    matmuls: dict[str, int] = field(default_factory=dict)
+    attention: dict[str, int] = field(default_factory=dict)
+    convolutions: list[int] = field(default_factory=lambda: [0, 0])
+    collectives: dict[str, list[int]] = field(default_factory=dict)
+    gradients: int | None = None
+    gradient_norm: float | None = None
+    checkpointed: int = 0
+    recomputed: int = 0
 
 
 @dataclass(frozen=True)
@@ -150,6 +198,8 @@ class RankRecord:
     device_uuids: list[str] = field(default_factory=list)
     software: dict[str, str] = field(default_factory=dict)
     measurement: Measurement | None = None
+    state: State | None = None
+    observed: Observed | None = None
     failure: Failure | None = None
     sources: list[str] = field(default_factory=list)  # imported from the folders that are watched
 
@@ -169,11 +219,15 @@ class RankRecord:
         if not path.exists():
             return None
         values = json.loads(path.read_text())
-        if values["measurement"]:
-            values["measurement"] = Measurement(**values["measurement"])
-        if values["failure"]:
-            values["failure"] = Failure(**values["failure"])
+        for name, kind in PARTS_OF_A_RECORD.items():
+            if values.get(name):
+                values[name] = kind(**values[name])
         return cls(**values)
+
+
+PARTS_OF_A_RECORD: dict[str, Any] = {
+    **{"measurement": Measurement, "state": State, "observed": Observed, "failure": Failure}
+}
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:

@@ -145,6 +145,7 @@ def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) 
             "pid": record.pid,
             "exit_code": exit_codes.get(record.rank) or None,
             "failure": record.failure.message if record.failure else None,
+            **({"num_threads": record.state.num_threads} if record.state else {}),
             **(_rank_metrics(record.measurement) if record.measurement else {}),
         }
         for _, record in sorted(records.items())

@@ -7,8 +7,8 @@ import math
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +29,8 @@ BUSY_SHARE, BUSY_PROCESSORS = 0.1, 0.5
 BUSY_SECONDS = 0.3
 NAMED = 3  # of the busiest programs
 NAMED_FROM = 0.05  # processors; who takes less disturbs nobody
+
+THREAD_VARIABLES = ("MKL_NUM_THREADS", "OMP_THREAD_LIMIT", "OMP_DYNAMIC")
 
 SHM = Path("/dev/shm")
 
@@ -56,7 +58,7 @@ class Look:
 
     ``processors`` are those that this process may run on, ``cpu_quota`` how many of them it may keep busy at a time;
     ``busy_processors`` are those of them that others keep busy. Memory is what this process may have: a cgroup's where
-    that is less than the host's.
+    that is less than the host's. ``variables`` are those of THREAD_VARIABLES that are set.
     """
 
     processors: int | None = None
@@ -68,6 +70,7 @@ class Look:
     disk_free_mib: float | None = None
     shm_free_mib: float | None = None
     gpus: tuple[GpuLook, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def usable_processors(self) -> int | None:
@@ -96,6 +99,7 @@ def look(machine: Machine, folder: Path) -> Look:
         disk_free_mib=_known(lambda: _free_mib(folder)),
         shm_free_mib=_known(lambda: _free_mib(SHM) if SHM.is_dir() else None),
         gpus=_known(lambda: _gpus(machine, ours)) or (),
+        variables={name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
     )
 
 
@@ -110,11 +114,11 @@ def run_warnings(look: Look) -> list[str]:
 
 
 def case_warnings(case: Case, look: Look) -> list[str]:
-    """The same of one case: whether its threads fit the processors, and its DataLoader's workers fit /dev/shm.
+    """The same of one case: whether it gets its threads, these fit the processors, and workers fit /dev/shm.
 
     Workers count in full. They rest while their queues are full, but where they mostly rest fewer would do.
     """
-    found = [_threads_warning(case, look), _shm_warning(case, look)]
+    found = [_variables_warning(case, look), _threads_warning(case, look), _shm_warning(case, look)]
     return [warning for warning in found if warning]
 
 
@@ -163,6 +167,25 @@ def _load_warning(look: Look) -> str:
         f"{f', most of all {names}' if names else ''}: they take time from the ranks, so steps are slower and uneven; "
         "stop them, or wait until they are done"
     )
+
+
+def _variables_warning(case: Case, look: Look) -> str:
+    """Variables of the shell, or of ``--env``, that win over ``--omp-num-threads``."""
+    set_ = {name: value for name, value in {**look.variables, **case.environment}.items() if name in THREAD_VARIABLES}
+    asked = case.omp_num_threads
+    said = []
+    mkl, limit = (_number(set_.get(name, "")) for name in ("MKL_NUM_THREADS", "OMP_THREAD_LIMIT"))
+    if mkl and mkl != asked:
+        said.append(f"MKL_NUM_THREADS={mkl} wins over it, where PyTorch has MKL")
+    if limit and limit < asked:
+        said.append(f"OMP_THREAD_LIMIT={limit} allows no more")
+    if asked > 1 and set_.get("OMP_DYNAMIC", "").strip().lower() in ("true", "1"):
+        said.append("OMP_DYNAMIC lets OpenMP run fewer where the processors are busy")
+    return f"--omp-num-threads {asked} may have no effect: {_listed(said)}; unset what is not meant" if said else ""
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.strip().isdecimal() and len(text) < 10 else None
 
 
 def _threads_warning(case: Case, look: Look) -> str:

@@ -127,6 +127,11 @@ METRICS = {
     "hfu": Column("float", "the same with `hardware_flops_per_sample`"),
     "peak_tflops": Column("float", "dense peak of the device at this precision; empty for unknown devices"),
     "peak_source": Column("text", "where `peak_tflops` comes from"),
+    "num_threads": Column("int", "that PyTorch computed with, after the window; fewest of a rank"),
+    "took_effect": Column(
+        "text", "what was seen of what the case asks for: in the window, and in one more step after it"
+    ),
+    "not_as_asked": Column("text", "what was otherwise than asked for, though the figures stand; joined by `; `"),
     "loss_first": Column("float", "mean over ranks, of the first step"),
     "loss_last": Column("float", "mean over ranks, of the last step"),
 }
@@ -233,6 +238,7 @@ RANKS = {
     "pid": Column("int", "process id"),
     "exit_code": Column("int", "negative for a signal; empty where it ended well or is not known"),
     "failure": Column("text", "its own last words, if it failed"),
+    "num_threads": Column("int", "that PyTorch computed with, after the window"),
     "window_s": Column("float", "wall time of its window"),
     "step_ms": Column("float", "median of its steps"),
     "data_wait_ms": Column("float", "mean, on the host"),

@@ -542,3 +542,45 @@ def test_a_look_does_not_fail_where_nothing_can_be_read(monkeypatch: pytest.Monk
     monkeypatch.setattr(pynvml, "nvmlInit", broken)
     monkeypatch.setattr("bench.preflight.cpu_quota", broken)
     assert look(Machine(GPUS), Path("results")) == Look()
+
+
+# -- threads that variables decide ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variables", "changes", "said"),
+    [
+        ({"MKL_NUM_THREADS": "1"}, {"omp_num_threads": 2}, "2 may have no effect: MKL_NUM_THREADS=1 wins over it"),
+        ({"MKL_NUM_THREADS": "8"}, {}, "1 may have no effect: MKL_NUM_THREADS=8 wins over it"),
+        (
+            {},
+            {"omp_num_threads": 2, "env": "MKL_NUM_THREADS=4"},
+            "2 may have no effect: MKL_NUM_THREADS=4 wins over it",
+        ),
+        ({"OMP_THREAD_LIMIT": "3"}, {"omp_num_threads": 4}, "OMP_THREAD_LIMIT=3 allows no more; unset"),
+        ({"OMP_DYNAMIC": "TRUE"}, {"omp_num_threads": 2}, "OMP_DYNAMIC lets OpenMP run fewer"),
+    ],
+)
+def test_variables_that_win_over_the_threads_asked_for(variables: Any, changes: dict[str, Any], said: str) -> None:
+    (warning,) = case_warnings(case(**changes), but(variables=variables))
+    assert warning.startswith("--omp-num-threads ")
+    assert said in warning
+
+
+@pytest.mark.parametrize(
+    ("variables", "changes"),
+    [
+        ({"MKL_NUM_THREADS": "2", "OMP_THREAD_LIMIT": "2", "OMP_DYNAMIC": "false"}, {"omp_num_threads": 2}),
+        ({"MKL_NUM_THREADS": "2"}, {"env": "MKL_NUM_THREADS=1"}),  # the case's own wins over the shell's
+        ({"OMP_DYNAMIC": "true", "MKL_NUM_THREADS": "many"}, {}),
+    ],
+)
+def test_variables_that_do_not(variables: Any, changes: dict[str, Any]) -> None:
+    assert case_warnings(case(**changes), but(variables=variables)) == []
+
+
+def test_the_variables_of_the_shell_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    monkeypatch.delenv("OMP_THREAD_LIMIT", raising=False)
+    monkeypatch.delenv("OMP_DYNAMIC", raising=False)
+    assert look(Machine(), tmp_path).variables == {"MKL_NUM_THREADS": "3"}

@@ -34,7 +34,8 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
     starts, ``ok`` those that were, ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over
     the launches that were ok; ``samples_per_s_low`` and ``_high`` bound 95 % by t on their logs, and ``spread`` is
-    (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what spoilt a launch.
+    (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what spoilt a launch, and
+    what was otherwise than asked for.
     ``work`` is 0, and 1 … for cases with the same axes and another work_key (data, or measurement, of another time).
     """
     measured = launches[launches["role"] == "measure"]
@@ -73,7 +74,9 @@ def _spread(sound: pd.DataFrame) -> pd.DataFrame:
 
 def _marks(sound: pd.DataFrame) -> pd.Series:
     worst = sound.groupby("_case")[list(MARKS)].max().astype("float64")
+    if not len(worst):
+        return pd.Series(name="marks", dtype="str")
     words = worst.apply(lambda row: "; ".join(t.format(row[n]) for n, t in MARKS.items() if row[n] > 0), axis=1)
-    return (
-        words.astype("str").rename("marks").where(words != "") if len(worst) else pd.Series(name="marks", dtype="str")
-    )
+    told = sound.groupby("_case")["not_as_asked"].agg(lambda texts: "; ".join(dict.fromkeys(texts.dropna())))
+    words = words.astype("str").str.cat(told, sep="; ").str.strip("; ")
+    return words.rename("marks").where(words != "")

@@ -19,6 +19,7 @@ from bench.messages import Spec
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import CompileLog, compile_parts
 from bench.rank.loader import Batches, batches, to_device
+from bench.rank.settings import settings
 from bench.strategies import ONE_PROCESS
 from bench.strategies.dp import device_ids
 from workloads.base import Batch, Workload, load
@@ -47,6 +48,7 @@ class Training:
     autocast: torch.dtype | None
     forward_is_local: bool | None
     compile_log: CompileLog | None
+    pinned: dict[str, str]  # settings of PyTorch as they were before anything of the workload ran
 
     def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[None]:
         """Around a forward and backward pass: whether its gradients are exchanged at once."""
@@ -64,16 +66,20 @@ class Training:
     def backward(self, loss: Tensor) -> None:
         self.scaler.scale(loss).backward()
 
-    def update(self) -> None:
-        """Clip, step, and forget the gradients."""
+    def update(self) -> Tensor | None:
+        """Clip, step, and forget the gradients. Return their norm before clipping; None where they are not."""
+        norm = None
         if self.case.max_grad_norm:
             self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.case.max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.case.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        return norm
 
     def to_device(self, batch: Batch) -> Batch:
+        if self.batches.resident is not None and self.batches.resident.copies:
+            return [tensor.clone() for tensor in batch]  # it is on the device; the model changes it in place
         return to_device(batch, self.case, self.device)
 
 
@@ -94,6 +100,7 @@ def place(spec: Spec) -> list[torch.device]:
 def build(spec: Spec, devices: list[torch.device]) -> Training:
     """Everything else up to the first step. Every rank draws the same weights from the seed."""
     case, device = spec.case, devices[0]
+    pinned = settings()
     workload = load(spec.target, spec.options)
     torch.manual_seed(case.seed)
     strategy = importlib.import_module(f"bench.strategies.{case.spread.name}")
@@ -113,6 +120,7 @@ def build(spec: Spec, devices: list[torch.device]) -> Training:
         autocast=None if strategy.OWN_PRECISION else AUTOCAST.get(case.precision),
         forward_is_local=forward_is_local,
         compile_log=compile_log,
+        pinned=pinned,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -42,7 +43,39 @@ def _checkpointed(kind: type[nn.Module], options: dict[str, Any]) -> type[nn.Mod
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return checkpoint(functools.partial(kind.forward, self), *args, **options, **kwargs)
 
-    return type(kind.__name__, (kind,), {"forward": forward})
+    return type(kind.__name__, (kind,), {"forward": forward, "checkpointed": kind})
+
+
+@contextlib.contextmanager
+def runs_of_layers(model: nn.Module, ran: Callable[[nn.Module], None]) -> Iterator[int]:
+    """Have ``ran`` called with a checkpointed layer whenever its own forward pass runs; yields how many there are.
+
+    Each runs once in the forward pass, and once more where it is recomputed.
+    """
+    layers = [layer for layer in model.modules() if hasattr(type(layer), "checkpointed")]
+    with contextlib.ExitStack() as stack:
+        for kind in {type(layer).checkpointed for layer in layers}:  # type: ignore[attr-defined]
+            stack.enter_context(_counted(kind, ran))
+        yield len(layers)
+
+
+@contextlib.contextmanager
+def _counted(kind: type[nn.Module], ran: Callable[[nn.Module], None]) -> Iterator[None]:
+    own, forward = kind.__dict__.get("forward"), kind.forward
+
+    @functools.wraps(forward)
+    def counted(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        ran(self)
+        return forward(self, *args, **kwargs)
+
+    kind.forward = counted
+    try:
+        yield
+    finally:
+        if own is None:
+            del kind.forward
+        else:
+            kind.forward = own
 
 
 def _policy(context: object, operator: object, *args: object, **kwargs: object) -> CheckpointPolicy:

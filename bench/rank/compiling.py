@@ -62,6 +62,15 @@ class CompileLog:
             return None
         return counters["inductor"]["fxgraph_cache_hit"] + counters["aot_autograd"]["autograd_cache_hit"]
 
+    @property
+    def graphs(self) -> tuple[int, int] | None:
+        """(graphs that were compiled, places where a graph had to be broken); None if this torch does not count."""
+        try:
+            from torch._dynamo.utils import counters
+        except ImportError:
+            return None
+        return counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
+
     def _start(self, args: Any) -> None:
         self._started_ns = time.perf_counter_ns()
 

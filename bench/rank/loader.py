@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from bench.case import Case
+from bench.rank.resident import Resident
 from workloads.base import Batch
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -29,6 +30,7 @@ class Batches:
     steps_per_epoch: int | None
     queued: int  # batches that the loader may hold ready when nobody takes any
     workers: list[BaseProcess] = field(default_factory=list)  # of the epoch that goes on
+    resident: Resident | None = None
 
     def __next__(self) -> Batch:
         try:
@@ -76,11 +78,14 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
     assert case.rank_batch is not None
     if case.data_kind == "resident":
         size, first = case.rank_batch, rank * case.rank_batch * case.grad_accum_steps
-        resident = [
-            to_device(default_collate([dataset[i % length] for i in range(start, start + size)]), case, device)
-            for start in range(first, first + size * case.grad_accum_steps, size)
-        ]
-        return Batches(_repeat(resident), None, 0)
+        starts = range(first, first + size * case.grad_accum_steps, size)
+
+        def make() -> list[Batch]:
+            made = [default_collate([dataset[i % length] for i in range(start, start + size)]) for start in starts]
+            return [to_device(batch, case, device) for batch in made]
+
+        resident = Resident(make)
+        return Batches(iter(resident), None, 0, resident=resident)
     sampler = GlobalBatches(length, case, rank)
     if not sampler.steps:
         raise ValueError(
@@ -118,11 +123,6 @@ def to_device(batch: Batch, case: Case, device: torch.device) -> Batch:
     if case.channels_last:
         placed = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in placed]
     return placed
-
-
-def _repeat(resident: Sequence[Batch]) -> Generator[Batch, None, None]:
-    while True:
-        yield from resident
 
 
 def _death_of(workers: Sequence[BaseProcess]) -> RuntimeError | None:

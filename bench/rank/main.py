@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from bench.rank.build import Training, build, place
 from bench.rank.facts import device_facts, imported, software
 from bench.rank.measure import measure
 from bench.rank.memory import peaks_mib, resident_mib
+from bench.rank.observe import observe
+from bench.rank.state import state_of
 
 # What has trained is never torn down: to end a Gloo process group torch joins its threads with the GIL held, and one of
 # them may be waiting for the GIL to drop a tensor (seen with 2.11), or aborts the process (2.15). A rank ends by _exit.
@@ -30,6 +33,7 @@ OUT_OF_MEMORY = (
     *("can't allocate memory", "not enough memory", "Cannot allocate memory"),
     *("out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
 )
+OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # how long the step after the window may take
 PRELOADED = os.getpid()  # the process that imported this module: the fork server, where there is one
 
 
@@ -46,10 +50,32 @@ def run(spec_path: str) -> None:
         training = build(spec, devices)
         measurement = measure(training, spec, heartbeat, rss_at_start)
         heartbeat.enter(STAGE["ending"])
-        training.batches.close()
         KEPT.append(training)
-        dataclasses.replace(record, measurement=measurement, sources=imported(spec.watched)).write(spec.folder)
+        record = dataclasses.replace(record, measurement=measurement, sources=imported(spec.watched))
+        record.write(spec.folder)  # whatever becomes of what is only looked at
+        look(training, record, spec.folder, max(measurement.steps_ns) / 1e9)
+        training.batches.close()
         heartbeat.enter(STAGE["done"])
+
+
+def look(training: Training, record: RankRecord, folder: str, slowest_step_s: float) -> None:
+    """Add to the record how the rank stands, and what it sees in one more step.
+
+    A rank that fails in that step leaves its peers waiting in it, over NCCL for ever: each ends by itself after some
+    of its slowest steps' time, well, and with what it has measured.
+    """
+    patience = threading.Timer(OBSERVING_SECONDS + OBSERVING_STEPS * slowest_step_s, os._exit, (0,))
+    patience.daemon = True
+    patience.start()
+    try:
+        record = dataclasses.replace(record, state=state_of(training))
+        record.write(folder)
+        dataclasses.replace(record, observed=observe(training)).write(folder)
+    except Exception:
+        traceback.print_exc()
+        print("what took effect is not all known: one more step, after the window, failed")
+    finally:
+        patience.cancel()
 
 
 @contextlib.contextmanager

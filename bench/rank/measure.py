@@ -91,6 +91,8 @@ class _Run:
         self.heartbeat.beat(0, self.planned, time.time_ns())
         first_step_at_ns = time.time_ns()
         first_step_ns = self._window(1).ns
+        if resident := self.training.batches.resident:
+            resident.look()
         self._warm_up_more(warmup - after_pause - 1)
         self._settle()
         step_ns = self._window(after_pause).ns / after_pause
@@ -134,6 +136,8 @@ class _Run:
         return seen
 
     def _begin_measuring(self) -> None:
+        if resident := self.training.batches.resident:
+            resident.window_begins()
         self.before = self._compilations(), self.training.scaler.get_scale()
 
     def _measurement(self, seen: _Seen, first_step_at_ns: int, first_step_ns: int) -> Measurement:
@@ -141,6 +145,7 @@ class _Run:
         parts = [ns for window in windows for ns in window.clock.parts_ns()]
         on_host = [ns for window in windows for ns in window.clock.host_ns()]
         log, (compilations, scale) = self.training.compile_log, self.before
+        graphs = log.graphs if log else None
         return Measurement(
             first_step_at_ns=first_step_at_ns,
             window_at_ns=windows[0].at_ns,
@@ -159,6 +164,8 @@ class _Run:
             compile_ns=log.total_ns if log else None,
             recompilations=log.recompilations if log else None,
             compile_cache_hits=log.cache_hits if log else None,
+            graphs=graphs and graphs[0],
+            graph_breaks=graphs and graphs[1],
             window_compilations=None if compilations is None else (self._compilations() or 0) - compilations,
             optimizer_steps_skipped=self._skipped(scale),
             bursts_ns=[window.ns for window in windows] if self.spec.turns else [],

@@ -1,0 +1,163 @@
+"""One more step after the window, looked at operation by operation: what of the case took effect.
+
+It is not timed and enters no statistic; memory has been read by then. All ranks take it, as it trains like any other.
+What torch.compile would do runs as it was written here, since nothing can be seen inside of a compiled graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from bench.messages import Observed
+from bench.rank.build import Training
+from bench.rank.checkpointing import runs_of_layers
+
+MATMULS = {
+    *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "_scaled_mm", "_grouped_mm", "_scaled_grouped_mm"),
+    *("convolution", "_convolution", "mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn"),
+}
+ATTENTION = "_scaled_dot_product_"  # what the names of the kernels begin with
+KERNELS = ("flash", "efficient", "cudnn", "fused")  # and go on with; any other, and none, is "math"
+COLLECTIVES = {
+    **{"allreduce": "all-reduce", "all_reduce": "all-reduce"},
+    **{"reduce_scatter": "reduce-scatter", "allgather": "all-gather", "all_gather": "all-gather"},
+    **{"broadcast": "broadcast", "alltoall": "all-to-all", "all_to_all": "all-to-all"},
+}
+
+
+def observe(training: Training) -> Observed:
+    """Take one more step, and return what was seen of it."""
+    watch = _Watch()
+    recomputed: set[int] = set()
+
+    def ran(layer: nn.Module) -> None:
+        if watch.phase.endswith("backward"):
+            recomputed.add(id(layer))
+
+    with contextlib.ExitStack() as stack:
+        if training.case.compile != "off":
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        checkpointed = stack.enter_context(runs_of_layers(training.model, ran))
+        _forward_and_backward(training, watch)
+    gradients = sum(p.numel() for p in training.model.parameters() if p.grad is not None)
+    norm = training.update()
+    return Observed(
+        matmuls=dict(watch.matmuls),
+        attention=dict(watch.attention),
+        convolutions=watch.convolutions,
+        collectives=watch.collectives,
+        gradients=gradients,
+        gradient_norm=None if norm is None else _number(norm),
+        checkpointed=checkpointed,
+        recomputed=min(len(recomputed), checkpointed),  # replicas of nn.DataParallel are layers of their own
+    )
+
+
+def _forward_and_backward(training: Training, watch: _Watch) -> None:
+    micro_batches = training.case.grad_accum_steps
+    for number in range(1, micro_batches + 1):
+        early = "" if number == micro_batches else "early "
+        batch = training.to_device(next(training.batches))
+        with training.gradient_sync(number == micro_batches), watch, _Attention(watch):
+            watch.phase = f"{early}forward"
+            loss = training.loss(batch)
+            watch.phase = f"{early}backward"
+            training.backward(loss)
+
+
+class _Watch(TorchDispatchMode):
+    """Notes each operation that reaches the device, in autograd's threads as well."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.phase = ""
+        self.matmuls: Counter[str] = Counter()
+        self.attention: Counter[str] = Counter()
+        self.convolutions = [0, 0]
+        self.collectives: dict[str, list[int]] = {}
+        self.kernel = "math"
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # it comes again as operations on its local tensors
+        result = operation(*args, **(kwargs or {}))
+        with contextlib.suppress(Exception):  # what cannot be noted is not seen
+            self._note(operation, args)
+        return result
+
+    def _note(self, operation: Any, args: Sequence[Any]) -> None:
+        namespace, _, name = operation.name().partition(".")[0].partition("::")
+        if "c10d" in namespace:
+            self._note_collective(name, args)
+        elif self.phase.endswith("forward") and namespace == "aten":
+            if name.startswith(ATTENTION):
+                self.kernel = next((kernel for kernel in KERNELS if name.startswith(ATTENTION + kernel)), "math")
+            if name in MATMULS or name.startswith(ATTENTION):
+                self.matmuls[_type(next(_tensors(args)))] += 1
+            if name == "convolution":
+                self._note_layout(args[0])
+
+    def _note_collective(self, name: str, args: Sequence[Any]) -> None:
+        kind = next((kind for part, kind in COLLECTIVES.items() if part in name), "")
+        tensors = list(_tensors(args[:2]))  # of a gather the larger one is its result, of a scatter its argument
+        if not kind or not tensors:
+            return
+        # all-reduce names a list of tensors; the others one that goes in, and one that comes out
+        numbers = sum(t.numel() for t in tensors) if kind == "all-reduce" else max(t.numel() for t in tensors)
+        seen = self.collectives.setdefault(f"{self.phase} {kind} {_type(tensors[0])}", [0, 0])
+        seen[0] += 1
+        seen[1] += numbers
+
+    def _note_layout(self, images: Tensor) -> None:
+        if images.dim() != 4:
+            return
+        nhwc, nchw = images.is_contiguous(memory_format=torch.channels_last), images.is_contiguous()
+        if nhwc != nchw:  # an image of one channel or one pixel is both
+            self.convolutions[0] += nhwc
+            self.convolutions[1] += 1
+
+
+class _Attention(TorchFunctionMode):
+    """Counts the calls of attention by the kernel that they came down to; ``math`` is one of no kernel of its own."""
+
+    def __init__(self, watch: _Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(
+        self, function: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function is not F.scaled_dot_product_attention or not self.watch.phase.endswith("forward"):
+            return function(*args, **(kwargs or {}))
+        self.watch.kernel = "math"
+        result = function(*args, **(kwargs or {}))
+        self.watch.attention[self.watch.kernel] += 1
+        return result
+
+
+def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
+    for arg in args:
+        if isinstance(arg, Tensor):
+            yield arg
+        elif isinstance(arg, (list, tuple)):
+            yield from _tensors(arg)
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _number(norm: Tensor) -> float:
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)

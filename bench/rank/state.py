@@ -1,0 +1,68 @@
+"""How a rank stands after its window: what it computed with, and what became of its parameters and its data.
+
+Nothing here talks to another rank: the checksums of all are compared where their records are read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from bench.messages import State
+from bench.rank.build import Training
+from bench.rank.checksum import checksum
+from bench.rank.settings import settings, threads
+
+
+def state_of(training: Training) -> State:
+    """Return how this rank stands."""
+    resident = training.batches.resident
+    number, dynamic = threads()
+    found = settings()
+    parameters = dict(_parameters(training.model))
+    return State(
+        num_threads=number,
+        dynamic_threads=dynamic,
+        settings={name: [was, found[name]] for name, was in training.pinned.items() if found[name] != was},
+        forwards=getattr(training.model, "exchanges", None),
+        checksums={name: value for name, tensor in parameters.items() if (value := _checksum(tensor)) is not None},
+        shard=_shard(parameters),
+        types=_types(parameters),
+        batch=resident.became() if resident else "as made",
+    )
+
+
+def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """All but those that DistributedDataParallel was told to ignore."""
+    ignored: set[str] = getattr(model, "parameters_to_ignore", set())
+    for name, parameter in model.named_parameters():
+        plain = name.removeprefix("module.")
+        if plain not in ignored:
+            yield plain, parameter
+
+
+def _checksum(parameter: Tensor) -> int | None:
+    """None for a tensor of a kind of its own, which has no bits to look at."""
+    try:
+        return checksum(parameter.to_local() if isinstance(parameter, DTensor) else parameter)
+    except Exception:
+        return None
+
+
+def _shard(parameters: Mapping[str, Tensor]) -> int:
+    """The place of this rank in the last dimension of the mesh, which is that of the shards; 0 where all hold all."""
+    meshes = (tensor.device_mesh for tensor in parameters.values() if isinstance(tensor, DTensor))
+    mesh = next(meshes, None)
+    coordinate = mesh.get_coordinate() if mesh is not None else None
+    return coordinate[-1] if coordinate else 0
+
+
+def _types(parameters: Mapping[str, Tensor]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for tensor in parameters.values():
+        if tensor.is_floating_point() or tensor.is_complex():
+            found[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+    return dict(found)
