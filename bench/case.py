@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -83,7 +84,7 @@ class Case:
     def data_kind(self) -> str:
         return self.data.partition("=")[0]
 
-    @property
+    @functools.cached_property
     def case_id(self) -> str:
         """A slug of what differs from the defaults, and eight digits of a hash of the same.
 
@@ -91,7 +92,7 @@ class Case:
         """
         differs = {
             name: value
-            for name, value in dataclasses.asdict(self).items()
+            for name, value in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
             if name in ("workload", "strategy", "gpus", "device")
             or (value is not None and name in AXES and value != AXES[name].default)
             or (name in ("oversubscribe", "auto_batch") and value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from bench.blocks import check_blocks, planned_blocks
 from bench.devices import Machine, this_machine
 from bench.environment import installed
 from bench.errors import Interrupted, ResultsError, UsageError
+from bench.files import read_json
 from bench.launching import Launching
 from bench.preflight import Look, look, run_warnings
 from bench.read import read
@@ -206,6 +206,7 @@ def _calibrations(out: Path, duet: bool, but: str = "") -> dict[str, list[Noise]
 
 def _is_calibration(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / "plan.json").read_text()).get("kind") == CALIBRATE)
-    except (OSError, ValueError, AttributeError):
+        plan = read_json(folder / "plan.json")
+    except ResultsError:
         return False
+    return isinstance(plan, dict) and plan.get("kind") == CALIBRATE

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import os
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bench.case import Case
 from bench.devices import Machine
 from bench.environment import host_facts
 from bench.errors import ResultsError
@@ -20,6 +22,11 @@ from bench.runs import folders
 from bench.suite import Plan, Planned, Protocol
 
 RUNS = 50  # the newest: more would take seconds to read
+TOLD = (  # of a row
+    *("hostname", "cpu_model", "device_name", "launcher", "role", "status", "case_id", "batch_search", "oversubscribe"),
+    *("launch_s", "window_s", "window_steps", "warmup_steps", "warmup_steps_done"),
+    *AXES,
+)
 LEAST_WARMUP_STEPS = 3  # bench.rank.measure's own, which only torch can import
 LEAST_STEPS = 2  # of a window that max_seconds cuts
 
@@ -93,9 +100,11 @@ def estimate(
     cases = [planned for planned in plan.cases if planned.skip is None]
     rows = [r for r in earlier_rows(out, machine, warn) if r["launcher"] == plan.protocol.launcher] if cases else []
     by_case: dict[str, list[Row]] = defaultdict(list)
+    by_axes: dict[Hashable, list[Row]] = defaultdict(list)
     for row in rows:
         by_case[row["case_id"]].append(row)
-    of = {p: by_case[p.case.case_id] if p.case.batch_size else _of_unknown_batch(p, rows) for p in cases}
+        by_axes[_but_batch(row, bool(row["batch_search"]))].append(row)
+    of = {p: by_case[p.case.case_id] if p.case.batch_size else _of_unknown_batch(p, by_axes) for p in cases}
     return Estimate({p: launch_seconds(of[p], plan.protocol) for p in cases}, plan.protocol, done, spent_s)
 
 
@@ -110,10 +119,10 @@ def earlier_rows(out: Path, machine: Machine, warn: Callable[[str], None]) -> li
     devices = {"cpu", *(gpu.name for gpu in machine.gpus)}
     for folder in newest:
         file = folder / "launches.csv"
-        if not file.exists():  # one that is being made, or was stopped while it was
+        if not os.path.lexists(file):  # one that is being made, or was stopped while it was
             continue
         try:
-            rows = read(file, lambda _: None)  # one that is being written ends where it ends
+            rows = read(file, lambda _: None, only=TOLD)  # one that is being written ends where it ends
         except ResultsError as error:
             warn(f"{error}; the run is left out of the estimate")
             continue
@@ -123,26 +132,25 @@ def earlier_rows(out: Path, machine: Machine, warn: Callable[[str], None]) -> li
 
 
 def _is_timed(row: Row) -> bool:
-    known = all(row[name] for name in ("launch_s", "window_s", "window_steps"))
+    known = all(0 < (row[name] or 0) < math.inf for name in ("launch_s", "window_s", "window_steps"))
     return known and (row["role"], row["status"]) == ("measure", "ok")
 
 
-def _of_unknown_batch(planned: Planned, rows: Sequence[Row]) -> list[Row]:
+def _of_unknown_batch(planned: Planned, by_axes: Mapping[Hashable, list[Row]]) -> list[Row]:
     """The rows of a case but for its batch, which a search has found, or which can only be the workload's own.
 
     None where it is of several sizes, or to be shared out by strong scaling: which one it will be only torch can tell.
     """
     case = planned.case
-    alike = [row for row in rows if bool(row["batch_search"]) == case.auto_batch and _same_but_batch(row, case)]
+    alike = by_axes.get(_but_batch(vars(case), case.auto_batch), [])
     told = planned.strong_from is None and len({row["batch_size"] for row in alike}) == 1
     return alike if case.auto_batch or told else []
 
 
-def _same_but_batch(row: Row, case: Case) -> bool:
-    """Compared as text, in which an empty cell and an empty text are one."""
-    return bool(row["oversubscribe"]) == case.oversubscribe and all(
-        show(row[name]) == show(getattr(case, name)) for name in AXES if name != "batch_size"
-    )
+def _but_batch(of: Mapping[str, Any], searched: bool) -> Hashable:
+    """What two launches have in common that differ in nothing but their batch. Axes as text, in which an empty cell and
+    an empty text are one."""
+    return (searched, bool(of["oversubscribe"]), *(show(of[name]) for name in AXES if name != "batch_size"))
 
 
 def launch_seconds(rows: Sequence[Row], protocol: Protocol) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 
 from bench.case import Case
@@ -15,7 +16,7 @@ def check_inputs(case: Case) -> int | None:
     spec = case.spec
     if spec.entry is None:
         where = spec.target.rpartition(":")[0]
-        if where.endswith(".py") and not Path(where).is_file():
+        if where.endswith(".py") and not os.path.isfile(where):
             raise UsageError(f"--workload {case.workload}: there is no file {where}")
     kind, _, path = case.data.partition("=")
     if kind == "folder":
@@ -32,7 +33,7 @@ def check_inputs(case: Case) -> int | None:
 def _images(path: str) -> int:
     if path == "demo":
         return demo.IMAGES
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):
         raise UsageError(f"--data folder={path}: there is no such folder")
     count = len(files.images_of(Path(path)))
     if not count:
@@ -51,12 +52,12 @@ def absolute_data(data: str) -> str:
         raise BenchError(
             f"--data {data}: its files cannot be made: {error}; set XDG_CACHE_HOME to a folder that can be written to"
         ) from None
-    return f"{kind}={Path(path).resolve()}" if equals else data
+    return f"{kind}={os.path.realpath(path)}" if equals else data  # Path.resolve raises for links in a loop
 
 
 def _sequences(path: str, seq: object) -> int | None:
     real = absolute_data(f"text={path}").partition("=")[2]
-    if not Path(real).is_file():
+    if not os.path.isfile(real):
         raise UsageError(f"--data text={path}: there is no such file (give one file of text)")
     if not isinstance(seq, int):
         return None

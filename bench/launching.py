@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import os
 import shutil
 import sys
 import time
@@ -318,4 +319,4 @@ def make_launcher(
 def absolute_target(target: str) -> str:
     """A user's file by its full path, as a rank may not share our folder; all else as it is."""
     where, _, name = target.rpartition(":")
-    return f"{Path(where).resolve()}:{name}" if where.endswith(".py") else target
+    return f"{os.path.realpath(where)}:{name}" if where.endswith(".py") else target

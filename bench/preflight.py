@@ -251,7 +251,8 @@ def _memory(membership: str) -> tuple[float, float]:
 
 def _free_mib(folder: Path) -> float | None:
     """Of the disk that the folder, or the nearest one above it that exists, is on; None if that has no size."""
-    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    real = Path(os.path.realpath(folder))
+    there = next(path for path in (real, *real.parents) if os.path.exists(path))
     usage = shutil.disk_usage(there)
     return usage.free / 2**20 if usage.total else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from bench.case import Case
 from bench.differences import between
 from bench.environment import ENV_KEY_COLUMNS
 from bench.errors import ResultsError
+from bench.planned import case_of, read_plan
 from bench.record import Row
 from bench.suite import Plan, Planned, asked_of, joined
 
@@ -66,19 +67,10 @@ class Earlier:
 
 def earlier_run(folder: Path, retry: frozenset[str], anyway: bool) -> Earlier:
     """The run in ``folder``, its rows not yet read; ResultsError if it left no plan that can be read."""
-    file = folder / "plan.json"
     try:
-        plan = json.loads(file.read_text())
-        if plan.get("kind"):
-            raise ResultsError(f"cannot resume {folder.name}: it is of bench {plan['kind']}; start it anew")
-        asked_of(plan)
-        plan["facts"], plan["protocol"], plan["cases"]
-    except OSError as error:
-        raise ResultsError(f"cannot resume {folder.name}: {file}: {error.strerror}; start a new run") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ResultsError(
-            f"cannot resume {folder.name}: {file} is damaged or too old ({error}); start a new run"
-        ) from None
+        plan = read_plan(folder)
+    except ResultsError as error:
+        raise ResultsError(f"cannot resume {folder.name}: {error}; start a new run") from None
     return Earlier(folder, plan, retry, anyway)
 
 
@@ -119,7 +111,7 @@ def so_far(plan: Plan, earlier: Earlier) -> Plan:
 
 def _as_found(entry: Mapping[str, Any], now: Mapping[Case, Planned], answer: Mapping[str, Any] | None) -> Planned:
     """A case of a ``plan.json``: as it is planned ``now`` or, where that leaves the batch to torch, as it was then."""
-    case = Case(**{field.name: entry[field.name] for field in dataclasses.fields(Case) if field.name in entry})
+    case = case_of(entry)
     planned = now.get(case) or Planned(case, entry["skip"], None, entry.get("strong_from"))
     if answer is None:
         return planned
@@ -159,7 +151,7 @@ def changed_work(rows: Iterable[Row], keys: Mapping[str, str]) -> list[str]:
 def workload_files(planned: Iterable[Planned]) -> dict[str, str]:
     """The users' own workload files, and a hash of each."""
     paths = {p.case.spec.target.rpartition(":")[0] for p in planned if p.case.spec.entry is None}
-    files = [Path(path) for path in sorted(paths) if path.endswith(".py") and Path(path).is_file()]
+    files = [Path(path) for path in sorted(paths) if path.endswith(".py") and os.path.isfile(path)]
     return {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
 
 

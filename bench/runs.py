@@ -19,6 +19,7 @@ from bench.store import LOCK
 
 LATEST = "latest"
 SHOWN = 5  # ids in a message
+SHOWN_OF_A_ROW = ("case_id", "order", "status", "hostname", "role", "block")
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ def find(out: Path, name: str) -> Path:
     if name == LATEST and there:
         return next(iter(there.values()))
     path = Path(name)
-    if path.name in FILES and os.path.isfile(path):
+    if path.name in FILES and os.path.lexists(path):
         return path.parent
-    if name and any(os.path.isfile(path / file) for file in FILES):
+    if name and any(os.path.lexists(path / file) for file in FILES):
         return path
     raise ResultsError(_no_such_run(out, name, list(there)))
 
@@ -86,7 +87,7 @@ def look(folder: Path) -> Run:
     known |= {"bytes": _size(folder), "busy": busy(folder)}
     torn: list[str] = []
     try:
-        rows = read(folder / "launches.csv", torn.append)
+        rows = read(folder / "launches.csv", torn.append, only=SHOWN_OF_A_ROW)
     except ResultsError as error:
         return Run(**known, trouble=str(error))
     return Run(
@@ -102,7 +103,7 @@ def look(folder: Path) -> Run:
 def busy(folder: Path) -> bool:
     """Whether a run is being written now: whoever writes holds the lock. Older runs have no such file."""
     try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return False
     try:

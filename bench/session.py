@@ -36,7 +36,7 @@ from bench.site import Site
 from bench.store import Store
 from bench.suite import Plan, Planned, command, facts, joined, plan_case, plan_json
 from bench.suite import Protocol as Settings
-from bench.text import escaped
+from bench.text import legible
 from workloads import files
 
 PROBE_STEPS = 3
@@ -247,7 +247,7 @@ class Session:
 
     def closed(self, opened: Opened, launched: Launched) -> Row:
         """Record a launch that has ended; its row."""
-        row = {**opened.row, **launched.row, "launch_s": opened.seconds}
+        row = legible({**opened.row, **launched.row, "launch_s": opened.seconds})
         if changes := self._unlike_before(row):  # a resume on the machine that it was will launch it again
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         self.record(row, launched)
@@ -311,8 +311,7 @@ class Session:
         """Write a launch down: its row comes last, so that what has a row is there whole."""
         if row.get("torch"):  # else no rank came far enough to say what it runs on
             row["env_key"] = environment.env_key(row)
-        known = {name: escaped(value) if isinstance(value, str) else value for name, value in row.items()}
-        row = {**dict.fromkeys(FILES["launches.csv"]), **known}
+        row = {**dict.fromkeys(FILES["launches.csv"]), **legible(row)}
         self.rows.append(row)
         identity = {"run_id": row["run_id"], "launch_id": row["launch_id"]}
         for name, rows in (launched.others if launched else {}).items():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import ResultsError
+from bench.files import read_bytes
 from bench.options import Value
 from bench.read import check_tail, read, whole
 from bench.record import FILES, Column, Row
@@ -109,7 +110,7 @@ class Store:
     def _write(self, name: str, lines: Iterable[list[str]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\r\n").writerows(lines)  # RFC 4180
-        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
         before = os.fstat(descriptor).st_size
         try:
             data = text.getvalue().encode(errors="backslashreplace")
@@ -126,7 +127,7 @@ class Store:
     def _mend(self, name: str, columns: Mapping[str, Column], warn: Callable[[str], None]) -> None:
         """Cut a torn row off. ResultsError if another version, with other columns, began the file."""
         file = self.folder / name
-        content = file.read_bytes() if file.exists() else b""
+        content = read_bytes(file) if os.path.lexists(file) else b""
         size = whole(content)
         header = next(csv.reader(io.StringIO(content[:size].decode(errors="replace"), newline="")), None)
         if header is None:
@@ -159,7 +160,7 @@ def _new_folder(out: Path) -> Path:
 def _lock(folder: Path) -> io.TextIOWrapper:
     """Hold the run's lock until we close it or die; ResultsError if another process has it."""
     try:
-        lock = (folder / LOCK).open("a")
+        lock = open(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "a")
     except OSError as error:
         raise ResultsError(f"cannot write to {folder}: {error.strerror}") from None
     for _ in range(LOCK_TRIES):  # `bench results` takes it for a moment to see whether it is free

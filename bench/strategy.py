@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ class StrategySpec:
         return ":".join([self.name, *(f"{k}={self.options[k]}" for k in known if self.options[k] != known[k].default)])
 
 
+@functools.lru_cache(4096)  # a plan of thousands of cases has few strategies
 def parse_strategy(text: str) -> StrategySpec:
     """``name[:option=value…]``; UsageError for anything else."""
     name, *rest = text.split(":")

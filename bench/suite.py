@@ -132,7 +132,7 @@ def read_suite(name: str) -> Asked:
         )
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also for bytes that are no UTF-8, and numbers of thousands of digits
         raise UsageError(f"{file}: not a TOML file: {error}") from None
     except RecursionError:
         raise UsageError(f"{file}: cannot read it: its lists or tables are nested too deeply") from None
@@ -176,8 +176,18 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
     check_scaling(matrices, "scaling" in asked.typed)
     found = dict.fromkeys(point for matrix in matrices for point in _points(matrix, machine, asked.oversubscribe))
     _check_effects([name for name in asked.typed if any(name in m for m in matrices)], [case for case, _ in found])
-    cases = joined(plan_case(case, facts(machine, check_inputs(case)), base) for case, base in found)
+    here, samples = facts(machine, None), _samples([case for case, _ in found])
+    cases = joined(
+        plan_case(case, dataclasses.replace(here, samples=samples[case.workload, case.data]), base)
+        for case, base in found
+    )
     return Plan(cases, _protocol(asked.settings), asked)
+
+
+def _samples(cases: Iterable[Case]) -> dict[tuple[str, str], int | None]:
+    """Those in the data, by workload and data: each file is looked at once, however many cases use it."""
+    distinct = {(case.workload, case.data): case for case in cases}
+    return {key: check_inputs(case) for key, case in distinct.items()}
 
 
 def joined(planned: Iterable[Planned]) -> tuple[Planned, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 # What steers a terminal, turns the direction of text, cannot be seen or is in no encoding: the control characters (C0,
 # DEL, C1) and the format characters of Unicode but for those that join letters, line and paragraph separators, halves
@@ -21,6 +23,11 @@ def escaped(text: str) -> str:
     Tabs and line ends (LF, CRLF) stay, as CSV can hold them. Escaped once more it is the same.
     """
     return UNSAFE.sub(_escape, text)
+
+
+def legible(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as a file will hold it: its texts ``escaped``."""
+    return {name: escaped(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ class WorkloadSpec:
         return {**(self.entry.options if self.entry else {}), **self.given}
 
 
+@functools.lru_cache(4096)  # a plan of thousands of cases has few workloads
 def parse_workload(text: str) -> WorkloadSpec:
     """``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; UsageError for anything else."""
     head, *rest = text.split(":")

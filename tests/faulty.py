@@ -154,6 +154,10 @@ def leave_children() -> None:
     raise ValueError("with children")
 
 
+def raise_hostile() -> None:
+    raise ValueError("line\n::error::a zero byte \0, an escape \x1b[2J, a turn \u202e")
+
+
 def import_nothing() -> None:
     import no_such_module  # noqa: F401
 
@@ -174,6 +178,7 @@ FAULTS = {
     "flood": flood,
     "children": leave_children,
     "import": import_nothing,
+    "hostile": raise_hostile,
 }
 
 

@@ -92,6 +92,12 @@ MORE_FAULTS = (
         "crashed",
         "rank 1 on HOST, step 4: ModuleNotFoundError: No module named 'no_such_module'",
     ),
+    Fault(
+        "a message with control characters",
+        "fault=hostile:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: ValueError: ::error::a zero byte \\x00, an escape \\x1b[2J, a turn \\u202e",
+    ),
     Fault("a slow rank", "fault=slow:rank=1:step=1", "ok", ""),
     Fault(
         "SIGSTOP",

@@ -9,6 +9,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from commands import run_bench
 from rich.table import Table
 from rich.text import Text
 from rows import launch, write
@@ -127,3 +128,22 @@ def test_messages_of_the_command_steer_nothing(
         assert end.value.code != 70, said
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said), words
         assert commands(said) == [], words
+
+
+@pytest.mark.slow
+def test_a_hostile_message_of_a_rank_costs_nothing_else(tmp_path: Path) -> None:
+    """The row is there, the good row beside it is read, and the run can be taken up again."""
+    faulty = f"{Path(__file__).parent}/faulty.py:Faulty"
+    words = ("--device", "cpu", "--strategy", "single", "--steps", "3", "--launches", "1", "--hang-timeout", "30")
+    done = run_bench(tmp_path, "run", "--workload", f"{faulty}:fault=hostile,{faulty}", *words)
+    assert done.code == 5
+    bad, good = done.by_case()
+    assert bad["reason"].endswith("ValueError: ::error::a zero byte \\x00, an escape \\x1b[2J, a turn \\u202e")
+    assert (bad["status"], good["status"]) == ("crashed", "ok")
+    report = run_bench(tmp_path, "report", "--html", "page.html")
+    assert report.code == 0, report.stderr
+    again = run_bench(tmp_path, "run", "--resume", "latest", "--retry", "failed")
+    assert [row["status"] for row in again.by_case()] == ["crashed", "crashed", "ok"]
+    for said in (done, report, again):
+        assert commands(said.stdout + said.stderr) == []
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", said.stdout + said.stderr)

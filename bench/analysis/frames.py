@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def steps(file: Path, warn: Callable[[str], None]) -> pd.DataFrame:
     A million rows take a tenth of what ``read`` takes. What looks unusual is left to it, so that both accept and refuse
     the same; ResultsError says where a file is damaged.
     """
-    if not file.exists():
+    if not os.path.lexists(file):
         return no_steps()
     frame = _plain(whole_rows(file, warn))
     if frame is None:

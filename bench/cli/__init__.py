@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import io
+import os
 import signal
 import sys
 import traceback
@@ -13,8 +15,13 @@ from pathlib import Path
 import bench
 from bench import interrupts
 from bench.cli.talk import deafen, say
-from bench.errors import EXIT_BUG, BenchError, Interrupted, UsageError
+from bench.errors import EXIT_BUG, EXIT_FAILED, BenchError, Interrupted, UsageError
 from bench.text import printable
+
+OF_FILES = {
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
+}
 
 
 def main() -> None:
@@ -35,9 +42,19 @@ def main() -> None:
     except BrokenPipeError:  # whoever read our output has gone
         deafen()
         code = 128 + signal.SIGPIPE
+    except OSError as error:
+        code = _of_system(error)
     except Exception as error:
         code = _of_click(error)
     sys.exit(code or 0)
+
+
+def _of_system(error: OSError) -> int:
+    """What is wrong with a file or folder that has a name, and that nothing nearer to it has put into words."""
+    if error.errno not in OF_FILES or error.filename is None:
+        return _of_click(error)
+    say(f"bench: {os.fsdecode(error.filename)}: {error.strerror}")
+    return EXIT_FAILED
 
 
 def _of_click(error: Exception) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from bench.cli.asks import Out
 from bench.cli.judging import Judging, judges, share
 from bench.cli.talk import warn
 from bench.errors import ResultsError, UsageError, near
+from bench.files import read_json
 from bench.options import AXES
 from bench.read import read
 from bench.record import FILES, LAUNCHES, Row
@@ -135,8 +135,8 @@ def _blocks(out: Path, run: str) -> dict[str, Blocks]:
 def _plan(out: Path, run: str) -> dict[str, Any]:
     """Its plan; an empty one where a file has none, or none that can be read."""
     try:
-        plan = json.loads((find(out, run) / "plan.json").read_text())
-    except (OSError, ValueError, ResultsError):
+        plan = read_json(find(out, run) / "plan.json")
+    except ResultsError:
         return {}
     return plan if isinstance(plan, dict) else {}
 

@@ -18,6 +18,7 @@ from rich.text import Text
 from bench import interrupts
 from bench.cli.talk import agreed, say, warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
+from bench.files import read_json
 from bench.read import read
 from bench.record import Row
 from bench.report.fitting import print_table
@@ -199,12 +200,13 @@ def _protocol(folder: Path) -> str:
     """As the options that ask for it; the plan is written apart from the rows, and may be lost where they are not."""
     file = folder / "plan.json"
     try:
-        protocol = json.loads(file.read_text())["protocol"].items()
-    except OSError as error:
-        return f"not known: cannot read {file}: {error.strerror}"
-    except (ValueError, KeyError, TypeError, AttributeError):
+        plan = read_json(file)
+    except ResultsError as error:
+        return f"not known: {error if str(error).startswith('cannot read') else f'{file} is damaged'}"
+    protocol = plan.get("protocol") if isinstance(plan, dict) else None
+    if not isinstance(protocol, dict):
         return f"not known: {file} is damaged"
-    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in protocol if value is not None)
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in protocol.items() if value is not None)
 
 
 def _print_rows(folder: Path, rows: Sequence[Row], console: Console) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 from bench.analysis.answers import Answers
 from bench.analysis.frames import known_values
 from bench.errors import ResultsError
+from bench.files import write_bytes
 
 EXPORTED = ("summary", "scaling", "tradeoff", "tuning", "failures")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -35,9 +36,10 @@ def write_text(file: Path, text: str) -> Path:
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-    except OSError as error:
-        raise ResultsError(f"cannot write {file}: {error.strerror}; name another place") from None
+        write_bytes(file, text.encode(errors="backslashreplace"))
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ResultsError(f"cannot write {file}: {reason}; name another place") from None
     return file
 
 

@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
 from rich.table import Column, Table
 
+from bench.report.words import on_screen
+from bench.text import printable
+
 NARROWEST = 20  # characters that a column which may be folded has at least
+LONG = 200  # rows
 BETWEEN = 3  # two columns: a line, and a space on both its sides
 
 
 def print_table(table: Table, console: Console) -> None:
     """All its columns, whatever the console's width: those that do not fit go below, the first one beside them again.
 
-    rich itself would cut them off, and a number whose last digits are missing is another number.
+    rich itself would cut them off, and a number whose last digits are missing is another number. It also takes a
+    millisecond for each cell: in a file or a pipe, which has no width, a long table is written without it.
     """
+    if table.row_count > LONG and not on_screen(console):
+        console.file.write("".join(f"{printable(line)}\n" for line in _lines(table)))
+        return
     for place, part in enumerate(_parts(table, console)):
         if place:
             console.print()
         console.print(part)
+
+
+def _lines(table: Table) -> Iterator[str]:
+    """What rich would print on a screen of any width."""
+    columns = [[_plain(column.header), *map(_plain, column.cells)] for column in table.columns]
+    widths = [max(map(cell_len, cells)) for cells in columns]
+    right = [column.justify == "right" for column in table.columns]
+    for place, cells in enumerate(zip(*columns, strict=True)):
+        padded = (_padded(*cell) for cell in zip(cells, widths, right, strict=True))
+        yield (" │ " if place else " ┃ ").join(padded)
+        if place == 0:
+            yield "━╇━".join("━" * width for width in widths)
+
+
+def _plain(cell: RenderableType) -> str:
+    return " ".join(str(cell).splitlines())
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    blank = " " * (width - cell_len(text))
+    return blank + text if right else text + blank
 
 
 def _parts(table: Table, console: Console) -> list[Table]:
