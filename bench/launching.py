@@ -18,6 +18,7 @@ from bench.cause import Evidence, cause, is_the_machines, last_peaks, oom_kills
 from bench.devices import Machine
 from bench.effects import effects
 from bench.errors import BenchError, ResultsError, UsageError
+from bench.host_memory import HostMemory
 from bench.inputs import absolute_data
 from bench.messages import Beat, Description, RankRecord, Spec
 from bench.metrics import (
@@ -124,14 +125,19 @@ class Launching:
         try:
             request, spec = self._request(case, folder, RANK_ENTRY, case.world_size, protocol, part)
             watchdog, kills_before = self._watchdog(request, spec, protocol, part), oom_kills()
-            with Sampler(self.machine.gpus if case.device == "cuda" and self.machine.driver else ()) as sampler:
+            gpus = self.machine.gpus if case.device == "cuda" and self.machine.driver else ()
+            processes = case.world_size * (1 + (case.num_workers or 0))
+            host = HostMemory(request.log, Path(spec.scratch), case.world_size, processes, alone=part is None)
+            with Sampler(gpus) as sampler, host:
                 requested_at_ns = time.time_ns()
                 outcome = self._launcher.launch(request, functools.partial(ends, watchdog, part))
             watchdog.look(last=True)
             evidence = self._evidence(request, outcome, watchdog, oom_kills() - kills_before)
             judged = self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler, part)
-            if judged.measured and protocol.max_seconds:
-                judged.row["window_cut"] = judged.row["window_steps"] < protocol.steps
+            if judged.measured:
+                _note_host_memory(judged, host.peaks_mib(), case.world_size)
+                if protocol.max_seconds:
+                    judged.row["window_cut"] = judged.row["window_steps"] < protocol.steps
             return judged
         except LaunchError as error:
             return Launched(stopped(part) or {"status": "crashed", "reason": str(error)})
@@ -303,6 +309,14 @@ class Launching:
             "device_uuids": ";".join(uuid for r in told for uuid in r.device_uuids),
         }
         return {**told[0].software, **facts}
+
+
+def _note_host_memory(launched: Launched, peaks_mib: Mapping[int, float], ranks: int) -> None:
+    """Of each rank in its own row, and in that of the launch the largest, where all are known."""
+    for row in launched.others["ranks.csv"]:
+        row["peak_host_mib"] = peaks_mib.get(row["rank"])
+    if len(peaks_mib) == ranks:
+        launched.row["peak_host_mib"] = max(peaks_mib.values())
 
 
 def make_launcher(

@@ -150,6 +150,14 @@ MEMORY = {
     "life_peak_rss_mib": Column("float", "peak resident set, warm-up included; largest rank"),
 }
 
+HOST_MEMORY = {
+    "peak_host_mib": Column(
+        "float",
+        "proportional set size of a rank and all its descendants, DataLoader workers among them: the largest sample "
+        "after warm-up (`bench run` takes one after the window, and some in long ones); largest rank",
+    ),
+}
+
 DEVICE_METRICS = {
     "energy_j": Column(
         "float", "of the ranks' GPUs in the window, summed; within 5 %: empty for windows under 2 s (by power: 10 s)"
@@ -212,6 +220,7 @@ LAUNCHES = {
     **DERIVED,
     **METRICS,
     **MEMORY,
+    **HOST_MEMORY,
     **DEVICE_METRICS,
     **ENVIRONMENT,
 }
@@ -247,7 +256,10 @@ RANKS = {
     "forward_ms": Column("float", "mean"),
     "backward_ms": Column("float", "mean"),
     "optimizer_ms": Column("float", "mean"),
-    **{name: Column(column.kind, column.meaning.replace("; largest rank", "")) for name, column in MEMORY.items()},
+    **{
+        name: Column(column.kind, column.meaning.replace("; largest rank", ""))
+        for name, column in {**MEMORY, **HOST_MEMORY}.items()
+    },
 }
 
 DEVICES = {

@@ -35,6 +35,21 @@ class Data(torch.utils.data.Dataset):
         return self.index < 0
 
 
+class Hungry(torch.utils.data.Dataset):
+    """Each worker that reads it takes ``mib`` of its own."""
+
+    def __init__(self, mib: int) -> None:
+        self.mib, self.taken = mib, None
+
+    def __len__(self) -> int:
+        return 256
+
+    def __getitem__(self, index: int):
+        if self.taken is None:
+            self.taken = torch.ones(self.mib << 18)  # float32
+        return (torch.full((4,), float(index)),)
+
+
 class Faulty:
     """Goes wrong in step ``step`` of ``rank``, or nowhere, and then looks for what others left. ``tag`` does nothing.
 
@@ -89,6 +104,17 @@ class Faulty:
 
     def layers(self, model):
         return []
+
+
+class HungryLoader(Faulty):
+    """Its data take ``worker_mib`` in each process that reads them."""
+
+    def __init__(self, worker_mib=0, sleep_ms=0):
+        super().__init__(sleep_ms=sleep_ms)
+        self.worker_mib = worker_mib
+
+    def samples(self, data):
+        return Hungry(self.worker_mib)
 
 
 class SlowAtFirst(Faulty):

@@ -166,6 +166,19 @@ def test_a_busy_machine_makes_no_launch_invalid(bench: Any, strategy: str) -> No
     assert [row["status"] for row in rows] == ["ok"] * 4, [row["reason"] for row in rows]
 
 
+@pytest.mark.parametrize("launcher", ["server", pytest.param("torchrun", marks=pytest.mark.slow)])
+def test_what_loader_workers_take_is_the_hosts_memory(bench: Any, launcher: str) -> None:
+    """Two ranks, each with two workers that take nothing of their own, or 150 MiB each."""
+    workload = f"{TESTS}/faulty.py:HungryLoader"
+    words = ("--data", "synthetic", "--num-workers", "2", "--launcher", launcher, *BRIEF)
+    run = bench("run", "--workload", f"{workload},{workload}:worker_mib=150", *words)
+    small, large = run.by_case()
+    assert number(large, "peak_host_mib") - number(small, "peak_host_mib") == pytest.approx(300, abs=40)
+    assert number(large, "peak_rss_mib") == pytest.approx(number(small, "peak_rss_mib"), abs=40)  # of a rank alone
+    ranks = [row for row in run.rows("ranks.csv") if row["launch_id"] == large["launch_id"]]
+    assert max(number(rank, "peak_host_mib") for rank in ranks) == number(large, "peak_host_mib")
+
+
 @pytest.mark.slow
 def test_memory_that_is_taken_is_seen(bench: Any) -> None:
     (small,) = bench("run", "--workload", FAULTY, "--strategy", "single", *BRIEF).rows()

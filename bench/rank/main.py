@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from bench.host_memory import MEASURED, await_sample, tell
 from bench.messages import STAGE, Failure, Heartbeat, RankRecord, Spec
 from bench.rank.build import Training, build, place
 from bench.rank.facts import device_facts, imported, software
@@ -50,6 +51,8 @@ def run(spec_path: str) -> None:
         training = build(spec, devices)
         measurement = measure(training, spec, heartbeat, rss_at_start)
         heartbeat.enter(STAGE["ending"])
+        tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
+        await_sample(spec.scratch, launch)
         KEPT.append(training)
         record = dataclasses.replace(record, measurement=measurement, sources=imported(spec.watched))
         record.write(spec.folder)  # whatever becomes of what is only looked at

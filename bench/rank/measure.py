@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bench.host_memory import MEASURING, tell
 from bench.messages import PARTS, STAGE, Heartbeat, Measurement, Spec
 from bench.rank.build import PATIENCE_S, Training
 from bench.rank.clock import Clock, CudaClock, HostClock, by_part, by_step
@@ -136,6 +139,7 @@ class _Run:
         return seen
 
     def _begin_measuring(self) -> None:
+        tell(self.spec.scratch, Path(self.spec.folder).name, int(os.environ.get("RANK", 0)), MEASURING)
         if resident := self.training.batches.resident:
             resident.window_begins()
         self.before = self._compilations(), self.training.scaler.get_scale()
