@@ -202,11 +202,14 @@ def _host_lacks(a: Row, b: Row, available_mib: float) -> str | None:
 
 
 def _host_mib(row: Row) -> float | None:
-    """What the ranks grow by at their largest, warm-up included; all they hold where their growth is not known."""
+    """What the ranks grow by at their largest, warm-up included; all they hold where their growth is not known, and
+    where they have DataLoader workers these as well."""
     growth, peak, life = (row.get(name) for name in ("rss_growth_mib", "peak_rss_mib", "life_peak_rss_mib"))
-    if growth is not None and peak is not None and life is not None:
-        return float(growth + max(life - peak, 0)) * int(row["world_size"])
-    return None if life is None else float(life) * int(row["world_size"])
+    if life is None:
+        return None
+    of_ranks = life if growth is None or peak is None else growth + max(life - peak, 0)
+    with_workers = (row.get("peak_host_mib") or 0.0) if row.get("num_workers") else 0.0
+    return float(max(of_ranks, with_workers)) * int(row["world_size"])
 
 
 def _gpus_lack(a: Row, b: Row, machine: Machine, held_mib: Mapping[str, float]) -> str | None:

@@ -503,6 +503,9 @@ def test_both_sides_must_fit_into_the_hosts_memory(monkeypatch: pytest.MonkeyPat
     )
     monkeypatch.setattr(module, "_available_mib", lambda: 500.0)
     assert "and 0 MiB can be used" in (both_fit(peaks(), peaks(), Machine(), {}) or "")
+    loads = peaks(num_workers=2, peak_host_mib=3000.0)  # with what its workers take: 2 x 3000 + 2 x 1000
+    assert "both sides take 8,000 MiB" in (both_fit(loads, peaks(), Machine(), {}) or "")
+    assert "both sides take 4,000 MiB" in (both_fit({**loads, "num_workers": None}, peaks(), Machine(), {}) or "")
 
 
 def test_memory_that_is_not_known_does_not_fit() -> None:

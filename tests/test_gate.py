@@ -300,6 +300,25 @@ def test_memory_is_of_the_first_measure_that_every_launch_knows() -> None:
     assert memory(a, sides([100], [100])[0], RULES) == {}  # on a GPU, and on a CPU
 
 
+def test_memory_of_launches_with_loaders_is_that_of_their_workers_as_well() -> None:
+    a, b = sides([100] * 3, [100] * 3, num_workers=2)
+    for rows, mib in ((a, 500.0), (b, 900.0)):
+        for one in rows:
+            one["peak_host_mib"] = mib
+    assert memory(a, b, RULES) == {
+        "memory": "more",
+        "memory_measure": "peak_host_mib",
+        "memory_ratio": 1.8,
+        "memory_mib_a": 500.0,
+        "memory_mib_b": 900.0,
+    }
+    for one in (*a, *b):
+        one["num_workers"] = None
+    assert memory(a, b, RULES)["memory_ratio"] == 1.0
+    b[0] |= {"num_workers": 2, "peak_host_mib": None}
+    assert memory(a, b, RULES)["memory_measure"] == "peak_rss_mib"
+
+
 def test_more_memory_closes_the_gate_of_a_case_that_is_as_fast() -> None:
     rows = blocks(STEADY)
     for row in rows:

@@ -192,9 +192,12 @@ def test_what_spoilt_a_launch_is_marked_by_the_worst() -> None:
         row("spoilt", **{**clean, "throttled_share": 0.124, "foreign_processes": True, "alloc_retries": 3}),
         row("spoilt", throttled_share=0.5, window_compilations=2, optimizer_steps_skipped=1),
         row("failed", status="crashed", throttled_share=0.9),
+        row("cut", window_cut=False),
+        row("cut", window_cut=True),
     ]
     marks = summarise(launches([{"samples_per_s": 1.0, **r} for r in rows])).set_index("case_id")["marks"]
     assert marks["spoilt"] == (
         "throttled 50%; GPU used by others; 3 allocator retries; compiled in the window; 1 steps overflowed"
     )
+    assert marks["cut"] == "fewer steps (--max-seconds)"
     assert marks[["clean", "failed"]].isna().all()

@@ -177,6 +177,22 @@ def test_on_the_cpu_memory_is_the_resident_set() -> None:
     assert memory(row("a", 1.0, None, device="cpu", peak_rss_mib=700.0)) == {"a": ("peak_rss_mib", 700.0)}
 
 
+def test_where_the_number_of_workers_varies_their_memory_counts() -> None:
+    def loads(case_id: str, workers: int | None, host: float | None, rss: float = 400.0) -> Row:
+        return row(case_id, 1.0, device="cpu", num_workers=workers, peak_host_mib=host, peak_rss_mib=rss)
+
+    assert memory(loads("a", 0, 300.0), loads("b", 2, 1100.0)) == {
+        "a": ("peak_host_mib", 300.0),
+        "b": ("peak_host_mib", 1100.0),
+    }
+    assert memory(loads("a", 2, 300.0), loads("b", 2, 1100.0)) == {
+        "a": ("peak_rss_mib", 400.0),
+        "b": ("peak_rss_mib", 400.0),
+    }
+    of_an_older_run = memory(loads("a", None, 300.0), loads("b", 2, None))
+    assert of_an_older_run == {"a": ("peak_rss_mib", 400.0), "b": ("peak_rss_mib", 400.0)}
+
+
 def test_unknown_memory_leaves_the_speeds_and_names_nothing() -> None:
     found = traded([row("a", 100.0), row("b", 90.0)], [24])
     assert [(r["case_id"], r["on_front"], r["choice"], round(r["loss"], 6)) for r in found] == [

@@ -11,7 +11,7 @@ from typing import Any
 from bench.analysis.decision import Found, Stages, candidates, control, decide
 from bench.analysis.intervals import of_mean_log
 from bench.analysis.power import Blocks
-from bench.analysis.tradeoff import DEVICE_MEMORY, HOST_MEMORY
+from bench.analysis.tradeoff import DEVICE_MEMORY, HOST_MEMORY, RANK_MEMORY
 from bench.analysis.verdict import Control, Gate, Rules, Verdict
 from bench.differences import differences
 from bench.messages import SIDES
@@ -192,17 +192,19 @@ def memory(a: Sequence[Row], b: Sequence[Row], rules: Rules) -> dict[str, Any]:
     said = "more" if more and min(in_b) > max(in_a) else "less" if less and max(in_b) < min(in_a) else "same"
     known = said == "same" or min(len(a), len(b)) >= LEAST_LAUNCHES
     medians = {"memory_mib_a": median(in_a), "memory_mib_b": median(in_b)}
-    return {"memory": said if known else None, "memory_ratio": ratio, **medians}
+    return {"memory": said if known else None, "memory_measure": measure, "memory_ratio": ratio, **medians}
 
 
 def _measure(rows: Sequence[Row]) -> str | None:
     """By which memory launches can be compared; None where they ran on devices of two kinds, or not all know one. What
-    is used of a whole device counts only where nobody else was on it, and the other side of a duet is."""
+    is used of a whole device counts only where nobody else was on it, and the other side of a duet is; of host memory
+    that of DataLoader workers, where there are any."""
     kinds = {row["device"] for row in rows}
     if len(kinds) != 1:
         return None
     alone = all(row["foreign_processes"] is False and not row["bursts"] for row in rows)
-    names = HOST_MEMORY if kinds != {"cuda"} else DEVICE_MEMORY if alone else OF_PROCESSES
+    of_host = HOST_MEMORY if any(row.get("num_workers") for row in rows) else RANK_MEMORY
+    names = of_host if kinds != {"cuda"} else DEVICE_MEMORY if alone else OF_PROCESSES
     return next((name for name in names if all(row[name] for row in rows)), None)
 
 

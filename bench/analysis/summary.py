@@ -15,6 +15,7 @@ FIGURES = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
     *("mfu", "hfu", "startup_s", "first_step_ms", "compile_s", "joules_per_sample"),
     *("peak_allocated_mib", "peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib"),
+    "peak_host_mib",
 )
 PARTS = ("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms")
 OF_THE_CASE = (*AXES, "oversubscribe", "world_size", "global_batch", "parameters", "device_name", "command")
@@ -25,6 +26,7 @@ MARKS = {
     "alloc_retries": "{:.0f} allocator retries",
     "window_compilations": "compiled in the window",
     "optimizer_steps_skipped": "{:.0f} steps overflowed",
+    "window_cut": "fewer steps (--max-seconds)",
 }
 
 

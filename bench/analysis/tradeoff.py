@@ -12,12 +12,20 @@ from bench.analysis.rates import LOSS, Key, Rates, losses, rates
 QUESTION = ("environment", "workload", "data", "device", "gpus", "work")
 # What a device's memory is, the best known first: all that is used of it, then the allocator's pool, then tensors.
 DEVICE_MEMORY = ("device_used_mib", "peak_reserved_mib", "peak_allocated_mib")
-HOST_MEMORY = ("peak_rss_mib",)  # of the largest rank, where the device is the CPU
+RANK_MEMORY = ("peak_rss_mib",)  # of the largest rank, where the device is the CPU
+# The same with all that the rank has started, as far as it is known: DataLoader workers are what cases differ in.
+HOST_MEMORY = ("peak_host_mib", *RANK_MEMORY)
 MIB_A_GIB = 1024
 COLUMNS = (
     *("environment", "case_id", "work_key", "workload", "data", "device", "gpus", "status"),
     *("samples_per_s", "memory_mib", "memory_measure", "on_front", "choice", *LOSS),
 )
+
+
+def host_memory(cases: pd.DataFrame) -> tuple[str, ...]:
+    """By which measures host memory of these cases can be compared: if they have unlike numbers of DataLoader workers,
+    that of the workers counts."""
+    return HOST_MEMORY if cases["num_workers"].astype("float64").fillna(0).nunique() > 1 else RANK_MEMORY
 
 
 def with_memory(cases: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +34,7 @@ def with_memory(cases: pd.DataFrame) -> pd.DataFrame:
     found = cases.assign(memory_mib=float("nan"), memory_measure=None)
     for _, rows in cases.groupby(list(QUESTION), sort=False, dropna=False):
         measured = rows[rows["ok"] > 0]
-        names = DEVICE_MEMORY if rows["device"].iloc[0] == "cuda" else HOST_MEMORY
+        names = DEVICE_MEMORY if rows["device"].iloc[0] == "cuda" else host_memory(measured)
         measure = next((name for name in names if len(measured) and measured[name].notna().all()), None)
         if measure:
             found.loc[measured.index, "memory_mib"] = measured[measure].astype("float64")

@@ -62,6 +62,7 @@ class Verdict:
     samples_per_s_a: float | None = None
     samples_per_s_b: float | None = None
     memory: str | None = None
+    memory_measure: str | None = None
     memory_ratio: float | None = None
     memory_mib_a: float | None = None
     memory_mib_b: float | None = None

@@ -31,5 +31,6 @@ def more_steps(steps: int, window_ns: float, min_seconds: float) -> int:
 
 
 def warmup_steps_left(steps: int, step_ns: float, max_seconds: float) -> int:
-    """Of ``steps`` more that warm-up can do without, those that fit into ``max_seconds`` (0: no limit)."""
-    return min(steps, int(max_seconds * 1e9 / max(step_ns, 1))) if max_seconds else steps
+    """Of ``steps`` that warm-up can do without, those that fit into half of ``max_seconds`` (0: no limit), by the time
+    of the first step, which is the longest."""
+    return min(steps, int(max_seconds / 2 * 1e9 / max(step_ns, 1))) if max_seconds else steps

@@ -96,19 +96,18 @@ class _Run:
         first_step_ns = self._window(1).ns
         if resident := self.training.batches.resident:
             resident.look()
-        self._warm_up_more(warmup - after_pause - 1)
+        self._warm_up_more(warmup - after_pause - 1, first_step_ns)
         self._settle()
         step_ns = self._window(after_pause).ns / after_pause
         seen = self._in_turn(turns, step_ns, queued + 1) if turns else self._alone(step_ns)
         gc.enable()
         return self._measurement(seen, first_step_at_ns, first_step_ns)
 
-    def _warm_up_more(self, steps: int) -> None:
-        """The steps that warm-up could do without, after its first one: as many as ``max_seconds`` leaves time for."""
-        if steps and self.spec.max_seconds:
-            step_ns = self._slowest(self._window(1).ns)
-            steps = warmup_steps_left(steps, step_ns, self.spec.max_seconds) - 1
-        self._window(max(steps, 0))
+    def _warm_up_more(self, steps: int, first_step_ns: int) -> None:
+        """The steps that warm-up could do without: as many as ``max_seconds`` leaves time for."""
+        if self.spec.max_seconds:
+            steps = warmup_steps_left(steps, self._slowest(first_step_ns), self.spec.max_seconds)
+        self._window(steps)
 
     def _alone(self, step_ns: float) -> _Seen:
         """One window, long enough. ``step_ns``: what a step took in warm-up."""

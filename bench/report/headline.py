@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.analysis.answers import Answers
 from bench.analysis.order import labels
-from bench.analysis.summary import GROUP
+from bench.analysis.summary import GROUP, MARKS
 from bench.analysis.tradeoff import QUESTION
 from bench.report.tables import MIB_A_GIB
 from bench.report.words import number
@@ -24,6 +24,7 @@ def headline(answers: Answers, within_gib: Iterable[float] = ()) -> list[str]:
         *_scaling(answers),
         *_tuning(answers),
         *_disturbed(answers),
+        *_cut(answers),
     ]
 
 
@@ -158,5 +159,13 @@ def _disturbed(answers: Answers) -> Iterator[str]:
         texts = [
             f"{text}: {marks}"
             for text, marks in zip(labels(answers.summary)[marked.index], marked["marks"], strict=True)
+            if marks != MARKS["window_cut"]
         ]
-        yield f"Disturbed: {_some(texts)}."
+        if texts:
+            yield f"Disturbed: {_some(texts)}."
+
+
+def _cut(answers: Answers) -> Iterator[str]:
+    cut = int(answers.summary["marks"].fillna("").str.contains(MARKS["window_cut"], regex=False).sum())
+    if cut:
+        yield f"{_of(cut, 'case has', 'cases have')} fewer steps than asked for, as --max-seconds ends a window early."

@@ -21,6 +21,7 @@ MEASURES = {
     "device_used_mib": "the device, in use",
     "peak_reserved_mib": "the allocator's pool",
     "peak_allocated_mib": "tensors",
+    "peak_host_mib": "a rank with its DataLoader workers",
     "peak_rss_mib": "a rank's resident set",
 }
 
@@ -117,6 +118,7 @@ SUMMARY = (
     _share("HFU", "hfu", brief=False),
     _figure("memory GiB", "memory_mib", scale=MIB_A_GIB),
     _figure("host RSS GiB", "peak_rss_mib", brief=False, scale=MIB_A_GIB),
+    _figure("host GiB with workers", "peak_host_mib", brief=False, scale=MIB_A_GIB),
     _figure("J/sample", "joules_per_sample", brief=False),
     _figure("compile s", "compile_s", brief=False),
     _figure("start-up s", "startup_s", brief=False),
@@ -176,7 +178,7 @@ def tables(answers: Answers) -> list[Table]:
     failures["log_path"] = failures["run_id"] + "/" + failures["log"]
     found = [
         environments(answers),
-        Table("summary", "Cases", _SUMMARY_NOTE, SUMMARY, answers.summary.assign(label=names["label"])),
+        Table("summary", "Cases", _summary_note(answers), SUMMARY, answers.summary.assign(label=names["label"])),
         Table("scaling", "Scaling", _SCALING_NOTE, SCALING, scaling),
         Table("tradeoff", "Speed against memory", _TRADEOFF_NOTE, TRADEOFF, _labelled(answers.tradeoff, names)),
         Table("tuning", "Threads and workers", _TUNING_NOTE, TUNING, _labelled(answers.tuning, names)),
@@ -190,6 +192,10 @@ _SUMMARY_NOTE = (
     "Figures are medians over the launches that were ok; the interval of samples/s is by Student's t on their "
     "logarithms. Memory is of one device, or of the largest rank where the device is the CPU."
 )
+_WORKERS_NOTE = (
+    " Where cases have unlike numbers of DataLoader workers it is that of a rank with its workers; of a page that "
+    "several processes share each has its part."
+)
 _SCALING_NOTE = (
     "Weak: the batch a device stays as it is; strong: the global batch does. Efficiency is speed-up / (devices / the "
     "base's devices); above 102 % it is suspicious. Cases that differ in more than that are not compared."
@@ -200,6 +206,11 @@ _TRADEOFF_NOTE = (
 )
 _TUNING_NOTE = "Slower: than the best of the cases that differ in nothing but these."
 _FAILURES_NOTE = "Every launch without a number, and every case that was not launched."
+
+
+def _summary_note(answers: Answers) -> str:
+    with_workers = (answers.summary["memory_measure"] == "peak_host_mib").any()
+    return _SUMMARY_NOTE + (_WORKERS_NOTE if with_workers else "")
 
 
 def environments(answers: Answers) -> Table:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from bench.analysis.frames import current, launches
 from bench.analysis.summary import summarise
+from bench.analysis.tradeoff import host_memory
 from bench.record import Row
 from bench.report import tables
 from bench.report.fitting import print_table
@@ -36,6 +37,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("compile s", "compile_s", lambda row: number(row["compile_s"])),
     ("GPU MiB", "peak_allocated_mib", lambda row: number(row["peak_allocated_mib"])),
     ("RSS MiB", "peak_rss_mib", lambda row: number(row["peak_rss_mib"])),
+    ("host MiB", "peak_host_mib", lambda row: number(row["peak_host_mib"])),
     ("marks", "marks", lambda row: str(row["marks"])),
 )
 
@@ -45,7 +47,12 @@ def summary_table(summary: pd.DataFrame) -> Table:
     table = Table(title=None, show_edge=False, pad_edge=False)
     table.add_column("case", overflow="fold")
     table.add_column("status", no_wrap=True)
-    columns = [(title, name, show) for title, name, show in _COLUMNS if title in _ALWAYS or summary[name].notna().any()]
+    left_out = _other_memory(summary)
+    columns = [
+        (title, name, show)
+        for title, name, show in _COLUMNS
+        if title in _ALWAYS or (name != left_out and summary[name].notna().any())
+    ]
     for title, _, _ in columns:
         table.add_column(title, justify="right", no_wrap=title not in FOLDED, overflow="fold")
     for _, row in summary.iterrows():
@@ -55,6 +62,14 @@ def summary_table(summary: pd.DataFrame) -> Table:
         label = Text(status + (count if status != "skipped" else ""), COLOURS.get(status, "red"))
         table.add_row(Text(str(row["case_id"])), label, *cells)
     return table
+
+
+def _other_memory(summary: pd.DataFrame) -> str:
+    """The measure of host memory that is not shown: that with DataLoader workers, unless cases differ in those."""
+    measured = summary[summary["ok"] > 0]
+    first = host_memory(measured)[0]
+    with_workers = first == "peak_host_mib" and len(measured) > 0 and measured[first].notna().all()
+    return "peak_rss_mib" if with_workers else "peak_host_mib"
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:

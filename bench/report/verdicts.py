@@ -87,7 +87,8 @@ def _figures(verdict: Verdict) -> Iterator[str]:
     if verdict.memory in ("more", "less"):
         sides = (verdict.memory_mib_a, verdict.memory_mib_b)
         sizes = " → ".join(UNKNOWN if mib is None else number(mib) for mib in sides)
-        yield f"memory {change(verdict.memory_ratio)} ({sizes} MiB)"
+        of = ", DataLoader workers included" if verdict.memory_measure == "peak_host_mib" else ""
+        yield f"memory {change(verdict.memory_ratio)} ({sizes} MiB{of})"
 
 
 def _some(lines: Sequence[str]) -> list[str]:

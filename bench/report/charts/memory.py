@@ -24,6 +24,7 @@ MEASURES = {
     "device_used_mib": "device memory in use after the window (CUDA context and NCCL included)",
     "peak_reserved_mib": "peak of the allocator's pool (without CUDA context and NCCL)",
     "peak_allocated_mib": "peak of allocated tensors (without the allocator's reserve, CUDA context and NCCL)",
+    "peak_host_mib": "proportional set size of host memory, DataLoader workers included",
     "peak_rss_mib": "peak resident set of host memory",
 }
 assert set(MEASURES) == {*DEVICE_MEMORY, *HOST_MEMORY}
