@@ -58,8 +58,8 @@ GROUP = ("environment", "case_id", "work_key")
 MEDIANS = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
     *("mfu", "hfu", "startup_s", "first_step_ms", "compile_s", "joules_per_sample", "peak_allocated_mib"),
-    *("peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib", "data_wait_ms"),
-    *("device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
+    *("peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib", "peak_host_mib"),
+    *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
 )
 FLOATS = {*MEDIANS, "max_grad_norm", "throttled_share", "alloc_retries", "window_compilations"}
 FLOATS |= {"optimizer_steps_skipped"}
@@ -236,7 +236,9 @@ def summary_of(rows: Sequence[Row]) -> list[Row]:
     for question in by_group(cases, *QUESTION):
         measured = [case for case in question if case["ok"]]
         names = ("device_used_mib", "peak_reserved_mib", "peak_allocated_mib")
-        names = names if question[0]["device"] == "cuda" else ("peak_rss_mib",)
+        if question[0]["device"] != "cuda":
+            with_workers = len({case["num_workers"] or 0 for case in measured}) > 1
+            names = ("peak_host_mib", "peak_rss_mib") if with_workers else ("peak_rss_mib",)
         known = [name for name in names if measured and all(case[name] is not None for case in measured)]
         for case in question:
             case["memory_measure"] = known[0] if known and case["ok"] else None
@@ -835,6 +837,8 @@ def messy_row(draw: random.Random, run: str, torch: str, device: str, point: Row
     row |= {"step_ms": 1000 * batch / rate, "data_wait_share": draw.random() if loads else 0.0}
     known = {"device_used_mib": 0.7, "peak_reserved_mib": 0.9, "peak_allocated_mib": 0.95, "peak_rss_mib": 0.98}
     row |= {name: draw.uniform(9e3, 5e4) if draw.random() < share else None for name, share in known.items()}
+    if row["peak_rss_mib"] and row["peak_rss_mib"] < 4e4:  # not known of every launch
+        row["peak_host_mib"] = 0.7 * row["peak_rss_mib"] + 900 * (row["num_workers"] or 0)
     spoilt = {"throttled_share": draw.choice((0.25, 0.5)), "foreign_processes": True, "alloc_retries": 3}
     return row | (spoilt if draw.random() < 0.05 else {})
 
