@@ -51,11 +51,11 @@ def run(spec_path: str) -> None:
         training = build(spec, devices)
         measurement = measure(training, spec, heartbeat, rss_at_start)
         heartbeat.enter(STAGE["ending"])
-        tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
-        await_sample(spec.scratch, launch)
         KEPT.append(training)
         record = dataclasses.replace(record, measurement=measurement, sources=imported(spec.watched))
         record.write(spec.folder)  # whatever becomes of what is only looked at
+        tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
+        await_sample(spec.scratch, launch)
         look(training, record, spec.folder, max(measurement.steps_ns) / 1e9)
         training.batches.close()
         heartbeat.enter(STAGE["done"])
