@@ -62,6 +62,11 @@ class Case:
         return 1 if self.spread.name == "single" else self.gpus
 
     @property
+    def on_accelerator(self) -> bool:
+        """Whether ranks compute on devices of their own and not on the host."""
+        return self.device != "cpu"
+
+    @property
     def rank_batch(self) -> int | None:
         """Samples of a micro-batch in one rank, over all its devices."""
         return None if self.batch_size is None else self.batch_size * self.devices // self.world_size

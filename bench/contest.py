@@ -73,7 +73,7 @@ class Contest:
         """A new run, and a session for each side. Servers and worktrees are gone afterwards."""
         cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
         variables = {name: plan.cases[0].case.environment for name, plan in self.plans.items()}
-        seen: Look = look(self.machine if any(case.device == "cuda" for case in cases) else Machine(), self.out)
+        seen: Look = look(self.machine if any(case.on_accelerator for case in cases) else Machine(), self.out)
         warnings = run_warnings(seen)
         for warning in filter(None, (self.machine.note, *warnings)):
             watcher.note(f"warning: {warning}")

@@ -216,7 +216,9 @@ def _gpus_lack(a: Row, b: Row, machine: Machine, held_mib: Mapping[str, float]) 
     rows = dict(zip(SIDES, (a, b), strict=True))
     names = {side: set(filter(None, (row.get("device_uuids") or "").split(";"))) for side, row in rows.items()}
     for side, row in rows.items():
-        if row.get("device") == "cuda" and (not names[side] or names[side] - {gpu.uuid for gpu in machine.gpus}):
+        if row.get("device") not in (None, "cpu") and (
+            not names[side] or names[side] - {gpu.uuid for gpu in machine.gpus}
+        ):
             return f"it is not known which GPUs side {side} takes"
     for gpu in machine.gpus:
         needs = {side: _device_mib(row) for side, row in rows.items() if gpu.uuid in names[side]}

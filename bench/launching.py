@@ -125,7 +125,7 @@ class Launching:
         try:
             request, spec = self._request(case, folder, RANK_ENTRY, case.world_size, protocol, part)
             watchdog, kills_before = self._watchdog(request, spec, protocol, part), oom_kills()
-            gpus = self.machine.gpus if case.device == "cuda" and self.machine.driver else ()
+            gpus = self.machine.gpus if case.on_accelerator and self.machine.driver else ()
             processes = case.world_size * (1 + (case.num_workers or 0))
             host = HostMemory(request.log, Path(spec.scratch), case.world_size, processes, alone=part is None)
             with Sampler(gpus) as sampler, host:

@@ -107,7 +107,7 @@ class Failure:
 class Measurement:
     """What one rank saw of the window. Times are nanoseconds of its own clock, except where said.
 
-    ``parts_ns`` holds for each of PARTS its duration in each step; on a CUDA device they are the device's, and
+    ``parts_ns`` holds for each of PARTS its duration in each step; on an accelerator they are the device's, and
     ``data_wait_host_ns`` has what the host waited. ``waited_ns`` is what the kernel took of the window outside of all
     steps, as the host waited for a processor. ``losses`` are of every step, the warm-up's first. With accumulation
     a part is the sum over a step's micro-batches. The compiler's figures are None where nothing is compiled.
@@ -240,8 +240,8 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 class Beat(NamedTuple):
     """How far a rank has come: ``time_ns`` is its wall clock when it ended its last step, 0 before the first.
 
-    A CUDA host runs ahead of its device: it has waited for all but the last ``done - synced`` steps, and ``step_ns`` is
-    the longest mean step between two such waits.
+    The host of an accelerator runs ahead of it: it has waited for all but the last ``done - synced`` steps, and
+    ``step_ns`` is the longest mean step between two such waits.
     """
 
     done: int = 0

@@ -174,7 +174,7 @@ def bursts_ns(ranks: Sequence[Measurement]) -> list[int]:
 
 
 def part_means_ms(m: Measurement) -> Row:
-    """Mean milliseconds of each part of a step; the wait is the host's, the gap what it left on a CUDA device."""
+    """Mean milliseconds of each part of a step; the wait is the host's, the gap what it left on an accelerator."""
     means = {f"{part}_ms": float(np.mean(m.parts_ns[part])) / 1e6 for part in PARTS}
     host_wait = float(np.mean(m.data_wait_host_ns)) / 1e6
     gap = means["data_wait_ms"] if m.memory["device_used_mib"] is not None else None
@@ -182,7 +182,7 @@ def part_means_ms(m: Measurement) -> Row:
 
 
 def _starved_ms(parts: Row) -> float:
-    """What a step lost to the wait for its batch. On CUDA that is the gap on the device, which may have had work enough
+    """What a step lost to the wait for its batch. On an accelerator that is the gap there: it may have had work enough
     while its host waited."""
     gap_ms: float | None = parts["device_gap_ms"]
     return float(parts["data_wait_ms"]) if gap_ms is None else gap_ms

@@ -102,13 +102,13 @@ METRICS = {
     "critical_rank": Column("int", "the rank with the most own time before its first collective, over the window"),
     "data_wait_ms": Column(
         "float",
-        "mean wait for a batch, on the host, of the critical rank (on CUDA the device may have had work meanwhile); "
+        "mean wait for a batch, on the host, of the critical rank (a GPU may have had work meanwhile); "
         "the parts below are of the same rank",
     ),
     "data_wait_share": Column(
-        "float", "share of its steps that was lost to the wait: on the CPU `data_wait_ms`, on CUDA `device_gap_ms`"
+        "float", "share of its steps that was lost to the wait: on the CPU `data_wait_ms`, on a GPU `device_gap_ms`"
     ),
-    "device_gap_ms": Column("float", "CUDA: mean gap that the wait left on the device"),
+    "device_gap_ms": Column("float", "GPU: mean gap that the wait left on the device"),
     "copy_ms": Column("float", "mean copy to the device"),
     "forward_ms": Column("float", "mean forward pass"),
     "backward_ms": Column("float", "mean backward pass with its communication"),
@@ -137,10 +137,10 @@ METRICS = {
 }
 
 MEMORY = {
-    "peak_allocated_mib": Column("float", "CUDA allocator, after warm-up; largest rank"),
-    "peak_reserved_mib": Column("float", "CUDA allocator's pool, after warm-up; largest rank"),
-    "life_peak_allocated_mib": Column("float", "CUDA allocator, warm-up included; largest rank"),
-    "alloc_retries": Column("int", "times the CUDA allocator had to free its pool; above 0 the timing is spoilt"),
+    "peak_allocated_mib": Column("float", "torch's allocator of the device, after warm-up; largest rank"),
+    "peak_reserved_mib": Column("float", "its pool, after warm-up; largest rank"),
+    "life_peak_allocated_mib": Column("float", "torch's allocator of the device, warm-up included; largest rank"),
+    "alloc_retries": Column("int", "times that allocator had to free its pool; above 0 the timing is spoilt"),
     "device_used_mib": Column(
         "float",
         "of the whole device after the window, context and NCCL included; empty in a duet, whose sides share it",
@@ -231,7 +231,7 @@ STEPS = {
     "step": Column("int", "from 0, in the window"),
     "step_ms": Column("float", "of the slowest rank"),
     "step_min_ms": Column("float", "of the fastest rank"),
-    "data_wait_ms": Column("float", "on the host, of the rank that waited most; on CUDA the device may have had work"),
+    "data_wait_ms": Column("float", "on the host, of the rank that waited most; a GPU may have had work"),
     "critical_rank": Column("int", "the rank with the most own time before its first collective"),
     "loss": Column("float", "mean over ranks"),
 }
@@ -242,7 +242,7 @@ RANKS = {
     "rank": Column("int", "global"),
     "local_rank": Column("int", "on its host"),
     "host": Column("text", "its name"),
-    "device_name": Column("text", "as CUDA names it, or `cpu`"),
+    "device_name": Column("text", "as its driver names it, or `cpu`"),
     "device_uuids": Column("text", "of its GPUs, joined by `;`"),
     "pid": Column("int", "process id"),
     "exit_code": Column("int", "negative for a signal; empty where it ended well or is not known"),
@@ -251,7 +251,7 @@ RANKS = {
     "window_s": Column("float", "wall time of its window"),
     "step_ms": Column("float", "median of its steps"),
     "data_wait_ms": Column("float", "mean, on the host"),
-    "device_gap_ms": Column("float", "CUDA: mean gap on the device"),
+    "device_gap_ms": Column("float", "GPU: mean gap on the device"),
     "copy_ms": Column("float", "mean"),
     "forward_ms": Column("float", "mean"),
     "backward_ms": Column("float", "mean"),

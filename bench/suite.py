@@ -258,11 +258,11 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     """A case from a value for every axis, ``gpus`` a number and ``device`` cuda or cpu: axes without effect emptied."""
     given = dict(values)
     spread = parse_strategy(given["strategy"])
-    cuda = given["device"] == "cuda"
+    on_gpus = given["device"] != "cpu"
     if spread.name == "single":
         given["gpus"] = 1
     there = len(machine.gpus)
-    if cuda and given["gpus"] > there and not oversubscribe:
+    if on_gpus and given["gpus"] > there and not oversubscribe:
         raise UsageError(
             f"--gpus {given['gpus']}: this machine has {there}; ask for at most {there}, or add --device cpu (ranks on "
             "the CPU) or --oversubscribe (ranks share a GPU over Gloo, and the rows say so)."
@@ -271,7 +271,7 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
         given.update(dict.fromkeys(LOADER_AXES))
     elif given["num_workers"] == 0:
         given.update(prefetch_factor=None, persistent_workers=None)
-    if not cuda:
+    if not on_gpus:
         given.update(dict.fromkeys(GPU_AXES))
     elif given["deterministic"]:
         given["cudnn_benchmark"] = False
@@ -279,7 +279,7 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     if entry and not entry.images:
         given["channels_last"] = None
     given["strategy"] = _without_idle_options(spread, given["precision"]).spec
-    shares = cuda and given["gpus"] > there
+    shares = on_gpus and given["gpus"] > there
     auto = given["batch_size"] == AUTO
     case = Case(**{**given, "batch_size": None if auto else given["batch_size"]}, oversubscribe=shares, auto_batch=auto)
     return case if case.batch_size or auto or not entry else dataclasses.replace(case, batch_size=entry.batch_size)

@@ -58,9 +58,9 @@ def places(matrix: Matrix, machine: Machine) -> list[Place]:
     for gpus in matrix.get("gpus", [None]):
         for given in _devices(matrix):
             device = kind(given, gpus, machine)
-            if device == "cuda" and not machine.gpus:
+            if device != "cpu" and not machine.gpus:
                 raise UsageError("this machine has no GPU; add --device cpu for ranks on the CPU.")
-            there = len(machine.gpus) if device == "cuda" else DEFAULT_CPU_RANKS
+            there = len(machine.gpus) if device != "cpu" else DEFAULT_CPU_RANKS
             found += [(number, device) for number in _numbers(gpus, there)]
     return list(dict.fromkeys(found))
 

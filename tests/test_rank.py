@@ -25,7 +25,7 @@ from bench.messages import PARTS, STAGE, Heartbeat, Spec
 from bench.options import AXES
 from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
-from bench.rank.clock import CudaClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
+from bench.rank.clock import AcceleratorClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
 from bench.rank.loader import GlobalBatches, batches
 from bench.rank.measure import warmup_steps
 from bench.strategies import fsdp
@@ -281,7 +281,7 @@ def test_the_cuda_clock_reads_the_devices_timeline(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("torch.cuda.Event", Event)
     monkeypatch.setattr("time.perf_counter_ns", lambda: next(host_ns))
     monkeypatch.setattr("bench.rank.clock.run_delay_ns", lambda: next(delays_ns))
-    clock = CudaClock()
+    clock = AcceleratorClock(torch.device("cuda"))
     clock.start()
     for _ in range(3):
         clock.mark()

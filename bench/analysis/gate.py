@@ -204,7 +204,7 @@ def _measure(rows: Sequence[Row]) -> str | None:
         return None
     alone = all(row["foreign_processes"] is False and not row["bursts"] for row in rows)
     of_host = HOST_MEMORY if any(row.get("num_workers") for row in rows) else RANK_MEMORY
-    names = of_host if kinds != {"cuda"} else DEVICE_MEMORY if alone else OF_PROCESSES
+    names = of_host if kinds & {"cpu", None} else DEVICE_MEMORY if alone else OF_PROCESSES
     return next((name for name in names if all(row[name] for row in rows)), None)
 
 

@@ -34,7 +34,7 @@ def with_memory(cases: pd.DataFrame) -> pd.DataFrame:
     found = cases.assign(memory_mib=float("nan"), memory_measure=None)
     for _, rows in cases.groupby(list(QUESTION), sort=False, dropna=False):
         measured = rows[rows["ok"] > 0]
-        names = DEVICE_MEMORY if rows["device"].iloc[0] == "cuda" else host_memory(measured)
+        names = host_memory(measured) if rows["device"].iloc[0] == "cpu" else DEVICE_MEMORY
         measure = next((name for name in names if len(measured) and measured[name].notna().all()), None)
         if measure:
             found.loc[measured.index, "memory_mib"] = measured[measure].astype("float64")

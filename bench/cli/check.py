@@ -78,7 +78,7 @@ def _measured(kept: Baseline, rules: Rules, out: Path, quiet: bool) -> Gate:
 
     machine = this_machine()
     plan = make_plan(asked_again(kept), machine)
-    seen = look(machine if any(p.case.device == "cuda" for p in plan.cases) else Machine(), out)
+    seen = look(machine if any(p.case.on_accelerator for p in plan.cases) else Machine(), out)
     warnings, watcher = run_warnings(seen), observer(Listened(stderr=True), quiet)
     with contextlib.closing(watcher):
         for warning in filter(None, (machine.note, *warnings)):

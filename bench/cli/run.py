@@ -78,7 +78,7 @@ def _run(asked: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: 
 
     machine = this_machine()
     plan: Plan = make_plan(asked, machine)
-    uses_gpus = any(planned.case.device == "cuda" for planned in plan.cases)
+    uses_gpus = any(planned.case.on_accelerator for planned in plan.cases)
     seen = look(machine if uses_gpus else Machine(), out)
     warnings = run_warnings(seen)
     if strict:

@@ -94,7 +94,11 @@ def place(spec: Spec) -> list[torch.device]:
         )  # the parent ends a hang, not a healthy rank's patience
         backend = _backend(case)
         dist.init_process_group(backend, timeout=timeout, device_id=device if backend == "nccl" else None)
-    return [torch.device("cuda", i) for i in dict.fromkeys(device_ids(case))] if case.spread.name == "dp" else [device]
+    return (
+        [torch.device(device.type, i) for i in dict.fromkeys(device_ids(case))]
+        if case.spread.name == "dp"
+        else [device]
+    )
 
 
 def build(spec: Spec, devices: list[torch.device]) -> Training:
@@ -161,7 +165,7 @@ def _optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
 
 
 def _backend(case: Case) -> str:
-    if case.device == "cpu" or case.oversubscribe:
+    if not case.on_accelerator or case.oversubscribe:
         return "gloo"
     # The norm of gradients that live on the host is summed over ranks there.
     return "cpu:gloo,cuda:nccl" if case.spread.options.get("offload") == "cpu" else "nccl"
@@ -177,10 +181,10 @@ def _mesh(case: Case, device: torch.device) -> DeviceMesh | None:
 
 
 def _device(case: Case) -> torch.device:
-    if case.device == "cpu":
+    if not case.on_accelerator:
         return torch.device("cpu")
-    index = int(os.environ["LOCAL_RANK"])
+    module, index = torch.get_device_module(case.device), int(os.environ["LOCAL_RANK"])
     if case.oversubscribe:
-        index %= torch.cuda.device_count()
-    torch.cuda.set_device(index)
-    return torch.device("cuda", index)
+        index %= module.device_count()
+    module.set_device(index)
+    return torch.device(case.device, index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -36,7 +36,7 @@ class Clock(Protocol):
         ...
 
     def host_ns(self) -> list[int]:
-        """The same as the host saw it: on CUDA the time to enqueue, except for the data wait."""
+        """The same as the host saw it: on an accelerator the time to enqueue, except for the data wait."""
         ...
 
 
@@ -69,16 +69,17 @@ class HostClock:
         return self.parts_ns()
 
 
-class CudaClock(HostClock):
-    """For CUDA: events on the current stream, which the device stamps as it passes them.
+class AcceleratorClock(HostClock):
+    """For an accelerator: events on the current stream, which the device stamps as it passes them.
 
     The window is the host's: it begins before the first event and ends when the host has seen that the device is done.
     A host that has to wait for a processor there makes the window longer than its steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
-        self._events: list[torch.cuda.Event] = []
+        self._module = torch.get_device_module(device)
+        self._events: list[Any] = []
         self._at_start_ns = self._before_end_ns = self._at_end_ns = 0  # what the host waited for a processor
 
     def start(self) -> None:
@@ -104,7 +105,7 @@ class CudaClock(HostClock):
         self._record()
 
     def _record(self) -> None:
-        event = torch.cuda.Event(enable_timing=True)
+        event = self._module.Event(enable_timing=True)
         event.record()
         self._events.append(event)
 

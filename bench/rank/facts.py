@@ -24,7 +24,7 @@ def software() -> dict[str, str]:
         "torchvision": torchvision.__version__,
         "cuda": (torch.version.cuda or "") if cuda else "",
         "cudnn": str(torch.backends.cudnn.version() or "") if cuda else "",
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda else "",
+        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda and dist.is_nccl_available() else "",
         "backend": dist.get_backend() if dist.is_initialized() else "",
         "loader_start_method": torch.multiprocessing.get_start_method(),
     }
@@ -32,9 +32,9 @@ def software() -> dict[str, str]:
 
 def device_facts(devices: Sequence[torch.device]) -> tuple[str, list[str]]:
     """The first device's name and all UUIDs; for the CPU ``cpu`` and none (the row has the processor's model)."""
-    if devices[0].type != "cuda":
+    if devices[0].type == "cpu":
         return devices[0].type, []
-    properties = [torch.cuda.get_device_properties(device) for device in devices]
+    properties = [torch.get_device_module(device).get_device_properties(device) for device in devices]
     return properties[0].name, [f"GPU-{p.uuid}" for p in properties]
 
 

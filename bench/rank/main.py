@@ -29,10 +29,10 @@ from bench.rank.state import state_of
 # What has trained is never torn down: to end a Gloo process group torch joins its threads with the GIL held, and one of
 # them may be waiting for the GIL to drop a tensor (seen with 2.11), or aborts the process (2.15). A rank ends by _exit.
 KEPT: list[Training] = []
-# How libraries say it that have no exception of their own for it: the CPU's allocators, CUDA's and NCCL's, cuBLAS.
+# How libraries say it that have no exception of their own for it: the CPU's allocators, CUDA, its libraries, NCCL.
 OUT_OF_MEMORY = (
     *("can't allocate memory", "not enough memory", "Cannot allocate memory"),
-    *("out of memory", "CUBLAS_STATUS_ALLOC_FAILED"),
+    *("out of memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED"),  # cuBLAS, cuFFT, cuSOLVER, cuDNN
 )
 OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # how long the step after the window may take
 PRELOADED = os.getpid()  # the process that imported this module: the fork server, where there is one

@@ -23,7 +23,7 @@ from torch import Tensor
 from bench.host_memory import MEASURING, tell
 from bench.messages import PARTS, STAGE, Heartbeat, Measurement, Spec
 from bench.rank.build import PATIENCE_S, Training
-from bench.rank.clock import Clock, CudaClock, HostClock, by_part, by_step
+from bench.rank.clock import AcceleratorClock, Clock, HostClock, by_part, by_step
 from bench.rank.length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
 from bench.rank.memory import PeakMemory
 from bench.rank.turns import Pace, TakingTurns, plan
@@ -72,8 +72,8 @@ class _Seen:
 class _Run:
     def __init__(self, training: Training, spec: Spec, heartbeat: Heartbeat, rss_at_start: float | None = None) -> None:
         self.training, self.spec, self.heartbeat = training, spec, heartbeat
-        self.cuda = training.device.type == "cuda"
-        self.memory = PeakMemory(training.devices if self.cuda else [], rss_at_start)
+        self.on_accelerator = training.case.on_accelerator
+        self.memory = PeakMemory(training.devices if self.on_accelerator else [], rss_at_start)
         self.losses: list[Tensor] = []  # one tensor a window
         self.done = 0
         self.step_ns = 0  # the longest mean step of a window so far
@@ -177,7 +177,7 @@ class _Run:
 
     def _window(self, steps: int, min_seconds: float = 0.0) -> _Window:
         """Train ``steps`` steps between two synchronisations, and more until they have taken ``min_seconds``."""
-        clock: Clock = CudaClock() if self.cuda else HostClock()
+        clock: Clock = AcceleratorClock(self.training.device) if self.on_accelerator else HostClock()
         self.samples = done = 0
         losses = self._keep_losses(steps)
         self._synchronize(barrier=True)
@@ -250,9 +250,9 @@ class _Run:
         self.heartbeat.enter(SYNC)
         if barrier and self.training.distributed:
             dist.barrier()
-        if self.cuda:
+        if self.on_accelerator:
             for device in self.training.devices:
-                torch.cuda.synchronize(device)
+                torch.get_device_module(device).synchronize(device)
 
     def _slowest(self, ns: int) -> float:
         """The longest time of all ranks: all must agree on how many steps there are."""

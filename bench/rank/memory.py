@@ -1,4 +1,4 @@
-"""Peak memory of a rank: the CUDA allocator's, and the resident set as the kernel sees it."""
+"""Peak memory of a rank: that of the device's allocator, and the resident set as the kernel sees it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ def resident_mib() -> float | None:
 
 
 def peaks_mib() -> tuple[float | None, float | None]:
-    """(largest of CUDA's allocators, resident set) since the last reset; None where there is none, or unknown."""
+    """(largest of the devices' allocators, resident set) since the last reset; None where there is none, or unknown."""
     try:
-        used = torch.cuda.is_initialized()
-        devices = range(torch.cuda.device_count()) if used else ()
-        allocated = max((torch.cuda.max_memory_allocated(device) / MIB for device in devices), default=None)
+        accelerator = torch.accelerator.current_accelerator()
+        module = torch.get_device_module(accelerator)
+        devices = range(module.device_count()) if accelerator and module.is_initialized() else ()
+        allocated = max((module.max_memory_allocated(device) / MIB for device in devices), default=None)
     except RuntimeError:  # the device is what failed
         allocated = None
     return allocated, _status_mib("VmHWM")
@@ -31,7 +32,7 @@ def peaks_mib() -> tuple[float | None, float | None]:
 class PeakMemory:
     """Peaks of the window apart from those of the whole life. ``reset`` after warm-up, ``read`` after the window.
 
-    ``devices`` are the rank's CUDA devices: none on the CPU, several under ``dp``, of which the largest counts.
+    ``devices`` are the rank's accelerators: none on the CPU, several under ``dp``, of which the largest counts.
     """
 
     def __init__(self, devices: Sequence[torch.device], rss_at_start: float | None) -> None:
@@ -43,10 +44,11 @@ class PeakMemory:
         """Give back what warm-up freed, then forget its peaks."""
         self._life = self._now()
         for device in self._devices:
-            torch.cuda.synchronize(device)
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
-            torch.cuda.reset_accumulated_memory_stats(device)  # retries of the allocator
+            module = torch.get_device_module(device)
+            module.synchronize(device)
+            module.empty_cache()
+            module.reset_peak_memory_stats(device)
+            module.reset_accumulated_memory_stats(device)  # retries of the allocator
         try:
             ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what warm-up freed: hundreds of MiB
             CLEAR_REFS.write_text("5")  # proc(5): reset the peak resident set
@@ -66,14 +68,14 @@ class PeakMemory:
             "rss_growth_mib": growth,
             "life_peak_allocated_mib": _larger(window["allocated"], self._life.get("allocated")),
             "life_peak_rss_mib": _larger(window["rss"], self._life.get("rss")),
-            "alloc_retries": self._largest(lambda d: torch.cuda.memory_stats(d).get("num_alloc_retries", 0)),
+            "alloc_retries": self._largest(_retries),
             "device_used_mib": self._largest(_used_mib),
         }
 
     def _now(self) -> dict[str, float | None]:
         return {
-            "allocated": self._largest(lambda device: torch.cuda.max_memory_allocated(device) / MIB),
-            "reserved": self._largest(lambda device: torch.cuda.max_memory_reserved(device) / MIB),
+            "allocated": self._largest(lambda d: torch.get_device_module(d).max_memory_allocated(d) / MIB),
+            "reserved": self._largest(lambda d: torch.get_device_module(d).max_memory_reserved(d) / MIB),
             "rss": _status_mib("VmHWM"),
         }
 
@@ -82,8 +84,13 @@ class PeakMemory:
 
 
 def _used_mib(device: torch.device) -> float:
-    free, total = torch.cuda.mem_get_info(device)
-    return (total - free) / MIB
+    free, total = torch.get_device_module(device).mem_get_info(device)
+    return float(total - free) / MIB
+
+
+def _retries(device: torch.device) -> float:
+    stats: dict[str, int] = torch.get_device_module(device).memory_stats(device)
+    return stats.get("num_alloc_retries", 0)
 
 
 def _larger(a: float | None, b: float | None) -> float | None:

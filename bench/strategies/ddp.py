@@ -38,7 +38,7 @@ def apply(
     bucket_mb = int(options["bucket-mb"])
     ddp = Counting(
         model.to(device),
-        device_ids=[device] if case.device == "cuda" else None,
+        device_ids=[device] if case.on_accelerator else None,
         # None is 25 as well, but with a small first bucket; a size that was asked for holds for all of them
         bucket_cap_mb=None if bucket_mb == 25 else bucket_mb,
         static_graph=options["static-graph"] == "on",
