@@ -65,9 +65,8 @@ class CompileLog:
     @property
     def graphs(self) -> tuple[int, int] | None:
         """(graphs that were compiled, places where a graph had to be broken); None if this torch does not count."""
-        try:
-            from torch._dynamo.utils import counters
-        except ImportError:
+        counters = compiler_counters()
+        if counters is None:
             return None
         return counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
 

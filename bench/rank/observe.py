@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.messages import Observed
 from bench.rank.build import Training
 from bench.rank.checkpointing import runs_of_layers
+from bench.rank.private import TorchDispatchMode
 
 MATMULS = {
     *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "_scaled_mm", "_grouped_mm", "_scaled_grouped_mm"),
