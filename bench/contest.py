@@ -98,7 +98,7 @@ class Contest:
     def completed(self, sessions: Mapping[str, Session]) -> list[Pair]:
         """The pairs, with what only torch knows of their workloads."""
         plans = {
-            name: dataclasses.replace(plan, cases=tuple(dict.fromkeys(map(sessions[name].complete, plan.cases))))
+            name: dataclasses.replace(plan, cases=tuple(dict.fromkeys(sessions[name].completed())))
             for name, plan in self.plans.items()
         }
         return pairs(plans, self.sides)

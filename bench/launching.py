@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import os
@@ -94,7 +95,7 @@ class Launching:
         self._launcher.close()
 
     def describe(self, case: Case, new_folder: Callable[[], Path]) -> Description:
-        """What only torch can know of a workload; BenchError if it cannot be told."""
+        """What only torch can know of a workload; BenchError if it is none, or if nothing can be told of it."""
         for attempt in range(1, ATTEMPTS + 1):
             folder = new_folder()  # no record of a first attempt may be taken for one of the second
             try:
@@ -108,14 +109,16 @@ class Launching:
             if outcome.ok:
                 return Description.read(folder)
             evidence = self._evidence(request, outcome, watchdog, 0)
+            reason = watchdog.verdict or cause(evidence)[1]
+            words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
+            failed = any(record.failure for record in evidence.records.values())
+            if not failed and (known := Description.found(folder)):  # its process ended while it counted
+                return dataclasses.replace(known, flops_note=f"what counts them ended: {words}")
             if attempt == ATTEMPTS or not is_the_machines(evidence):
                 break
-        reason = watchdog.verdict or cause(evidence)[1]
-        words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
         log = next(filter(Path.exists, (folder / "rank0.log", folder / "torchrun.log")), self._log)
         message = f"--workload {case.workload}: {words} (see {log})"
-        users = case.spec.entry is None and any(record.failure for record in evidence.records.values())
-        raise (UsageError if users else BenchError)(message)
+        raise (UsageError if case.spec.entry is None and failed else BenchError)(message)
 
     def launch(
         self, case: Case, description: Description, folder: Path, protocol: Protocol, part: Part | None = None
@@ -194,9 +197,11 @@ class Launching:
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
         metrics = launch_metrics(ranks, requested_at_ns, description.tokens_per_sample, devices)
         metrics |= efficiency(metrics, description, self._peak(device_name, case))
+        if metrics["flops_note"] != description.flops_note:
+            self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")
         assert case.rank_batch is not None
         columns, without_effect = effects(case, records)
-        found = [*faults(ranks, metrics, case.rank_batch * case.grad_accum_steps), *without_effect]
+        found = [*faults(ranks, case.rank_batch * case.grad_accum_steps), *without_effect]
         verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
         if self.protocol.launcher == "server" and not all(r.preloaded for r in records.values()):
             self.warn("the fork server has not preloaded the ranks' modules: launches are slower than they could be")

@@ -72,16 +72,27 @@ class Spec:
 
 @dataclass(frozen=True)
 class Description:
-    """What only torch can know of a workload. FLOPs count 2 a multiply-add, forward and backward."""
+    """What only torch can know of a workload; None for what cannot be found out before ranks train.
+
+    FLOPs are of a forward and a backward pass, ``flops_convention`` says how they were counted, and ``flops_note`` why
+    there are none, or that the workload says them itself.
+    """
 
     unit: str
     batch_size: int
     data: tuple[str, ...]
     tokens_per_sample: int | None
-    parameters: int
-    layers: int
+    parameters: int | None
+    layers: int | None
     flops_per_sample: float | None
     hardware_flops_per_sample: float | None
+    flops_convention: str | None = None
+    flops_note: str | None = None
+
+    @classmethod
+    def found(cls, folder: Path) -> Description | None:
+        """None where none was written."""
+        return cls.read(folder) if (folder / "description.json").exists() else None
 
     @classmethod
     def read(cls, folder: Path) -> Description:

@@ -14,7 +14,6 @@ from bench.record import MEMORY, Row
 STEADY_WITHIN = 0.05
 STEPS_SUM_WITHIN = 0.01
 SLICE_NS = 10_000_000  # what the scheduler may take between the last step's end and the window's, and not tell
-FLOPS_CONVENTION = "2 a multiply-add, causal attention in full (FlopCounterMode on meta)"
 
 Array = NDArray[np.float64]
 
@@ -72,25 +71,39 @@ def launch_metrics(
 
 
 def efficiency(row: Row, description: Description | None, peak: tuple[float, str] | None) -> Row:
-    """FLOPs, and against a known peak the model and hardware FLOPs utilisation (Chowdhery et al. 2022, appendix B)."""
+    """FLOPs, and against a known peak the model and hardware FLOPs utilisation (Chowdhery et al. 2022, appendix B).
+
+    A utilisation that no device can have is left empty, and ``flops_note`` says so.
+    """
     flops = description.flops_per_sample if description else None
     hardware_flops = description.hardware_flops_per_sample if description else None
     rate = row["samples_per_s_per_device"]
     tflops = None if flops is None else rate * flops / 1e12
     hardware_tflops = None if hardware_flops is None else rate * hardware_flops / 1e12
-    return {
-        "flops_per_sample": flops,
-        "hardware_flops_per_sample": hardware_flops,
-        "flops_convention": None if flops is None else FLOPS_CONVENTION,
-        "tflops_per_device": tflops,
-        "peak_tflops": peak and peak[0],
-        "peak_source": peak and peak[1],
+    shares = {
         "mfu": tflops / peak[0] if tflops is not None and peak else None,
         "hfu": hardware_tflops / peak[0] if hardware_tflops is not None and peak else None,
     }
+    impossible = [name for name, share in shares.items() if share is not None and not 0 < share <= 1]
+    notes = [description.flops_note if description else None]
+    if flops == 0:
+        notes.append("no operation of the model counts")
+    elif impossible:
+        figures = ", ".join(f"{name} would be {shares[name]:.3f}" for name in impossible)
+        notes.append(f"{figures}; check FLOPs and peak")
+    return {
+        "flops_per_sample": flops,
+        "hardware_flops_per_sample": hardware_flops,
+        "flops_convention": description.flops_convention if description else None,
+        "flops_note": "; ".join(filter(None, notes)) or None,
+        "tflops_per_device": tflops,
+        "peak_tflops": peak and peak[0],
+        "peak_source": peak and peak[1],
+        **{name: None if "mfu" in impossible or name in impossible else share for name, share in shares.items()},
+    }
 
 
-def faults(ranks: Sequence[Measurement], row: Row, rank_samples: int) -> list[str]:
+def faults(ranks: Sequence[Measurement], rank_samples: int) -> list[str]:
     """Checks that make a row ``invalid``: what failed, in words. A rank must train ``rank_samples`` a step."""
     found = []
     not_finite = [
@@ -110,8 +123,6 @@ def faults(ranks: Sequence[Measurement], row: Row, rank_samples: int) -> list[st
     if eager:
         variables = "TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE"
         found.append(f"nothing was compiled in rank {', '.join(eager)}; see whether {variables} is set")
-    if row["mfu"] is not None and not 0 < row["mfu"] <= 1:
-        found.append(f"the MFU is {row['mfu']:.3f}; check FLOPs and peak")
     return found
 
 

@@ -76,9 +76,12 @@ DERIVED = {
     "machine_warnings": Column("text", "what did not fit the machine when the run began; joined by `; `"),
     "parameters": Column("int", "of the whole model, shared ones once"),
     "tokens_per_sample": Column("int", "where the workload's unit is tokens"),
-    "flops_per_sample": Column("float", "forward and backward, no recomputation"),
-    "hardware_flops_per_sample": Column("float", "the same with what activation checkpointing really recomputes"),
+    "flops_per_sample": Column("float", "forward and backward, of the case's own micro-batch, no recomputation"),
+    "hardware_flops_per_sample": Column(
+        "float", "the same with what activation checkpointing, also the model's own, really recomputes"
+    ),
     "flops_convention": Column("text", "how FLOPs were counted"),
+    "flops_note": Column("text", "why FLOPs, `mfu` or `hfu` are empty, or that the workload says its FLOPs itself"),
 }
 
 METRICS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,6 +61,11 @@ def _shards(case: Case) -> int:
 
 def _binds(case: Case) -> bool:
     return case.numa_binding not in (None, "off")
+
+
+def _layers(facts: Facts) -> int | None:
+    """How many the workload names; None where that is not known."""
+    return facts.description.layers if facts.description else None
 
 
 def _every(case: Case) -> int:
@@ -167,17 +173,12 @@ PRECISION = (
 
 CHECKPOINTING = (
     Rule(
-        lambda case, facts: (
-            case.activation_checkpointing != "none" and facts.description is not None and not facts.description.layers
-        ),
+        lambda case, facts: case.activation_checkpointing != "none" and _layers(facts) == 0,
         lambda case, facts: f"{case.workload} names no layers to checkpoint: its layers() is empty",
     ),
     Rule(
-        lambda case, facts: facts.description is not None and _every(case) > facts.description.layers > 0,
-        lambda case, facts: (
-            f"every={_every(case)} reaches none of the {facts.description.layers if facts.description else 0} layers "
-            f"of {case.workload}"
-        ),
+        lambda case, facts: _every(case) > (_layers(facts) or math.inf),
+        lambda case, facts: f"every={_every(case)} reaches none of the {_layers(facts)} layers of {case.workload}",
     ),
 )
 

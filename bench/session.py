@@ -5,6 +5,7 @@ Which case is launched when is said by ``bench.rounds`` (``bench run``), ``bench
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from bench import environment, interrupts
 from bench.batch_size import CEILING, Probes, search
 from bench.case import Case
 from bench.devices import Machine
-from bench.errors import BenchError, IncomparableError
+from bench.errors import BenchError, IncomparableError, ResultsError
 from bench.inputs import absolute_data
 from bench.launching import ATTEMPTS, Launched, Launching
 from bench.messages import Beat, Description
@@ -40,6 +41,7 @@ from bench.text import legible
 from workloads import files
 
 PROBE_STEPS = 3
+Key = tuple[str, str, str, str, int | None, bool]
 
 
 class Observer(Protocol):
@@ -97,7 +99,8 @@ class Session:
         self.launching = launching or Launching(
             machine, self._variables, log, plan.protocol, self.warn, self._progress, self.site
         )
-        self._descriptions: dict[tuple[str, str], Description] = {}
+        self._descriptions: dict[Key, Description] = {}
+        self._refused: dict[tuple[str, str], BenchError] = {}  # (workload, env) of those that are none
         self._searches: dict[Case, str] = {}
 
     def close(self) -> None:
@@ -112,7 +115,7 @@ class Session:
     def prepare(self) -> tuple[Planned, ...]:
         """Fill in what only torch knows, see whether a resumed run still is what it was, and write the plan down."""
         # a batch size may be given, and be the workload's own as well
-        planned = joined(self.complete(planned) for planned in self.plan.cases)
+        planned = self.completed()
         gpus = ", ".join(gpu.name for gpu in self.machine.gpus)
         known = {**self._host, **environment.installed(), "gpus": gpus, "workloads": workload_files(planned)}
         self._plan_json = {**plan_json(dataclasses.replace(self.plan, cases=planned)), "facts": known}
@@ -142,22 +145,62 @@ class Session:
             "--resume-anyway: the rows will say what differs"
         )
 
+    def completed(self) -> tuple[Planned, ...]:
+        """The plan with what only torch knows. What is wrong with one workload ends the cases of that one alone; the
+        BenchError that says it is raised if no case is left that can run."""
+        planned = joined(self.complete(planned) for planned in self.plan.cases)
+        if self._refused and all(one.skip for one in planned):
+            raise next(iter(self._refused.values()))
+        return planned
+
     def complete(self, planned: Planned) -> Planned:
         if planned.skip is not None:
             return planned
-        case, description = planned.case, self._describe(planned.case)
-        if case.batch_size is None and not case.auto_batch:
-            case = dataclasses.replace(case, batch_size=description.batch_size)
-        return plan_case(case, facts(self.machine, planned.samples, description), planned.strong_from)
+        case = planned.case
+        try:
+            description = self._describe(case)
+            if case.batch_size is None and not case.auto_batch:
+                case = dataclasses.replace(case, batch_size=description.batch_size)
+                self._descriptions.setdefault(_key(case), description)
+            planned = plan_case(case, facts(self.machine, planned.samples, description), planned.strong_from)
+            if planned.skip is None and planned.case != case:  # its batch is that of strong scaling
+                self._describe(planned.case)
+        except ResultsError:
+            raise
+        except BenchError as error:
+            return dataclasses.replace(planned, skip=str(error), failed=True)
+        return planned
 
     def _describe(self, case: Case) -> Description:
-        key = (case.workload, case.activation_checkpointing)
+        """What torch says of the workload with this batch; BenchError if it is none."""
+        key, workload = _key(case), (case.workload, case.env)
+        if workload in self._refused:
+            raise self._refused[workload]
         if key not in self._descriptions:
-            self.note(f"looking at {case.workload} on the meta device")
+            self.note(f"looking at {case.workload}{f', batches of {case.rank_batch}' if case.rank_batch else ''}")
             began = monotonic()
-            self._descriptions[key] = self.launching.describe(case, lambda: self.store.new_folder("describe"))
-            self.describing_s += monotonic() - began
+            try:
+                found = self.launching.describe(case, lambda: self.store.new_folder("describe"))
+            except ResultsError:
+                raise
+            except BenchError as error:
+                self._refused[workload] = error
+                raise
+            finally:
+                self.describing_s += monotonic() - began
+            self._descriptions[key] = found
+            if found.flops_per_sample is None and found.flops_note:
+                self.warn(f"FLOPs of {case.workload} stay empty: {found.flops_note}")
         return self._descriptions[key]
+
+    def _known(self, case: Case) -> Description | None:
+        """What has been said of the workload: with this batch, or without FLOPs while one is looked for."""
+        if found := self._descriptions.get(_key(case)):
+            return found
+        other = self._descriptions.get(_key(dataclasses.replace(case, batch_size=None, auto_batch=True)))
+        return other and dataclasses.replace(
+            other, flops_per_sample=None, hardware_flops_per_sample=None, flops_note="not counted for this batch size"
+        )
 
     def ready(self, planned: Planned, more: Row | None = None) -> Case | None:
         """The case as it is launched, its batch size found if it must be; None, and a row (with ``more``), if it cannot
@@ -168,13 +211,16 @@ class Session:
             case = dataclasses.replace(case, batch_size=answer, auto_batch=answer is None)
             self._searches[case] = words
             skip = None if answer else f"no batch size fits: {words}"
-            skip = skip or refusal(case, facts(self.machine, planned.samples, self._describe(case)))
+            if answer:
+                with contextlib.suppress(BenchError):  # of the workload enough is known to measure it
+                    self._describe(case)
+            skip = skip or refusal(case, facts(self.machine, planned.samples, self._known(case)))
         if skip is None:
             for warning in case_warnings(case, self.look):
                 self.warn(warning)
             return case
         if (case.case_id, None) not in self.done:
-            row = self.blank(case, "skipped", skip) | (more or {})
+            row = self.blank(case, "crashed" if planned.failed else "skipped", skip) | (more or {})
             # a batch that could not be shared out: no command gives this case alone
             self.record(row | {"command": None} if planned.strong_from else row)
         return None
@@ -228,7 +274,7 @@ class Session:
         launch_id = f"{order:04}-{case.case_id}"[:120]
         row |= {"order": order, "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
         row |= {"launch_id": launch_id, "attempts": 1}
-        return Opened(self._describe(case), protocol, row, self.store.launch_folder(launch_id))
+        return Opened(self._known(case) or self._describe(case), protocol, row, self.store.launch_folder(launch_id))
 
     def again(self, opened: Opened, launched: Launched) -> bool:
         """Whether to launch once more, as the machine was in the way; the records have a folder of their own then."""
@@ -273,7 +319,7 @@ class Session:
     ) -> Row:
         """All that is known of a launch before it is one."""
         protocol = protocol or self.plan.protocol
-        description = self._descriptions.get((case.workload, case.activation_checkpointing))
+        description = self._known(case)
         known = {
             "parameters": description.parameters if description else None,
             "tokens_per_sample": description.tokens_per_sample if description else None,
@@ -327,6 +373,11 @@ class Session:
 
     def note(self, message: str) -> None:
         self.observer.note(message)
+
+
+def _key(case: Case) -> Key:
+    """What a description depends on: the workload and all that changes the work of its step."""
+    return case.workload, case.env, case.data, case.activation_checkpointing, case.rank_batch, case.auto_batch
 
 
 def probing(protocol: Settings) -> Settings:

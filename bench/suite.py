@@ -71,13 +71,15 @@ class Asked:
 class Planned:
     """A case, and why it cannot run (None if it can). ``samples`` in its data, where known.
 
-    ``strong_from``: the devices whose global batch it is to have, while its own is not known, or cannot be.
+    ``strong_from``: the devices whose global batch it is to have, while its own is not known, or cannot be. ``failed``:
+    it cannot run as its workload is none, which is no property of this machine.
     """
 
     case: Case
     skip: str | None
     samples: int | None
     strong_from: int | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True)

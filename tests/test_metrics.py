@@ -258,38 +258,35 @@ def test_ranks_each_with_their_own_numbers_or_last_words() -> None:
 
 # -- checks -----------------------------------------------------------------------------------------------------
 
-GOOD = {"mfu": None}
-
 
 def test_what_was_to_be_compiled_and_was_not_is_a_fault() -> None:
     """torch.compile gives back what it got where a variable turns it off, and says nothing."""
     known, unknown = (dataclasses.replace(RANKS[0], compile_ns=ns) for ns in (10**9, None))
-    assert faults([known, unknown], GOOD, 8) == []
-    assert faults([known, dataclasses.replace(RANKS[1], compile_ns=0)], GOOD, 8) == [
+    assert faults([known, unknown], 8) == []
+    assert faults([known, dataclasses.replace(RANKS[1], compile_ns=0)], 8) == [
         "nothing was compiled in rank 1; see whether TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE is set"
     ]
 
 
 def test_good_launch_has_no_faults() -> None:
-    assert faults(RANKS, {"mfu": None}, rank_samples=8) == []
-    assert faults(RANKS, {"mfu": 1.0}, rank_samples=8) == []
+    assert faults(RANKS, rank_samples=8) == []
 
 
 @pytest.mark.parametrize(("loss", "shown"), [(math.nan, "nan"), (math.inf, "inf"), (-math.inf, "-inf")])
 def test_loss_that_is_no_number(loss: float, shown: str) -> None:
     bad = dataclasses.replace(RANKS[1], losses=[6.0, 3.0, loss, loss, 2.0])
-    assert faults([RANKS[0], bad], GOOD, 8) == [f"the loss of rank 1 is {shown} in step 3"]
+    assert faults([RANKS[0], bad], 8) == [f"the loss of rank 1 is {shown} in step 3"]
 
 
 def test_earliest_bad_loss_is_named() -> None:
     late = dataclasses.replace(RANKS[0], losses=[4.0, 3.0, 2.0, math.nan, math.nan])
     early = dataclasses.replace(RANKS[1], losses=[6.0, 3.0, math.nan, math.nan, math.nan])
-    assert faults([late, early], GOOD, 8) == ["the loss of rank 1 is nan in step 3"]
+    assert faults([late, early], 8) == ["the loss of rank 1 is nan in step 3"]
 
 
 def test_samples_that_do_not_add_up() -> None:
     short = dataclasses.replace(RANKS[0], samples=31)
-    assert faults([short, RANKS[1]], GOOD, 8) == ["rank 0 trained 31 samples where 4 steps have 32"]  # 4 x 8
+    assert faults([short, RANKS[1]], 8) == ["rank 0 trained 31 samples where 4 steps have 32"]  # 4 x 8
 
 
 @pytest.mark.parametrize(
@@ -304,41 +301,35 @@ def test_samples_that_do_not_add_up() -> None:
 )
 def test_steps_must_sum_to_the_window_within_one_percent(window_ms: float, found: list[str]) -> None:
     off = rank([1000, 1000], window_ns=int(window_ms * MS))
-    assert faults([off], GOOD, 8) == found
+    assert faults([off], 8) == found
 
 
 @pytest.mark.parametrize(("window_ms", "faulty"), [(210, False), (211, True), (190, False), (189, True)])
 def test_ten_milliseconds_off_a_short_window_are_the_schedulers(window_ms: int, faulty: bool) -> None:
-    assert bool(faults([rank([100, 100], window_ns=window_ms * MS)], GOOD, 8)) == faulty
+    assert bool(faults([rank([100, 100], window_ns=window_ms * MS)], 8)) == faulty
 
 
 @pytest.mark.parametrize(("waited_ms", "faulty"), [(0, True), (24, True), (25, False)])
 def test_what_the_kernel_took_of_a_window_is_no_fault_of_ours(waited_ms: int, faulty: bool) -> None:
     """2 x 100 ms of steps in a window of 235: 10 ms are forgiven, the other 25 must have been seen by the kernel."""
     off = rank([100, 100], window_ns=235 * MS, waited_ns=waited_ms * MS)
-    assert bool(faults([off], GOOD, 8)) == faulty
+    assert bool(faults([off], 8)) == faulty
 
 
 def test_a_step_that_was_not_counted_is_a_fault_however_busy_the_machine() -> None:
     lost = rank([100, 100, 100], window_ns=400 * MS, waited_ns=30 * MS, samples=32)
-    assert faults([lost], GOOD, 8) == [
+    assert faults([lost], 8) == [
         "rank 0 trained 32 samples where 3 steps have 24",
         "the steps of rank 0 are off its window by -25.0%",
     ]
 
 
-@pytest.mark.parametrize(("mfu", "shown"), [(1.25, "1.250"), (0.0, "0.000"), (math.nan, "nan")])
-def test_mfu_must_be_above_zero_and_at_most_one(mfu: float, shown: str) -> None:
-    assert faults(RANKS, {"mfu": mfu}, 8) == [f"the MFU is {shown}; check FLOPs and peak"]
-
-
 def test_all_faults_are_told() -> None:
     bad = dataclasses.replace(RANKS[0], losses=[math.nan] * 5, samples=0, window_ns=160 * MS)
-    assert faults([bad, RANKS[1]], {"mfu": 2.0}, 8) == [
+    assert faults([bad, RANKS[1]], 8) == [
         "the loss of rank 0 is nan in step 1",
         "rank 0 trained 0 samples where 4 steps have 32",
         "the steps of rank 0 are off its window by -50.0%",  # 80 / 160 - 1
-        "the MFU is 2.000; check FLOPs and peak",
     ]
 
 
@@ -346,10 +337,8 @@ def test_all_faults_are_told() -> None:
 
 
 def description(flops: float | None, hardware_flops: float | None) -> Description:
-    return Description("samples", 8, ("resident",), None, 10, 2, flops, hardware_flops)
-
-
-CONVENTION = "2 a multiply-add, causal attention in full (FlopCounterMode on meta)"
+    how, why = (None, "nobody knows") if flops is None else ("by hand", None)
+    return Description("samples", 8, ("resident",), None, 10, 2, flops, hardware_flops, how, why)
 
 
 def test_utilisation_against_a_known_peak() -> None:
@@ -360,7 +349,8 @@ def test_utilisation_against_a_known_peak() -> None:
         {
             "flops_per_sample": 3e11,
             "hardware_flops_per_sample": 4e11,
-            "flops_convention": CONVENTION,
+            "flops_convention": "by hand",
+            "flops_note": None,
             "tflops_per_device": 60.0,
             "peak_tflops": 400.0,
             "peak_source": "a sheet",
@@ -375,7 +365,8 @@ def test_unknown_peak_leaves_the_utilisation_empty() -> None:
         {
             "flops_per_sample": 3e11,
             "hardware_flops_per_sample": 4e11,
-            "flops_convention": CONVENTION,
+            "flops_convention": "by hand",
+            "flops_note": None,
             "tflops_per_device": 60.0,
             "peak_tflops": None,
             "peak_source": None,
@@ -385,18 +376,37 @@ def test_unknown_peak_leaves_the_utilisation_empty() -> None:
     )
 
 
-@pytest.mark.parametrize("unknown", [None, description(None, None)])
-def test_unknown_flops_leave_all_but_the_peak_empty(unknown: Description | None) -> None:
+@pytest.mark.parametrize(("unknown", "note"), [(None, None), (description(None, None), "nobody knows")])
+def test_unknown_flops_leave_all_but_the_peak_empty(unknown: Description | None, note: str | None) -> None:
     assert efficiency({"samples_per_s_per_device": 200.0}, unknown, (400.0, "a sheet")) == {
         "flops_per_sample": None,
         "hardware_flops_per_sample": None,
         "flops_convention": None,
+        "flops_note": note,
         "tflops_per_device": None,
         "peak_tflops": 400.0,
         "peak_source": "a sheet",
         "mfu": None,
         "hfu": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("flops", "hardware_flops", "left", "note"),
+    [
+        # at 200 samples/s and 400 TFLOP/s, 2e12 a sample is all that the device can do
+        (2e12, 2e12, {"mfu": 1.0, "hfu": 1.0}, None),
+        (2.5e12, 2.5e12, {"mfu": None, "hfu": None}, "mfu would be 1.250, hfu would be 1.250; check FLOPs and peak"),
+        (1e12, 3e12, {"mfu": 0.5, "hfu": None}, "hfu would be 1.500; check FLOPs and peak"),
+        (0.0, 0.0, {"mfu": None, "hfu": None}, "no operation of the model counts"),
+    ],
+)
+def test_a_utilisation_that_cannot_be_is_left_empty_and_said(
+    flops: float, hardware_flops: float, left: dict[str, float | None], note: str | None
+) -> None:
+    row = efficiency({"samples_per_s_per_device": 200.0}, description(flops, hardware_flops), (400.0, "a sheet"))
+    assert {name: row[name] for name in left} == left
+    assert (row["flops_note"], row["flops_per_sample"]) == (note, flops)
 
 
 def test_what_is_not_compiled_or_scaled_has_no_such_figures() -> None:
@@ -428,6 +438,5 @@ def test_the_window_of_a_duet_ends_with_its_last_burst() -> None:
 
 
 def test_each_burst_may_be_off_by_a_slice_of_the_schedulers() -> None:
-    row = {"mfu": None}
     for window_ms, found in ((100, 0), (101, 1)):  # its steps take 80 ms, and 10 ms more a burst are forgiven
-        assert len(faults([dataclasses.replace(BURSTS[0], window_ns=window_ms * MS)], row, 8)) == found
+        assert len(faults([dataclasses.replace(BURSTS[0], window_ns=window_ms * MS)], 8)) == found

@@ -135,3 +135,25 @@ def test_an_agent_of_torchrun_has_the_processes_of_its_ranks() -> None:
     assert not result.is_failed()
     asked = inspect.signature(api.LaunchConfig).parameters
     assert {"numa_options", "start_method", "rdzv_configs", "local_addr", "monitor_interval"} <= set(asked)
+
+
+def test_checkpoint_calls_what_is_said_to_do_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("torch.utils.checkpoint")
+    called: list[str] = []
+    for name in (private.CHECKPOINT_FUNCTION, *private.CHECKPOINT_GENERATORS):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, lambda *_, name=name, **__: called.append(name) or iter([None]))
+    module.checkpoint(lambda: None, use_reentrant=False)
+    assert called
+    assert set(called) < set(private.CHECKPOINT_GENERATORS)
+    assert callable(module.CheckpointFunction)
+
+
+def test_tensor_subclasses_that_define_operations_are_known() -> None:
+    class Own(torch.Tensor):
+        @classmethod
+        def __torch_dispatch__(cls, *_: Any) -> Any: ...
+
+    kinds = [torch.Tensor, torch.nn.Parameter, private.FakeTensor, Own]
+    assert [private.dispatches(kind) for kind in kinds] == [False, False, False, True]
+    assert private.tree_leaves(([1, 2], {"a": 3})) == [1, 2, 3]

@@ -142,7 +142,7 @@ ITEM = "sample 0 of list is {}; allowed: a tuple of tensors"
         ("loss", lambda *_: 1.5, LOSS.format("1.5")),
         ("loss", lambda *_: None, LOSS.format("None")),
         ("loss", lambda _, model, batch: (model(batch[0]).mean(),), LOSS.format("a value of type tuple")),
-        ("loss", lambda _, model, batch: model(batch[0]), SHAPED.format("float32 tensor of shape (2, 1)")),
+        ("loss", lambda _, model, batch: model(batch[0]), SHAPED.format("float32 tensor of shape (4, 1)")),
         ("loss", lambda _, model, batch: model(batch[0]).mean(0), SHAPED.format("float32 tensor of shape (1,)")),
         ("loss", lambda *_: torch.tensor(1), SHAPED.format("int64 tensor of shape ()")),
     ],

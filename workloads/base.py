@@ -22,7 +22,8 @@ class Workload(Protocol):
     """A model, its loss and its data.
 
     Attributes that may be added: ``data``, the kinds of ``--data`` that ``samples`` understands (default ``resident``
-    and ``synthetic``); ``tokens``, the tokens in a sample where ``unit`` is ``"tokens"``.
+    and ``synthetic``); ``tokens``, the tokens in a sample where ``unit`` is ``"tokens"``; ``flops_per_sample``, the
+    FLOPs of training on one sample without recomputation, where they are known better than they can be counted.
     """
 
     unit: str  # "samples" or "tokens": what throughput is counted in beside samples

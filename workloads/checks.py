@@ -16,6 +16,7 @@ from workloads.files import KINDS
 DATA_KINDS = ("resident", "synthetic", *KINDS)
 UNITS = ("samples", "tokens")
 MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # of a batch, and in a sample: their products stay within 64 bits
+MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
 OPTIMIZERS = "choose an optimizer with --optimizer"
 SCHEDULERS = "the learning rate is constant"
@@ -56,6 +57,7 @@ def check_members(target: str, workload: Any) -> None:
         if not hasattr(workload, "tokens"):
             raise WorkloadError(f"{target}: a workload in tokens needs 'tokens', the tokens in a sample")
         _check_whole(f"{target}: tokens", workload.tokens, MOST_TOKENS)
+    _check_flops(f"{target}: flops_per_sample", getattr(workload, "flops_per_sample", None))
     _check_kinds(f"{target}: data", getattr(workload, "data", DATA_KINDS))
     _check_unused(target, workload)
 
@@ -97,6 +99,12 @@ def _check_layers(target: str, layers: Sequence[nn.Module], model: nn.Module) ->
 def _check_whole(name: str, given: object, most: int) -> None:
     if type(given) is not int or not 1 <= given <= most:
         raise _refused(name, given, f"a whole number from 1 to {most}")
+
+
+def _check_flops(name: str, given: object) -> None:
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if given is not None and not (number and 0 < given <= MOST_FLOPS):  # type: ignore[operator]
+        raise _refused(name, given, f"a number above 0, the FLOPs of training on one sample, at most {MOST_FLOPS:g}")
 
 
 def _check_kinds(name: str, given: object) -> None:

@@ -1,66 +1,116 @@
-"""What only torch can know of a workload, found on the meta device before anything is measured."""
+"""What only torch can know of a workload, found before anything is measured."""
 
 from __future__ import annotations
 
+import dataclasses
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.nn.parameter import UninitializedParameter
 
+from bench.case import Case
 from bench.messages import STAGE, Description, Spec
-from bench.rank.checkpointing import checkpoint_layers
+from bench.rank.counting import Micro, Models, count
 from bench.rank.main import recorded
 from workloads.base import Workload, load
-from workloads.checks import WorkloadError, collated
+from workloads.checks import WorkloadError
 
-COUNTED_SAMPLES = 2  # batch norm cannot train on one
+T = TypeVar("T")
+CONVENTION = "2 a multiply-add, attention in full, its backward pass twice its forward"
+SAID = "the workload says flops_per_sample itself"
 
 
 def run(spec_path: str) -> None:
-    """Write ``description.json`` for the workload of ``spec.json``."""
+    """Write ``description.json`` for the workload of ``spec.json``: first without FLOPs, as it may be our end to count
+    them."""
     spec = Spec.read(spec_path)
     with recorded(spec) as (_, heartbeat):
-        description = describe(load(spec.target, spec.options), spec.case.activation_checkpointing, spec.data)
-        description.write(Path(spec.folder))
+        workload, case = load(spec.target, spec.options), spec.case
+        own = None if case.auto_batch else _rank_batch(case, workload)
+        micro = (
+            None if own is None else Micro(own, case.activation_checkpointing, spec.data, case.device, case.precision)
+        )
+        for description in descriptions(workload, micro):
+            description.write(Path(spec.folder))
         heartbeat.enter(STAGE["done"])
 
 
-def describe(workload: Workload, checkpointing: str, data: str) -> Description:
-    """Counts of a freshly built model; FLOPs are None where the model cannot run on the meta device.
+def describe(workload: Workload, checkpointing: str, data: str, samples: int | None = None) -> Description:
+    """All that can be found out; None for what cannot, and ``flops_note`` says why there are no FLOPs.
 
-    WorkloadError if the workload gives what it must not.
+    ``samples``: of a rank's micro-batch, the workload's own by default. WorkloadError if the workload gives what it
+    must not.
     """
-    with torch.device("meta"):
-        model = workload.build()
-    flops, hardware_flops = None, None
-    try:
-        flops = flops_per_sample(workload, "none", data)
-        hardware_flops = flops if checkpointing == "none" else flops_per_sample(workload, checkpointing, data)
-    except WorkloadError:
-        raise
-    except Exception:
-        traceback.print_exc()
-        print("FLOPs unknown: the model does not run on the meta device")
-    return Description(
+    *_, last = descriptions(workload, Micro(samples or workload.batch_size, checkpointing, data))
+    return last
+
+
+def descriptions(workload: Workload, micro: Micro | None) -> Iterator[Description]:
+    """The description without FLOPs, and with them where there is a micro-batch to count."""
+    models = Models(workload)
+    model = _tried(models.any)
+    plain = Description(
         unit=workload.unit,
         batch_size=workload.batch_size,
         data=tuple(getattr(workload, "data", ("resident", "synthetic"))),
         tokens_per_sample=getattr(workload, "tokens", None) if workload.unit == "tokens" else None,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        layers=len(workload.layers(model)),
-        flops_per_sample=flops,
-        hardware_flops_per_sample=hardware_flops,
+        parameters=_parameters(model) if model else None,
+        layers=_tried(lambda: len(workload.layers(model))) if model else None,
+        flops_per_sample=None,
+        hardware_flops_per_sample=None,
+    )
+    yield plain
+    if micro:
+        counted = _with_flops(plain, workload, micro, models)
+        # a lazy layer has its parameters once it has seen a batch
+        yield dataclasses.replace(counted, parameters=plain.parameters or (_parameters(model) if model else None))
+
+
+def _rank_batch(case: Case, workload: Workload) -> int | None:
+    """Samples of a rank's micro-batch, the workload's own where the case names none."""
+    return dataclasses.replace(case, batch_size=case.batch_size or workload.batch_size).rank_batch
+
+
+def _with_flops(plain: Description, workload: Workload, micro: Micro, models: Models) -> Description:
+    """``plain`` with what is counted, or what the workload says of itself."""
+    said = getattr(workload, "flops_per_sample", None)
+    counted = count(models, micro, to_the_end=said is not None)
+    if said is not None:
+        alike = counted.recomputes is False
+        return dataclasses.replace(
+            plain,
+            flops_per_sample=float(said),
+            hardware_flops_per_sample=float(said) if alike else None,
+            flops_convention="as the workload says",
+            flops_note=SAID + ("" if alike else ", and not what is recomputed: hfu stays empty"),
+        )
+    if counted.model is None or counted.hardware is None:
+        return dataclasses.replace(plain, flops_note=counted.how)
+    return dataclasses.replace(
+        plain,
+        flops_per_sample=counted.model / micro.samples,
+        hardware_flops_per_sample=counted.hardware / micro.samples,
+        flops_convention=f"{CONVENTION}; {counted.how}",
     )
 
 
-def flops_per_sample(workload: Workload, checkpointing: str, data: str) -> float:
-    """Forward and backward, counted op by op (FlopCounterMode: 2 a multiply-add, causal attention in full)."""
-    with torch.device("meta"):
-        model: nn.Module = workload.build()
-    checkpoint_layers(workload.layers(model), checkpointing)
-    batch = [tensor.to("meta") for tensor in collated(workload.samples(data), COUNTED_SAMPLES)]
-    with FlopCounterMode(display=False) as counter:
-        workload.loss(model, batch).backward()
-    return float(counter.get_total_flops()) / COUNTED_SAMPLES
+def _parameters(model: nn.Module) -> int | None:
+    """Shared ones once; None while a lazy layer has not seen its input."""
+    parameters = list(model.parameters())
+    if any(isinstance(parameter, UninitializedParameter) for parameter in parameters):
+        return None
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _tried(find: Callable[[], T]) -> T | None:
+    """None for what cannot be found out here: ranks say what is wrong, if anything is. Raises WorkloadError."""
+    try:
+        return find()
+    except WorkloadError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        return None

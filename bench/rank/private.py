@@ -15,6 +15,7 @@ from torch._ops import OpOverload as OpOverload
 from torch._subclasses.fake_tensor import FakeTensor as FakeTensor
 from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+from torch.utils._pytree import tree_leaves as tree_leaves
 
 # The operators to which scaled_dot_product_attention comes down, each where a device has it.
 ATTENTION: frozenset[OpOverload] = frozenset(
@@ -24,6 +25,21 @@ ATTENTION: frozenset[OpOverload] = frozenset(
         "fused_attention_overrideable",
     )
 )
+
+# What torch.utils.checkpoint looks up in its own module whenever it is called: the autograd function of its reentrant
+# form, and the generators of the other one, of which a release has one or both.
+CHECKPOINT_FUNCTION = "CheckpointFunction"
+CHECKPOINT_GENERATORS = (
+    "_checkpoint_without_reentrant_generator",
+    "_checkpoint_without_reentrant_generator_impl",
+)
+
+
+def dispatches(kind: type) -> bool:
+    """Whether a tensor subclass says itself what operations do to it. Fake tensors leave that to their mode."""
+    own = getattr(kind, "__torch_dispatch__", None)
+    by_others = (None, torch.Tensor.__torch_dispatch__, torch._C._disabled_torch_dispatch_impl)
+    return own not in by_others and not issubclass(kind, FakeTensor)
 
 
 def allow_recompilations(count: int) -> None:

@@ -1,0 +1,187 @@
+"""Counts floating point operations, one operation of torch after the other, or says which it does not know."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.utils.checkpoint
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry
+
+from bench.rank.flop_formulas import FORMULAS, Arguments
+from bench.rank.free_operations import is_free
+from bench.rank.private import (
+    CHECKPOINT_FUNCTION,
+    CHECKPOINT_GENERATORS,
+    OpOverload,
+    TorchDispatchMode,
+    dispatches,
+    tree_leaves,
+)
+
+COMPLEX = 4  # real multiply-adds of a complex one
+LEAVING = ("numpy", "__dlpack__", "data_ptr")  # methods by which tensors leave torch
+
+
+class UnknownOperationError(Exception):
+    """What ran has operations of which nobody has said what they cost; the message names them. Its cause is the error
+    that ended the step, if one did."""
+
+
+class FlopCounter(TorchDispatchMode):
+    """``flops`` is the sum so far, and ``unknown`` names operations that have no formula and are not known to be free.
+
+    An operation counts by the formula of ``FORMULAS``, or by the one that was registered for it with
+    ``torch.utils.flop_counter.register_flop_formula``. One that PyTorch itself defines by others counts as those.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+        self.unknown: dict[str, None] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not isinstance(func, OpOverload):  # flex_attention, cond, a Triton kernel …
+            return self._registered(func, func.name(), func, args, kwargs)
+        if wrapper := _wrapper(types):
+            with self:  # counts what the tensor subclass makes of the operation
+                return wrapper.__torch_dispatch__(func, types, args, kwargs)
+        name = _name(func)
+        if name in FORMULAS:
+            out = func(*args, **kwargs)
+            self._add(name, _named(func, args, kwargs), out)
+            return out
+        if func._overloadpacket in flop_registry:
+            return self._registered(func._overloadpacket, name, func, args, kwargs)
+        if not is_free(func):
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+            self.unknown[name] = None
+        return func(*args, **kwargs)
+
+    def _add(self, name: str, arguments: Arguments, out: Any) -> None:
+        tensors = [leaf for leaf in tree_leaves((dict(arguments), out)) if isinstance(leaf, Tensor)]
+        if any(tensor.layout not in (torch.strided, torch.jagged) for tensor in tensors):
+            self.unknown[f"{name} of a sparse tensor"] = None
+            return
+        factor = COMPLEX if any(tensor.is_complex() for tensor in tensors) else 1
+        self.flops += factor * FORMULAS[name](arguments, out)
+
+    def _registered(
+        self, key: Any, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        if key not in flop_registry:
+            self.unknown[name] = None
+        out = func(*args, **kwargs)
+        if key in flop_registry:
+            self.flops += flop_registry[key](*args, **kwargs, out_val=out)
+        return out
+
+
+@contextmanager
+def _seeing_what_leaves(counter: FlopCounter) -> Iterator[None]:
+    """Note inside where tensors leave torch: what NumPy, or a kernel of one's own, does with them is not seen."""
+
+    def noting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            counter.unknown[f"what follows on Tensor.{name}, outside of torch"] = None
+            return method(*args, **kwargs)
+
+        return noted
+
+    own = {name: vars(Tensor).get(name) for name in LEAVING}
+    try:
+        for name in LEAVING:
+            setattr(Tensor, name, noting(name, getattr(Tensor, name)))
+        yield
+    finally:
+        for name, method in own.items():
+            if method is None:  # it is a base class's
+                delattr(Tensor, name)
+            else:
+                setattr(Tensor, name, method)
+
+
+def flops_of(step: Callable[[], Tensor]) -> int:
+    """FLOPs of the forward pass ``step``, which gives a loss, and of its backward pass.
+
+    UnknownOperationError if there is an operation without formula, even if it cannot run. Raises what ``step`` raises.
+    """
+    counter = FlopCounter()
+    try:
+        with torch.compiler.set_stance("force_eager"), _seeing_what_leaves(counter), counter:
+            step().backward()
+    except Exception as error:
+        if counter.unknown:
+            raise UnknownOperationError(_words(counter.unknown)) from error
+        raise
+    if counter.unknown:
+        raise UnknownOperationError(_words(counter.unknown))
+    return counter.flops
+
+
+@contextmanager
+def without_checkpoints() -> Iterator[list[str]]:
+    """Make ``torch.utils.checkpoint`` keep all activations inside, however a model has imported it.
+
+    The list has an entry for each call that would have recomputed. ``checkpoint`` looks up what does its work in its
+    own module, and that is replaced.
+    """
+    calls: list[str] = []
+
+    class CallThrough:
+        @staticmethod
+        def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:
+            calls.append("reentrant")
+            return function(*args)
+
+    def nothing_around(*_: Any, **__: Any) -> Iterator[None]:
+        calls.append("non-reentrant")
+        yield
+
+    module: Any = torch.utils.checkpoint
+    replaced = {CHECKPOINT_FUNCTION: CallThrough, **dict.fromkeys(CHECKPOINT_GENERATORS, nothing_around)}
+    kept = {name: getattr(module, name) for name in replaced if hasattr(module, name)}
+    try:
+        for name in kept:
+            setattr(module, name, replaced[name])
+        yield calls
+    finally:
+        for name, value in kept.items():
+            setattr(module, name, value)
+
+
+@functools.cache
+def _name(func: OpOverload) -> str:
+    return str(func._schema.name)
+
+
+def _wrapper(types: Sequence[type]) -> Any:
+    """The tensor subclass that defines by other operations what is done to it (DTensor, nested tensors); None if none
+    does."""
+    return next((kind for kind in types if dispatches(kind)), None)
+
+
+def _named(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
+    """All arguments by their names in the schema."""
+    given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
+    defaults = {argument.name: argument.default_value for argument in func._schema.arguments}
+    return {**defaults, **given, **kwargs}
+
+
+def _words(unknown: Mapping[str, None]) -> str:
+    names = [*unknown]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    kind = "operation" if len(names) == 1 else "operations"
+    return f"unknown {kind} {', '.join(names[:3])}{more}"
