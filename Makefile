@@ -10,7 +10,7 @@ OF_PRIVATE_PARTS := $(addprefix tests/,test_private.py test_launch.py test_rank.
 GPU_PYTHON ?= 3.12
 GPU_TORCH ?= 2.11
 
-.PHONY: bench test test-all test-oldest lint dictionary parity certificate faults gpu gpu-wheels clean
+.PHONY: bench test test-all test-oldest lint dictionary parity certificate flops faults gpu gpu-wheels clean
 
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
@@ -42,6 +42,9 @@ dictionary: $(VENV)/installed
 
 parity: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/parity.py > docs/parity.md
+
+flops: $(VENV)/installed
+	$(BIN)/python -m tests.benchmarks.flops
 
 certificate: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.certificate
