@@ -352,6 +352,10 @@ def test_the_plan_of_the_bursts() -> None:
     assert plan({"A": Pace(0, 1), "B": Pace(0, 1)}, 0.4, 5, 0)[1] == 8
     # nor less than are not timed on either side; 50 steps are 3 bursts of 17, so 8
     assert plan({"A": Pace(30 * MS, 1), "B": Pace(30 * MS, 17)}, 0.4, 50, 0) == (17, 8)
+    # 5 s are 166 steps of the slower side: 12.8 bursts, so 14; and never fewer than eight
+    assert plan(uneven, 0.4, 500, 0, 5.0) == (13, 14)
+    assert plan(uneven, 0.4, 500, 0, 0.1) == (13, 8)
+    assert plan(uneven, 0.4, 50, 0, 5.0) == (13, 8)
 
 
 def test_turns_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

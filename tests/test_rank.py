@@ -248,6 +248,8 @@ def test_a_step_has_four_marks_a_micro_batch_and_one_more(micro_batches: int, ma
     assert parts == {**dict.fromkeys(PARTS[:-1], [micro_batches] * 3), "optimizer": [1] * 3}
     assert by_part([], micro_batches) == {part: [] for part in PARTS}
     assert by_step([], micro_batches) == []
+    with pytest.raises(AssertionError, match=f"{3 * marks - 1} marks are no whole steps of {marks}"):
+        by_step(ones[1:], micro_batches)
 
 
 def test_the_host_clock_is_a_chain_without_gaps(monkeypatch: pytest.MonkeyPatch) -> None:

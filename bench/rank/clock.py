@@ -142,8 +142,9 @@ def by_part(durations: list[int], micro_batches: int = 1) -> dict[str, list[int]
 
 
 def by_step(durations: list[int], micro_batches: int = 1) -> list[int]:
-    """The sums of each step's parts."""
+    """The sums of each step's parts. AssertionError for marks that make no whole step: none may be missing."""
     marks = marks_a_step(micro_batches)
+    assert len(durations) % marks == 0, f"{len(durations)} marks are no whole steps of {marks}"
     return [sum(durations[i : i + marks]) for i in range(0, len(durations), marks)]
 
 
