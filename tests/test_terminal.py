@@ -84,6 +84,16 @@ def test_table_on_gpus_and_reasons_that_look_like_markup() -> None:
     assert lines(shown(summarise(launches(rows)), width=130)) == lines(GPU_TABLE)
 
 
+def test_where_workers_vary_the_memory_is_theirs_as_well() -> None:
+    rows = [row("a", 0, **FIRST, num_workers=0, peak_host_mib=500.0), row("b", 1, **SECOND, num_workers=2)]
+    assert "RSS MiB" in shown(summarise(launches(rows)))  # it is not known of b
+    rows[1]["peak_host_mib"] = 1300.0
+    table = shown(summarise(launches(rows)))
+    assert "host MiB" in table
+    assert "1,300" in table
+    assert "RSS MiB" not in table
+
+
 def test_colour_tells_the_status() -> None:
     text = shown(summarise(launches(ROWS)), colour=True)
     for code, status in ((32, "ok"), (31, "oom 0/1"), (33, "skipped")):  # green, red, yellow

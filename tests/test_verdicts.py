@@ -102,6 +102,8 @@ def test_messages_have_the_numbers_once() -> None:
     assert message(MISSING) == "missing: not in B"
     unknown = dataclasses.replace(MORE, ratio=None, memory_ratio=None, memory_mib_a=None)
     assert message(unknown) == "faster, more memory: memory (— → 1,050 MiB)"
+    loads = dataclasses.replace(unknown, memory_measure="peak_host_mib")
+    assert message(loads) == "faster, more memory: memory (— → 1,050 MiB, DataLoader workers included)"
 
 
 def test_what_needs_a_word_the_worst_first() -> None:
