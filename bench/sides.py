@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from bench.environment import git_environment, rank_environment
+from bench.checkouts import folder_of_sides, git
+from bench.environment import rank_environment
 from bench.errors import UsageError, near, shorten
 from bench.options import AXES, Value
 from bench.site import Site
@@ -104,21 +104,14 @@ def sites(
     interpreter that cannot run ranks, and for a revision that is none or of which no workload is.
     """
     top = _top(workloads) if any(side.rev for side in sides) else None
-    folder = Path(tempfile.mkdtemp(prefix="bench-sides-"))
-    added: list[Path] = []
-    try:
+    with folder_of_sides(top) as folder:
         found = {}
         for side in sides:
-            root = _worktree(side, top, folder, added) if side.rev and top else top
+            root = _worktree(side, top, folder) if side.rev and top else top
             lent = _lend(folder) if side.python else None
             python = _interpreter(side, lent, variables.get(side.name, {})) if side.python else sys.executable
             found[side.name] = Site(python, str(lent or ""), *(map(str, (top, root)) if top and root else ("", "")))
         yield found
-    finally:
-        for worktree in added:  # one by one: git worktree prune would also forget those on a disk that is not mounted
-            shutil.rmtree(worktree, ignore_errors=True)
-            _git(top, "worktree", "remove", "--force", "--force", str(worktree))  # a half-made one is locked
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _top(workloads: Sequence[str]) -> Path:
@@ -144,7 +137,7 @@ def _top(workloads: Sequence[str]) -> Path:
     return tops.pop()
 
 
-def _worktree(side: Side, top: Path, folder: Path, added: list[Path]) -> Path:
+def _worktree(side: Side, top: Path, folder: Path) -> Path:
     """A fresh checkout of the revision, beside nothing of the user's."""
     path = (folder / side.name).resolve()
     known = _git(top, "rev-parse", "--verify", "--quiet", f"{side.rev}^{{commit}}")
@@ -152,7 +145,6 @@ def _worktree(side: Side, top: Path, folder: Path, added: list[Path]) -> Path:
         raise UsageError(
             f"--{side.name.lower()}-rev {side.rev}: no such revision in {top}; git fetch it, or name another."
         )
-    added.append(path)  # before it is there: git may fail and leave it behind
     without_hooks = ("-c", "core.hooksPath=/dev/null")  # the user's are for their own checkouts
     done = _git(top, *without_hooks, "worktree", "add", "--detach", "--quiet", str(path), known.stdout.strip())
     if done.returncode:
@@ -161,10 +153,9 @@ def _worktree(side: Side, top: Path, folder: Path, added: list[Path]) -> Path:
     return path
 
 
-def _git(folder: Path | None, *words: str) -> subprocess.CompletedProcess[str]:
-    command = ["git", "-C", str(folder), *words]
+def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(command, capture_output=True, text=True, errors="replace", env=git_environment())
+        return git(folder, *words)
     except FileNotFoundError:
         raise UsageError("a revision needs git, and there is none on the PATH.") from None
 

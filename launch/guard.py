@@ -21,9 +21,11 @@ from pathlib import Path
 
 import psutil
 
+from launch import folders
 from launch.processes import GRACE_S, PATIENCE_S, descendants, end, is_resource_tracker, with_tmp
 
 PR_SET_CHILD_SUBREAPER = 36
+PREFIX = "bench-"
 REAP_MS, POLL_MS = 1000, 50
 SOCKET_PATH_LIMIT = 60  # a Unix socket's path has 107 characters; multiprocessing appends about 40
 
@@ -82,13 +84,19 @@ class Guarded:
             self._process.wait()
         if self._process.returncode < 0:  # somebody killed the guard itself
             end(lambda: with_tmp(self.tmp))
-        shutil.rmtree(self.tmp, ignore_errors=True)
+        folders.remove(self.tmp)
 
 
 def private_folder() -> Path:
-    """A temporary folder of our own; the guard that it is given to removes it."""
+    """A temporary folder of our own; the guard that it is given to removes it.
+
+    One that was left behind, as its owner and its guard were killed at once, is removed with whatever still uses it.
+    """
     short = "/tmp" if len(tempfile.gettempdir()) > SOCKET_PATH_LIMIT and os.path.isdir("/tmp") else None
-    return Path(tempfile.mkdtemp(prefix="bench-", dir=short))
+    for left in folders.left_behind(PREFIX, short):
+        end(lambda left=left: with_tmp(left))  # type: ignore[misc]
+        folders.remove(left)
+    return folders.make(PREFIX, short)
 
 
 def _reap(but: int = 0) -> None:

@@ -17,13 +17,17 @@ POLL_S = 0.01
 def end(find: Callable[[], Iterable[psutil.Process]], grace_s: float = GRACE_S) -> bool:
     """TERM what ``find`` finds, and KILL what is still there ``grace_s`` later, or came since; True if nothing is left.
 
-    ``find`` is asked again and again, as processes that are being ended may start others.
+    ``find`` is asked again and again, as processes that are being ended may start others; and once more when it finds
+    nothing: while it looked, a process may have ended whose children it had not come to.
     """
     asked: set[psutil.Process] = set()
     begun = time.monotonic()
-    while alive := [process for process in find() if not _is_zombie(process)]:
+    found_nothing = 0
+    while found_nothing < 2:
+        alive = [process for process in find() if not _is_zombie(process)]
+        found_nothing = 0 if alive else found_nothing + 1
         waited = time.monotonic() - begun
-        if waited > grace_s + PATIENCE_S:
+        if alive and waited > grace_s + PATIENCE_S:
             return False
         for process in alive:
             with contextlib.suppress(psutil.Error):

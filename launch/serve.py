@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import multiprocessing
 import os
 import socket
@@ -19,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from launch.orphans import end_without_guard
 from launch.ranks import nothing
 
 MONITOR_SECONDS = 0.1  # torchrun's own; polling at 0.01 costs 2 % of a core beside the ranks
@@ -26,14 +28,16 @@ MONITOR_SECONDS = 0.1  # torchrun's own; polling at 0.01 costs 2 % of a core bes
 
 def main() -> None:
     """Serve until the socket closes. ``argv``: the socket's descriptor, the modules to preload as JSON."""
+    end_without_guard()
     descriptor, preload = int(sys.argv[1]), json.loads(sys.argv[2])
     os.set_inheritable(descriptor, False)  # neither the fork server nor a rank may hold our channel open
     channel = socket.socket(fileno=descriptor)
-    forkserver.set_forkserver_preload(preload)
+    forkserver.set_forkserver_preload(["launch.bound", *preload])
     forkserver.ensure_running()
     resource_tracker.ensure_running()
     socket.getfqdn = _host_name
     agent_exit_codes = _collect_exit_codes()
+    _format_plainly()
     _fork_once()
     with channel, channel.makefile("rwb") as stream:
         _say(stream, {"hello": [os.getpid(), *(child.pid for child in psutil.Process().children())]})
@@ -65,17 +69,32 @@ def _say(stream: Any, message: dict[str, Any]) -> None:
     stream.flush()
 
 
+def _format_plainly() -> None:
+    """Give torch's log handlers a plain formatter. Theirs imports torch._dynamo to format the first exception, which
+    takes this process 4 to 7 s, just when a rank has failed and the launch is to end."""
+    for handler in logging.getLogger("torch").handlers:
+        handler.setFormatter(logging.Formatter("%(levelname)s %(asctime)s %(name)s: %(message)s"))
+
+
 def _collect_exit_codes() -> dict[int, int]:
-    """A dict that will hold every rank's exit code: elastic itself reports one failure, often the wrong one."""
+    """A dict that will hold every rank's exit code: elastic itself reports one failure, often the wrong one.
+
+    Elastic takes a launch for done when every rank has returned a value. Ours return none: they are done when they
+    have ended with exit code 0.
+    """
     api: Any = importlib.import_module("torch.distributed.launcher.api")
+    agent: Any = importlib.import_module("torch.distributed.elastic.agent.server.api")
     codes: dict[int, int] = {}
 
     class Agent(api.LocalElasticAgent):  # type: ignore[misc]
         def _monitor_workers(self, worker_group: Any) -> Any:
             result = super()._monitor_workers(worker_group)
-            if result.is_failed() and self._pcontext is not None:
-                processes = getattr(getattr(self._pcontext, "_pc", None), "processes", ())
-                codes.update({rank: p.exitcode for rank, p in enumerate(processes) if p.exitcode is not None})
+            processes = getattr(getattr(self._pcontext, "_pc", None), "processes", ())
+            ended = {rank: p.exitcode for rank, p in enumerate(processes) if p.exitcode is not None}
+            if result.is_failed():
+                codes.update(ended)
+            elif processes and len(ended) == len(processes) and not any(ended.values()):
+                return agent.RunResult(agent.WorkerState.SUCCEEDED, return_values=dict.fromkeys(ended))
             return result
 
     api.LocalElasticAgent = Agent
@@ -88,24 +107,25 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_bindin
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
     from torch.numa.binding import AffinityMode, NumaOptions
 
-    from launch.ports import free_port
     from launch.ranks import call
+    from launch.rendezvous import ADDRESS, hosted
 
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=ranks,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="static",  # the dynamic rendezvous waits up to 0.3 s at random
-        rdzv_endpoint=f"127.0.0.1:{free_port()}",
-        rdzv_configs={"rank": 0, "timeout": timeout_s},
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        monitor_interval=MONITOR_SECONDS,
-        start_method="forkserver",
-        numa_options=NumaOptions(AffinityMode(numa_binding)) if numa_binding else None,
-    )
     try:
+        store = hosted(timeout_s)
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=ranks,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="static",  # the dynamic rendezvous waits up to 0.3 s at random
+            rdzv_endpoint=f"{ADDRESS}:{store.port}",
+            rdzv_configs={"rank": 0, "timeout": timeout_s},
+            local_addr=ADDRESS,
+            max_restarts=0,
+            monitor_interval=MONITOR_SECONDS,
+            start_method="forkserver",
+            numa_options=NumaOptions(AffinityMode(numa_binding)) if numa_binding else None,
+        )
         elastic_launch(config, call)(entry, argument)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()

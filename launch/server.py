@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import select
-import shutil
 import socket
 import sys
 import tempfile
@@ -16,12 +15,12 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from launch import POLL_SECONDS, LaunchError, Outcome, Request, Watch, never
+from launch import POLL_SECONDS, LaunchError, Outcome, Request, Watch, folders, never
 from launch.guard import Guarded, private_folder
 from launch.processes import descendants, end
 
 BOOT_SECONDS = 180.0  # at least: torch may come from a disk far away
-REPLY_SECONDS = 3.0  # of elastic, to see that the ranks are gone
+REPLY_SECONDS = 20.0  # of elastic, to see that the ranks are gone: 0.1 s, and more where the machine is busy
 # Ranks of one server share an address-space layout and a hash seed; a lucky one must not pass for a speed.
 LAUNCHES_PER_SERVER = 4
 SERVERS_AT_ONCE = 2
@@ -121,7 +120,7 @@ class _Server:
                 )
         except OSError:
             self._socket.close()
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            folders.remove(self.scratch)
             raise
 
     @property
@@ -179,6 +178,8 @@ class _Server:
 
     def _last_word(self) -> str:
         code = self._guarded.returncode or 0
+        if code < 0:
+            return f"the launch server's guard was killed by {Signals(-code).name}"
         return f"the launch server was killed by {Signals(code - 128).name}" if code > 128 else "the launch server died"
 
     def _answers(self, watch: Watch) -> bool:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from launch import POLL_SECONDS, LaunchError, Outcome, Request, Watch, never
+from launch import POLL_SECONDS, LaunchError, Outcome, Request, Watch, folders, never
 from launch.guard import Guarded, private_folder
-from launch.ports import free_port
 
 FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*exitcode\s*:\s*(-?\d+) \(pid: \d+\)")
 
 
-def command(request: Request, port: int, python: str = sys.executable) -> list[str]:
-    """The torchrun command line (``python -m torch.distributed.run`` is what ``torchrun`` runs)."""
+def command(request: Request, python: str = sys.executable) -> list[str]:
+    """The torchrun command line: ``launch.cold`` runs what ``torchrun`` runs."""
     return [
-        *(python, "-P", "-m", "torch.distributed.run"),
+        *(python, "-P", "-m", "launch.cold", str(request.timeout_s)),
         *("--nnodes", "1", "--nproc-per-node", str(request.ranks), "--max-restarts", "0"),
-        *("--master-addr", "127.0.0.1", "--master-port", str(port)),
         *(("--numa-binding", request.numa_binding) if request.numa_binding else ()),
         *("-m", "launch.ranks", request.entry, request.argument),
     ]
@@ -46,7 +43,7 @@ class TorchrunLauncher:
         environment = {**self._environment, **request.environment}
         try:
             tmp = self.scratch(request)
-            words = command(request, free_port(), self._python)
+            words = command(request, self._python)
             self._guarded = Guarded(words, environment=environment, log=log, tmp=tmp, cwd=self._cwd)
         except OSError as error:
             self.close()
@@ -67,7 +64,7 @@ class TorchrunLauncher:
         if self._guarded is not None:
             self._guarded.kill()
         elif self._tmp is not None:  # it never came to a launch
-            shutil.rmtree(self._tmp, ignore_errors=True)
+            folders.remove(self._tmp)
         self._guarded = self._tmp = None
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -93,6 +94,8 @@ def place(spec: Spec) -> list[torch.device]:
             seconds=spec.timeout_s + PATIENCE_S
         )  # the parent ends a hang, not a healthy rank's patience
         backend = _backend(case)
+        if loopback := _loopback():
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         dist.init_process_group(backend, timeout=timeout, device_id=device if backend == "nccl" else None)
     return (
         [torch.device(device.type, i) for i in dict.fromkeys(device_ids(case))]
@@ -162,6 +165,11 @@ def _optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
     if case.optimizer == "sgd":  # not fused: DTensor, and so FSDP, knows no fused SGD (2.15), and all must do the same
         return torch.optim.SGD(model.parameters(), foreach=True, **SGD)
     return torch.optim.AdamW(model.parameters(), fused=True, **GPT3_ADAM)
+
+
+def _loopback() -> str:
+    """The name of the loopback interface, on which Gloo's ranks of one host are to listen; empty if it has none."""
+    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "")
 
 
 def _backend(case: Case) -> str:

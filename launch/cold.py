@@ -1,0 +1,26 @@
+"""What the ``torchrun`` command runs, with a store for its ranks that only this host can reach.
+
+torchrun would have its store listen on all addresses. The store of this process, at the port that torchrun is told, is
+taken in its place.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from launch.orphans import end_without_guard
+from launch.rendezvous import ADDRESS, hosted
+
+
+def main(argv: Sequence[str]) -> None:
+    """``SECONDS WORD...``: run torchrun with these words; ranks wait for each other that long at the store."""
+    end_without_guard()
+    from torch.distributed import run
+
+    store = hosted(float(argv[0]))
+    run.main(["--master-addr", ADDRESS, "--master-port", str(store.port), *argv[1:]])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
