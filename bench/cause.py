@@ -31,7 +31,8 @@ class Evidence:
     """What is known of a launch that did not end well, beside what its launcher said.
 
     ``oom_kills``: how often the kernel killed meanwhile; ``gone``: ranks that had ended of themselves
-    before we ended the launch. ``beats`` and ``peak_rss_mib``: what was last seen of ranks.
+    before we ended the launch. ``beats`` and ``peak_rss_mib``: what was last seen of ranks. ``nonsense``: by rank,
+    what is wrong with what it has written.
     """
 
     records: Mapping[int, RankRecord]
@@ -41,6 +42,7 @@ class Evidence:
     gone: Sequence[int] = ()
     beats: Mapping[int, Beat] = field(default_factory=dict)
     peak_rss_mib: Mapping[int, float] = field(default_factory=dict)
+    nonsense: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def trained(self) -> bool:
@@ -57,6 +59,8 @@ class Evidence:
 def cause(evidence: Evidence) -> tuple[str, str]:
     """(status, reason) of a launch that did not end well, of the rank that failed first of itself."""
     records, outcome = evidence.records, evidence.outcome
+    for rank, what in sorted(evidence.nonsense.items()):
+        return "crashed", shorten(f"{evidence.name(rank)}: {what}")
     own = {rank: r.failure for rank, r in records.items() if r.failure and not _is_victim(r.failure)}
     killed = {rank: code for rank, code in _own_codes(evidence).items() if code}
     silent = {rank: code for rank, code in killed.items() if rank not in records or not records[rank].failure}
@@ -86,7 +90,7 @@ def cause(evidence: Evidence) -> tuple[str, str]:
 
 def is_the_machines(evidence: Evidence) -> bool:
     """Whether a failure looks like the machine's (a port in use, a reset connection at rendezvous), not the case's."""
-    if evidence.trained or evidence.outcome.stopped:
+    if evidence.trained or evidence.outcome.stopped or evidence.nonsense:
         return False
     spoke = {rank for rank, record in evidence.records.items() if record.failure}
     if any(code and rank not in spoke for rank, code in _own_codes(evidence).items()):

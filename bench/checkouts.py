@@ -24,14 +24,14 @@ GONE_WITHIN_S = 10.0  # ranks of ours that are being ended may still write to a 
 
 
 @contextlib.contextmanager
-def folder_of_sides(top: Path | None) -> Iterator[Path]:
-    """A folder for worktrees of the repository ``top`` and other things of the sides, gone afterwards.
+def folder_of_sides(top: Path | None, where: str) -> Iterator[Path]:
+    """A folder in ``where`` for worktrees of the repository ``top`` and other things of the sides, gone afterwards.
 
     Those of comparisons that were killed together with who waited for their end are removed as well.
     """
-    for left in folders.left_behind(PREFIX):
+    for left in folders.left_behind(PREFIX, where):
         remove(left)
-    folder = folders.make(PREFIX)
+    folder = folders.make(PREFIX, where)
     if top:
         (folder / REPOSITORY).write_bytes(os.fsencode(top))
     keeper = subprocess.Popen(

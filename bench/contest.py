@@ -81,7 +81,7 @@ class Contest:
             sites(self.sides, list(dict.fromkeys(case.workload for case in cases)), variables) as places,
             contextlib.ExitStack() as stack,
         ):
-            store = Store.create(self.out)
+            store = Store.create(self.out, self.described())
             sessions: dict[str, Session] = {}
             shared: dict[Site, Launching] = {}
             # Sides of a duet are up at once, the control's second A among them; else those of one site share servers.

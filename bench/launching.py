@@ -7,6 +7,7 @@ import functools
 import importlib
 import os
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,12 +17,13 @@ from pathlib import Path
 from bench import interrupts
 from bench.case import Case
 from bench.cause import Evidence, cause, is_the_machines, last_peaks, oom_kills
+from bench.checked import NonsenseError
 from bench.devices import Machine
 from bench.effects import effects
 from bench.errors import BenchError, ResultsError, UsageError
 from bench.host_memory import HostMemory
 from bench.inputs import absolute_data
-from bench.messages import Beat, Description, RankRecord, Spec
+from bench.messages import Beat, Description, Heartbeat, RankRecord, Spec, disagreement
 from bench.metrics import (
     bursts_ns,
     efficiency,
@@ -106,9 +108,9 @@ class Launching:
                 interrupts.check()
                 raise BenchError(str(error)) from None
             interrupts.check()
-            if outcome.ok:
-                return Description.read(folder)
-            evidence = self._evidence(request, outcome, watchdog, 0)
+            if outcome.ok or watchdog.done:
+                return self._description(case, folder)
+            evidence = self._evidence(request, spec, outcome, watchdog, 0)
             reason = watchdog.verdict or cause(evidence)[1]
             words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
             failed = any(record.failure for record in evidence.records.values())
@@ -119,6 +121,13 @@ class Launching:
         log = next(filter(Path.exists, (folder / "rank0.log", folder / "torchrun.log")), self._log)
         message = f"--workload {case.workload}: {words} (see {log})"
         raise (UsageError if case.spec.entry is None and failed else BenchError)(message)
+
+    @staticmethod
+    def _description(case: Case, folder: Path) -> Description:
+        try:
+            return Description.read(folder)
+        except NonsenseError as error:
+            raise BenchError(f"--workload {case.workload}: its {folder / 'description.json'} {error}") from None
 
     def launch(
         self, case: Case, description: Description, folder: Path, protocol: Protocol, part: Part | None = None
@@ -135,7 +144,7 @@ class Launching:
                 requested_at_ns = time.time_ns()
                 outcome = self._launcher.launch(request, functools.partial(ends, watchdog, part))
             watchdog.look(last=True)
-            evidence = self._evidence(request, outcome, watchdog, oom_kills() - kills_before)
+            evidence = self._evidence(request, spec, outcome, watchdog, oom_kills() - kills_before)
             judged = self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler, part)
             if judged.measured:
                 _note_host_memory(judged, host.peaks_mib(), case.world_size)
@@ -161,8 +170,7 @@ class Launching:
         """The rows of a launch that has ended."""
         records = evidence.records
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
-        done = len(ranks) == case.world_size  # what is measured counts, however the ranks end afterwards
-        measured = done and (evidence.outcome.ok or not stopped(part, records))
+        measured = len(ranks) == case.world_size  # then the launch is done, however its processes end
         row = {**self._rank_facts(records), "sources": self._sources(records)}
         if measured:
             row |= self._measured(case, description, records, requested_at_ns, str(row["device_name"]))
@@ -252,15 +260,25 @@ class Launching:
         others_turn = part.others_turn if part else lambda: False
         return Watchdog(request.log, scratch, request.ranks, hang_s, protocol.timeout, self.tell, others_turn)
 
-    def _evidence(self, request: Request, outcome: Outcome, watchdog: Watchdog, kills: int) -> Evidence:
+    def _evidence(self, request: Request, spec: Spec, outcome: Outcome, watchdog: Watchdog, kills: int) -> Evidence:
+        records, nonsense = RankRecord.sound_and_odd(request.log, request.ranks)
+        nonsense |= {} if nonsense else disagreement(records)
+        for rank in nonsense.keys() & records.keys():
+            records[rank] = dataclasses.replace(records[rank], measurement=None)
+        for rank in range(request.ranks):  # what it could say, but not write down
+            failure = Heartbeat.last_words(Path(spec.scratch), request.log.name, rank)
+            record = records.get(rank) or RankRecord(rank, rank, socket.gethostname(), 0, True)
+            if failure and not record.failure and not record.measurement:
+                records[rank] = dataclasses.replace(record, failure=failure)
         return Evidence(
-            records=RankRecord.read_all(request.log, request.ranks),
+            records=records,
             outcome=outcome,
             ranks=request.ranks,
             oom_kills=kills,
             gone=tuple(watchdog.gone),
             beats=watchdog.beats,
             peak_rss_mib=watchdog.peak_rss_mib,
+            nonsense={**watchdog.nonsense, **nonsense},
         )
 
     def _devices(

@@ -7,17 +7,24 @@ import json
 import mmap
 import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.case import Case
+from bench.checked import NonsenseError, checked, read_file, read_json
+from bench.record import MEMORY
 
 # Parts of a step, in the order in which they happen. A part begins where the one before it ended.
 PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
 # Where a rank may stand, in the order in which it comes there; PARTS, "sync" and "turn" again and again.
 STAGES = ("starting", "building", *PARTS, "sync", "turn", "ending", "done", "failed")
 STAGE = {name: number for number, name in enumerate(STAGES)}
+# Columns of a row that ranks tell of their software.
+SOFTWARE = ("python", "torch", "torchvision", "cuda", "cudnn", "nccl", "backend", "loader_start_method")
+MOST_STEPS = 1 << 40
+LAST_WORDS = 1024  # bytes
 SIDES = ("A", "B")  # of a comparison
 # What became of resident data: whether a model changed it in place, and since when it was handed a copy in each step.
 BATCH = ("as made", "copied", "copied in the window", "changed")
@@ -91,13 +98,19 @@ class Description:
 
     @classmethod
     def found(cls, folder: Path) -> Description | None:
-        """None where none was written."""
-        return cls.read(folder) if (folder / "description.json").exists() else None
+        """None where none was written, or something else."""
+        try:
+            return cls.read(folder)
+        except NonsenseError:
+            return None
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        values = json.loads((folder / "description.json").read_text())
-        return cls(**{**values, "data": tuple(values["data"])})
+        """NonsenseError if the rank that was to write it wrote none, or something else."""
+        found = read_json(folder / "description.json", cls)
+        if found is None:
+            raise NonsenseError("is not there")
+        return found
 
     def write(self, folder: Path) -> None:
         _write(folder / "description.json", dataclasses.asdict(self))
@@ -150,6 +163,21 @@ class Measurement:
     waited_ns: int = 0
     bursts_ns: list[int] = field(default_factory=list)
     bursts_at_ns: list[int] = field(default_factory=list)
+
+    def odd(self) -> str:
+        """Why this cannot be what was seen of a window; empty if it can."""
+        steps = len(self.steps_ns)
+        if not sum(self.steps_ns) or not self.window_ns:
+            return "measured no time"
+        if set(self.parts_ns) != set(PARTS):
+            return f"has other parts of a step than {', '.join(PARTS)}"
+        if any(len(one) != steps for one in (*self.parts_ns.values(), self.data_wait_host_ns)):
+            return f"has parts of more or fewer than its {steps} steps"
+        if len(self.losses) != self.warmup_steps + steps:
+            return f"has {len(self.losses)} losses of {self.warmup_steps} + {steps} steps"
+        if not set(MEMORY) <= set(self.memory):
+            return f"lacks {', '.join(sorted(set(MEMORY) - set(self.memory)))}"
+        return "" if len(self.bursts_ns) == len(self.bursts_at_ns) else "has bursts without a time"
 
 
 @dataclass(frozen=True)
@@ -219,26 +247,49 @@ class RankRecord:
 
     @classmethod
     def read_all(cls, folder: Path, ranks: int) -> dict[int, RankRecord]:
-        """The records that are there, by rank."""
-        records = {rank: cls.read(folder, rank) for rank in range(ranks)}
-        return {rank: record for rank, record in records.items() if record}
+        """The records that are there and make sense, by rank."""
+        return cls.sound_and_odd(folder, ranks)[0]
+
+    @classmethod
+    def sound_and_odd(cls, folder: Path, ranks: int) -> tuple[dict[int, RankRecord], dict[int, str]]:
+        """The records that are there, by rank; and what is wrong with those that make no sense."""
+        records, nonsense = {}, {}
+        for rank in range(ranks):
+            try:
+                if record := cls.read(folder, rank):
+                    records[rank] = record
+            except NonsenseError as error:
+                nonsense[rank] = f"its record rank{rank}.json {error}"
+        return records, nonsense
 
     @classmethod
     def read(cls, folder: Path, rank: int) -> RankRecord | None:
-        """None before the rank has written one."""
-        path = folder / f"rank{rank}.json"
-        if not path.exists():
-            return None
-        values = json.loads(path.read_text())
-        for name, kind in PARTS_OF_A_RECORD.items():
-            if values.get(name):
-                values[name] = kind(**values[name])
-        return cls(**values)
+        """None before the rank has written one; NonsenseError if what is there is no record of it."""
+        record = read_json(folder / f"rank{rank}.json", cls)
+        if record and record.rank != rank:
+            raise NonsenseError(f"is that of rank {record.rank}")
+        if record and (unknown := record.software.keys() - set(SOFTWARE)):
+            raise NonsenseError(f"tells of {min(unknown)[:40]!r} as software")
+        if record and record.measurement and (why := record.measurement.odd()):
+            raise NonsenseError(why)
+        return record
 
 
-PARTS_OF_A_RECORD: dict[str, Any] = {
-    **{"measurement": Measurement, "state": State, "observed": Observed, "failure": Failure}
-}
+def disagreement(records: Mapping[int, RankRecord]) -> dict[int, str]:
+    """By rank, what its measurement says otherwise than that of the first rank, though both trained the same steps."""
+    measured = {rank: record.measurement for rank, record in sorted(records.items()) if record.measurement}
+    first = next(iter(measured.values()), None)
+    found = {}
+    for rank, m in measured.items():
+        assert first is not None
+        for what, one, other in (
+            ("steps", len(m.steps_ns), len(first.steps_ns)),
+            ("steps before them", m.warmup_steps, first.warmup_steps),
+            ("bursts", len(m.bursts_ns), len(first.bursts_ns)),
+        ):
+            if one != other:
+                found[rank] = f"its record rank{rank}.json has {one} {what}, that of another rank {other}"
+    return found
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
@@ -264,13 +315,15 @@ class Beat(NamedTuple):
 
 
 class Heartbeat:
-    """A Beat in 48 bytes of shared memory that a rank writes and its parent reads.
+    """A Beat in 48 bytes of shared memory that a rank writes and its parent reads, and room for its last words.
 
-    A store into mapped memory costs the rank 0.3 µs and no system call, so it can be written several times a step.
+    A store into mapped memory costs the rank 0.3 µs and no system call, so it can be written several times a step. It
+    needs neither a descriptor nor room on a disk, so a rank that has run out of those can still say why it gives up.
     """
 
     _STEPS, _SYNCED, _STAGE = struct.Struct("<qqq"), struct.Struct("<qq"), struct.Struct("<q")
-    _SIZE = _STEPS.size + _SYNCED.size + _STAGE.size
+    _WORDS = _STEPS.size + _SYNCED.size + _STAGE.size  # where the last words begin
+    _SIZE = _WORDS + LAST_WORDS
 
     def __init__(self, scratch: str | Path, launch: str, rank: int) -> None:
         self.path = Path(scratch) / f"heartbeat-{launch}-{rank}"
@@ -289,16 +342,45 @@ class Heartbeat:
         """Say where the rank stands now: a value of STAGE."""
         self._STAGE.pack_into(self._memory, self._STEPS.size + self._SYNCED.size, stage)
 
+    def say(self, failure: Failure) -> None:
+        """Say why the rank gives up, for when its record cannot be written; a long message is cut."""
+        for length in (LAST_WORDS, LAST_WORDS // 2, LAST_WORDS // 8, 0):
+            cut = dataclasses.replace(failure, message=failure.message[:length])
+            words = json.dumps(dataclasses.asdict(cut)).encode()
+            if len(words) <= LAST_WORDS:
+                self._memory[self._WORDS :] = words.ljust(LAST_WORDS, b"\0")
+                return
+
     @classmethod
     def read(cls, scratch: Path, launch: str, rank: int) -> Beat | None:
-        """None before the rank has come so far."""
-        try:
-            raw = (scratch / f"heartbeat-{launch}-{rank}").read_bytes()
-        except OSError:
-            return None
-        if len(raw) != cls._SIZE:
+        """None before the rank has come so far; NonsenseError for what no rank of ours can have written."""
+        raw = cls._read(scratch, launch, rank)
+        if not raw:
             return None
         done, planned, time_ns = cls._STEPS.unpack_from(raw)
         synced, step_ns = cls._SYNCED.unpack_from(raw, cls._STEPS.size)
         (stage,) = cls._STAGE.unpack_from(raw, cls._STEPS.size + cls._SYNCED.size)
+        if not 0 <= stage < len(STAGES):
+            raise NonsenseError(f"tells of stage {stage}, which there is not")
+        for name, number in (("steps done", done), ("steps planned", planned), ("steps waited for", synced)):
+            if not 0 <= number <= MOST_STEPS:
+                raise NonsenseError(f"tells of {number} {name}")
+        if min(time_ns, step_ns) < 0:
+            raise NonsenseError("tells of a time below 0")
         return Beat(done, planned, time_ns, synced, step_ns, STAGES[stage])
+
+    @classmethod
+    def last_words(cls, scratch: Path, launch: str, rank: int) -> Failure | None:
+        """Why the rank gave up, if it said so."""
+        try:
+            raw = cls._read(scratch, launch, rank)
+            return checked(Failure, json.loads(raw[cls._WORDS :].rstrip(b"\0"))) if raw else None
+        except ValueError:
+            return None
+
+    @classmethod
+    def _read(cls, scratch: Path, launch: str, rank: int) -> bytes:
+        raw = read_file(scratch / f"heartbeat-{launch}-{rank}", cls._SIZE) or b""
+        if len(raw) not in (0, cls._SIZE):
+            raise NonsenseError(f"has {len(raw)} bytes")
+        return raw

@@ -46,6 +46,11 @@ class Earlier:
         """The number of the session that goes on now."""
         return max((row["session"] or 0 for row in self.rows), default=0) + 1
 
+    @property
+    def described(self) -> bool:
+        """Whether the run came so far that its plan holds what only torch knows."""
+        return bool(self.plan.get("described", True))
+
     def done(self) -> dict[Key, Row]:
         """The rows that stand: (case_id, block) -> row."""
         return {key: row for key, row in latest(self.rows).items() if not self._again(row)}

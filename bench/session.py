@@ -116,9 +116,7 @@ class Session:
         """Fill in what only torch knows, see whether a resumed run still is what it was, and write the plan down."""
         # a batch size may be given, and be the workload's own as well
         planned = self.completed()
-        gpus = ", ".join(gpu.name for gpu in self.machine.gpus)
-        known = {**self._host, **environment.installed(), "gpus": gpus, "workloads": workload_files(planned)}
-        self._plan_json = {**plan_json(dataclasses.replace(self.plan, cases=planned)), "facts": known}
+        self._plan_json = _plan_json(dataclasses.replace(self.plan, cases=planned), self.machine, self._host)
         if self.earlier:
             self._despite = "; ".join(self._changes(self.earlier, self._plan_json, planned))
             self._plan_json["facts"] = self.earlier.plan["facts"]  # what it began with, however often it is resumed
@@ -131,7 +129,8 @@ class Session:
     def _changes(self, earlier: Earlier, now: dict[str, Any], planned: Sequence[Planned]) -> list[str]:
         """What changed since the run began; IncomparableError unless that is allowed."""
         keys = {p.case.case_id: self.work_key(p.case) for p in planned if p.case.batch_size}
-        changes = [*changed_plan(earlier.plan, now), *changed_facts(earlier.plan["facts"], now["facts"])]
+        asked = now if earlier.described else {**now, **plan_json(self.plan)}
+        changes = [*changed_plan(earlier.plan, asked), *changed_facts(earlier.plan["facts"], now["facts"])]
         changes += changed_work(earlier.rows, keys)
         if changes and not earlier.anyway:
             raise self._not_the_same(changes)
@@ -378,6 +377,18 @@ class Session:
 def _key(case: Case) -> Key:
     """What a description depends on: the workload and all that changes the work of its step."""
     return case.workload, case.env, case.data, case.activation_checkpointing, case.rank_batch, case.auto_batch
+
+
+def begun(plan: Plan, machine: Machine) -> dict[str, Any]:
+    """What ``plan.json`` says of a run before torch has been asked: the cases have no batch size but what was given."""
+    host = environment.host_facts(machine, environment.rank_environment())
+    return {**_plan_json(plan, machine, host), "described": False}
+
+
+def _plan_json(plan: Plan, machine: Machine, host: Row) -> dict[str, Any]:
+    gpus = ", ".join(gpu.name for gpu in machine.gpus)
+    known = {**host, **environment.installed(), "gpus": gpus, "workloads": workload_files(plan.cases)}
+    return {**plan_json(plan), "facts": known, "described": True}
 
 
 def probing(protocol: Settings) -> Settings:

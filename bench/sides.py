@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ def sites(
     interpreter that cannot run ranks, and for a revision that is none or of which no workload is.
     """
     top = _top(workloads) if any(side.rev for side in sides) else None
-    with folder_of_sides(top) as folder:
+    with folder_of_sides(top, tempfile.gettempdir()) as folder:
         found = {}
         for side in sides:
             root = _worktree(side, top, folder) if side.rev and top else top

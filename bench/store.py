@@ -25,6 +25,8 @@ from bench.record import FILES, Column, Row
 from bench.text import escaped
 
 LOCK, LOCK_TRIES = "lock", 5
+UNFINISHED = ".new"  # at the end of a run's name until its plan is written
+LEFT_SECONDS = 3600.0  # after which nobody is at work on that any more
 LEAST_FREE_BYTES = 4 << 20  # less, and a launch could not even leave its records
 
 
@@ -36,14 +38,22 @@ class Store:
         self._lock = _lock(folder)
 
     @classmethod
-    def create(cls, out: Path) -> Store:
-        """A new run in ``out``; ResultsError if nothing can be written there."""
+    def create(cls, out: Path, plan: Mapping[str, Any] | None = None) -> Store:
+        """A new run in ``out`` with its ``plan.json``; ResultsError if nothing can be written there.
+
+        Its folder appears whole: who is killed before leaves no run, who is killed after one that can be resumed.
+        """
         try:
-            folder = _new_folder(out)
-            (folder / "logs").mkdir()
-            store = cls(folder)
+            made = _new_folder(out)
+            (made / "logs").mkdir()
+            store = cls(made)
             for name, columns in FILES.items():
                 store._write(name, [list(columns)])
+            if plan is not None:
+                store.plan(plan)
+            store.folder = made.with_name(made.name.removeprefix(".").removesuffix(UNFINISHED))
+            store.run_id = store.folder.name
+            made.rename(store.folder)
             return store
         except OSError as error:
             raise ResultsError(f"cannot write results to {out}: {error.strerror}; choose another --out") from None
@@ -148,13 +158,21 @@ class Store:
 
 
 def _new_folder(out: Path) -> Path:
-    """A folder of a name that no other run has, begun at the same second or not."""
-    (out / "runs").mkdir(parents=True, exist_ok=True)
+    """A folder for a run, under a name that says that it is not finished; what others left of theirs goes away."""
+    runs = out / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    for left in runs.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
     while True:
-        folder = out / "runs" / (time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(2))
-        with contextlib.suppress(FileExistsError):
+        name = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(2)
+        folder = runs / f".{name}{UNFINISHED}"
+        with contextlib.suppress(FileExistsError):  # no other run may have the name, begun at the same second or not
             folder.mkdir()
-            return folder
+            if not (runs / name).exists():
+                return folder
+            folder.rmdir()
 
 
 def _lock(folder: Path) -> io.TextIOWrapper:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import stacks
+from bench.checked import NonsenseError
 from bench.messages import PARTS, Beat, Heartbeat, RankRecord
 
 SLOWEST_STEPS = 10  # a launch may stand still for this many times its slowest step so far
 STARTUP = 5  # and before its first step for this many times the limit: it loads and places a model
 FAILED_PATIENCE_S = 3.0  # how long the others may take to notice that a rank has failed
+DONE_PATIENCE_S = 5.0  # how long the processes of ranks that have measured all may take to end
 LOG_LIMIT = 16 << 20  # bytes of a log that are kept from its beginning
 LOG_TAIL = 1 << 20  # and from its end
 CUT = b"\n[stepbench: this log grew too long; %d bytes were cut out here]\n"
@@ -43,7 +45,8 @@ WORDS = {
 class Watchdog:
     """A watch for one launch. ``verdict`` says why it had to be ended, and is empty where the ranks will say.
 
-    ``beats`` and ``peak_rss_mib`` hold what was last seen of each rank, ``gone`` those whose process had ended.
+    ``beats`` and ``peak_rss_mib`` hold what was last seen of each rank, ``gone`` those whose process had ended, and
+    ``nonsense`` what is wrong with what ranks have written: it ends the launch if it is still there at the next look.
     ``others_turn`` says whether the other side of a duet is at work: all ranks may wait as long as it is, and that
     time is none of theirs.
     """
@@ -68,13 +71,20 @@ class Watchdog:
         self._hosts: dict[int, str] = {}
         self._begun = self._moved = self._looked = time.monotonic()
         self._slowest_s = 0.0
+        self.nonsense: dict[int, str] = {}
+        self._nonsense_before: dict[int, str] = {}
         self._failed_since: float | None = None
+        self._done_since: float | None = None
         self._lost: dict[Path, int] = {}
 
     def __call__(self) -> bool:
         """One look; True if the launch has to be ended."""
         self.look()
         now = time.monotonic()
+        if self.nonsense.keys() & self._nonsense_before.keys():
+            return True
+        if self._done_since is not None:
+            return now - self._done_since > DONE_PATIENCE_S
         if self._failed_since is not None:
             return now - self._failed_since > FAILED_PATIENCE_S
         if now - self._begun > self.timeout_s:
@@ -113,6 +123,11 @@ class Watchdog:
         """Whether all ranks have measured what they are to measure."""
         return self._all_in("ending", "done")
 
+    @property
+    def done(self) -> bool:
+        """Whether all ranks have written down what they had to."""
+        return self._all_in("done")
+
     def _all_in(self, *stages: str) -> bool:
         return len(self.beats) == self.ranks and all(beat.stage in stages for beat in self.beats.values())
 
@@ -120,9 +135,10 @@ class Watchdog:
         """Note how far the ranks are and what they take, and keep their logs short. ``last``: the launch has ended."""
         now = time.monotonic()
         self._cut_logs()
+        self._nonsense_before, self.nonsense = self.nonsense, {}
         for rank in range(self.ranks):
             self._meet(rank)
-            beat = Heartbeat.read(self.scratch, self.folder.name, rank)
+            beat = self._beat(rank)
             if beat is None:
                 continue
             before = self.beats.get(rank, Beat())
@@ -132,10 +148,12 @@ class Watchdog:
                 self._moved = now
             if not last and rank not in self.gone and not self._alive(rank):
                 self.gone.append(rank)
-                beat = Heartbeat.read(self.scratch, self.folder.name, rank) or beat  # its last word came before its end
+                beat = self._beat(rank) or beat  # its last word came before its end
             self.beats[rank] = beat
             if beat.stage == "failed" or (rank in self.gone and beat.stage != "done"):
                 self._failed_since = self._failed_since or now
+        if self.done:
+            self._done_since = self._done_since or now
         if self.waiting and self.others_turn():
             self._moved = now
             self._begun += now - self._looked
@@ -145,9 +163,18 @@ class Watchdog:
 
     def _meet(self, rank: int) -> None:
         if rank not in self._pids:
-            with contextlib.suppress(OSError, ValueError):  # a file system that stutters: at the next look, then
+            try:
                 if record := RankRecord.read(self.folder, rank):
                     self._pids[rank], self._hosts[rank] = record.pid, record.host
+            except NonsenseError as error:
+                self.nonsense[rank] = f"its record rank{rank}.json {error}"
+
+    def _beat(self, rank: int) -> Beat | None:
+        try:
+            return Heartbeat.read(self.scratch, self.folder.name, rank)
+        except NonsenseError as error:
+            self.nonsense[rank] = f"its heartbeat {error}"
+            return None
 
     def _alive(self, rank: int) -> bool:
         """Whether the rank's process is there; its peak memory is noted on the way. True before it has told its id."""

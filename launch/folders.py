@@ -37,7 +37,7 @@ def remove(folder: Path) -> None:
 
 
 def left_behind(prefix: str, where: str | None = None) -> list[Path]:
-    """The folders with this prefix that nobody holds any more, of those that this user has made."""
+    """The folders with this prefix in ``where`` that nobody holds any more, of those that this user has made."""
     folders = Path(where or tempfile.gettempdir()).glob(f"{prefix}*/{OWNER}")
     own = [file.parent for file in folders if "-" not in file.parent.name.removeprefix(prefix)]
     return [folder for folder in own if folder not in _held and _is_free(folder / OWNER)]

@@ -1,11 +1,16 @@
 """A user's workload that goes wrong, or takes known time and memory, on request: ``faulty.py:Faulty:fault=raise``."""
 
+import atexit
+import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import psutil
 import torch
@@ -188,7 +193,95 @@ def import_nothing() -> None:
     import no_such_module  # noqa: F401
 
 
+def leave_a_thread() -> None:
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+
+
+def leave_a_child() -> None:
+    multiprocessing.Process(target=time.sleep, args=(1000,)).start()
+
+
+def leave_an_exit_handler() -> None:
+    atexit.register(time.sleep, 1000)
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+    __repr__ = __str__
+
+
+def raise_what_has_no_text() -> None:
+    raise MuteError
+
+
+def recurse() -> None:
+    recurse()
+
+
+def use_up_descriptors() -> None:
+    kept = []
+    while True:
+        kept.append(open(os.devnull))
+
+
+def write_past_the_file_size() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))
+    for _ in range(10_000):
+        os.write(1, b"x" * 64)
+
+
+def lose_the_folder() -> None:
+    shutil.rmtree(log_of_rank().parent)
+    raise ValueError("without a folder")
+
+
+def log_of_rank() -> Path:
+    return Path(os.readlink("/proc/self/fd/1"))
+
+
+def write_nonsense_beats(content: bytes) -> None:
+    """Write over what the heartbeat says of the steps and the stage, and go on."""
+    [beats] = Path(os.environ["TMPDIR"]).glob(f"heartbeat-{log_of_rank().parent.name}-{os.environ['RANK']}")
+    with beats.open("r+b") as stream:
+        stream.write(content)
+    time.sleep(1000)
+
+
+def heartbeat_becomes_a_pipe() -> None:
+    [beats] = Path(os.environ["TMPDIR"]).glob(f"heartbeat-{log_of_rank().parent.name}-{os.environ['RANK']}")
+    beats.unlink()
+    os.mkfifo(beats)
+    time.sleep(1000)
+
+
+def write_a_nonsense_record(content: str) -> None:
+    log_of_rank().with_suffix(".json").write_text(content)
+    os._exit(0)
+
+
+def record_becomes_a_pipe() -> None:
+    record = log_of_rank().with_suffix(".json")
+    record.unlink()
+    os.mkfifo(record)
+    os._exit(0)
+
+
 FAULTS = {
+    "thread": leave_a_thread,
+    "child": leave_a_child,
+    "at-exit": leave_an_exit_handler,
+    "mute": raise_what_has_no_text,
+    "recursion": recurse,
+    "descriptors": use_up_descriptors,
+    "file-size": write_past_the_file_size,
+    "no-folder": lose_the_folder,
+    "beats": lambda: write_nonsense_beats(b"\xff" * 48),
+    "beats-pipe": heartbeat_becomes_a_pipe,
+    "record-text": lambda: write_a_nonsense_record("{half a recor"),
+    "record-shape": lambda: write_a_nonsense_record('{"rank": "one"}'),
+    "record-pipe": record_becomes_a_pipe,
     "raise": raise_error,
     "oom": lambda: torch.empty(1 << 46),
     "exit": lambda: os._exit(3),

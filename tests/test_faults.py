@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -140,7 +141,72 @@ LOADER_FAULTS = (
         "__getitem__); the others are in the backward pass",
     ),
 )
-GROUPS = (FAULTS, MORE_FAULTS, LOADER_FAULTS)  # each is one run
+LEFT_FAULTS = (
+    Fault("a thread that does not end after the last step", "fault=thread:rank=1", "ok", ""),
+    Fault("a child process that does not end after the last step", "fault=child:rank=1", "ok", ""),
+    Fault("an exit handler that hangs", "fault=at-exit:rank=1", "ok", ""),
+    Fault(
+        "an exception whose text raises",
+        "fault=mute:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: MuteError (its text cannot be had: ValueError)",
+    ),
+    Fault(
+        "endless recursion",
+        "fault=recursion:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: RecursionError: maximum recursion depth exceeded",
+    ),
+    Fault(
+        "descriptors used up",
+        "fault=descriptors:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: OSError: [Errno N] Too many open files: '/dev/null'",
+    ),
+    Fault(
+        "a log past a limit of 64 bytes for files",
+        "fault=file-size:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: OSError: [Errno N] File too large",
+    ),
+    Fault(
+        "the launch's folder removed, then an exception",
+        "fault=no-folder:rank=1",
+        "crashed",
+        "rank 1 on HOST, step 4: ValueError: without a folder",
+    ),
+    Fault(
+        "a heartbeat overwritten",
+        "fault=beats:rank=1",
+        "crashed",
+        "rank 1 on HOST, step N: its heartbeat tells of stage -1, which there is not",
+    ),
+    Fault(
+        "a pipe in the heartbeat's place",
+        "fault=beats-pipe:rank=1",
+        "crashed",
+        "rank 1 on HOST, step N: its heartbeat is no regular file",
+    ),
+    Fault(
+        "half a record",
+        "fault=record-text:rank=1",
+        "crashed",
+        "rank 1, step 4: its record rank1.json is no JSON",
+    ),
+    Fault(
+        "a record of other fields",
+        "fault=record-shape:rank=1",
+        "crashed",
+        "rank 1, step 4: its record rank1.json lacks local_rank",
+    ),
+    Fault(
+        "a pipe in the record's place",
+        "fault=record-pipe:rank=1",
+        "crashed",
+        "rank 1, step 4: its record rank1.json is no regular file",
+    ),
+)
+GROUPS = (FAULTS, MORE_FAULTS, LOADER_FAULTS, LEFT_FAULTS)  # each is one run
 
 
 class Seen:
@@ -188,9 +254,10 @@ def told(reason: str) -> str:
         r"[\d.,]+(?= MiB)",
         r"(?<=cpp:)\d+",
         r"(?<=err == )\d+",
+        r"(?<=Errno )\d+",
     ):
         text = re.sub(pattern, "N", text)
-    text = re.sub(r"step \d+(?=: RuntimeError: DataLoader)", "step N", text)
+    text = re.sub(r"step \d+(?=: RuntimeError: DataLoader|: its heartbeat)", "step N", text)
     for pattern in (
         r"(?<=allocate )\d+(?= bytes)",
         r"(?<=code )\d+(?= \()",
@@ -289,6 +356,28 @@ def server_of(process: subprocess.Popen[str]) -> psutil.Process:
     return next(child for child in guard.children() if "launch.serve" in " ".join(child.cmdline()))
 
 
+def listening(processes: list[psutil.Process]) -> list[tuple[str, int]]:
+    """The addresses and ports at which processes listen, at least one."""
+    found = [c.laddr for one in processes for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert found
+    return [(address.ip, address.port) for address in found]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["server", "torchrun"])
+def test_nobody_listens_but_on_the_loopback_interface(tmp_path: Path, launcher: str) -> None:
+    """While ranks train: the store of the launch, Gloo's sockets, and whatever else."""
+    words = ("--workload", f"{FAULTY}:fault=hang", "--strategy", "fsdp", "--launcher", launcher)
+    process = started(tmp_path, (*words, "--data", "synthetic", "--num-workers", "1"))
+    time.sleep(5)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    found = listening(tree)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert {address for address, _ in found} == {"127.0.0.1"}
+    assert len(found) >= 3  # the store, and each rank's Gloo
+
+
 @pytest.mark.parametrize(
     ("about", "fault"),
     [
@@ -300,6 +389,7 @@ def test_the_launch_server_is_killed(tmp_path: Path, page: Page, about: str, fau
     words = ("--workload", f"{FAULTY}:fault={fault}:rank=1,{FAULTY}", "--strategy", "ddp")
     process = started(tmp_path, words, f"*-fault-{fault}-*")
     tree = psutil.Process(process.pid).children(recursive=True)
+    assert {address for address, _ in listening(tree)} == {"127.0.0.1"}
     server_of(process).kill()
     process.communicate(timeout=120)
     assert process.returncode == 5
@@ -312,21 +402,18 @@ def test_the_launch_server_is_killed(tmp_path: Path, page: Page, about: str, fau
     page(about, bad["status"], bad["reason"])
 
 
-# Python imports sitecustomize before all else: here it makes the TAKEN-th port that is looked for one that is in use.
+# Python imports sitecustomize before all else: here it makes the TAKEN-th port that a store asks for one that is in use.
 TAKE_PORT = """
-import os, socket
-import launch.ports
-free_port, counter, taken = launch.ports.free_port, os.environ["COUNTER"], socket.socket()
-def sometimes_a_taken_one():
+import errno, os, socket
+create_server, counter = socket.create_server, os.environ["COUNTER"]
+def sometimes_in_use(address, **more):
     with open(counter, "a") as file:
         file.write("x")
         file.flush()
-        if file.tell() != int(os.environ["TAKEN"]):
-            return free_port()
-    taken.bind(("", 0))
-    taken.listen()
-    return taken.getsockname()[1]
-launch.ports.free_port = sometimes_a_taken_one
+        if file.tell() == int(os.environ["TAKEN"]):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    return create_server(address, **more)
+socket.create_server = sometimes_in_use
 """
 
 
@@ -349,10 +436,10 @@ def test_a_taken_port_is_tried_again_and_told(tmp_path: Path, page: Page, launch
     [row] = run.rows()
     assert (tmp_path / "counter").read_text() == "xxx"
     assert (row["status"], row["attempts"]) == ("ok", taken)
-    assert ("EADDRINUSE" in row["first_attempt"]) == (taken == "2")
+    assert ("Address already in use" in row["first_attempt"]) == (taken == "2")
     if taken == "2":
         page(
-            f"a port that is in use (--launcher {launcher})",
+            f"no port left (--launcher {launcher})",
             row["status"],
             "— (`attempts` is 2, `first_attempt` says why)",
         )

@@ -16,7 +16,8 @@ import processes
 import psutil
 import pytest
 
-from launch import LaunchError, Request
+from launch import LaunchError, Request, folders
+from launch.guard import private_folder
 from launch.processes import end
 from launch.server import LAUNCHES_PER_SERVER, ServerLauncher
 from launch.torchrun import TorchrunLauncher
@@ -82,6 +83,28 @@ def test_a_fault_in_a_rank_is_told_and_leaves_the_server_alone(own: ServerLaunch
         assert outcome.exit_codes[1] == code
     assert own.launch(request("facts", tmp_path, tmp_path)).ok
     assert facts(tmp_path)[0]["parent"] == before
+
+
+SPY = """
+import sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "torch._dynamo":
+            open({file!r}, "a").write(name)
+if "launch.serve" in " ".join(sys.orig_argv):
+    sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_a_failed_launch_makes_the_server_import_nothing(tmp_path: Path) -> None:
+    """torch's own formatter of log messages would import torch._dynamo for the first exception, for 4 to 7 s."""
+    (tmp_path / "sitecustomize.py").write_text(SPY.format(file=str(tmp_path / "imported")))
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{TESTS}"}
+    with contextlib.closing(ServerLauncher(environment, ["torch"], tmp_path / "launcher.log")) as launcher:
+        outcome = launcher.launch(request("die", -signal.SIGKILL, tmp_path))
+    assert (outcome.exit_codes[1], outcome.stopped) == (-signal.SIGKILL, False)
+    assert not (tmp_path / "imported").exists()
+    assert "exitcode: -9" in (tmp_path / "launcher.log").read_text()  # it was told all the same
 
 
 def test_no_name_server_is_asked(tmp_path: Path) -> None:
@@ -158,7 +181,8 @@ def test_a_launch_that_is_ended_leaves_nothing(own: ServerLauncher, tmp_path: Pa
 ORPHANER = """
 import sys
 from pathlib import Path
-from launch import LaunchError, Request
+from launch import LaunchError, Request, folders
+from launch.guard import private_folder
 from launch.processes import end
 from launch.server import ServerLauncher
 import os
@@ -168,20 +192,60 @@ launcher.launch(Request("entries:hang", str(folder), 2, 600.0, folder))
 """
 
 
-def test_killing_the_parent_leaves_nothing(tmp_path: Path) -> None:
-    parent = subprocess.Popen([sys.executable, "-P", "-c", ORPHANER, str(tmp_path)], env=ENVIRONMENT)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("child*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    tree = [p.pid for p in psutil.Process(parent.pid).children(recursive=True)]
-    tree += [int(file.read_text()) for file in tmp_path.glob("child*")]
-    assert len(tree) >= 7  # guard, server, resource tracker, fork server, ranks and their children
-    parent.kill()
-    parent.wait()
+class Orphaner:
+    """A process that has launched ranks which hang; its guard, its server, and all pids below it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.tmp = folder, folder / "t"
+        self.tmp.mkdir()
+        environment = {**ENVIRONMENT, "TMPDIR": str(self.tmp)}
+        self.parent = psutil.Popen([sys.executable, "-P", "-c", ORPHANER, str(folder)], env=environment)
+        deadline = time.monotonic() + 120
+        while len(list(folder.glob("child*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        [self.guard] = self.parent.children()
+        [self.server] = [p for p in self.guard.children() if "launch.serve" in " ".join(p.cmdline())]
+        self.of_ranks = [int(file.read_text()) for file in folder.glob("child*")]
+        self.tree = [p.pid for p in self.parent.children(recursive=True)]
+        assert len({*self.tree, *self.of_ranks}) >= 7  # guard, server, tracker, fork server, ranks and their children
+
+    def kill(self, *processes: psutil.Process) -> None:
+        for process in (*processes, self.parent):
+            process.kill()
+        self.parent.wait()
+
+
+def wait_until_gone(pids: list[int]) -> None:
     deadline = time.monotonic() + GONE_WITHIN_S
-    while alive(tree) and time.monotonic() < deadline:
+    while alive(pids) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not alive(tree)
+    assert not alive(pids)
+
+
+@pytest.mark.parametrize("also", ["nobody", "its guard"])
+def test_killing_the_parent_leaves_nothing(tmp_path: Path, also: str) -> None:
+    """What it has started ends by itself, even if who was to see to that is killed at the same time."""
+    orphans = Orphaner(tmp_path)
+    orphans.kill(*([orphans.guard] if also == "its guard" else []))
+    wait_until_gone([*orphans.tree, *orphans.of_ranks])
+    processes.wait_for(lambda: not list(orphans.tmp.glob("bench-*")), why="a folder is left")
+
+
+@pytest.mark.slow
+def test_what_nobody_was_left_to_end_is_ended_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With server and guard dead the kernel ends the ranks; their folder and what they have started are left."""
+    orphans = Orphaner(tmp_path)
+    orphans.kill(orphans.guard, orphans.server)
+    wait_until_gone([pid for pid in orphans.tree if pid not in orphans.of_ranks])
+    [left] = orphans.tmp.glob("bench-*")
+    assert alive(orphans.of_ranks)
+    monkeypatch.setattr("tempfile.tempdir", str(orphans.tmp))
+    made = private_folder()
+    assert list(orphans.tmp.glob("bench-*")) == [made]
+    assert made != left
+    wait_until_gone(orphans.of_ranks)
+    folders.remove(made)
+    assert not list(orphans.tmp.iterdir())
 
 
 @pytest.mark.slow

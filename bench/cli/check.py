@@ -72,7 +72,7 @@ def _measured(kept: Baseline, rules: Rules, out: Path, quiet: bool) -> Gate:
     from bench.devices import Machine, this_machine
     from bench.preflight import look, run_warnings
     from bench.report.progress import observer
-    from bench.session import Session
+    from bench.session import Session, begun
     from bench.store import Store
     from bench.suite import make_plan
 
@@ -85,7 +85,7 @@ def _measured(kept: Baseline, rules: Rules, out: Path, quiet: bool) -> Gate:
             watcher.note(f"warning: {warning}")
         if len(kept.sessions) < baselines.LEAST_SESSIONS:
             watcher.note(f"warning: {_few(kept)}")
-        session = Session(plan, machine, Store.create(out), watcher, seen, warnings)
+        session = Session(plan, machine, Store.create(out, begun(plan, machine)), watcher, seen, warnings)
         with contextlib.closing(session):
             checked = Check(kept, session, rules, watcher.note)
             checked.run()

@@ -73,7 +73,7 @@ def _run(asked: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: 
     from bench.preflight import case_warnings, look, run_warnings
     from bench.report.progress import observer
     from bench.rounds import Rounds
-    from bench.session import Session
+    from bench.session import Session, begun
     from bench.store import Store
 
     machine = this_machine()
@@ -91,7 +91,7 @@ def _run(asked: Asked, out: Path, earlier: Earlier | None, strict: bool, quiet: 
             store, rows = Store.resume(earlier.folder, lambda text: watcher.note(f"warning: {text}"))
             earlier = dataclasses.replace(earlier, rows=tuple(rows))
         else:
-            store = Store.create(out)
+            store = Store.create(out, begun(plan, machine))
         session = Session(plan, machine, store, watcher, seen, warnings, earlier)
         rows = session.rows
         Rounds(session).run()

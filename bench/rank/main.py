@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import faulthandler
+import math
 import os
 import signal
 import socket
@@ -14,12 +15,14 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
+from bench.checked import NonsenseError
 from bench.host_memory import MEASURED, await_sample, tell
 from bench.messages import STAGE, Failure, Heartbeat, RankRecord, Spec
-from bench.rank.build import Training, build, place
+from bench.rank.build import PATIENCE_S, Training, build, place
 from bench.rank.facts import device_facts, imported, software
 from bench.rank.measure import measure
 from bench.rank.memory import peaks_mib, resident_mib
@@ -57,8 +60,8 @@ def run(spec_path: str) -> None:
         tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
         await_sample(spec.scratch, launch)
         look(training, record, spec.folder, max(measurement.steps_ns) / 1e9)
+        heartbeat.enter(STAGE["done"])  # whatever becomes of this process now
         training.batches.close()
-        heartbeat.enter(STAGE["done"])
 
 
 def look(training: Training, record: RankRecord, folder: str, slowest_step_s: float) -> None:
@@ -85,7 +88,8 @@ def look(training: Training, record: RankRecord, folder: str, slowest_step_s: fl
 def recorded(spec: Spec) -> Iterator[tuple[RankRecord, Heartbeat]]:
     """Send this rank's output to its log, write its record, and end the process at once if the body raises.
 
-    From here on SIGUSR1 writes the Python stacks of all threads to the log, and so does a fatal signal.
+    From here on SIGUSR1 writes the Python stacks of all threads to the log, and so does a fatal signal. SIGALRM ends
+    the process when the launch's time is long over, should there be nobody any more who does.
     """
     rank = int(os.environ["RANK"])
     record = RankRecord(
@@ -95,24 +99,65 @@ def recorded(spec: Spec) -> Iterator[tuple[RankRecord, Heartbeat]]:
         pid=os.getpid(),
         preloaded=os.getpid() != PRELOADED,
     )
-    folder = Path(spec.folder)
-    _log_to(folder / f"rank{rank}.log")
-    faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1)
-    heartbeat = Heartbeat(spec.scratch, folder.name, rank)
+    folder, heartbeat = Path(spec.folder), None
     try:
+        _log_to(folder / f"rank{rank}.log")
+        faulthandler.enable()
+        faulthandler.register(signal.SIGUSR1)
+        signal.alarm(last_seconds(spec))
+        heartbeat = Heartbeat(spec.scratch, folder.name, rank)
         record.write(folder)
         yield record, heartbeat
     except BaseException as error:
+        _give_up(error, record, folder, heartbeat)
+
+
+def last_seconds(spec: Spec) -> int:
+    """After how many seconds a rank ends itself. In a duet a side has the other's time as well, to wait in."""
+    return math.ceil(spec.timeout_s * (2 if spec.turns else 1) + PATIENCE_S)
+
+
+def _give_up(error: BaseException, record: RankRecord, folder: Path, heartbeat: Heartbeat | None) -> NoReturn:
+    """Say why, in every way that is still open, and end the process at once: the peers must see the connection close
+    now, not after the interpreter's teardown.
+
+    The disk may be full, descriptors or memory may have run out, and the exception's own methods may raise.
+    """
+    with contextlib.suppress(BaseException):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a DataLoader raises in its handler, again and again
-        failure = Failure(_kind(error), f"{type(error).__name__}: {error}", time.time_ns(), *peaks_mib())
+    if isinstance(error, MemoryError):
+        traceback.clear_frames(error.__traceback__)  # what they hold is no longer needed
+    if heartbeat:
+        heartbeat.say(Failure("crashed", type(error).__name__, time.time_ns()))  # its text may take for ever
+    failure = told(error)
+    if heartbeat:
+        heartbeat.say(failure)
         heartbeat.enter(STAGE["failed"])
-        with contextlib.suppress(OSError):  # a full disk, say; the exit code and the log still speak
-            known = RankRecord.read(folder, rank) or record
-            dataclasses.replace(known, failure=failure).write(folder)
+    with contextlib.suppress(BaseException):
+        try:
+            known = RankRecord.read(folder, record.rank) or record
+        except NonsenseError:
+            known = record
+        dataclasses.replace(known, failure=failure).write(folder)
+    with contextlib.suppress(BaseException):
         traceback.print_exc()
         sys.stderr.flush()
-        os._exit(1)  # the peers must see the connection close now, not after the interpreter's teardown
+    os._exit(1)
+
+
+def told(error: BaseException) -> Failure:
+    """An exception's kind, type and text; its text may be whatever its class makes of it."""
+    time_ns, name = time.time_ns(), type(error).__name__
+    try:
+        kind, message = _kind(error), f"{name}: {error}"
+    except BaseException as other:
+        out_of_memory = isinstance(error, MemoryError)
+        kind = "oom" if out_of_memory else "crashed"
+        message = f"{name} (its text cannot be had: {type(other).__name__})"
+    try:
+        return Failure(kind, message, time_ns, *peaks_mib())
+    except BaseException:
+        return Failure(kind, message, time_ns)
 
 
 def _log_to(path: Path) -> None:
