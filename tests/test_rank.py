@@ -21,12 +21,13 @@ from torch.utils.data import TensorDataset
 
 from bench.case import Case
 from bench.devices import Gpu, Machine
-from bench.messages import PARTS, STAGE, Heartbeat, Spec
+from bench.messages import PARTS, STAGE, Heartbeat, Spec, Turns
 from bench.options import AXES
 from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.clock import AcceleratorClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
 from bench.rank.loader import GlobalBatches, batches
+from bench.rank.main import last_seconds, told
 from bench.rank.measure import warmup_steps
 from bench.strategies import fsdp
 from bench.suite import make_case
@@ -311,6 +312,36 @@ def test_a_process_that_shares_a_processor_waits_for_it() -> None:
         hog.kill()
         hog.wait()
     assert waited == pytest.approx(300_000_000 - ran, abs=30_000_000)
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise self.args[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (ValueError("a\nb"), "crashed", "ValueError: a\nb"),
+        (MuteError(TypeError("x")), "crashed", "MuteError (its text cannot be had: TypeError)"),
+        (MuteError(SystemExit()), "crashed", "MuteError (its text cannot be had: SystemExit)"),
+        (MuteError(RecursionError()), "crashed", "MuteError (its text cannot be had: RecursionError)"),
+        (MemoryError(), "oom", "MemoryError: "),
+        (type("NoRoomError", (MuteError, MemoryError), {})(MemoryError()), "oom", "NoRoomError (its text cannot be"),
+        (RuntimeError("CUDA error: out of memory"), "oom", "RuntimeError: CUDA error: out of memory"),
+    ],
+)
+def test_what_is_told_of_an_exception(error: BaseException, kind: str, message: str) -> None:
+    failure = told(error)
+    assert failure.kind == kind
+    assert failure.message.startswith(message)
+
+
+def test_a_rank_ends_itself_long_after_its_time(tmp_path: Path) -> None:
+    alone = Spec(case(), "net:Net", {}, "resident", 5, 30, 0.0, 600.5, str(tmp_path), str(tmp_path))
+    assert last_seconds(alone) == 661
+    in_turn = dataclasses.replace(alone, turns=Turns("127.0.0.1", 1, "A", 1, 0.1))
+    assert last_seconds(in_turn) == 1261
 
 
 def test_a_heartbeat_is_read_by_another_process(tmp_path: Path) -> None:

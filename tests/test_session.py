@@ -7,6 +7,7 @@ import dataclasses
 import getpass
 import hashlib
 import importlib.metadata
+import json
 import os
 import random
 import time
@@ -19,14 +20,14 @@ from bench.analysis.frames import current, launches
 from bench.devices import Machine, this_machine
 from bench.environment import rank_environment
 from bench.errors import IncomparableError
-from bench.launching import DESCRIBE_ENTRY
+from bench.launching import DESCRIBE_ENTRY, RANK_ENTRY
 from bench.messages import PARTS, Description, Failure, Measurement, RankRecord, Spec
 from bench.preflight import Look
 from bench.read import read
 from bench.record import MEMORY, Row
 from bench.resume import earlier_run, latest
 from bench.rounds import Rounds
-from bench.session import Session
+from bench.session import Session, begun
 from bench.store import Store
 from bench.suite import Asked, Axes, asked, make_plan
 from launch import Outcome, Request, Watch, never
@@ -232,6 +233,67 @@ def test_what_a_run_began_with_is_remembered_however_often_it_is_resumed(
     with pytest.raises(IncomparableError, match="NCCL_ALGO: not set when it began, Ring now"):
         session(monkeypatch, tmp_path, ranks, folder)
     assert len(rows_of(folder)) == 1  # nothing was launched
+
+
+def test_a_run_that_was_killed_before_it_knew_its_workloads_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its plan has no batch sizes yet, which torch is asked for; what is asked for otherwise now is told all the same."""
+    ranks, users = Ranks(tmp_path, [[]]), f"{Path(__file__).parent}/faulty.py:Faulty"
+    given = {"workload": [users], "strategy": ["single"], "device": ["cpu"]}
+    plan = make_plan(asked(given, {"launches": "2"}), Machine())
+    store = Store.create(tmp_path, begun(plan, Machine()))
+    store.close()
+    assert [case["batch_size"] for case in json.loads((store.folder / "plan.json").read_text())["cases"]] == [None]
+    with pytest.raises(IncomparableError, match=r"cases no longer asked for: faulty-.*; new cases: faulty-.*-ddp-"):
+        session(monkeypatch, tmp_path, ranks, store.folder, workload=users, strategy="ddp", gpus="2")
+    for _ in range(2):  # nothing is left to be done the second time
+        session(monkeypatch, tmp_path, ranks, store.folder, workload=users)
+        assert [(row["status"], row["batch_size"], row["resumed_despite"]) for row in rows_of(store.folder)] == [
+            ("ok", 64, None),
+            ("ok", 64, None),
+        ]
+    assert json.loads((store.folder / "plan.json").read_text())["described"] is True
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [Outcome({1: -9}, "rank 1 ended with exit code -9"), Outcome({}, stopped=True), Outcome({}, "the server died")],
+)
+def test_a_launch_whose_ranks_have_measured_all_is_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: Outcome
+) -> None:
+    """However their processes end: a thread may have been left, and be waited for."""
+
+    class Left(Ranks):
+        def launch(self, request: Request, watch: Watch = never) -> Outcome:
+            done = super().launch(request, watch)
+            return outcome if request.entry == RANK_ENTRY else done
+
+    folder = session(monkeypatch, tmp_path, Left(tmp_path, [[]])).folder
+    assert [(row["status"], row["reason"]) for row in rows_of(folder)] == [("ok", None)] * 2
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ("{", "rank 0: its record rank0.json is no JSON"),
+        ('{"rank": 7}', "rank 0: its record rank0.json lacks local_rank"),
+    ],
+)
+def test_a_record_of_nonsense_is_a_row_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str, words: str
+) -> None:
+    class Writes(Ranks):
+        def launch(self, request: Request, watch: Watch = never) -> Outcome:
+            outcome = super().launch(request, watch)
+            if request.entry == RANK_ENTRY and (made := self.__dict__.setdefault("launches", [])) == []:
+                made.append(1)
+                (request.log / "rank0.json").write_text(left)
+            return outcome
+
+    folder = session(monkeypatch, tmp_path, Writes(tmp_path, [[]])).folder
+    assert [(row["status"], row["reason"]) for row in rows_of(folder)] == [("crashed", words), ("ok", None)]
 
 
 def test_a_launch_on_another_device_is_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from commands import latest
+from processes import wait_for
 from test_session import Quiet, Ranks
 from turns import MLP
 
@@ -307,6 +308,33 @@ def test_a_worktree_is_gone_after_an_error(repo: Path) -> None:
     with pytest.raises(UsageError, match="--b-rev nowhere"):
         placed(Side("B", rev="nowhere"), f"{repo}/nets/mine.py:Mine")
     assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
+
+
+KILLED = """
+import os, signal, sys
+from bench.sides import Side, sites
+with sites([Side("A"), Side("B", rev="main")], [sys.argv[1]]) as found:
+    print(found["B"].root, flush=True)
+    if sys.argv[2] == "both":
+        import psutil
+        [psutil.Process(child.pid).kill() for child in psutil.Process().children()]
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worktree_of_one_that_was_killed_is_gone(repo: Path) -> None:
+    workload = f"{repo}/nets/mine.py:Mine"
+    for whom in ("one", "both"):
+        done = subprocess.run([sys.executable, "-c", KILLED, workload, whom], stdout=subprocess.PIPE, text=True)
+        root = Path(done.stdout.strip())
+        assert done.returncode == -9
+        if whom == "both":  # nobody was left to do it
+            assert (root / "nets/lib/helper.py").exists()
+            with sites([Side("A"), Side("B", rev="main")], [workload]) as found:
+                assert Path(found["B"].root).exists()
+                assert not root.exists()
+        wait_for(lambda root=root: not root.parent.exists())  # type: ignore[misc]
+        assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
 
 
 def test_hooks_do_not_run_and_other_worktrees_stay_registered(repo: Path, tmp_path: Path) -> None:

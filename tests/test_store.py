@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from bench.errors import EXIT_FAILED, ResultsError
 from bench.read import read as read_file
 from bench.record import FILES, Column
+from bench.runs import folders
 from bench.store import Store, cell
 
 STEPS_HEAD = b"run_id,launch_id,step,step_ms,step_min_ms,data_wait_ms,critical_rank,loss\r\n"
@@ -170,6 +172,25 @@ def test_runs_that_begin_in_the_same_second_have_folders_of_their_own(
     monkeypatch.setattr("bench.store.time.strftime", lambda *_: "20260102-030405")
     names = [Store.create(tmp_path).run_id for _ in range(2)]
     assert names == ["20260102-030405-abcd", "20260102-030405-ef01"]
+
+
+def test_a_run_appears_with_its_plan_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is killed before all is there leaves something that is no run, and that a later one takes away."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            Store.create(tmp_path, {"cases": []})
+    assert folders(tmp_path) == []
+    [left] = (tmp_path / "runs").iterdir()
+    store = Store.create(tmp_path, {"cases": []})
+    assert (store.folder / "plan.json").read_text() == '{\n  "cases": []\n}\n'
+    assert folders(tmp_path) == [store.folder]
+    assert left.exists()  # somebody may be making it right now
+    os.utime(left, (0, 0))
+    Store.create(tmp_path)
+    assert not left.exists()
+    with pytest.raises(ResultsError, match="is being written by another bench run"):
+        Store.resume(store.folder, print)
 
 
 def test_two_never_write_the_same_run(tmp_path: Path) -> None:

@@ -90,6 +90,32 @@ def test_a_launch_that_steps_is_left_alone(ranks: Ranks, clock: Clock) -> None:
     assert told[-1] == (9, 100, 1, 9, 0, "forward")
 
 
+def test_ranks_that_have_measured_all_have_five_seconds_to_end(ranks: Ranks, clock: Clock) -> None:
+    watched = dog(ranks)
+    ranks.step(0, 9, "done")
+    ranks.step(1, 9, "ending")
+    assert not looks(watched, clock, 1)
+    ranks.step(1, 9, "done")
+    assert not looks(watched, clock, 10)
+    assert not looks(watched, clock, 5)
+    assert looks(watched, clock, 1)
+    assert (watched.verdict, watched.done) == ("", True)
+
+
+def test_nonsense_ends_it_if_it_is_there_twice(ranks: Ranks, clock: Clock) -> None:
+    """A look may fall into the middle of a write."""
+    watched = dog(ranks)
+    ranks.beats[1].enter(99)
+    assert not looks(watched, clock, 1)
+    ranks.beats[1].enter(STAGE["forward"])
+    assert not looks(watched, clock, 1)
+    ranks.beats[1].enter(99)
+    assert not looks(watched, clock, 1)
+    assert looks(watched, clock, 1)
+    assert watched.nonsense == {1: "its heartbeat tells of stage 99, which there is not"}
+    assert watched.verdict == ""
+
+
 def test_no_step_for_the_limit_ends_it(ranks: Ranks, clock: Clock) -> None:
     watched = dog(ranks)
     ranks.step(0, 1)
