@@ -43,6 +43,18 @@ def marked(marker: str) -> list[psutil.Process]:
 
 
 def traces(tmp: Path) -> set[str]:
-    """All there is in shared memory, and in ``tmp``, the TMPDIR of whatever is tested."""
+    """All there is in shared memory that no living process uses, and in ``tmp``, the TMPDIR of whatever is tested."""
     shm = {f"/dev/shm/{name}" for name in os.listdir("/dev/shm")} if os.path.isdir("/dev/shm") else set()
-    return shm | {str(path) for path in tmp.iterdir()}
+    return shm - (in_use() if shm else set()) | {str(path) for path in tmp.iterdir()}
+
+
+def in_use() -> set[str]:
+    """The files in shared memory that a living process has mapped: others than what is tested run on this machine."""
+    found: set[str] = set()
+    for process in psutil.process_iter():
+        try:
+            maps = Path(f"/proc/{process.pid}/maps").read_text()
+        except OSError:
+            continue
+        found |= {line[line.index("/dev/shm/") :] for line in maps.splitlines() if "/dev/shm/" in line}
+    return found

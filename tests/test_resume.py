@@ -460,7 +460,7 @@ def kill_and_resume(
     assert "Traceback" not in stderr, said + stderr
     assert process.returncode in (0, 5, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT), said + stderr
     wait_for(lambda: not marked(str(folder)), why=f"{said}: a process is left")
-    wait_for(lambda: traces(own_tmp) <= before, why=f"{said}: {traces(own_tmp) - before} are left")
+    wait_for(lambda: traces(own_tmp) <= before, 30, why=f"{said}: {traces(own_tmp) - before} are left")
     return struck, resume_and_check(folder, said)
 
 
