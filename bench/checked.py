@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -11,6 +12,7 @@ import os
 import stat
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,23 +30,34 @@ class NonsenseError(ValueError):
 
 def read_file(path: Path, limit: int = LARGEST) -> bytes | None:
     """The content of a file, None if there is none. NonsenseError for what is no regular file, and for a huge one."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # neither a link nor a waiting pipe
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        kinds = (errno.ELOOP, errno.ENXIO, errno.EMLINK)
-        raise NonsenseError(
-            "is no regular file" if error.errno in kinds else f"cannot be read: {error.strerror}"
-        ) from None
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise NonsenseError("is no regular file")
-        if found.st_size > limit:
-            raise NonsenseError(f"has {found.st_size} bytes")
+    with regular(path) as descriptor:
+        if descriptor is None:
+            return None
+        if (size := os.fstat(descriptor).st_size) > limit:
+            raise NonsenseError(f"has {size} bytes")
         with open(descriptor, "rb", closefd=False) as stream:
             return stream.read(limit + 1)
+
+
+@contextlib.contextmanager
+def regular(path: Path) -> Iterator[int | None]:
+    """A descriptor to read a regular file from, None if there is none; NonsenseError for anything else.
+
+    Neither is a link followed, nor does a pipe that nobody writes to keep us waiting.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        kinds = (errno.ELOOP, errno.ENXIO, errno.EMLINK)
+        said = "is no regular file" if error.errno in kinds else f"cannot be read: {error.strerror}"
+        raise NonsenseError(said) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NonsenseError("is no regular file")
+        yield descriptor
     except OSError as error:
         raise NonsenseError(f"cannot be read: {error.strerror}") from None
     finally:

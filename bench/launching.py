@@ -23,7 +23,7 @@ from bench.effects import effects
 from bench.errors import BenchError, ResultsError, UsageError
 from bench.host_memory import HostMemory
 from bench.inputs import absolute_data
-from bench.messages import Beat, Description, Heartbeat, RankRecord, Spec, disagreement
+from bench.messages import Beat, Description, RankRecord, Spec, disagreement
 from bench.metrics import (
     bursts_ns,
     efficiency,
@@ -108,9 +108,10 @@ class Launching:
                 interrupts.check()
                 raise BenchError(str(error)) from None
             interrupts.check()
+            watchdog.look(last=True)
             if outcome.ok or watchdog.done:
                 return self._description(case, folder)
-            evidence = self._evidence(request, spec, outcome, watchdog, 0)
+            evidence = self._evidence(request, outcome, watchdog, 0)
             reason = watchdog.verdict or cause(evidence)[1]
             words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
             failed = any(record.failure for record in evidence.records.values())
@@ -144,7 +145,7 @@ class Launching:
                 requested_at_ns = time.time_ns()
                 outcome = self._launcher.launch(request, functools.partial(ends, watchdog, part))
             watchdog.look(last=True)
-            evidence = self._evidence(request, spec, outcome, watchdog, oom_kills() - kills_before)
+            evidence = self._evidence(request, outcome, watchdog, oom_kills() - kills_before)
             judged = self._judged(case, description, evidence, watchdog.verdict, requested_at_ns, sampler, part)
             if judged.measured:
                 _note_host_memory(judged, host.peaks_mib(), case.world_size)
@@ -260,15 +261,14 @@ class Launching:
         others_turn = part.others_turn if part else lambda: False
         return Watchdog(request.log, scratch, request.ranks, hang_s, protocol.timeout, self.tell, others_turn)
 
-    def _evidence(self, request: Request, spec: Spec, outcome: Outcome, watchdog: Watchdog, kills: int) -> Evidence:
+    def _evidence(self, request: Request, outcome: Outcome, watchdog: Watchdog, kills: int) -> Evidence:
         records, nonsense = RankRecord.sound_and_odd(request.log, request.ranks)
         nonsense |= {} if nonsense else disagreement(records)
         for rank in nonsense.keys() & records.keys():
             records[rank] = dataclasses.replace(records[rank], measurement=None)
-        for rank in range(request.ranks):  # what it could say, but not write down
-            failure = Heartbeat.last_words(Path(spec.scratch), request.log.name, rank)
+        for rank, failure in watchdog.last_words.items():
             record = records.get(rank) or RankRecord(rank, rank, socket.gethostname(), 0, True)
-            if failure and not record.failure and not record.measurement:
+            if not record.failure and not record.measurement:
                 records[rank] = dataclasses.replace(record, failure=failure)
         return Evidence(
             records=records,

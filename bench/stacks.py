@@ -17,6 +17,7 @@ import psutil
 
 import bench
 import launch
+from bench.checked import NonsenseError, regular
 
 PATIENCE_S = 1.0
 CHILDREN = 8  # DataLoader workers of a rank whose stacks are taken
@@ -91,12 +92,10 @@ def _settle(logs: Sequence[Path]) -> None:
 
 
 def _since(log: Path, start: int) -> str:
-    try:
-        with log.open("rb") as stream:
-            stream.seek(start)
-            return stream.read(1 << 20).decode(errors="replace")
-    except OSError:
-        return ""
+    with contextlib.suppress(NonsenseError), regular(log) as descriptor:
+        if descriptor is not None:
+            return os.pread(descriptor, 1 << 20, start).decode(errors="replace")
+    return ""
 
 
 def _listens(pid: int) -> bool:

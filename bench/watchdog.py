@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench import stacks
 from bench.checked import NonsenseError
-from bench.messages import PARTS, Beat, Heartbeat, RankRecord
+from bench.messages import PARTS, Beat, Failure, Heartbeat, RankRecord
 
 SLOWEST_STEPS = 10  # a launch may stand still for this many times its slowest step so far
 STARTUP = 5  # and before its first step for this many times the limit: it loads and places a model
@@ -45,8 +45,9 @@ WORDS = {
 class Watchdog:
     """A watch for one launch. ``verdict`` says why it had to be ended, and is empty where the ranks will say.
 
-    ``beats`` and ``peak_rss_mib`` hold what was last seen of each rank, ``gone`` those whose process had ended, and
-    ``nonsense`` what is wrong with what ranks have written: it ends the launch if it is still there at the next look.
+    ``beats`` and ``peak_rss_mib`` hold what was last seen of each rank, ``last_words`` what those said that gave up,
+    whether they could write it down or not, ``gone`` has those whose process had ended, and ``nonsense`` what is wrong
+    with what ranks have written: it ends the launch if it is still there at the next look.
     ``others_turn`` says whether the other side of a duet is at work: all ranks may wait as long as it is, and that
     time is none of theirs.
     """
@@ -71,6 +72,7 @@ class Watchdog:
         self._hosts: dict[int, str] = {}
         self._begun = self._moved = self._looked = time.monotonic()
         self._slowest_s = 0.0
+        self.last_words: dict[int, Failure] = {}
         self.nonsense: dict[int, str] = {}
         self._nonsense_before: dict[int, str] = {}
         self._failed_since: float | None = None
@@ -171,7 +173,11 @@ class Watchdog:
 
     def _beat(self, rank: int) -> Beat | None:
         try:
-            return Heartbeat.read(self.scratch, self.folder.name, rank)
+            beat = Heartbeat.read(self.scratch, self.folder.name, rank)
+            said = beat and beat.stage == "failed" and Heartbeat.last_words(self.scratch, self.folder.name, rank)
+            if said:
+                self.last_words[rank] = said
+            return beat
         except NonsenseError as error:
             self.nonsense[rank] = f"its heartbeat {error}"
             return None

@@ -20,7 +20,11 @@ def make(prefix: str, where: str | None = None) -> Path:
     """A new folder in ``where`` (TMPDIR by default) that is ours until ``remove`` or our death."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
-        lock = os.open(folder / OWNER, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            lock = os.open(folder / OWNER, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         with contextlib.suppress(OSError):  # a file system without locks: nobody will take it for left behind
             fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / OWNER).exists():  # else somebody took it for left behind before it was locked

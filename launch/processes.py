@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
-PATIENCE_S = 5.0  # a killed process may still have to give back a GPU's memory
+PATIENCE_S = 10.0  # a killed process may still have to give back a GPU's memory, on a machine that is busy
 POLL_S = 0.01
 
 
