@@ -72,8 +72,10 @@ def _say(stream: Any, message: dict[str, Any]) -> None:
 def _format_plainly() -> None:
     """Give torch's log handlers a plain formatter. Theirs imports torch._dynamo to format the first exception, which
     takes this process 4 to 7 s, just when a rank has failed and the launch is to end."""
-    for handler in logging.getLogger("torch").handlers:
-        handler.setFormatter(logging.Formatter("%(levelname)s %(asctime)s %(name)s: %(message)s"))
+    plain = logging.Formatter("%(levelname)s %(asctime)s %(name)s: %(message)s")
+    loggers = [logging.getLogger(name) for name in logging.Logger.manager.loggerDict]  # torch.distributed has its own
+    for handler in [handler for logger in loggers if logger.name.startswith("torch") for handler in logger.handlers]:
+        handler.setFormatter(plain)
 
 
 def _collect_exit_codes() -> dict[int, int]:
