@@ -20,6 +20,7 @@ LARGEST = 1 << 30  # bytes of a file
 LONGEST = 1 << 20  # characters of a text
 BOUND = 1 << 63  # of whole numbers, none of which is below 0
 MAY_BE_NAN = "losses"
+UNSIGNED = "checksums"  # of 64 bits
 
 T = TypeVar("T")
 
@@ -133,7 +134,7 @@ def _fits(hint: Any, value: Any, where: str) -> bool:
     if hint is float and type(value) is float:
         return math.isfinite(value) or where.partition("[")[0] == MAY_BE_NAN
     if hint in (int, float) and type(value) is int:
-        return 0 <= value < BOUND
+        return 0 <= value < (2 * BOUND if where.partition("[")[0] == UNSIGNED else BOUND)
     if hint is str:
         return isinstance(value, str) and len(value) <= LONGEST
     return hint is bool and isinstance(value, bool)
