@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from bench.differences import differences
 from bench.errors import IncomparableError, ResultsError, UsageError, near, shorten
 from bench.read import read
-from bench.record import LAUNCHES, Row
+from bench.record import LAUNCHES, SCHEMA, Row
 from bench.store import cell
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -78,21 +79,42 @@ def load(out: Path, name: str, warn: Callable[[str], None]) -> Baseline:
     return Baseline(name, file, rows)
 
 
+def settled(baseline: Baseline, warn: Callable[[str], None]) -> Baseline:
+    """The baseline with launches of one kind of each case: of the environment and work of its last one that was ok.
+    ``add`` lets no others in; an older version did, and so may whoever joins files."""
+    from bench.analysis.codes import identities  # takes pandas
+
+    letters = [one.environment for one in identities(baseline.rows)]
+    told = [(row, (row["work_key"], letter)) for row, letter in zip(baseline.rows, letters, strict=True)]
+    last = {row["case_id"]: kind for row, kind in told if row["status"] == "ok"}
+    rows = [row for row, kind in told if last.get(row["case_id"], kind) == kind]
+    if left := len(baseline.rows) - len(rows):
+        warn(
+            f"baseline {baseline.name}: {left} launch{'es are' if left > 1 else ' is'} left out, of another "
+            "environment or data than the last of the same case"
+        )
+    return Baseline(baseline.name, baseline.file, rows)
+
+
 def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[Row]]], warn: Callable[[str], None]) -> Baseline:
     """Add the measured launches of runs to a baseline, which is begun with them if there is none: of all or of none.
 
     ``runs`` are what they are called and their rows. UsageError if one is in it, or of `bench ab`; ResultsError if no
     launch of one was ok; IncomparableError if its machine, software or settings (env_key) or its work (work_key of a
-    case) are others than the baseline's.
+    case) are others than the baseline's, or launches of one case are unlike within it. Sessions of other code are let
+    in, and ``warn`` is told: such a baseline is a history.
     """
     file = path(out, name)
     found = load(out, name, warn) if os.path.exists(file) else Baseline(name, file, [])
     for run, rows in runs:
         measured = _measured(run, rows)
+        _check_one_kind(run, measured)
         if str(measured[0]["run_id"]) in found.sessions:
             raise UsageError(f"run {measured[0]['run_id']} is in baseline {name} already; add another run.")
         if found.rows:
             check_alike(found, measured)
+            for words in _told_of_code(found, run, measured):
+                warn(words)
         found = Baseline(name, file, [*found.rows, *measured])
     _write(file, found.rows)
     return found
@@ -107,6 +129,41 @@ def _measured(run: str, rows: Sequence[Row]) -> list[Row]:
     return measured
 
 
+def _check_one_kind(run: str, rows: Sequence[Row]) -> None:
+    """IncomparableError if launches of one case are unlike, as of a run that was resumed elsewhere, or edited."""
+    from bench.analysis.codes import Identity, identities  # takes pandas
+
+    of_cases: dict[str, set[Identity]] = defaultdict(set)
+    for row, one in zip(rows, identities(rows), strict=True):
+        if row["status"] == "ok":
+            of_cases[str(row["case_id"])].add(one)
+    for case_id, found in of_cases.items():
+        if len(found) > 1:
+            words = " and ".join(sorted(one.words for one in found))
+            raise IncomparableError(
+                f"{run}: the launches of {case_id} are of {words} (bench report {run} says what "
+                "differs), and no session. Add a run of one."
+            )
+
+
+def _told_of_code(baseline: Baseline, run: str, rows: Sequence[Row]) -> list[str]:
+    """What is said of a run whose cases are of other code than the baseline's."""
+    before, now = (_by_case(row for row in of if row["status"] == "ok") for of in (baseline.rows, rows))
+    other = [
+        case_id
+        for case_id in now
+        if case_id in before
+        and not {row["code_key"] for row in now[case_id]} <= {row["code_key"] for row in before[case_id]}
+    ]
+    if not other:
+        return []
+    more = f" and {len(other) - 1} more cases" if len(other) > 1 else ""
+    return [
+        f"{run}: {other[0]}{more} of other code than baseline {baseline.name} has (code_key): its sessions are a "
+        "history, and what the code changed is in how far they differ"
+    ]
+
+
 def check_alike(baseline: Baseline, rows: Sequence[Row]) -> None:
     """IncomparableError, with what differs, if launches were made on another kind of machine or about other work.
 
@@ -119,6 +176,8 @@ def check_alike(baseline: Baseline, rows: Sequence[Row]) -> None:
     for before, now in both or [(sides[0], sides[1])]:
         if not {row["env_key"] for row in now} <= {row["env_key"] for row in before}:
             found = [d.words("in the baseline", "now") for d in differences(before, now) if d.in_env_key]
+            if not found and any((row["schema"] or 0) < SCHEMA for row in before):
+                continue  # an older version's keys are of fewer columns
             raise IncomparableError(
                 f"baseline {baseline.name} is of another machine, software or settings: "
                 f"{'; '.join(found) or 'env_key'}. Make one of this: bench baseline add NAME RUN, "

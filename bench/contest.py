@@ -159,7 +159,10 @@ def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, quiet: bool) ->
         ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet)
         ab.calibrate()
     earlier = _calibrations(out, duet, store.run_id)
-    before = {name: [noise.samples_per_s for noise in of] for name, of in earlier.items()}
+    before = {
+        noise.case_id: [other.samples_per_s for other in earlier.get(noise.case_id, ()) if other.is_like(noise)]
+        for noise in noise_of(ab.rows, {})
+    }
     return noise_of(ab.rows, before), any(row["status"] not in ("ok", "skipped") for row in ab.rows)
 
 
@@ -179,13 +182,12 @@ def _alike(known: Mapping[str, Noise], ready: Sequence[Pair], protocol: Protocol
 
 def calibrations(out: Path, duet: bool) -> dict[str, Noise]:
     """By case_id, the latest calibration on this machine, of duets or of launches in turns; how far sessions differ,
-    from all of them."""
-    return {
-        name: dataclasses.replace(
-            of[0], between_sessions=between([noise.samples_per_s for noise in of]), sessions=len(of)
-        )
-        for name, of in _calibrations(out, duet).items()
-    }
+    from all that are like it."""
+    found = {}
+    for name, of in _calibrations(out, duet).items():
+        rates = [noise.samples_per_s for noise in of if noise.is_like(of[0])]
+        found[name] = dataclasses.replace(of[0], between_sessions=between(rates), sessions=len(rates))
+    return found
 
 
 def _calibrations(out: Path, duet: bool, but: str = "") -> dict[str, list[Noise]]:

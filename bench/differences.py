@@ -7,14 +7,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.environment import ENV_KEY_COLUMNS, in_key
+from bench.environment import ENV_KEY_COLUMNS, MEASURED_BY, in_key
 from bench.errors import ResultsError, shorten
 from bench.record import ENVIRONMENT, LAUNCHES
 from bench.store import cell
 
 SETTINGS = "settings"
 # What is no property of a machine or its software: keys, what a case itself says, and which devices of a kind it had.
-NO_ENVIRONMENT = ("work_key", "env_key", "command", "sources", "device_uuids")
+NO_ENVIRONMENT = ("work_key", "env_key", "code_changed", "command", "sources", "device_uuids")
 # Columns of the environment, those that enter env_key first.
 COLUMNS = (
     *ENV_KEY_COLUMNS,
@@ -22,6 +22,7 @@ COLUMNS = (
     *(c for c in ENVIRONMENT if c not in {*ENV_KEY_COLUMNS, SETTINGS, *NO_ENVIRONMENT}),
 )
 NOT_IN_ENV_KEY = {"CUDA_VISIBLE_DEVICES"}  # of the settings
+NEVER_EMPTY = ("cpus_allowed", *MEASURED_BY)  # but in rows of an older version that had no such column
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def _compared(
 
 def _difference(name: str, a: tuple[str, ...], b: tuple[str, ...]) -> Difference:
     in_a, in_b = ({in_key(name, value) for value in values} for values in (a, b))
-    unknown = name == "cpus_allowed" and ("",) in (a, b)  # before schema 6 no row had it
+    unknown = name in NEVER_EMPTY and ("",) in (a, b)
     return Difference(name, a, b, name in ENV_KEY_COLUMNS and in_a != in_b and not unknown)
 
 
@@ -82,7 +83,7 @@ def _of_column(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[str, ...
 
 
 def _settings_compared(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> list[Difference]:
-    in_a, in_b = ([_variables(row) for row in rows if row.get(SETTINGS)] for rows in (a, b))
+    in_a, in_b = ([variables_of(row) for row in rows if row.get(SETTINGS)] for rows in (a, b))
     if not in_a or not in_b:  # of one side nothing is known, and "not set" would be a claim
         return [Difference(SETTINGS, _of_column(a, SETTINGS), _of_column(b, SETTINGS), in_env_key=True)]
     names = sorted({name for variables in (*in_a, *in_b) for name in variables})
@@ -93,17 +94,18 @@ def _of_variable(settings: Sequence[Mapping[str, str]], name: str) -> tuple[str 
     return tuple(dict.fromkeys(variables.get(name) for variables in settings))
 
 
-def _variables(row: Mapping[str, Any]) -> dict[str, str]:
+def variables_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row's settings; ResultsError if they are no JSON object."""
     try:
-        variables = json.loads(row[SETTINGS])
+        found = json.loads(row[SETTINGS])
     except ValueError:
-        variables = None
-    if not isinstance(variables, dict):
+        found = None
+    if not isinstance(found, dict):
         raise ResultsError(
             f"launch {row.get('launch_id')} of run {row.get('run_id')}, column {SETTINGS}: got "
             f"{shorten(repr(row[SETTINGS]), 60)}; allowed: a JSON object; restore the file from a copy"
         )
-    return {name: str(value) for name, value in variables.items()}
+    return {name: str(value) for name, value in found.items()}
 
 
 def _shown(values: tuple[str | None, ...]) -> str:

@@ -22,6 +22,7 @@ import bench
 from bench.case import Case
 from bench.cgroups import cpu_quota
 from bench.devices import Machine
+from bench.options import SETTINGS as PROTOCOL
 
 SETTINGS = (
     "NCCL_",
@@ -133,29 +134,41 @@ def installed() -> dict[str, str]:
 
 
 def work_key(case: Case, data_fingerprint: str) -> str:
-    """Equal for rows about the same work: workload, data, global batch, and the measurement's version."""
+    """Equal for rows about the same work: workload, data, global batch, and the measurement's version.
+
+    Like each key it begins with a letter: of hexadecimal digits alone, one in a hundred would be read as a number.
+    """
     spec = case.spec
     target = spec.target if spec.entry else Path(spec.target).name  # a user's file may lie anywhere
-    return _hash([target, dict(spec.options), data_fingerprint, case.global_batch, MEASUREMENT_VERSION])
+    return "w" + _hash([target, dict(spec.options), data_fingerprint, case.global_batch, MEASUREMENT_VERSION])
 
 
-ENV_KEY_COLUMNS = (
+MACHINE_COLUMNS = (
     *("cpu_model", "cpu_cores", "cpu_threads", "cpus_allowed", "cpu_quota", "ram_gib", "device_name", "driver"),
     *("python", "torch", "torchvision", "cuda", "cudnn", "nccl"),
 )
+# How a launch is measured: the launcher and the window. The rest of a protocol changes nothing within a launch.
+MEASURED_BY = tuple(
+    name for name in PROTOCOL if name not in ("launches", "timeout", "hang_timeout", "order_seed", "budget")
+)
+ENV_KEY_COLUMNS = (*MACHINE_COLUMNS, *MEASURED_BY)
 
 
 def env_key(row: Mapping[str, Any]) -> str:
-    """Equal for rows measured on like machines with like software and settings; not the hostname, not the UUIDs."""
+    """Equal for rows measured on like machines with like software, settings, launcher and window; not the hostname, not
+    the UUIDs."""
     steering = json.loads(row.get("settings") or "{}")
     steering.pop("CUDA_VISIBLE_DEVICES", None)  # which devices, not what kind
-    return _hash([steering, *(in_key(column, row.get(column)) for column in ENV_KEY_COLUMNS)])
+    return "e" + _hash([steering, *(in_key(column, row.get(column)) for column in ENV_KEY_COLUMNS)])
 
 
 def in_key(column: str, value: Any) -> Any:
     """A column's value as env_key has it: memory in steps of 4 GiB, rounded up as it is sold. What the kernel and the
-    firmware keep for themselves differs from machine to machine, and after an update."""
-    if column != "ram_gib" or value in (None, "") or not math.isfinite(float(value)):
+    firmware keep for themselves differs from machine to machine, and after an update. An empty text is an empty
+    cell."""
+    if value in (None, ""):
+        return None
+    if column != "ram_gib" or not math.isfinite(float(value)):
         return value
     return 4 * math.ceil(float(value) / 4)
 

@@ -18,6 +18,7 @@ from bench import interrupts
 from bench.case import Case
 from bench.cause import Evidence, cause, is_the_machines, last_peaks, oom_kills
 from bench.checked import NonsenseError
+from bench.code import Code, code_key
 from bench.devices import Machine
 from bench.effects import effects
 from bench.errors import BenchError, ResultsError, UsageError
@@ -62,13 +63,14 @@ PRELOAD = (
 class Launched:
     """What became of a launch: columns of its row, and the rows of the other files, by file.
 
-    ``bursts_ns`` has the bursts of a duet, each on its slowest rank.
+    ``bursts_ns`` has the bursts of a duet, each on its slowest rank; ``code`` what ranks imported of the user's files.
     """
 
     row: Row
     others: dict[str, list[Row]] = field(default_factory=dict)
     machines_fault: bool = False
     bursts_ns: list[int] = field(default_factory=list)
+    code: Code = frozenset()
 
     @property
     def measured(self) -> bool:
@@ -175,6 +177,7 @@ class Launching:
         row = {**self._rank_facts(records), "sources": self._sources(records)}
         if measured:
             row |= self._measured(case, description, records, requested_at_ns, str(row["device_name"]))
+            row["code_key"] = code_key(imported(records))  # of one that failed, not all that it would have imported
         elif evidence.outcome.stopped and (why := stopped(part, records)):
             row |= why
         elif verdict:
@@ -191,7 +194,8 @@ class Launching:
         if measured:
             others["steps.csv"] = step_rows(ranks)
         machines_fault = not measured and not verdict and is_the_machines(evidence)
-        return Launched({**row, **columns}, others, machines_fault, bursts_ns(ranks) if measured else [])
+        bursts = bursts_ns(ranks) if measured else []
+        return Launched({**row, **columns}, others, machines_fault, bursts, imported(records))
 
     def _measured(
         self,
@@ -340,6 +344,11 @@ def _note_host_memory(launched: Launched, peaks_mib: Mapping[int, float], ranks:
         row["peak_host_mib"] = peaks_mib.get(row["rank"])
     if len(peaks_mib) == ranks:
         launched.row["peak_host_mib"] = max(peaks_mib.values())
+
+
+def imported(records: Mapping[int, RankRecord]) -> Code:
+    """What the ranks of a launch have imported of the user's files."""
+    return frozenset(source for record in records.values() for source in record.code)
 
 
 def make_launcher(

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from bench.case import Case
 from bench.checked import NonsenseError, checked, read_file, read_json
+from bench.code import Source
 from bench.record import MEMORY
 
 # Parts of a step, in the order in which they happen. A part begins where the one before it ended.
@@ -241,6 +242,7 @@ class RankRecord:
     observed: Observed | None = None
     failure: Failure | None = None
     sources: list[str] = field(default_factory=list)  # imported from the folders that are watched
+    code: list[Source] = field(default_factory=list)  # all that it imported of the user's
 
     def write(self, folder: str | Path) -> None:
         _write(Path(folder) / f"rank{self.rank}.json", dataclasses.asdict(self))

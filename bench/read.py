@@ -25,6 +25,8 @@ DAMAGE = re.compile(rb'[\0"]|\r(?!\n)')
 DAMAGES = {b"\0": "a zero byte", b'"': "a quote out of place", b"\r": "a carriage return that ends no line"}
 DIGITS = re.compile(r"[-+]?[0-9]+")
 NO_NUMBER = re.compile(r"[^-+.0-9A-Za-z]")  # blanks, underscores, digits of other scripts: float() takes them
+KEYS = {"work_key": "w", "env_key": "e"}  # the letters with which they begin, since schema 7
+OLD_KEY = re.compile(r"[0-9a-f]{12}")
 INT_RANGE = range(-(2**63), 2**63)  # what a data frame holds
 
 csv.field_size_limit(2**31 - 1)  # a rank's last words may be longer than the module's own limit of 128 KiB
@@ -208,6 +210,8 @@ def _value(name: str, column: Column, text: str) -> Value:
     if text == "":
         return None
     value = _PARSE[column.kind](text)
+    if name in KEYS and OLD_KEY.fullmatch(text):
+        return KEYS[name] + text
     if value is None:
         raise ValueError(f"got {shorten(repr(text), 60)}; allowed: {_ALLOWED[column.kind]}, or nothing; {ADVICE}")
     if name == "schema" and isinstance(value, int) and value > SCHEMA:

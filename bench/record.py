@@ -185,7 +185,15 @@ DEVICE_METRICS = {
 
 ENVIRONMENT = {
     "work_key": Column("text", "equal for rows about the same work: workload, data, global batch, version of measure"),
-    "env_key": Column("text", "equal for rows of like machines, software and settings"),
+    "env_key": Column("text", "equal for rows of like machines, software, settings, launcher and window"),
+    "code_key": Column(
+        "text",
+        "equal for rows whose ranks imported the same contents of the user's files; empty for built-in workloads, "
+        "which are of `tool_version`, and for launches that did not come to their end",
+    ),
+    "code_changed": Column(
+        "text", "the user's files with other contents than in the run's first launch of them; joined by `; `"
+    ),
     "hostname": Column("text", "of the machine that ran `bench run`"),
     "device_name": Column("text", "of the ranks' devices; distinct ones joined by `;`"),
     "device_uuids": Column("text", "of the ranks' GPUs, by rank, joined by `;`"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.case import Case
+from bench.checked import NonsenseError, read_json
+from bench.code import Code, Source, digest, other_now
 from bench.differences import between
-from bench.environment import ENV_KEY_COLUMNS
+from bench.environment import MACHINE_COLUMNS
 from bench.errors import ResultsError
+from bench.messages import RankRecord
 from bench.planned import case_of, read_plan
 from bench.record import Row
 from bench.suite import Plan, Planned, asked_of, joined
+from bench.workload import parse_workload
 
 # --retry NAME -> the statuses that are launched again
 RETRY = {
@@ -26,6 +30,7 @@ RETRY = {
     "all": ("crashed", "invalid", "oom", "timeout", "skipped"),
 }
 OUT_OF_MEMORY = "it ran out of memory in an earlier launch"
+OTHER = "has other content now"
 TOLD_BY_RANKS = ("device_name", "cuda", "cudnn", "nccl")
 
 Key = tuple[str, int | None]
@@ -40,6 +45,14 @@ class Earlier:
     retry: frozenset[str] = frozenset()
     anyway: bool = False
     rows: tuple[Row, ...] = ()
+
+    def code(self) -> list[tuple[str, Code]]:
+        """What the first launch of each case imported of the user's files: the workload's target, and the files."""
+        first = {row["case_id"]: row for row in reversed(self.rows) if row["launch_id"] and row["workload"]}
+        return [
+            (parse_workload(row["workload"]).target, _code(self.folder / "logs" / row["launch_id"]))
+            for row in reversed(first.values())
+        ]
 
     @property
     def session(self) -> int:
@@ -68,6 +81,16 @@ class Earlier:
         if row["status"] == "skipped" and row["reason"] == OUT_OF_MEMORY:
             return "oom" in self.retry
         return row["status"] == "interrupted" or row["status"] in self.retry
+
+
+def _code(folder: Path) -> Code:
+    """What the ranks of a launch say that they imported; nothing where their records are gone, or damaged."""
+    found: set[Source] = set()
+    for file in sorted(folder.glob("rank*.json")):
+        with contextlib.suppress(NonsenseError):
+            record = read_json(file, RankRecord)
+            found.update(record.code if record else ())
+    return frozenset(found)
 
 
 def earlier_run(folder: Path, retry: frozenset[str], anyway: bool) -> Earlier:
@@ -138,12 +161,17 @@ def changed_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def changed_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What differs in tool, machine and software, as far as it can be known before a rank runs."""
-    columns = ["tool_version", "tool_commit", *(c for c in ENV_KEY_COLUMNS if c not in TOLD_BY_RANKS), "settings"]
+    columns = ["tool_version", "tool_commit", *(c for c in MACHINE_COLUMNS if c not in TOLD_BY_RANKS), "settings"]
     said = _said(old, new, columns)
     if old.get("gpus") != new.get("gpus"):
         said.append(f"gpus: {old.get('gpus') or 'none'} when it began, {new.get('gpus') or 'none'} now")
     before, now = old.get("workloads") or {}, new.get("workloads") or {}
-    return said + [f"{file} has other content now" for file in now if before.get(file, now[file]) != now[file]]
+    return said + [f"{file} {OTHER}" for file in now if before.get(file, now[file]) != now[file]]
+
+
+def changed_code(earlier: Iterable[tuple[str, Code]]) -> list[str]:
+    """The files that launches imported and that have other contents now, in words."""
+    return [f"{file} {OTHER}" for file in other_now({source for _, code in earlier for source in code})]
 
 
 def changed_work(rows: Iterable[Row], keys: Mapping[str, str]) -> list[str]:
@@ -157,7 +185,7 @@ def workload_files(planned: Iterable[Planned]) -> dict[str, str]:
     """The users' own workload files, and a hash of each."""
     paths = {p.case.spec.target.rpartition(":")[0] for p in planned if p.case.spec.entry is None}
     files = [Path(path) for path in sorted(paths) if path.endswith(".py") and os.path.isfile(path)]
-    return {str(file.resolve()): hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file in files}
+    return {str(file.resolve()): digest(file.read_bytes()) for file in files}
 
 
 def changed_rows(rows: Iterable[Row], row: Row) -> list[str]:
@@ -167,14 +195,14 @@ def changed_rows(rows: Iterable[Row], row: Row) -> list[str]:
     if not alike or not row.get("env_key"):
         return []
     # another case may use other devices, and has settings of its own
-    columns = [*ENV_KEY_COLUMNS, "settings"] if same else [c for c in ENV_KEY_COLUMNS if c != "device_name"]
+    columns = [*MACHINE_COLUMNS, "settings"] if same else [c for c in MACHINE_COLUMNS if c != "device_name"]
     return _said((same or alike)[0], row, columns)
 
 
 def _said(old: Mapping[str, Any], new: Mapping[str, Any], columns: Collection[str]) -> list[str]:
     """Differences in words; not those by which a kernel's update alone changes the memory that it leaves."""
     found = between(old, new, columns)
-    return [d.words("when it began", "now") for d in found if d.in_env_key or d.name not in ENV_KEY_COLUMNS]
+    return [d.words("when it began", "now") for d in found if d.in_env_key or d.name not in MACHINE_COLUMNS]
 
 
 def _listed(what: str, some: Collection[str], others: Collection[str]) -> list[str]:

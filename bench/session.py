@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from bench import environment, interrupts
 from bench.batch_size import CEILING, Probes, search
 from bench.case import Case
+from bench.code import FirstSeen, Source
 from bench.devices import Machine
 from bench.errors import BenchError, IncomparableError, ResultsError
 from bench.inputs import absolute_data
@@ -26,6 +27,7 @@ from bench.preflight import Look, case_warnings
 from bench.record import FILES, SCHEMA, Row
 from bench.resume import (
     Earlier,
+    changed_code,
     changed_facts,
     changed_plan,
     changed_rows,
@@ -38,6 +40,7 @@ from bench.store import Store
 from bench.suite import Plan, Planned, command, facts, joined, plan_case, plan_json
 from bench.suite import Protocol as Settings
 from bench.text import legible
+from bench.workload import parse_workload
 from workloads import files
 
 PROBE_STEPS = 3
@@ -102,6 +105,8 @@ class Session:
         self._descriptions: dict[Key, Description] = {}
         self._refused: dict[tuple[str, str], BenchError] = {}  # (workload, env) of those that are none
         self._searches: dict[Case, str] = {}
+        self._code = FirstSeen(earlier.code() if earlier else ())
+        self._told: set[Source] = set()  # that it is not what it was
 
     def close(self) -> None:
         self.launching.close()
@@ -131,7 +136,7 @@ class Session:
         keys = {p.case.case_id: self.work_key(p.case) for p in planned if p.case.batch_size}
         asked = now if earlier.described else {**now, **plan_json(self.plan)}
         changes = [*changed_plan(earlier.plan, asked), *changed_facts(earlier.plan["facts"], now["facts"])]
-        changes += changed_work(earlier.rows, keys)
+        changes = list(dict.fromkeys([*changes, *changed_code(earlier.code()), *changed_work(earlier.rows, keys)]))
         if changes and not earlier.anyway:
             raise self._not_the_same(changes)
         for change in changes:
@@ -292,11 +297,21 @@ class Session:
 
     def closed(self, opened: Opened, launched: Launched) -> Row:
         """Record a launch that has ended; its row."""
-        row = legible({**opened.row, **launched.row, "launch_s": opened.seconds})
+        known = {"launch_s": opened.seconds, "code_changed": self._edited(opened, launched)}
+        row = legible({**opened.row, **launched.row, **known})
         if changes := self._unlike_before(row):  # a resume on the machine that it was will launch it again
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         self.record(row, launched)
         return row
+
+    def _edited(self, opened: Opened, launched: Launched) -> str | None:
+        """The user's files that are not what they were when the run first imported them; warns of each once."""
+        edited = self._code.changed(parse_workload(opened.row["workload"]).target, launched.code)
+        for source in edited:
+            if source not in self._told:
+                self.warn(f"{source.name} has changed since the run began; launches with it are a case of their own")
+        self._told.update(edited)
+        return "; ".join(dict.fromkeys(source.name for source in edited)) or None
 
     def check(self, row: Row) -> None:
         """Whether to go on after a launch: Interrupted, or IncomparableError if it was not what it was to be."""

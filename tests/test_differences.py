@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.differences import COLUMNS, Difference, between, differences
-from bench.environment import ENV_KEY_COLUMNS
+from bench.environment import ENV_KEY_COLUMNS, MEASURED_BY
 from bench.errors import ResultsError
 from bench.record import ENVIRONMENT
 
@@ -58,7 +58,10 @@ def test_what_enters_env_key_comes_first_then_what_is_merely_noted() -> None:
 
 
 def test_columns_are_all_of_the_environment_but_keys_and_what_is_no_property_of_it() -> None:
-    assert set(COLUMNS) == ENVIRONMENT.keys() - {"work_key", "env_key", "command", "sources", "device_uuids"}
+    none = {"work_key", "env_key", "code_changed", "command", "sources", "device_uuids"}
+    assert set(COLUMNS) == ENVIRONMENT.keys() - none | set(MEASURED_BY)
+    assert {"launcher", "warmup_steps", "steps", "min_seconds"} <= set(MEASURED_BY)
+    assert not {"launches", "timeout", "hang_timeout", "order_seed", "budget"} & set(MEASURED_BY)
     assert len(COLUMNS) == len(set(COLUMNS))
     assert COLUMNS[: len(ENV_KEY_COLUMNS) + 1] == (*ENV_KEY_COLUMNS, "settings")
 

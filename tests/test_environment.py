@@ -19,9 +19,20 @@ from plain import PLAIN
 
 import bench
 from bench.devices import Machine
-from bench.environment import _cpu_model, compiler_lacks, env_key, host_facts, installed, settings, work_key
+from bench.environment import (
+    MEASURED_BY,
+    _cpu_model,
+    compiler_lacks,
+    env_key,
+    host_facts,
+    installed,
+    settings,
+    work_key,
+)
+from bench.options import SETTINGS
 from bench.record import FILES
 
+MEASURED: dict[str, Any] = {name: option.default for name, option in SETTINGS.items()}
 ROW: dict[str, Any] = {
     "cpu_model": "AMD EPYC 9654",
     "cpu_cores": 96,
@@ -37,6 +48,7 @@ ROW: dict[str, Any] = {
     "cuda": "12.8",
     "cudnn": "91002",
     "nccl": "2.27.3",
+    **MEASURED,
     "settings": '{"OMP_NUM_THREADS": "1"}',
     "hostname": "node1",
     "device_uuids": "GPU-a;GPU-b",
@@ -59,7 +71,7 @@ def twelve_digits(text: str) -> str:
 def test_work_key_hashes_target_options_data_and_global_batch() -> None:
     # global batch: 32 x 2; the version of the measurement: 2
     by_hand = '["workloads.resnet:ResNet", {"classes": 1000, "size": 224}, "resident", 64, 2]'
-    assert key() == twelve_digits(by_hand) == "90f9f6fa2ea3"
+    assert key() == "w" + twelve_digits(by_hand) == "w90f9f6fa2ea3"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +131,7 @@ def test_names_of_one_model_are_the_same_work() -> None:
 
 def test_own_file_is_the_same_work_wherever_it_lies() -> None:
     here, there = key(workload="net.py:Net:depth=3"), key(workload="/home/me/net.py:Net:depth=3")
-    assert here == there == twelve_digits('["net.py:Net", {"depth": 3}, "resident", 64, 2]')
+    assert here == there == "w" + twelve_digits('["net.py:Net", {"depth": 3}, "resident", 64, 2]')
     assert here != key(workload="net.py:Other:depth=3")
     assert here != key(workload="net.py:Net:depth=4")
 
@@ -134,9 +146,10 @@ def test_options_in_another_order_are_the_same_work() -> None:
 def test_env_key_hashes_machine_software_and_settings() -> None:
     by_hand = (
         '[{"OMP_NUM_THREADS": "1"}, "AMD EPYC 9654", 96, 192, 192, null, 756, "NVIDIA H100 80GB HBM3", "550.54", "3.11.7", "2.11.0", "0.26.0", "12.8", '
-        '"91002", "2.27.3"]'
+        '"91002", "2.27.3"'
     )
-    assert env_key(ROW) == twelve_digits(by_hand)
+    by_hand += "".join(f", {json.dumps(MEASURED[name])}" for name in MEASURED_BY) + "]"
+    assert env_key(ROW) == "e" + twelve_digits(by_hand)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +161,9 @@ def test_env_key_hashes_machine_software_and_settings() -> None:
         ("strategy", "fsdp"),
         ("ram_gib", 754.9),  # of 756 GiB another kernel keeps a little more
         ("ram_gib", "755.2"),
+        ("cpu_quota", ""),  # as it is before it was written
+        ("launches", 7),
+        ("timeout", 60.0),
     ],
 )
 def test_env_key_ignores(column: str, value: object) -> None:
@@ -167,6 +183,10 @@ def test_env_key_ignores(column: str, value: object) -> None:
         ("cpu_quota", 1.5),
         ("ram_gib", 377.1),
         ("settings", '{"OMP_NUM_THREADS": "2"}'),
+        ("launcher", "torchrun"),
+        ("steps", 300),
+        ("warmup_steps", 50),
+        ("min_seconds", 2.0),
     ],
 )
 def test_env_key_depends_on(column: str, value: object) -> None:

@@ -188,6 +188,8 @@ def test_failures_of_one_reason_are_one_row_with_their_number() -> None:
         **{
             "environment": "A",
             "case_id": "a",
+            "work_key": "",
+            "code_key": None,
             "status": "crashed",
             "reason": "rank 1 died",
             "launches": 2,

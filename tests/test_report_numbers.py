@@ -54,7 +54,7 @@ REGISTERED = {
     "optimizer": ("adamw", "sgd"),
     "activation_checkpointing": ("none", "selective", "every", "full"),
 }
-GROUP = ("environment", "case_id", "work_key")
+GROUP = ("environment", "case_id", "work_key", "code_key")
 MEDIANS = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
     *("mfu", "hfu", "startup_s", "first_step_ms", "compile_s", "joules_per_sample", "peak_allocated_mib"),
@@ -124,6 +124,8 @@ def raw_rows(*files: Path) -> list[Row]:
 def typed(name: str, text: str) -> Any:
     if text == "":
         return None
+    if name in ("work_key", "env_key") and re.fullmatch("[0-9a-f]{12}", text):  # before schema 7 without a letter
+        return name[0] + text
     if name in INTS:
         return int(text)
     if name in FLOATS:
@@ -146,7 +148,8 @@ def counted(rows: Sequence[Row]) -> list[Row]:
     letters: dict[Any, str] = {}
     for row in rows:
         letters.setdefault(env_of(row["run_id"], rows), "ABCDEFGH"[len(letters)])
-    return [{**row, "environment": letters[env_of(row["run_id"], rows)]} for row in kept]
+    # built-in workloads, or rows of before there was a code_key: none has any
+    return [{**row, "environment": letters[env_of(row["run_id"], rows)], "code_key": ""} for row in kept]
 
 
 def env_of(run_id: str, rows: Sequence[Row]) -> frozenset[str]:
@@ -225,6 +228,7 @@ def summary_of(rows: Sequence[Row]) -> list[Row]:
             known = [row[name] for row in good if row[name] is not None]
             case[name] = statistics.median(known) if known else None
         case |= {"samples_per_s_low": low, "samples_per_s_high": high}
+        case["code"] = 0
         case["spread"] = (max(rates) - min(rates)) / statistics.median(rates) if len(rates) > 1 else None
         case["marks"] = "; ".join(marks_of(good)) or None
         cases.append(case)
@@ -314,7 +318,7 @@ def curve_of(row: Row) -> tuple[Any, ...]:
 
 
 SCALING = (
-    *("environment", "case_id", "work_key", "base_case_id", "workload", "strategy", "mode", "gpus", "base_gpus"),
+    *(*GROUP, "base_case_id", "base_code_key", "workload", "strategy", "mode", "gpus", "base_gpus"),
     *("batch_size", "global_batch", "samples_per_s", "base_samples_per_s", "speedup", "speedup_low", "speedup_high"),
     *("efficiency", "efficiency_low", "efficiency_high", "launches", "interval", "flag", "refused"),
 )
@@ -330,7 +334,12 @@ def scaled(case: Row, base: Row, mode: str) -> Iterator[Row]:
     if not case["ok"]:
         yield row | {"refused": f"{case['status']}: {case['reason']}"}
         return
-    of_base = {"base_case_id": base["case_id"], "base_gpus": base["gpus"], "base_samples_per_s": base["samples_per_s"]}
+    of_base = {
+        "base_case_id": base["case_id"],
+        "base_code_key": "",
+        "base_gpus": base["gpus"],
+        "base_samples_per_s": base["samples_per_s"],
+    }
     yield scaling_row(base) | {"mode": mode, "speedup": 1, "efficiency": 1, "strategy": case["strategy"]} | of_base
     speedup, times = case["samples_per_s"] / base["samples_per_s"], case["gpus"] / base["gpus"]
     if mode == "strong":  # T(N0) / (N / N0 T(N)), with the time that one global batch takes
@@ -407,8 +416,8 @@ def tuning_of(cases: Sequence[Row]) -> list[Row]:
 def failures_of(rows: Sequence[Row]) -> list[Row]:
     found = []
     bad = [row for row in rows if row["status"] != "ok"]
-    for launches in by_group(bad, "environment", "case_id", "status", "reason", "run_id"):
-        row = {name: launches[0][name] for name in ("environment", "case_id", "status", "reason", "run_id")}
+    for launches in by_group(bad, *GROUP, "status", "reason", "run_id"):
+        row = {name: launches[0][name] for name in (*GROUP, "status", "reason", "run_id")}
         row |= {name: first(launches, name) for name in ("launch_id", "command", *AXES)}
         row |= {"launches": sum(one["order"] is not None for one in launches)}
         found.append(row | {"log": row["launch_id"] and f"logs/{row['launch_id']}"})

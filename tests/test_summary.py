@@ -26,7 +26,10 @@ def case_of(summary: pd.DataFrame, case_id: str) -> dict[str, Any]:
 
 UNKNOWN: dict[str, Any] = dict.fromkeys(FIGURES)
 # All else that a row of these tests does not say: the axes, the parts of a step, and what needs two launches.
-UNSAID: dict[str, Any] = {**dict.fromkeys(["work_key", *OF_THE_CASE, *PARTS, "marks"]), "work": 0}
+UNSAID: dict[str, Any] = {
+    **dict.fromkeys(["work_key", "code_key", *OF_THE_CASE, *PARTS, "marks"]),
+    **{"work": 0, "code": 0},
+}
 
 
 def test_figures_are_medians_over_launches() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.analysis.codes import with_codes
 from bench.analysis.environments import with_environments
 from bench.analysis.failures import failures
 from bench.analysis.frames import current
@@ -20,7 +21,7 @@ from bench.analysis.tuning import tuning
 @dataclass(frozen=True)
 class Answers:
     """One tidy frame a question; the function of each name says what is in it. ``launches`` are the rows that count:
-    of launches that were made again the last, with their ``environment``."""
+    of launches that were made again the last, with their ``environment`` and ``code``."""
 
     launches: pd.DataFrame
     summary: pd.DataFrame
@@ -33,7 +34,7 @@ class Answers:
 
 def answer(launches: pd.DataFrame, steps: pd.DataFrame, within_gib: Iterable[float] = ()) -> Answers:
     """From LAUNCHES rows and their steps, of any number of runs. Probes and controls enter nothing but ``launches``."""
-    counted = with_environments(current(launches))
+    counted = with_codes(with_environments(current(launches)))
     summary = with_memory(summarise(counted))
     return Answers(
         launches=counted,

@@ -49,11 +49,18 @@ class Noise:
     by_steps: float | None = None
     window: tuple[int, float] | None = None
     sessions: int = 1
+    code_key: str | None = None
+
+    def is_like(self, other: Noise) -> bool:
+        """Whether two calibrations are sessions of one case: nothing has changed from one to the other."""
+        mine, others = ((of.work_key, of.env_key, of.code_key, of.window, of.duet) for of in (self, other))
+        return mine == others
 
     def is_of(self, row: Row) -> bool:
-        """Whether a launch was made with the same data and torch, and a window of the same length."""
-        return (self.work_key, self.torch, self.window) == (
+        """Whether a launch was made with the same data, machine and software, and a window of the same length."""
+        return (self.work_key, self.env_key, self.torch, self.window) == (
             row["work_key"],
+            row["env_key"],
             row["torch"],
             (row["steps"], row["min_seconds"]),
         )
@@ -127,6 +134,7 @@ def _noise(good: Sequence[Row], blocks: Sequence[float], sessions: Sequence[floa
         torch=good[0]["torch"],
         by_steps=_by_steps(good),
         window=(good[0]["steps"], good[0]["min_seconds"]),
+        code_key=good[0]["code_key"],
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist, fmean, median, variance
 from typing import Any
 
+from bench.analysis.codes import Identity, identities
 from bench.analysis.decision import Found, compared
 from bench.analysis.gate import counted, failures, geometric_mean, has_rate, memory
 from bench.analysis.intervals import exp
@@ -36,12 +37,10 @@ def compare(
     ``session_spread``: how far sessions differ, by case_id of A, where it is known. The order of the cases is that of
     A, then what only B has.
     """
-    sides = [_by_case(rows, by) for rows in (a_rows, b_rows)]
-    cases = list(dict.fromkeys([*sides[0], *sides[1]]))
-    pairs = {key: (sides[0].get(key, []), sides[1].get(key, [])) for key in cases}
+    pairs = _pairs(a_rows, b_rows, by)
     measured = {key: pair for key, pair in pairs.items() if all(map(_good, pair)) and not _unfit(pair)}
     found = _paired(measured, rules) | _of_sessions(measured, rules, session_spread or {})
-    verdicts = tuple(_verdict(pairs[key], found.get(key), rules) for key in cases)
+    verdicts = tuple(_verdict(pair, found.get(key), rules, _apart(key)) for key, pair in pairs.items())
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
         a=names[0],
@@ -49,12 +48,38 @@ def compare(
         verdicts=verdicts,
         rules=rules,
         differences=tuple(d.words() for d in differences(a_rows, b_rows)) if a_rows and b_rows else (),
-        notes=_notes(verdicts),
+        notes=_notes(verdicts, any(map(_apart, pairs))),
         failed=_lost(pairs.values()),
         ratio=ratio,
         low=low,
         high=high,
     )
+
+
+def _pairs(a_rows: Sequence[Row], b_rows: Sequence[Row], by: Sequence[str]) -> dict[Key, tuple[list[Row], list[Row]]]:
+    """The launches of each case on both sides, each with its ``identity``.
+
+    The sides may be of unlike environments and code. Launches of one side that are unlike are not put together: where
+    there are some, each is held against the other side's launches of the same environment and code.
+    """
+    known = identities([*a_rows, *b_rows])
+    told = [{**row, "identity": one} for row, one in zip([*a_rows, *b_rows], known, strict=True)]
+    a, b = _by_case(told[: len(a_rows)], by), _by_case(told[len(a_rows) :], by)
+    found: dict[Key, tuple[list[Row], list[Row]]] = {}
+    for key in dict.fromkeys([*a, *b]):
+        pair = a.get(key, []), b.get(key, [])
+        if max(len({row["identity"] for row in side}) for side in pair) < 2:
+            found[key] = pair
+            continue
+        for one in dict.fromkeys(row["identity"] for side in pair for row in side):
+            of_a, of_b = ([row for row in side if row["identity"] == one] for side in pair)
+            found[(*key, one)] = of_a, of_b
+    return found
+
+
+def _apart(key: Key) -> str:
+    """What tells a case from others with its axes, where a side has several."""
+    return f" ({key[-1].words})" if isinstance(key[-1], Identity) else ""
 
 
 def _by_case(rows: Iterable[Row], by: Sequence[str]) -> dict[Key, list[Row]]:
@@ -103,7 +128,7 @@ def _by_block(a: Sequence[Row], b: Sequence[Row]) -> list[float]:
     def blocks(rows: Sequence[Row]) -> dict[Key, list[float]]:
         found: dict[Key, list[float]] = defaultdict(list)
         for row in _good(rows):
-            found[row["run_id"], row["block"]].append(math.log(row["samples_per_s"]))
+            found[row["run_id"], row["identity"].environment, row["block"]].append(math.log(row["samples_per_s"]))
         return found
 
     in_a, in_b = blocks(a), blocks(b)
@@ -180,12 +205,12 @@ def _unknown(a_rows: Sequence[Row], b_rows: Sequence[Row], rules: Rules, cases: 
 # -- in words ------------------------------------------------------------------------------------------------------
 
 
-def _verdict(pair: tuple[list[Row], list[Row]], found: Found | None, rules: Rules) -> Verdict:
+def _verdict(pair: tuple[list[Row], list[Row]], found: Found | None, rules: Rules, apart: str) -> Verdict:
     a, b = pair
     good_a, good_b = _good(a), _good(b)
     how = "" if found is None else "blocks" if len(_by_block(a, b)) >= LEAST_BLOCKS else "unpaired"
     return Verdict(
-        case=str((a or b)[0]["case_id"]),
+        case=str((a or b)[0]["case_id"]) + apart,
         case_a=str(a[0]["case_id"]) if a else None,
         case_b=str(b[0]["case_id"]) if b else None,
         workload=str((b or a)[0]["workload"]),
@@ -221,10 +246,14 @@ def _said(bad: Sequence[Row]) -> str:
     return f"{bad[0]['status']}: {bad[0]['reason'] or 'no throughput'}"
 
 
-def _notes(verdicts: Iterable[Verdict]) -> tuple[str, ...]:
-    if any(one.how == "unpaired" for one in verdicts):
-        return (
-            "unpaired: the sides were not measured in turns, so that what changed between their sessions is in the "
-            "difference; bench ab measures them in turns",
-        )
-    return ()
+def _notes(verdicts: Iterable[Verdict], apart: bool) -> tuple[str, ...]:
+    unpaired = (
+        "unpaired: the sides were not measured in turns, so that what changed between their sessions is in the "
+        "difference; bench ab measures them in turns"
+    )
+    several = (
+        "a side has launches of several environments or of several contents of the user's files, which are not put "
+        "together: each is held against the same of the other side; --where chooses one (--where torch=…, code_key=…)"
+    )
+    found = {unpaired: any(one.how == "unpaired" for one in verdicts), several: apart}
+    return tuple(note for note, holds in found.items() if holds)

@@ -1,80 +1,131 @@
-"""Which runs were made on like machines with like software, and what differs between those that were not."""
+"""Which launches were made on like machines, with like software and in like manner, and what differs between others."""
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from bench.differences import COLUMNS, Difference, differences
+from bench.analysis.frames import known_values
+from bench.differences import NEVER_EMPTY, NOT_IN_ENV_KEY, SETTINGS, Difference, between, variables_of
+from bench.environment import ENV_KEY_COLUMNS, MEASURED_BY, in_key
 
 # What a case itself sets, or leaves empty, without being on another machine for that.
 OF_THE_CASE = ("OMP_NUM_THREADS",)
 IDENTITY = ("run_id", "case_id", "work_key")
+MEASURED = ("ok", "invalid")  # statuses of launches that came to their end
+# What it takes to tell.
+DISTINCT = ("run_id", "session", "role", "status", "env", *ENV_KEY_COLUMNS, SETTINGS)
+COLUMNS = ("launch_id", *DISTINCT)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """What is known of an environment: columns, variables (None: nothing), and ``own``, variables that are not known as
+    a case sets them itself."""
+
+    columns: Mapping[str, Any]
+    variables: Mapping[str, str] | None
+    own: frozenset[str]
+
+    def fits(self, other: _Environment) -> bool:
+        """Whether both could be one: all that is known of both is equal."""
+        both = self.columns.keys() & other.columns.keys()
+        if any(in_key(name, self.columns[name]) != in_key(name, other.columns[name]) for name in both):
+            return False
+        return self.variables is None or other.variables is None or self._shared(other) == other._shared(self)
+
+    def _shared(self, other: _Environment) -> dict[str, str]:
+        unknown = self.own | other.own
+        return {name: value for name, value in (self.variables or {}).items() if name not in unknown}
+
+    def joined(self, other: _Environment) -> _Environment:
+        """What is known of both together, if they fit."""
+        columns = {**other.columns, **self.columns}
+        if self.variables is None or other.variables is None:
+            some = self if self.variables is not None else other
+            return _Environment(columns, some.variables, some.own)
+        learnt = {name: value for name, value in other.variables.items() if name in self.own}
+        return _Environment(columns, {**learnt, **self.variables}, self.own & other.own)
 
 
 def with_environments(frame: pd.DataFrame) -> pd.DataFrame:
-    """Launches with a column ``environment``: A for the first run and all runs whose env_key could be equal to its, B …
+    """Launches with a column ``environment``: A for the first and all whose env_key could be equal to its, B …
 
-    Launches of unlike environments are never put together. What one case sets for itself (``--env``, OMP_NUM_THREADS)
-    makes no environment of its own; it is part of the case. An identity that is unknown (IDENTITY) is an empty text.
+    Launches of unlike environments are never put together, be they of one run (``--resume-anyway``) or of several. What
+    a case sets for itself (``--env``, OMP_NUM_THREADS) makes no environment of its own; it is part of the case. An
+    identity that is unknown (IDENTITY) is an empty text.
     """
     frame = frame.assign(**{name: frame[name].fillna("") for name in IDENTITY})
-    letters: dict[str, str] = {}
-    kinds: dict[str, list[Mapping[str, Any]]] = {}
-    for run_id, rows in _rows(frame).items():
-        letter = next((known for known, others in kinds.items() if not _unlike(others, rows)), None)
-        letters[run_id] = letter or _letter(len(kinds))
-        kinds.setdefault(letters[run_id], rows)
-    return frame.assign(environment=frame["run_id"].map(letters).astype("str"))
+    number = frame.groupby(list(DISTINCT), sort=False, dropna=False).ngroup()
+    first = ~number.duplicated()
+    letters = pd.Series(environments(_records(frame[first])), number[first], dtype="str")
+    return frame.assign(environment=letters.reindex(number).to_numpy()).astype({"environment": "str"})
+
+
+def environments(rows: Sequence[Row]) -> list[str]:
+    """The letter of the environment of each launch, in the order in which they come.
+
+    One that failed before its ranks said what they run on fits more than one; it is of that of its session, or run.
+    """
+    found: list[_Environment] = []
+    numbers = [0] * len(rows)
+    last: dict[tuple[Any, ...], int] = {}  # the environment of the last launch of a session, and of a run
+    for at in sorted(range(len(rows)), key=lambda at: not _told(rows[at])):
+        one, session, run = _known(rows[at]), (rows[at]["run_id"], rows[at]["session"]), (rows[at]["run_id"],)
+        likely = [last[key] for key in (session, run) if key in last]
+        number = next((n for n in (*likely, *range(len(found))) if found[n].fits(one)), len(found))
+        found[number : number + 1] = [found[number].joined(one) if number < len(found) else one]
+        last[session] = last[run] = numbers[at] = number
+    letters = {number: _letter(place) for place, number in enumerate(dict.fromkeys(numbers))}
+    return [letters[number] for number in numbers]
 
 
 def unlike(frame: pd.DataFrame, a: str, b: str) -> list[Difference]:
     """What differs between two environments of ``with_environments``, of what enters env_key."""
-    of = {name: list(_rows(frame[frame["environment"] == name]).values()) for name in (a, b)}
-    return _unlike(*([row for rows in of[name] for row in rows] for name in (a, b)))
+    distinct = frame.drop_duplicates(["environment", *DISTINCT])
+    return _differences(*(_records(distinct[distinct["environment"] == name]) for name in (a, b)))
 
 
-def _unlike(a: list[Mapping[str, Any]], b: list[Mapping[str, Any]]) -> list[Difference]:
-    return [difference for difference in differences(a, b) if difference.in_env_key]
+def _differences(a: Iterable[Row], b: Iterable[Row]) -> list[Difference]:
+    one, other = (functools.reduce(_Environment.joined, map(_known, rows)) for rows in (a, b))
+    columns = [name for name in ENV_KEY_COLUMNS if name in one.columns and name in other.columns]
+    if one.variables is not None and other.variables is not None:
+        columns.append(SETTINGS)
+    told = ({**of.columns, SETTINGS: json.dumps(of._shared(but))} for of, but in ((one, other), (other, one)))
+    return [difference for difference in between(next(told), next(told), columns) if difference.in_env_key]
 
 
-def _rows(frame: pd.DataFrame) -> dict[str, list[Mapping[str, Any]]]:
-    """Distinct rows of the environment by run, without what their cases set."""
-    distinct = frame[["run_id", "env", *COLUMNS]].drop_duplicates()
-    found: dict[str, list[Mapping[str, Any]]] = {run_id: [] for run_id in distinct["run_id"]}
-    for row in distinct.to_dict("records"):
-        known = {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        found[str(known["run_id"])].append(known)
-    return {run_id: _of_all_cases(rows) for run_id, rows in found.items()}
+def _known(row: Row) -> _Environment:
+    """An empty cell says that there is none of it, where ranks told what they run on; else it says nothing. A launch on
+    the CPU says nothing of a machine's GPUs, nor a probe of how launches are measured."""
+    columns = {
+        name: row[name]
+        for name in ENV_KEY_COLUMNS
+        if row[name] not in (None, "") or (_told(row) and name not in NEVER_EMPTY)
+    }
+    if columns.get("device_name") == "cpu":
+        del columns["device_name"]
+    for name in MEASURED_BY if row["role"] == "probe" else ():
+        columns.pop(name, None)
+    if not row[SETTINGS]:
+        return _Environment(columns, None, frozenset())
+    own = {*OF_THE_CASE, *NOT_IN_ENV_KEY, *_set_by(row["env"])}
+    settings = {name: value for name, value in variables_of(row).items() if name not in own}
+    return _Environment(columns, settings, frozenset(own))
 
 
-def _of_all_cases(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """A run's rows with the variables that are set for the whole of it: what a case sets itself is as in the others."""
-    settings = [_not_own(row["settings"], row["env"]) for row in rows]
-    shared: dict[str, Any] = {}
-    for variables in settings:
-        shared |= variables or {}
-    return [
-        row if own is None else {**row, "settings": json.dumps({**_missing(shared, row), **own})}
-        for row, own in zip(rows, settings, strict=True)
-    ]
-
-
-def _not_own(settings: str | None, env: str | None) -> dict[str, Any] | None:
-    """The variables that a row's case does not set; None where settings are unknown, or damaged."""
-    try:
-        return {name: value for name, value in json.loads(settings or "").items() if name not in _set_by(env)}
-    except (ValueError, AttributeError):
-        return None
-
-
-def _missing(shared: dict[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in shared.items() if name in _set_by(row["env"])}
+def _told(row: Row) -> bool:
+    """Whether ranks came far enough to say what they run on."""
+    return bool(row["torch"]) or row["status"] in MEASURED
 
 
 def _set_by(env: str | None) -> set[str]:
@@ -83,7 +134,12 @@ def _set_by(env: str | None) -> set[str]:
         words = shlex.split(env or "")
     except ValueError:  # a quote is missing
         words = (env or "").split()
-    return {*OF_THE_CASE, *(word.partition("=")[0] for word in words)}
+    return {word.partition("=")[0] for word in words}
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of COLUMNS, None for what is unknown."""
+    return [dict(zip(COLUMNS, values, strict=True)) for values in known_values(frame[list(COLUMNS)])]
 
 
 def _letter(number: int) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.analysis.order import in_order
+from bench.analysis.summary import GROUP
 from bench.options import AXES
 
-COLUMNS = ("environment", "case_id", "status", "reason", "launches", "run_id", "launch_id", "log", "command")
+COLUMNS = (*GROUP, "status", "reason", "launches", "run_id", "launch_id", "log", "command")
 
 
 def failures(launches: pd.DataFrame) -> pd.DataFrame:
@@ -17,7 +18,7 @@ def failures(launches: pd.DataFrame) -> pd.DataFrame:
     and ``log`` the folder of its logs in the run's.
     """
     bad = launches[(launches["role"] == "measure") & (launches["status"] != "ok")]
-    groups = bad.groupby(["environment", "case_id", "status", "reason", "run_id"], sort=False, dropna=False)
+    groups = bad.groupby([*GROUP, "status", "reason", "run_id"], sort=False, dropna=False)
     found = groups[[*AXES, "launch_id", "command"]].first()
     found["launches"] = groups["order"].count()
     found["log"] = ("logs/" + found["launch_id"]).where(found["launch_id"].notna())

@@ -27,8 +27,9 @@ def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, 
     """What the launches of `bench ab` say. ``a`` and ``b`` name the sides; ``asked`` are the blocks each pair has."""
     pairs = by_pair(rows)
     stages = {name: Stages(log_ratios(of, 1), log_ratios(of, 2)) for name, of in pairs.items()}
-    sound = {name: case for name, case in stages.items() if not _failed(pairs[name])}
-    found = decide(sound, rules, asked)
+    edited = _edited({name: of for name, of in pairs.items() if not _failed(of)})
+    sound = {name: case for name, case in stages.items() if not _failed(pairs[name]) and name not in edited}
+    found = decide(sound, rules, asked) | edited
     checked = _control(rows, rules)
     if checked and checked.flagged:
         found = {name: undecided(one, checked) for name, one in found.items()}
@@ -50,6 +51,18 @@ def gate(rows: Sequence[Row], rules: Rules, a: str, b: str, asked: Mapping[str, 
         low=low,
         high=high,
     )
+
+
+def _edited(pairs: Mapping[str, Sequence[Row]]) -> dict[str, Found]:
+    """Of the pairs of which a side's code changed while it was measured, that nothing is decided."""
+    found = {}
+    for name, rows in pairs.items():
+        for side in SIDES:
+            own = [row for row in rows if row["side"] == side and has_rate(row)]
+            if len({row["code_key"] for row in own}) > 1:
+                files = next((row["code_changed"] for row in own if row["code_changed"]), "a file of the workload")
+                found[name] = Found("inconclusive", f"{files} changed while {side} was measured; measure it again")
+    return found
 
 
 def for_second_stage(rows: Sequence[Row]) -> list[str]:
@@ -203,8 +216,11 @@ def _measure(rows: Sequence[Row]) -> str | None:
     if len(kinds) != 1:
         return None
     alone = all(row["foreign_processes"] is False and not row["bursts"] for row in rows)
+    on_host = bool(kinds & {"cpu", None})
+    if on_host and len({row["launcher"] for row in rows}) > 1:
+        return None  # forked ranks share pages with their server, and those of torchrun hold all of torch themselves
     of_host = HOST_MEMORY if any(row.get("num_workers") for row in rows) else RANK_MEMORY
-    names = of_host if kinds & {"cpu", None} else DEVICE_MEMORY if alone else OF_PROCESSES
+    names = of_host if on_host else DEVICE_MEMORY if alone else OF_PROCESSES
     return next((name for name in names if all(row[name] for row in rows)), None)
 
 

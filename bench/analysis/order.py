@@ -58,7 +58,7 @@ def varying(cases: pd.DataFrame) -> list[str]:
 def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "precision")) -> pd.Series:
     """Each case in the words of the axes that tell it from the others of its workload; ``always`` are named anyway.
 
-    The workload is named where there are several, and so is the environment.
+    The workload is named where there are several, and so are the environment and the code of a workload.
     """
     texts: dict[Any, str] = {}
     workloads = ["workload"] if cases["workload"].nunique() > 1 else []
@@ -67,9 +67,18 @@ def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "pr
         names = [name for name in AXES if name in told]
         words = [[word(name, value) for value in rows[name]] for name in names]
         texts |= {index: " ".join(filter(None, (of[i] for of in words))) for i, index in enumerate(rows.index)}
-    found = pd.Series(texts, dtype="str").reindex(cases.index)
-    several = "environment" in cases and cases["environment"].nunique() > 1
-    return found + " (" + cases["environment"] + ")" if several else found
+    return pd.Series(texts, dtype="str").reindex(cases.index) + apart(cases)
+
+
+def apart(cases: pd.DataFrame) -> pd.Series:
+    """What tells cases with the same axes from each other: `` (B, code 2)``, of each only where there are several."""
+    letters = cases["environment"] if "environment" in cases and cases["environment"].nunique() > 1 else None
+    said = pd.Series("", cases.index, dtype="str") if letters is None else letters.astype("str")
+    if "code" in cases:
+        several = cases.groupby("workload", dropna=False)["code"].transform("nunique") > 1
+        code = "code " + (cases["code"] + 1).astype("str")
+        said = said.where(~several, said + ("" if letters is None else ", ") + code)
+    return (" (" + said + ")").where(said != "", "")
 
 
 def word(axis: str, value: Any) -> str:

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median, stdev
 
+from bench.analysis.codes import Identity, identities
 from bench.analysis.decision import Found, Name
 from bench.analysis.gate import counted, failures, geometric_mean, has_rate, memory, undecided
 from bench.analysis.power import FIRST_LEVEL
@@ -14,6 +15,7 @@ from bench.analysis.sessions import Change
 from bench.analysis.sessions import judged as judged_changes
 from bench.analysis.verdict import Control, Gate, Rules, Verdict
 from bench.baselines import LEAST_SESSIONS
+from bench.differences import differences
 from bench.record import Row
 
 
@@ -62,9 +64,11 @@ def _changes(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float]
 
 def against(baseline: Sequence[Row], rows: Sequence[Row], rules: Rules, name: str, checked: Control | None) -> Gate:
     """A run against a baseline: every case of both. Where a case was launched again, the second stage decides on it."""
-    before, rows = of_sessions(baseline), counted(rows)
+    rows = counted(rows)
+    baseline = _of_code(baseline, rows)
+    before = of_sessions(baseline)
     now = {case_id: fmean(sessions) for case_id, sessions in of_sessions(_deciding(rows)).items()}
-    found = judged(before, now, rules) | _too_few(baseline, _deciding(rows))
+    found = judged(before, now, rules) | _too_few(baseline, _deciding(rows)) | _edited(rows)
     if checked and checked.flagged:
         found = {case_id: undecided(one, checked) for case_id, one in found.items()}
     cases = dict.fromkeys(str(row["case_id"]) for row in (*baseline, *rows) if row["role"] == "measure")
@@ -76,12 +80,42 @@ def against(baseline: Sequence[Row], rows: Sequence[Row], rules: Rules, name: st
         verdicts=verdicts,
         rules=rules,
         control=checked,
+        differences=tuple(d.words() for d in differences(baseline, rows) if d.name == "code_key"),
         failed=_lost(rows, verdicts),
         run_id=str(rows[0]["run_id"]) if rows else "",
         ratio=ratio,
         low=low,
         high=high,
     )
+
+
+def _of_code(baseline: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """The baseline's launches, of each case those of the run's own code where enough sessions have it: else they are a
+    history, whose sessions differ by what was changed as well."""
+    own = {(row["case_id"], row["code_key"]) for row in rows if row["role"] == "measure" and has_rate(row)}
+    sessions = {(row["case_id"], row["code_key"], row["run_id"]) for row in baseline if has_rate(row)}
+    enough = {
+        kind for kind, count in Counter((case, code) for case, code, _ in sessions).items() if count >= LEAST_SESSIONS
+    }
+    cases = {case for case, _ in own & enough}
+    return [row for row in baseline if row["case_id"] not in cases or (row["case_id"], row["code_key"]) in own]
+
+
+def _edited(rows: Sequence[Row]) -> dict[str, Found]:
+    """The cases of which the run's launches are of several environments or codes, by case_id: nothing is decided."""
+    of_cases: dict[str, set[Identity]] = defaultdict(set)
+    for row, identity in zip(rows, identities(rows), strict=True):
+        if row["role"] == "measure" and has_rate(row):
+            of_cases[str(row["case_id"])].add(identity)
+    return {
+        case_id: Found("inconclusive", f"the run's launches of it are unlike: {_words(found)}; measure it again")
+        for case_id, found in of_cases.items()
+        if len(found) > 1
+    }
+
+
+def _words(found: Iterable[Identity]) -> str:
+    return " and ".join(sorted(one.words for one in found))
 
 
 def launches_of(rows: Iterable[Row]) -> dict[str, float]:

@@ -9,13 +9,15 @@ import pandas as pd
 from bench.analysis.frames import known_values
 from bench.analysis.intervals import of_ratio
 from bench.analysis.rates import Key, Rates, key, rates
+from bench.analysis.summary import GROUP
 from bench.options import AXES, show
 
 SUSPICIOUS = 1.02  # an efficiency above it: more than N times the work by N times the devices
+BASE = ("base_case_id", "base_code_key")
 MAY_DIFFER = {"weak": ("gpus",), "strong": ("gpus", "batch_size")}
-MUST_AGREE = (*(name for name in AXES if name != "gpus"), "oversubscribe", "environment")
+MUST_AGREE = (*(name for name in AXES if name != "gpus"), "oversubscribe", "environment", "code")
 COLUMNS = (
-    *("environment", "case_id", "work_key", "base_case_id", "workload", "strategy", "mode", "gpus", "base_gpus"),
+    *(*GROUP, "base_case_id", "base_code_key", "workload", "strategy", "mode", "gpus", "base_gpus"),
     *("batch_size", "global_batch", "samples_per_s", "base_samples_per_s"),
     *("speedup", "speedup_low", "speedup_high", "efficiency", "efficiency_low", "efficiency_high"),
     *("launches", "interval", "flag", "refused"),
@@ -33,10 +35,10 @@ class Base(NamedTuple):
 def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     """One row for each case of more devices than another of its workload and strategy, and mode; and for their bases.
 
-    ``mode`` is ``weak`` where the batch a device is the base's, ``strong`` where the global batch is; all other axes
-    and the environment must be equal, and of strong cases the work_key. The base has the fewest devices of those;
-    ``single`` stands for one device of a strategy that did not run on one. With X the median throughput and N the
-    devices, ``speedup`` is X(N) / X(N0) and ``efficiency`` the same over N / N0, which for a strong case is
+    ``mode`` is ``weak`` where the batch a device is the base's, ``strong`` where the global batch is; all other axes,
+    the environment and the code must be equal, and of strong cases the work_key. The base has the fewest devices of
+    those; ``single`` stands for one device of a strategy that did not run on one. With X the median throughput and N
+    the devices, ``speedup`` is X(N) / X(N0) and ``efficiency`` the same over N / N0, which for a strong case is
     T(N0) / (N / N0 T(N)). The bounds (95 %) are of the mean log ratio, by blocks of the same run where there are two,
     else by Welch's t: ``interval`` says which. ``flag`` is set above SUSPICIOUS. ``refused`` says why there is no
     number; such a case is a row as well.
@@ -48,8 +50,8 @@ def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     for case in cases:
         for base in _bases(case, cases):
             rows += _rows(case, base, by_case)
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).drop_duplicates(["environment", "case_id", "work_key", "mode"])
-    curve = frame.groupby(["environment", "workload", "mode", "base_case_id"], sort=False, dropna=False).ngroup()
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).drop_duplicates([*GROUP, "mode"])
+    curve = frame.groupby(["environment", "workload", "mode", *BASE], sort=False, dropna=False).ngroup()
     frame = frame.assign(curve=curve).sort_values(["curve", "gpus"], kind="stable")
     numbers = [name for name in COLUMNS if name.startswith(("speedup", "efficiency"))]
     kinds = dict.fromkeys([*numbers, "samples_per_s", "base_samples_per_s"], "float64")
@@ -103,7 +105,8 @@ def _rows(case: dict[str, Any], base: Base, by_case: dict[Key, Rates]) -> list[d
     if base.case is None or base.refused:
         return [own | {"refused": base.refused}]
     of_base = {name: base.case.get(name) for name in COLUMNS} | {"launches": base.case["ok"], "mode": base.mode}
-    of_base |= {"base_case_id": base.case["case_id"], "base_gpus": base.case["gpus"], "strategy": case["strategy"]}
+    of_base |= {"base_case_id": base.case["case_id"], "base_code_key": base.case["code_key"]}
+    of_base |= {"base_gpus": base.case["gpus"], "strategy": case["strategy"]}
     of_base |= {"base_samples_per_s": base.case["samples_per_s"], "speedup": 1.0, "efficiency": 1.0}
     devices = case["gpus"] / base.case["gpus"]
     speedup = case["samples_per_s"] / base.case["samples_per_s"]
@@ -111,7 +114,7 @@ def _rows(case: dict[str, Any], base: Base, by_case: dict[Key, Rates]) -> list[d
     return [
         of_base,
         own
-        | {name: of_base[name] for name in ("base_case_id", "base_gpus", "base_samples_per_s")}
+        | {name: of_base[name] for name in (*BASE, "base_gpus", "base_samples_per_s")}
         | {"speedup": speedup, "speedup_low": low, "speedup_high": high, "interval": how or None}
         | {"efficiency": speedup / devices, "efficiency_low": low / devices, "efficiency_high": high / devices}
         | {"flag": f"above {SUSPICIOUS}: suspicious" if speedup / devices > SUSPICIOUS else None},

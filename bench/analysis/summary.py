@@ -9,8 +9,8 @@ from bench.analysis.intervals import of_mean
 from bench.analysis.order import in_order
 from bench.options import AXES
 
-# What makes launches those of one case: none of another machine, data or way of measuring is put with them.
-GROUP = ("environment", "case_id", "work_key")
+# What makes launches those of one case: none of another machine, data, code or way of measuring is put with them.
+GROUP = ("environment", "case_id", "work_key", "code_key")
 FIGURES = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
     *("mfu", "hfu", "startup_s", "first_step_ms", "compile_s", "joules_per_sample"),
@@ -31,14 +31,15 @@ MARKS = {
 
 
 def summarise(launches: pd.DataFrame) -> pd.DataFrame:
-    """One row a case (and environment, and work_key), in the order of its axes, from a frame of LAUNCHES rows.
+    """One row a case (and environment, work_key and code_key), in the order of its axes, from a frame of LAUNCHES rows.
 
     ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
     starts, ``ok`` those that were, ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over
     the launches that were ok; ``samples_per_s_low`` and ``_high`` bound 95 % by t on their logs, and ``spread`` is
     (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what spoilt a launch, and
     what was otherwise than asked for.
-    ``work`` is 0, and 1 … for cases with the same axes and another work_key (data, or measurement, of another time).
+    ``work`` is 0, and 1 … for cases with the same axes and another work_key (data, or measurement, of another time);
+    ``code`` is the version of the user's files (see ``with_codes``).
     """
     measured = launches[launches["role"] == "measure"]
     group = [name for name in GROUP if name in measured]
@@ -55,6 +56,7 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     medians = sound.groupby("_case")[[*FIGURES, *PARTS]].median()
     summary = summary.join(medians.astype("float64")).join(_spread(sound)).join(_marks(sound))
     summary["work"] = _works(summary)
+    summary["code"] = measured.groupby("_case")["code"].first() if "code" in measured else 0
     return in_order(summary.reset_index(drop=True))
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 import pandas as pd
 
 from bench.analysis.rates import LOSS, Key, Rates, losses, rates
+from bench.analysis.summary import GROUP
 
 # Cases of one question: the same training on as many devices; all other axes are what is traded.
-QUESTION = ("environment", "workload", "data", "device", "gpus", "work")
+QUESTION = ("environment", "workload", "data", "device", "gpus", "work", "code")
 # What a device's memory is, the best known first: all that is used of it, then the allocator's pool, then tensors.
 DEVICE_MEMORY = ("device_used_mib", "peak_reserved_mib", "peak_allocated_mib")
 RANK_MEMORY = ("peak_rss_mib",)  # of the largest rank, where the device is the CPU
@@ -17,7 +18,7 @@ RANK_MEMORY = ("peak_rss_mib",)  # of the largest rank, where the device is the 
 HOST_MEMORY = ("peak_host_mib", *RANK_MEMORY)
 MIB_A_GIB = 1024
 COLUMNS = (
-    *("environment", "case_id", "work_key", "workload", "data", "device", "gpus", "status"),
+    *(*GROUP, "workload", "data", "device", "gpus", "status"),
     *("samples_per_s", "memory_mib", "memory_measure", "on_front", "choice", *LOSS),
 )
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.analysis.rates import LOSS, Key, Rates, losses, rates
+from bench.analysis.summary import GROUP
 from bench.options import AXES
 
 TUNED = ("omp_num_threads", "num_workers", "prefetch_factor")
 COLUMNS = (
-    *("environment", "case_id", "work_key", "workload", "data", "strategy", "gpus", *TUNED, "group", "status"),
+    *(*GROUP, "workload", "data", "strategy", "gpus", *TUNED, "group", "status"),
     *("samples_per_s", "data_wait_share", "best", "default", *LOSS),
 )
 
@@ -24,7 +25,7 @@ def tuning(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     # without workers these have no effect, and such a case belongs to those with workers
     idle = cases["num_workers"] == 0
     cases.loc[idle, "persistent_workers"] = AXES["persistent_workers"].default
-    fixed = ["environment", "work", "oversubscribe", *(name for name in AXES if name not in TUNED)]
+    fixed = ["environment", "work", "code", "oversubscribe", *(name for name in AXES if name not in TUNED)]
     by_case = rates(launches)
     number = cases.groupby(fixed, sort=False, dropna=False).ngroup()
     several = number.duplicated(keep=False)  # most cases stand alone, and a group of its own for each would take long

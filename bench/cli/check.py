@@ -36,7 +36,7 @@ def check(
 
     Exit code 4 if the baseline is another machine's or software's, 3 if it has fewer than 5 sessions.
     """
-    kept = baselines.load(out, baseline, warn)
+    kept = baselines.settled(baselines.load(out, baseline, warn), warn)
     if run is None:
         with interrupts.deferred():
             gate = _measured(kept, judging.rules, out, quiet)

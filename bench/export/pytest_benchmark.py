@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from bench.analysis.codes import Identity, identities
 from bench.options import AXES
 from bench.record import Row
 from bench.report.words import to_json
@@ -20,24 +21,40 @@ MACHINE = ("device_name", "driver", "torch", "cuda", "cudnn", "nccl", "ram_gib",
 
 
 def pytest_benchmark(rows: Sequence[Row]) -> str:
-    """One benchmark a case (and side of a comparison), of its measured launches that were ok, in the order of the rows.
+    """One benchmark a case and side of a comparison, of its measured launches that were ok, in the order of the rows.
+
+    Where a case has launches of several environments or codes, each has its benchmark, and the name says which.
 
     ``data`` has one number a launch: seconds a step, global_batch / samples_per_s, which is the mean step of its window
     on the slowest rank. Launches are the unit of replication, so that the standard deviation that other tools show, or
     test with, is the one that holds between runs. ``extra_info`` has the median throughput, and of memory the largest.
     """
-    cases: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in filter(measured, rows):
-        cases[row["case_id"], row.get("side") or ""].append(row)
+    cases: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    for row, name in zip(rows, _names(rows), strict=True):
+        if measured(row):
+            cases[name, str(row.get("work_key")), row.get("side") or ""].append(row)
     first = next(iter(cases.values()), [Row()])[0]
     said = {
         "machine_info": _machine(first),
         "commit_info": _commit(first),
-        "benchmarks": [_benchmark(case, side, found) for (case, side), found in cases.items()],
+        "benchmarks": [_benchmark(case, side, found) for (case, _, side), found in cases.items()],
         "datetime": first.get("started_at"),
         "version": FORMAT,
     }
     return to_json(said, indent=1) + "\n"
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    """What each launch's case is called: its id, and what tells it from others with the same."""
+    found = identities(rows)
+    several: dict[tuple[str, str | None], set[Identity]] = defaultdict(set)
+    for row, one in zip(rows, found, strict=True):
+        if measured(row):
+            several[row["case_id"], row.get("side")].add(one)
+    return [
+        f"{row['case_id']} ({one.words})" if len(several[row["case_id"], row.get("side")]) > 1 else str(row["case_id"])
+        for row, one in zip(rows, found, strict=True)
+    ]
 
 
 def measured(row: Row) -> bool:
@@ -67,7 +84,7 @@ def _extra(rows: Sequence[Row]) -> dict[str, Any]:
     columns = {name: [row[name] for row in rows if _number(row.get(name))] for name in (*MEDIANS, *LARGEST)}
     medians = {name: statistics.median(columns[name]) for name in MEDIANS if columns[name]}
     largest = {name: max(columns[name]) for name in LARGEST if columns[name]}
-    same = {name: rows[0].get(name) for name in (*COUNTS, "run_id", "work_key", "command")}
+    same = {name: rows[0].get(name) for name in (*COUNTS, "run_id", "work_key", "env_key", "code_key", "command")}
     return medians | largest | {name: value for name, value in same.items() if value is not None}
 
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -104,11 +105,14 @@ def place(spec: Spec) -> list[torch.device]:
     )
 
 
-def build(spec: Spec, devices: list[torch.device]) -> Training:
-    """Everything else up to the first step. Every rank draws the same weights from the seed."""
+def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = lambda: None) -> Training:
+    """Everything else up to the first step. Every rank draws the same weights from the seed.
+
+    ``loaded`` is called as soon as the workload's module has been imported."""
     case, device = spec.case, devices[0]
     pinned = settings()
     workload = load(spec.target, spec.options)
+    loaded()
     torch.manual_seed(case.seed)
     strategy = importlib.import_module(f"bench.strategies.{case.spread.name}")
     compile_log = CompileLog() if case.compile != "off" else None

@@ -23,6 +23,7 @@ from bench.checked import NonsenseError
 from bench.host_memory import MEASURED, await_sample, tell
 from bench.messages import STAGE, Failure, Heartbeat, RankRecord, Spec
 from bench.rank.build import PATIENCE_S, Training, build, place
+from bench.rank.code import ImportedCode
 from bench.rank.facts import device_facts, imported, software
 from bench.rank.measure import measure
 from bench.rank.memory import peaks_mib, resident_mib
@@ -51,11 +52,17 @@ def run(spec_path: str) -> None:
         device, uuids = device_facts(devices)
         record = dataclasses.replace(record, device=device, device_uuids=uuids, software=software())
         record.write(spec.folder)  # known even if the model does not fit
-        training = build(spec, devices)
+        code = ImportedCode(spec.target)
+        training = build(spec, devices, code.look)
+        code.look()
+        record = dataclasses.replace(record, code=code.sources)
+        record.write(spec.folder)  # known of a launch that fails as well
         measurement = measure(training, spec, heartbeat, rss_at_start)
         heartbeat.enter(STAGE["ending"])
         KEPT.append(training)
-        record = dataclasses.replace(record, measurement=measurement, sources=imported(spec.watched))
+        code.look()
+        sources = imported(spec.watched)
+        record = dataclasses.replace(record, measurement=measurement, sources=sources, code=code.sources)
         record.write(spec.folder)  # whatever becomes of what is only looked at
         tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
         await_sample(spec.scratch, launch)

@@ -25,6 +25,7 @@ def headline(answers: Answers, within_gib: Iterable[float] = ()) -> list[str]:
         *_tuning(answers),
         *_disturbed(answers),
         *_cut(answers),
+        *_codes(answers),
     ]
 
 
@@ -44,11 +45,13 @@ def _of(count: int, one: str, many: str = "") -> str:
 
 
 def _speeds(answers: Answers, within_gib: list[float]) -> Iterator[str]:
+    several = set(answers.summary.loc[answers.summary["code"] > 0, "workload"])  # of which there are several codes
     for _, cases in answers.summary.groupby(list(QUESTION), sort=False, dropna=False):
-        environment, workload, data, _, gpus, work = cases.iloc[0][list(QUESTION)].fillna("unknown")
+        environment, workload, data, _, gpus, work, code = cases.iloc[0][list(QUESTION)].fillna("unknown")
         name = f"{workload} on {gpus} × {_device(cases)}" + (f" from {data}" if data != "resident" else "")
         name += f" ({environment})" if answers.summary["environment"].nunique() > 1 else ""
         name += " with other data, or measured otherwise" if work else ""
+        name += f" (code {code + 1})" if workload in several else ""
         measured = cases[cases["ok"] > 0]
         if measured.empty:
             yield f"{name}: no launch was ok."
@@ -151,6 +154,15 @@ def _tuning(answers: Answers) -> Iterator[str]:
 def _setting(case: pd.Series) -> str:
     words = {"omp_num_threads": "OMP_NUM_THREADS {}", "num_workers": "{} workers", "prefetch_factor": "prefetch {}"}
     return ", ".join(text.format(case[name]) for name, text in words.items() if pd.notna(case[name]))
+
+
+def _codes(answers: Answers) -> Iterator[str]:
+    """Of which runs each version of a workload's files is, where there are several."""
+    for workload, rows in answers.launches[answers.launches["role"] == "measure"].groupby("workload", sort=False):
+        if rows["code"].nunique() > 1:
+            runs = [list(rows.loc[rows["code"] == code, "run_id"].unique()) for code in sorted(rows["code"].unique())]
+            said = "; ".join(f"code {number} in {_some(ids)}" for number, ids in enumerate(runs, 1))
+            yield f"{workload} has files with other contents, which are cases of their own: {said}."
 
 
 def _disturbed(answers: Answers) -> Iterator[str]:

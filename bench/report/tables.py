@@ -13,6 +13,7 @@ from bench.analysis.answers import Answers
 from bench.analysis.environments import unlike
 from bench.analysis.frames import known_values
 from bench.analysis.order import labels
+from bench.analysis.scaling import BASE
 from bench.analysis.summary import GROUP
 from bench.report.words import UNKNOWN, number
 
@@ -170,11 +171,10 @@ COMMANDS = (CASE, _text("case_id", "case_id"), _text("command", "command"))
 def tables(answers: Answers) -> list[Table]:
     """Those that have rows, in the order of a report; columns without a value are left out."""
     names = answers.summary[list(GROUP)].assign(label=labels(answers.summary))
-    base = names.rename(columns={"case_id": "base_case_id", "label": "base_label"}).drop(columns="work_key")
-    scaling = _labelled(answers.scaling, names).merge(
-        base.drop_duplicates(["environment", "base_case_id"]), on=["environment", "base_case_id"], how="left"
-    )
-    failures = answers.failures.merge(names.drop_duplicates(["environment", "case_id"]), on=["environment", "case_id"])
+    base = names.drop(columns="work_key").rename(columns=lambda name: name if name == "environment" else f"base_{name}")
+    alike = ["environment", *BASE]
+    scaling = _labelled(answers.scaling, names).merge(base.drop_duplicates(alike), on=alike, how="left")
+    failures = _labelled(answers.failures, names)
     failures["log_path"] = failures["run_id"] + "/" + failures["log"]
     found = [
         environments(answers),

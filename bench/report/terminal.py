@@ -11,7 +11,10 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.codes import with_codes
+from bench.analysis.environments import with_environments
 from bench.analysis.frames import current, launches
+from bench.analysis.order import apart
 from bench.analysis.summary import summarise
 from bench.analysis.tradeoff import host_memory
 from bench.record import Row
@@ -55,12 +58,12 @@ def summary_table(summary: pd.DataFrame) -> Table:
     ]
     for title, _, _ in columns:
         table.add_column(title, justify="right", no_wrap=title not in FOLDED, overflow="fold")
-    for _, row in summary.iterrows():
+    for name, (_, row) in zip(_names(summary), summary.iterrows(), strict=True):
         status = str(row["status"])
         count = "" if row["ok"] == row["launches"] else f" {row['ok']}/{row['launches']}"
         cells = ["—" if pd.isna(row[name]) else show(row) for _, name, show in columns]
         label = Text(status + (count if status != "skipped" else ""), COLOURS.get(status, "red"))
-        table.add_row(Text(str(row["case_id"])), label, *cells)
+        table.add_row(Text(name), label, *cells)
     return table
 
 
@@ -74,15 +77,20 @@ def _other_memory(summary: pd.DataFrame) -> str:
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:
     """The summary of a run's rows, of which those that were launched again count no more."""
-    print_summary(summarise(current(launches(rows))), console)
+    print_summary(summarise(with_codes(with_environments(current(launches(rows))))), console)
 
 
 def print_summary(summary: pd.DataFrame, console: Console) -> None:
     """The table, and below it why what is not ok is not."""
     print_table(summary_table(summary), console)
-    for _, row in summary.iterrows():
+    for name, (_, row) in zip(_names(summary), summary.iterrows(), strict=True):
         if row["status"] != "ok":
-            console.print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"), soft_wrap=True)
+            console.print(Text(f"{row['status']}: {name}: {row['reason']}"), soft_wrap=True)
+
+
+def _names(summary: pd.DataFrame) -> list[str]:
+    """What each case is called: its id, and what tells it from another with the same."""
+    return [f"{name}{more}" for name, more in zip(summary["case_id"], apart(summary), strict=True)]
 
 
 def print_report(sentences: Sequence[str], found: Sequence[tables.Table], console: Console) -> None:

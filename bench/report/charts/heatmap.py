@@ -26,7 +26,7 @@ def heatmap(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
     """For each group of cases that differ in nothing but what is tuned (and work that cannot be compared)."""
     if answers.tuning.empty:
         return
-    more = [name for name in (*AXES, "ok", "launches", "reason") if name not in answers.tuning]
+    more = [name for name in (*AXES, "code", "ok", "launches", "reason") if name not in answers.tuning]
     cases = answers.tuning.merge(answers.summary[[*GROUP, *more]], on=list(GROUP), how="left")
     groups = [rows for _, rows in cases.groupby(["group", "work_key"], sort=False, dropna=False)]
     groups = [rows for rows in groups if rows["samples_per_s"].notna().any()]

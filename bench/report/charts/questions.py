@@ -76,10 +76,12 @@ def _subject(first: pd.Series, cases: pd.DataFrame) -> str:
 
 
 def _where(first: pd.Series, cases: pd.DataFrame, between: str) -> list[str]:
-    """Data and environment, where there are several."""
+    """Data, environment and code, where there are several."""
     found = []
     if cases.loc[cases["workload"] == first["workload"], "data"].nunique(dropna=False) > 1:
         found.append(f"data{between}{name_of(first['data'])}")
+    if cases["code"].any() and (cases.loc[cases["workload"] == first["workload"], "code"] > 0).any():
+        found.append(f"code{between}{first['code'] + 1}")
     return found + environment(first["environment"], cases, between)
 
 
