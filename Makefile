@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 OLDEST := .venv-oldest
-OF_PRIVATE_PARTS := $(addprefix tests/,test_private.py test_launch.py test_rank.py test_axes.py test_observe.py)
+OF_PRIVATE_PARTS := $(addprefix tests/,test_private.py test_launch.py test_rank.py test_axes.py test_observe.py test_flops.py)
 
 # What `make gpu-wheels` fetches wheels for: the machine with the GPU.
 GPU_PYTHON ?= 3.12

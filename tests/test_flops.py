@@ -221,8 +221,10 @@ def test_the_package_that_defines_an_operation_may_say_what_it_costs() -> None:
 def test_no_operation_has_a_formula_and_is_free() -> None:
     for name in FORMULAS:
         namespace, _, base = name.partition("::")
-        packet = getattr(getattr(torch.ops, namespace), base)
-        assert not any(is_free(getattr(packet, overload)) for overload in packet.overloads()), name
+        packet = getattr(getattr(torch.ops, namespace), base, None)
+        assert packet or name == "aten::_foreach_mm", name  # which torch 2.11 does not have
+        overloads = packet.overloads() if packet else []
+        assert not any(is_free(getattr(packet, overload)) for overload in overloads), name
 
 
 # -- the step of a workload -------------------------------------------------------------------------------------------
