@@ -19,7 +19,7 @@ import pytest
 from bench.analysis.frames import current, launches
 from bench.devices import Machine, this_machine
 from bench.environment import rank_environment
-from bench.errors import IncomparableError
+from bench.errors import IncomparableError, UsageError
 from bench.launching import DESCRIBE_ENTRY, RANK_ENTRY
 from bench.messages import PARTS, Description, Failure, Measurement, RankRecord, Spec
 from bench.preflight import Look
@@ -647,6 +647,99 @@ def test_a_batch_of_a_users_own_that_cannot_be_shared_out(monkeypatch: pytest.Mo
         "strong scaling keeps the 64 x 1 = 64 samples of 1 device, and they do not divide over 3;"
     )
     assert len(rows) == 3
+
+
+# -- what is found out of a workload before it is launched ------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Looked(Ranks):
+    """Of workloads in ``bad.py`` there is none, looking at those in ``dies.py`` ends while FLOPs are counted; others have
+    as many FLOPs a sample as samples in a batch. ``asked`` has the batch of each that was looked at."""
+
+    asked: list[int | None] = dataclasses.field(default_factory=list)
+
+    def launch(self, request: Request, watch: Watch = never) -> Outcome:
+        if request.entry != DESCRIBE_ENTRY:
+            return super().launch(request, watch)
+        case = Spec.read(request.argument).case
+        self.asked.append(case.batch_size)
+        record, plain = (
+            RankRecord(0, 0, "host", 1, True),
+            Description("samples", 64, ("resident",), None, 10, 2, None, None),
+        )
+        if "bad.py" in case.workload:
+            failure = Failure("crashed", "ImportError: no module named timm", 1)
+            dataclasses.replace(record, failure=failure).write(request.log)
+            return Outcome({0: 1})
+        record.write(request.log)
+        flops = None if case.auto_batch or "dies.py" in case.workload else float(case.batch_size or 64)
+        dataclasses.replace(plain, flops_per_sample=flops, hardware_flops_per_sample=flops).write(request.log)
+        return Outcome({0: -11} if "dies.py" in case.workload else {})
+
+
+def looked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ranks: Looked, **axes: str
+) -> tuple[list[Row], list[str], list[int | None]]:
+    """Rows, what was said, and the batches that were looked at."""
+    for name in ("bad", "dies", "own"):
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bench.launching.make_launcher", lambda *_: ranks)
+    given = {k: [v] for k, v in {"strategy": "single", "device": "cpu", **axes}.items()}
+    observer = Quiet()
+    plan = make_plan(asked(given, {"launches": "1"}), Machine())
+    rows = Rounds(Session(plan, Machine(), Store.create(tmp_path), observer)).run()
+    return rows, observer.notes, ranks.asked
+
+
+def test_what_is_wrong_with_one_workload_is_a_row_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    words = {"workload": "bad.py:Net,mlp", "seed": "0,1"}
+    rows, _, asked_for = looked(monkeypatch, tmp_path, Looked(tmp_path, [[]]), **words)
+    found = {(row["workload"], row["seed"]): row for row in rows}
+    assert {key: row["status"] for key, row in found.items()} == {
+        **{("bad.py:Net", seed): "crashed" for seed in (0, 1)},
+        **{("mlp", seed): "ok" for seed in (0, 1)},
+    }
+    assert "--workload bad.py:Net: ImportError: no module named timm" in found["bad.py:Net", 0]["reason"]
+    assert found["bad.py:Net", 0]["parameters"] is None
+    assert asked_for == [None, 64]  # each looked at once, whatever its seed
+
+
+def test_a_workload_that_is_none_and_has_no_other_beside_it_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="no module named timm"):
+        looked(monkeypatch, tmp_path, Looked(tmp_path, [[]]), workload="bad.py:Net", seed="0,1")
+
+
+def test_counting_may_be_the_end_of_its_process_and_the_case_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = {"workload": "dies.py:Net", "seed": "0,1"}
+    rows, notes, _ = looked(monkeypatch, tmp_path, Looked(tmp_path, [[]]), **words)
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert {(row["batch_size"], row["parameters"], row["flops_per_sample"]) for row in rows} == {(64, 10, None)}
+    [why] = {row["flops_note"] for row in rows}
+    assert why.startswith("what counts them ended: ")
+    assert "SIGSEGV" in why
+    assert [note for note in notes if "FLOPs" in note] == [f"warning: FLOPs of dies.py:Net stay empty: {why}"]
+
+
+def test_flops_are_those_of_each_batch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ranks = Looked(tmp_path, [[]])
+    rows, _, asked_for = looked(monkeypatch, tmp_path, ranks, workload="own.py:Net", batch_size="8,32", seed="0,1")
+    assert {(row["batch_size"], row["flops_per_sample"]) for row in rows} == {(8, 8.0), (32, 32.0)}
+    assert sorted(filter(None, asked_for)) == [8, 32]
+
+
+def test_flops_of_a_batch_that_is_found_are_counted_once_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ranks = Looked(tmp_path, [[]], fits=100)
+    rows, _, asked_for = looked(monkeypatch, tmp_path, ranks, workload="own.py:Net", batch_size="auto")
+    assert [(row["role"], row["flops_per_sample"]) for row in rows if row["batch_size"] == 64][:1] == [("probe", None)]
+    [row] = [row for row in rows if row["role"] == "measure"]
+    assert (row["batch_size"], row["flops_per_sample"]) == (100, 100.0)
+    assert asked_for == [None, 100]
 
 
 def test_a_user_whom_nobody_knows_gets_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
