@@ -11,7 +11,8 @@ from bench.analysis.trimmed import LEAST_BLOCKS
 from bench.analysis.verdict import Control, Rules
 from bench.baselines import Baseline, check_alike
 from bench.case import Case
-from bench.options import AXES, SETTINGS
+from bench.errors import ResultsError, UsageError
+from bench.options import AXES, SETTINGS, Value
 from bench.record import Row
 from bench.rounds import shuffled
 from bench.session import Session
@@ -19,17 +20,30 @@ from bench.suite import NOT_OF_A_CASE, Asked
 
 
 def asked_again(baseline: Baseline) -> Asked:
-    """The cases of a baseline, as its last session had them, with enough launches for a control."""
+    """The cases of a baseline, as its last session had them, with enough launches for a control.
+
+    ResultsError for a cell that no option would take, as after an edit of the file.
+    """
     last = [row for row in baseline.rows if row["run_id"] == baseline.sessions[-1]]
     cases = {row["case_id"]: row for row in last}.values()
     some = last[0]
-    settings = {name: some[name] for name in SETTINGS if some[name] is not None and name not in NOT_OF_A_CASE}
+    settings = {name: _read(baseline, some, name) for name in SETTINGS if name not in NOT_OF_A_CASE}
     rounds = math.ceil(max(launches_of(baseline.rows).values(), default=0))
     return Asked(
-        matrices=tuple({name: [row[name]] for name in AXES if row[name] is not None} for row in cases),
-        settings={**settings, "launches": max(rounds, LEAST_BLOCKS)},
+        matrices=tuple({name: [_read(baseline, row, name)] for name in AXES if row[name] is not None} for row in cases),
+        settings={name: value for name, value in settings.items() if value is not None}
+        | {"launches": max(rounds, LEAST_BLOCKS)},
         oversubscribe=any(row["oversubscribe"] for row in cases),
     )
+
+
+def _read(baseline: Baseline, row: Row, name: str) -> Value:
+    if row[name] is None:
+        return None
+    try:
+        return {**AXES, **SETTINGS}[name].read(row[name], f"{baseline.file}, column {name}")
+    except UsageError as error:
+        raise ResultsError(str(error)) from None
 
 
 class Check:

@@ -16,9 +16,13 @@ from mutations import damaged, replaced
 from rows import blocks, launch, session, write
 
 from bench import environment
+from bench.baselines import Baseline
+from bench.check import asked_again
 from bench.devices import Machine
+from bench.errors import ResultsError
 from bench.launching import Launched, Launching
 from bench.messages import Description
+from bench.options import AXES
 from bench.record import DEVICES, LAUNCHES, RANKS, STEPS
 from bench.store import Store
 from bench.suite import asked, make_plan, plan_json
@@ -206,3 +210,23 @@ def test_thirty_edits(bench: Callable[..., tuple[str, Ended]]) -> None:
 def test_five_hundred_edits(bench: Callable[..., tuple[str, Ended]], first: int) -> None:
     for seed in range(first, first + 50):
         sequence(bench, seed, heavy=True)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"strategy": "nonsense"}, "b.csv, column strategy: no strategy 'nonsense'; allowed: single, dp, ddp, fsdp."),
+        ({"gpus": -5}, "b.csv, column gpus: got -5; allowed: a whole number from 1, all, 1..N, 1..all."),
+        ({"seed": 2**63 - 1}, f"b.csv, column seed: got {2**63 - 1}; allowed: a whole number from 0. At most 4,294,967,295."),
+        ({"steps": 10**9}, "b.csv, column steps: got 1000000000; allowed: a whole number from 2. At most 1,000,000."),
+        ({"timeout": float("inf")}, "b.csv, column timeout: got inf; allowed: seconds from 1."),
+    ],
+)  # fmt: skip
+def test_a_baseline_with_what_cannot_be_measured_again(edit: dict[str, Any], message: str) -> None:
+    sound = session([100.0, 101.0], steps=30, timeout=60.0)
+    asked = asked_again(Baseline("b", Path("b.csv"), sound))
+    assert (asked.settings["steps"], asked.settings["timeout"]) == (30, 60.0)
+    assert asked.matrices == ({name: [sound[0][name]] for name in AXES if sound[0][name] is not None},)
+    with pytest.raises(ResultsError) as error:
+        asked_again(Baseline("b", Path("b.csv"), [row | edit for row in sound]))
+    assert str(error.value) == message
