@@ -55,10 +55,10 @@ faults: $(VENV)/installed
 # A first GPU in 8 minutes, with the Python that has torch and without a network: no environment is made. What is
 # missing beside torch is installed from wheels/, which `make gpu-wheels` fills where there is a network.
 gpu:
-	$(PYTHON) -m tests.benchmarks.gpu $(GPU_ARGS)
+	$(PYTHON) tests/benchmarks/gpu.py $(GPU_ARGS)
 
 gpu-wheels:
-	$(PYTHON) -m tests.benchmarks.gpu_wheels --python $(GPU_PYTHON) --torch $(GPU_TORCH)
+	$(PYTHON) tests/benchmarks/gpu_wheels.py --python $(GPU_PYTHON) --torch $(GPU_TORCH)
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

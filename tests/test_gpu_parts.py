@@ -11,14 +11,16 @@ import time
 import zipfile
 from pathlib import Path
 
+import gpu
+import gpu_wheels
+import nvidia_smi
 import psutil
 import pytest
+from gpu_parts import Done, Found, Part, Setup, deadlines, parts, small
 
 from bench.devices import Gpu, Machine
 from bench.options import AXES, SETTINGS
 from bench.suite import asked, make_plan
-from tests.benchmarks import gpu, gpu_wheels, nvidia_smi
-from tests.benchmarks.gpu_parts import Done, Found, Part, Setup, deadlines, parts, small
 
 H200 = Machine((Gpu("GPU-1", "NVIDIA H200", 143771.0, (9, 0)),), "580.159.04")
 READINGS = """\
@@ -172,19 +174,19 @@ def test_missing_modules_are_installed_without_a_network(tmp_path: Path) -> None
             wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
             wheel.writestr(f"{info}/RECORD", "")
     script = (
-        "import sys; from pathlib import Path; from tests.benchmarks.gpu_wheels import equip\n"
+        "import sys; from pathlib import Path; from gpu_wheels import equip\n"
         "equip(Path(sys.argv[1]), Path(sys.argv[1], 'site'))\n"
         "import only_here, pytest; print(only_here.VALUE, pytest.__version__)"
     )
     words = [sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=gpu_wheels.ROOT, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(gpu_wheels.__file__).parent, check=False)
     assert done.stdout.split() == ["42", pytest.__version__], done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_all_parts_on_the_cpu(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "tests.benchmarks.gpu", "--device", "cpu", "--small", "--out", str(tmp_path)]
+    words = [sys.executable, gpu.__file__, "--device", "cpu", "--small", "--out", str(tmp_path)]
     began = time.monotonic()
     done = subprocess.run(words, capture_output=True, text=True, cwd=gpu_wheels.ROOT, check=False)
     text = (tmp_path / "README.md").read_text()

@@ -1,7 +1,7 @@
 """Everything that a first GPU is to tell, in 8 minutes and without a network: what ``make gpu`` runs.
 
-    python -m tests.benchmarks.gpu                         # on a machine with a GPU, with the Python that has torch
-    python -m tests.benchmarks.gpu --device cpu --small    # the same parts on a machine without one
+    python tests/benchmarks/gpu.py                         # on a machine with a GPU, with the Python that has torch
+    python tests/benchmarks/gpu.py --device cpu --small    # the same parts on a machine without one
 
 Writes to results/<name of the GPU>/: README.md (which parts passed, failed or were cut, and what they say),
 commands.csv (every command, its exit code and time), page.html and page.md (``bench report`` of all rows), runs/ (the
@@ -25,9 +25,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.benchmarks import gpu_wheels, nvidia_smi
-from tests.benchmarks.gpu_parts import Done, Part, Setup, deadlines, parts, small
-from tests.benchmarks.gpu_wheels import ROOT
+# Not as tests.benchmarks.gpu_parts: where another package has installed a folder "tests", that is found instead.
+import gpu_wheels
+import nvidia_smi
+from gpu_parts import Done, Part, Setup, deadlines, parts, small
+from gpu_wheels import ROOT
 
 GRACE_S = 8.0  # for a command that is asked to end: bench run still writes its row
 PAGE_S = 15.0
@@ -175,6 +177,7 @@ def machine_name(device: str) -> tuple[str, int, str]:
 
 def prepared(args: argparse.Namespace) -> tuple[Setup, str]:
     """Where and how large, and the machine in a line; ends the program if it lacks what all parts need."""
+    sys.path.append(str(ROOT))
     gpu_wheels.equip()
     if lacking := gpu_wheels.missing(gpu_wheels.BASE):
         sys.exit(gpu_wheels.how_to_bring(lacking))

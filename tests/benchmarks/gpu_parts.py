@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import nvidia_smi
-from tests.benchmarks.gpu_wheels import ROOT, TESTS, VERDICTS
+import nvidia_smi
+from gpu_wheels import ROOT, TESTS, VERDICTS
 
 AGREES = 0.02  # a ratio of throughput this far from 1 fails, on a GPU
 LOSS_AGREES = 0.02  # between strategies and precisions, in the first step

@@ -1,6 +1,6 @@
 """What ``make gpu`` needs beside torch, for a machine without a network.
 
-    python -m tests.benchmarks.gpu_wheels --python 3.12 --torch 2.11     # where there is a network: fills wheels/
+    python tests/benchmarks/gpu_wheels.py --python 3.12 --torch 2.11     # where there is a network: fills wheels/
 
 ``equip`` then installs from there what the other machine lacks, and nothing that it has. Standard library only.
 """
