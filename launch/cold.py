@@ -6,6 +6,7 @@ taken in its place.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -15,11 +16,15 @@ from launch.rendezvous import ADDRESS, hosted
 
 def main(argv: Sequence[str]) -> None:
     """``SECONDS WORD...``: run torchrun with these words; ranks wait for each other that long at the store."""
-    end_without_guard()
+    guard, ending = os.getppid(), end_without_guard()
     from torch.distributed import run
 
     store = hosted(float(argv[0]))
-    run.main(["--master-addr", ADDRESS, "--master-port", str(store.port), *argv[1:]])
+    try:
+        run.main(["--master-addr", ADDRESS, "--master-port", str(store.port), *argv[1:]])
+    finally:
+        if os.getppid() != guard:
+            ending.join()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from launch.processes import GRACE_S, PATIENCE_S, descendants, end, is_resource_
 
 PR_SET_CHILD_SUBREAPER = 36
 PREFIX = "bench-"
+TRACKER_GRACE_S = 10.0
 REAP_MS, POLL_MS = 1000, 50
 SOCKET_PATH_LIMIT = 60  # a Unix socket's path has 107 characters; multiprocessing appends about 40
 
@@ -79,7 +80,7 @@ class Guarded:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        if not self.wait(2 * (GRACE_S + PATIENCE_S) + 3):
+        if not self.wait(GRACE_S + TRACKER_GRACE_S + 2 * PATIENCE_S + 3):
             self._process.kill()
             self._process.wait()
         if self._process.returncode < 0:  # somebody killed the guard itself
@@ -112,7 +113,7 @@ def _end_descendants() -> None:
         return [p for p in descendants(os.getpid()) if trackers or not is_resource_tracker(p)]
 
     end(lambda: found(trackers=False))
-    end(lambda: found(trackers=True))  # ignores SIGTERM, and ends by itself
+    end(lambda: found(trackers=True), TRACKER_GRACE_S)  # ignores SIGTERM, and ends by itself when it has cleaned up
 
 
 def main(argv: Sequence[str]) -> int:

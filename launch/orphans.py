@@ -26,12 +26,16 @@ def die_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def end_without_guard() -> None:
+def end_without_guard() -> threading.Thread:
     """Start a thread that, once our guard has died, does what the guard would have done, and ends this process.
 
-    The guard is our parent, and TMPDIR is the private folder that it was to remove.
+    The guard is our parent, and TMPDIR is the private folder that it was to remove. Who has nothing more to do as
+    everybody else is gone must join the thread, lest the process ends before it has done its work.
     """
-    threading.Thread(target=_wait_and_end, args=(os.getppid(), Path(os.environ["TMPDIR"])), daemon=True).start()
+    arguments = (os.getppid(), Path(os.environ["TMPDIR"]))
+    thread = threading.Thread(target=_wait_and_end, args=arguments, daemon=True)
+    thread.start()
+    return thread
 
 
 def _wait_and_end(guard: int, tmp: Path) -> None:

@@ -28,7 +28,7 @@ MONITOR_SECONDS = 0.1  # torchrun's own; polling at 0.01 costs 2 % of a core bes
 
 def main() -> None:
     """Serve until the socket closes. ``argv``: the socket's descriptor, the modules to preload as JSON."""
-    end_without_guard()
+    ending = end_without_guard()
     descriptor, preload = int(sys.argv[1]), json.loads(sys.argv[2])
     os.set_inheritable(descriptor, False)  # neither the fork server nor a rank may hold our channel open
     channel = socket.socket(fileno=descriptor)
@@ -39,12 +39,13 @@ def main() -> None:
     agent_exit_codes = _collect_exit_codes()
     _format_plainly()
     _fork_once()
-    with channel, channel.makefile("rwb") as stream:
+    with contextlib.suppress(ConnectionError), channel, channel.makefile("rwb") as stream:
         _say(stream, {"hello": [os.getpid(), *(child.pid for child in psutil.Process().children())]})
         for line in stream:
             agent_exit_codes.clear()
             error = _launch(**json.loads(line))
             _say(stream, {"exit_codes": agent_exit_codes, "error": error})
+    ending.join()  # nobody is there any more: our guard ends us now, or if it is gone as well this does
 
 
 def _fork_once() -> None:
