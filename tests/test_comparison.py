@@ -228,9 +228,10 @@ def test_holm_over_unpaired_cases() -> None:
 
 
 def test_what_is_detectable_by_the_noncentral_t() -> None:
-    """As scipy.stats.nct has it: at that slowdown 95 of 100 are beyond the critical value."""
+    """As scipy.stats.nct has it: at that slowdown 95 of 100 are beyond the critical value, if sessions differ by the upper
+    bound of what they were seen to: with 3.7 degrees of freedom sqrt(3.7 / chi-squared(0.05)) as much."""
     change = Change(-0.01, 0.008, 3.7, 4, "")
-    shift = -math.log1p(-change.detectable(0.005)) / 0.008
+    shift = -math.log1p(-change.detectable(0.005)) / (0.008 * math.sqrt(3.7 / stats.chi2.ppf(0.05, 3.7)))
     assert stats.nct.sf(stats.t.isf(0.005, 3.7), 3.7, shift) == pytest.approx(0.95, abs=1e-5)
 
 

@@ -11,7 +11,7 @@ import math
 import pytest
 
 from bench.analysis.decision import Stages, candidates, compared, control, decide, holm
-from bench.analysis.power import Blocks, detectable
+from bench.analysis.power import Blocks, detectable, upper
 from bench.analysis.trimmed import spread
 from bench.analysis.verdict import Rules
 
@@ -70,7 +70,7 @@ def test_what_is_said_of_a_confirmed_change() -> None:
         pytest.approx(math.exp(-0.0294607), abs=1e-6),
     )
     assert (found.blocks, found.p) == (5, pytest.approx(0.0018645, abs=1e-7))
-    assert found.detectable == detectable(float(spread(CONFIRMED)), Blocks(5, 5))
+    assert found.detectable == detectable(upper(float(spread(CONFIRMED)), 5), Blocks(5, 5))
     assert found.reason.startswith("-3.9% (-4.9%…-2.9%) on 5 blocks; confirmed by fresh launches")
 
 

@@ -1,4 +1,4 @@
-"""Every number of a report, worked out again from the raw rows with the standard library alone.
+"""Every number of a report, worked out again from the raw rows, with scipy's distributions.
 
 Nothing here comes from ``bench`` but the command that writes the report: what the tables and sentences must say is
 written down a second time, from what their docstrings and the design promise.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import functools
 import io
 import json
 import math
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from bench.cli.report import report
 
@@ -66,48 +66,6 @@ FLOATS |= {"optimizer_steps_skipped"}
 FACTS = ("oversubscribe", "world_size", "global_batch", "parameters", "device_name", "command")
 
 Row = dict[str, Any]
-
-# -- Student's t ---------------------------------------------------------------------------------------------------
-
-# 0.975 quantiles: NIST/SEMATECH e-Handbook of Statistical Methods, 1.3.6.7.2 (there to three places: 12.706, 4.303,
-# 3.182, 2.776, 2.571, 2.447), with more digits from R's qt(0.975, df).
-T_975 = {
-    **{1: 12.7062047362, 2: 4.3026527297, 3: 3.1824463053, 4: 2.7764451052, 5: 2.5705818356, 6: 2.4469118511},
-    **{7: 2.3646242516, 8: 2.3060041352, 9: 2.2621571628, 10: 2.2281388520, 20: 2.0859634473, 30: 2.0422724563},
-}
-
-
-def incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularised I_x(a, b) by its continued fraction, DLMF 8.17.22, from its 300th term back."""
-    if x > (a + 1) / (a + b + 2):
-        return 1 - incomplete_beta(1 - x, b, a)  # DLMF 8.17.4
-    fraction = 1.0
-    for n in range(300, 0, -1):
-        m = n // 2
-        if n % 2:
-            term = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        else:
-            term = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        fraction = 1 + term / fraction
-    log_beta = math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
-    return math.exp(a * math.log(x) + b * math.log1p(-x) - log_beta) / a / fraction
-
-
-@functools.cache
-def t_975(freedom: float) -> float:
-    """The t whose two tails hold 5 %: I_x(freedom / 2, 1 / 2) = 0.05 with x = freedom / (freedom + t^2)."""
-    low, high = 1.0, 100.0
-    for _ in range(60):
-        t = (low + high) / 2
-        tails = incomplete_beta(freedom / (freedom + t * t), freedom / 2, 0.5)
-        low, high = (t, high) if tails > 0.05 else (low, t)
-    return (low + high) / 2
-
-
-@pytest.mark.parametrize(("freedom", "quantile"), T_975.items())
-def test_the_quantile_of_these_tests_is_that_of_the_table(freedom: int, quantile: float) -> None:
-    assert t_975(freedom) == pytest.approx(quantile, rel=1e-9)
-
 
 # -- from raw rows to cases ----------------------------------------------------------------------------------------
 
@@ -182,35 +140,89 @@ def place(case: Row) -> list[tuple[int, float, str]]:
     return keys
 
 
-def interval_of_mean(values: Sequence[float]) -> tuple[float | None, float | None]:
+REACH = {2: 12.706204736175 / 2 - 0.5, 3: 0.85, 4: 0.25, 5: 0.04}
+
+
+def bounds_of_median(logs: Sequence[float]) -> tuple[float, float]:
+    """By order statistics: with k of n cut off, 1 - 2 P(B < k) are held, and 95 % lie between two k."""
+    ordered, n = sorted(logs), len(logs)
+    if n in REACH:
+        reach = REACH[n] * (ordered[-1] - ordered[0])
+        return ordered[0] - reach, ordered[-1] + reach
+    held = [1 - 2 * stats.binom.cdf(k - 1, n, 0.5) for k in range(n // 2 + 1)]
+    k = max(k for k in range(1, n // 2 + 1) if held[k] >= 0.95)
+    share = (held[k] - 0.95) / (held[k] - held[k + 1])
+    weight = (n - k) * share / (k + (n - 2 * k) * share)  # Hettmansperger & Sheather (1986)
+    if held[k + 1] < 0.925:
+        weight = min(weight, 0.45)
+    return tuple(end[k - 1] * (1 - weight) + end[k] * weight for end in (ordered, ordered[::-1]))  # type: ignore[return-value]
+
+
+def interval_of_median(values: Sequence[float]) -> tuple[float | None, float | None]:
     if len(values) < 2:
         return None, None
-    logs = [math.log(value) for value in values]
-    return around(statistics.fmean(logs), len(logs) - 1, statistics.stdev(logs) / math.sqrt(len(logs)))
+    low, high = bounds_of_median([math.log(value) for value in values])
+    return math.exp(low), math.exp(high)
 
 
-def around(mean: float, freedom: float, error: float) -> tuple[float, float]:
-    t = T_975.get(round(freedom), 0.0) if math.isclose(freedom, round(freedom), rel_tol=1e-12) else 0.0
-    half = (t or t_975(freedom)) * error
-    return math.exp(mean - half), math.exp(mean + half)
+def logs_of(case: Row) -> dict[Any, float]:
+    return {(row["run_id"], row["block"]): math.log(row["samples_per_s"]) for row in case["good"]}
 
 
 def interval_of_ratio(a: Row, b: Row) -> tuple[float | None, float | None, str | None]:
-    """Of two cases with their launches: paired by (run, block) where two are shared, else Welch's."""
-    rate_a, rate_b = (
-        {(row["run_id"], row["block"]): math.log(row["samples_per_s"]) for row in case["good"]} for case in (a, b)
-    )
+    """Of two cases with their launches: paired by (run, block) where two are shared, else of both medians."""
+    rate_a, rate_b = logs_of(a), logs_of(b)
+    ratio = a["samples_per_s"] / b["samples_per_s"]
     shared = [rate_a[key] - rate_b[key] for key in rate_a if key in rate_b]
     if len(shared) > 1:
-        error = statistics.stdev(shared) / math.sqrt(len(shared))
-        return *around(statistics.fmean(shared), len(shared) - 1, error), "paired"
+        low, high = bounds_of_median(shared)
+        return min(ratio, math.exp(low)), max(ratio, math.exp(high)), "paired"
     if min(len(rate_a), len(rate_b)) < 2:
         return None, None, None
-    # Welch (1947): the generalization of Student's problem; degrees of freedom by Satterthwaite
-    per_a, per_b = (statistics.variance(rate.values()) / len(rate) for rate in (rate_a, rate_b))
-    freedom = (per_a + per_b) ** 2 / (per_a**2 / (len(rate_a) - 1) + per_b**2 / (len(rate_b) - 1))
-    difference = statistics.fmean(rate_a.values()) - statistics.fmean(rate_b.values())
-    return *around(difference, freedom, math.sqrt(per_a + per_b)), "unpaired"
+    # MOVER (Zou & Donner 2008)
+    (low_a, high_a), (low_b, high_b) = (bounds_of_median(list(rate.values())) for rate in (rate_a, rate_b))
+    mid_a, mid_b = math.log(a["samples_per_s"]), math.log(b["samples_per_s"])
+    low = mid_a - mid_b - math.sqrt((mid_a - low_a) ** 2 + (high_b - mid_b) ** 2)
+    high = mid_a - mid_b + math.sqrt((high_a - mid_a) ** 2 + (mid_b - low_b) ** 2)
+    return math.exp(low), math.exp(high), "unpaired"
+
+
+def winsorised(values: Sequence[float]) -> tuple[float, float, int]:
+    """The mean without a fifth at each end, the sum of squares of the winsorised sample, and how many are left."""
+    cut = len(values) // 5
+    ordered = sorted(values)
+    held = [min(max(value, ordered[cut]), ordered[-1 - cut]) for value in values]
+    return (
+        float(stats.trim_mean(values, 0.2)),
+        sum((h - statistics.fmean(held)) ** 2 for h in held),
+        len(values) - 2 * cut,
+    )
+
+
+def bounds_among(case: Row, best: Row, cases: Sequence[Row]) -> tuple[float, float]:
+    """Of the ratio, for any choice of the best: 2.5 % over the K (K - 1) bounds of all pairs, the variance pooled."""
+    each, count = [logs_of(one) for one in cases], len(cases)
+    blocks = {block for of in each for block in of}
+    rest = [{b: log - statistics.median(of.values()) for b, log in of.items()} for of in each]
+    common = {b: [of[b] for of in rest if b in of] for b in blocks}
+    taken = {b: statistics.median(values) if len(values) > 2 else 0.0 for b, values in common.items()}
+    own, other = logs_of(case), logs_of(best)
+    ratios = [own[b] - other[b] for b in own if b in other]
+    if len(ratios) > 1:
+        pooled, lost = [[log - taken[b] for b, log in of.items()] for of in rest], count / (count - 1)
+        middle, _, left = winsorised(ratios)
+        share = 2 / left
+    elif min(len(own), len(other)) > 1:
+        pooled, lost = [list(of.values()) for of in each], 1.0
+        (mine, _, left), (its, _, of_its) = (winsorised(list(of.values())) for of in (own, other))
+        middle, share = mine - its, 1 / left + 1 / of_its
+    else:
+        return math.inf, -math.inf
+    parts = [winsorised(of) for of in pooled if len(of) > 1]
+    freedom = sum(left - 1 for _, _, left in parts) / lost
+    error = math.sqrt(sum(squares for _, squares, _ in parts) / freedom * share)
+    half = stats.t.ppf(1 - 0.025 / (count * (count - 1)), freedom) * error
+    return math.exp(middle - half), math.exp(middle + half)
 
 
 def summary_of(rows: Sequence[Row]) -> list[Row]:
@@ -219,7 +231,7 @@ def summary_of(rows: Sequence[Row]) -> list[Row]:
         good = [row for row in launches if row["status"] == "ok"]
         bad = [row for row in launches if row["status"] != "ok"]
         rates = [row["samples_per_s"] for row in good]
-        low, high = interval_of_mean(rates)
+        low, high = interval_of_median(rates)
         case = {name: first(launches, name) for name in (*GROUP, *AXES, *FACTS)}
         case |= {"status": bad[0]["status"] if bad else "ok", "reason": bad[0]["reason"] if bad else None}
         case |= {"launches": sum(row["order"] is not None for row in launches), "ok": len(good), "good": good}
@@ -352,10 +364,14 @@ def scaled(case: Row, base: Row, mode: str) -> Iterator[Row]:
     yield row | {"efficiency_low": low and low / times, "efficiency_high": high and high / times}
 
 
-def lost_to(case: Row, best: Row | None) -> Row:
+def lost_to(case: Row, best: Row | None, cases: Sequence[Row]) -> Row:
     if best is None or not case["ok"]:
         return {"loss": None, "loss_low": None, "loss_high": None, "interval": None}
     low, high, how = (None, None, None) if case is best else interval_of_ratio(case, best)
+    known = [one for one in cases if one["ok"]]
+    if low is not None and high is not None and len(known) > 2:
+        least, most = bounds_among(case, best, known)
+        low, high = min(low, least), max(high, most)
     loss = 1 - case["samples_per_s"] / best["samples_per_s"]
     bounds = {"loss_low": None if high is None else 1 - high, "loss_high": None if low is None else 1 - low}
     return {"loss": loss, **bounds, "interval": how}
@@ -381,7 +397,7 @@ def tradeoff_of(cases: Sequence[Row], within: Sequence[float]) -> list[Row]:
             if fit:
                 choice[id(fit[0])].append(f"fastest within {gib:g} GiB")
         for case in question:
-            row = {name: case[name] for name in names} | lost_to(case, sound[0] if sound else None)
+            row = {name: case[name] for name in names} | lost_to(case, sound[0] if sound else None, question)
             rows.append(row | {"on_front": case in front, "choice": "; ".join(choice[id(case)]) or None})
     return rows
 
@@ -407,7 +423,11 @@ def tuning_of(cases: Sequence[Row]) -> list[Row]:
         sound = [case for case in group if case["status"] == "ok"]
         best = max(sound, key=lambda case: case["samples_per_s"], default=None)
         for case in group:
-            row = {name: case[name] for name in names} | lost_to(case, best) | {"group": number, "best": case is best}
+            row = (
+                {name: case[name] for name in names}
+                | lost_to(case, best, group)
+                | {"group": number, "best": case is best}
+            )
             rows.append(row | {"default": all(case[name] in (None, value) for name, value in TUNED.items())})
         number += 1
     return rows

@@ -50,10 +50,9 @@ def test_figures_are_medians_over_launches() -> None:
         "samples_per_s": 110.0,
         "step_ms": 9.0,
         "mfu": 0.3,
-        # logs 4.605170, 4.867534, 4.700480: mean 4.724395, deviation 0.132807; t(0.975, 2) = 4.302653;
-        # 4.302653 x 0.132807 / sqrt(3) = 0.329911; exp(4.724395 -+ 0.329911)
-        "samples_per_s_low": pytest.approx(81.0028, abs=1e-3),
-        "samples_per_s_high": pytest.approx(156.6957, abs=1e-3),
+        # three launches reach beyond the smallest and the largest by 0.85 of their range, on logs: 1.3^0.85 = 1.249833
+        "samples_per_s_low": pytest.approx(80.0107, abs=1e-3),  # 100 / 1.249833
+        "samples_per_s_high": pytest.approx(162.4782, abs=1e-3),  # 130 x 1.249833
         "spread": pytest.approx(30 / 110),  # (130 - 100) / 110
     }
 

@@ -9,7 +9,7 @@ from statistics import NormalDist, fmean, median, variance
 from typing import Any
 
 from bench.analysis.codes import Identity, identities
-from bench.analysis.decision import Found, compared
+from bench.analysis.decision import Found, compared, p_of
 from bench.analysis.gate import counted, failures, geometric_mean, has_rate, memory
 from bench.analysis.intervals import exp
 from bench.analysis.power import LEVEL
@@ -39,7 +39,7 @@ def compare(
     """
     pairs = _pairs(a_rows, b_rows, by)
     measured = {key: pair for key, pair in pairs.items() if all(map(_good, pair)) and not _unfit(pair)}
-    found = _paired(measured, rules) | _of_sessions(measured, rules, session_spread or {})
+    found = _found(measured, rules, session_spread or {})
     verdicts = tuple(_verdict(pair, found.get(key), rules, _apart(key)) for key, pair in pairs.items())
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
@@ -115,13 +115,27 @@ def _unfit(pair: Pair) -> Found | None:
     return None
 
 
-# -- measured in the same blocks -----------------------------------------------------------------------------------
+def _found(
+    pairs: Mapping[Key, tuple[list[Row], list[Row]]], rules: Rules, spreads: Mapping[str, Spread]
+) -> dict[Key, Found]:
+    """A decision on each case, with Holm's correction over all of them, however they were measured.
 
-
-def _paired(pairs: Mapping[Key, tuple[list[Row], list[Row]]], rules: Rules) -> dict[Key, Found]:
-    """Where both sides share enough (run, block): one log ratio a block, in which the machine's drift cancels."""
+    Where both sides share enough (run, block) there is one log ratio a block, in which the machine's drift cancels. Of
+    the rest each session is one number. Two or more of a side say how far they differ; else it must be known.
+    """
     shared = {key: _by_block(*pair) for key, pair in pairs.items()}
-    return compared({key: blocks for key, blocks in shared.items() if len(blocks) >= LEAST_BLOCKS}, rules)
+    blocks = {key: ratios for key, ratios in shared.items() if len(ratios) >= LEAST_BLOCKS}
+    rest = {key: pair for key, pair in pairs.items() if key not in blocks}
+    changes = {
+        key: _change(_sessions(a), _sessions(b), spreads.get(str(a[0]["case_id"]))) for key, (a, b) in rest.items()
+    }
+    known = {key: change for key, change in changes.items() if change is not None}
+    unknown = {key: _unknown(*pair, rules, len(pairs)) for key, pair in rest.items() if key not in known}
+    paired = compared(blocks, rules, [change.p for change in known.values()])
+    return paired | judged(known, rules, [p_of(ratios) for ratios in blocks.values()]) | unknown
+
+
+# -- measured in the same blocks -----------------------------------------------------------------------------------
 
 
 def _by_block(a: Sequence[Row], b: Sequence[Row]) -> list[float]:
@@ -136,19 +150,6 @@ def _by_block(a: Sequence[Row], b: Sequence[Row]) -> list[float]:
 
 
 # -- measured in sessions of their own -----------------------------------------------------------------------------
-
-
-def _of_sessions(
-    pairs: Mapping[Key, tuple[list[Row], list[Row]]], rules: Rules, spreads: Mapping[str, Spread]
-) -> dict[Key, Found]:
-    """The rest: each session is one number. Two or more of a side say how far they differ; else it must be known."""
-    rest = {key: pair for key, pair in pairs.items() if len(_by_block(*pair)) < LEAST_BLOCKS}
-    changes = {
-        key: _change(_sessions(a), _sessions(b), spreads.get(str(a[0]["case_id"]))) for key, (a, b) in rest.items()
-    }
-    known = {key: change for key, change in changes.items() if change is not None}
-    unknown = {key: _unknown(*pair, rules, len(rest)) for key, pair in rest.items() if key not in known}
-    return judged(known, rules) | unknown
 
 
 def _sessions(rows: Sequence[Row]) -> list[list[float]]:

@@ -60,8 +60,12 @@ def smallest(deviation: float, stages: Sequence[tuple[int, float]], chance: floa
 
 def upper(deviation: float, blocks: int) -> float:
     """The deviation that the true one is below with CERTAINTY, where ``blocks`` gave ``deviation`` (by chi-squared)."""
-    freedom = blocks - 2 * math.floor(SHARE * blocks) - 1
-    return deviation * math.sqrt(freedom / float(chdtri(freedom, CERTAINTY)))
+    return deviation * widening(blocks - 2 * math.floor(SHARE * blocks) - 1)
+
+
+def widening(freedom: float) -> float:
+    """By how much a deviation of so many degrees of freedom is multiplied for its upper bound."""
+    return math.sqrt(freedom / float(chdtri(freedom, CERTAINTY))) if freedom < math.inf else 1.0
 
 
 def _fewest(deviation: float, change: float, level: float) -> int | None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from bench.analysis.best import bounds
 from bench.analysis.frames import good, known_values
-from bench.analysis.intervals import of_ratio
+from bench.analysis.intervals import exp, of_ratio
 from bench.analysis.summary import GROUP
 
 Key = tuple[str | None, ...]
@@ -34,13 +36,21 @@ def key(case: Mapping[Any, Any] | pd.Series) -> Key:
 def losses(cases: pd.DataFrame, best: Any, by_case: Mapping[Key, Rates]) -> pd.DataFrame:
     """LOSS against the case at the index ``best``, for each case that has a median of ``samples_per_s``.
 
-    ``loss`` is 1 - median / best's median, with 95 % bounds of the mean log ratio; ``interval`` says how they were
-    made. A bound at or below 0 means that the two cannot be told apart.
+    ``loss`` is 1 - median / best's median, with 95 % bounds that hold it. ``interval`` says how they were made: of two
+    cases they are ``of_ratio``'s; of more, they are also those of ``best.bounds``, if these are wider, so that chance
+    calls any of so many equal cases slower in at most 5 of 100 reports. A lower bound at or below 0 means that the two
+    cannot be told apart.
     """
+    known = {index: by_case[key(case)] for index, case in cases.iterrows() if case["ok"]}
+    wider = dict.fromkeys(known, (math.nan, math.nan))
+    if len(known) > 2 and best in known:
+        logs = [{block: math.log(rate) for block, rate in rates.items()} for rates in known.values()]
+        wider = dict(zip(known, bounds(logs, list(known).index(best)), strict=True))
     found: list[tuple[float, float, float, str | None]] = []
-    for index, case in cases.iterrows():
-        low, high, how = float("nan"), float("nan"), None
-        if case["ok"] and index != best:
-            low, high, how = of_ratio(by_case[key(case)], by_case[key(cases.loc[best])])
-        found.append((1 - case["samples_per_s"] / cases.loc[best, "samples_per_s"], 1 - high, 1 - low, how or None))
+    for index, rate in cases["samples_per_s"].items():
+        low, high, how = math.nan, math.nan, ""
+        if index in known and index != best:
+            low, high, how = of_ratio(known[index], known[best])
+            low, high = min(low, exp(wider[index][0])), max(high, exp(wider[index][1]))
+        found.append((1 - rate / cases.loc[best, "samples_per_s"], 1 - high, 1 - low, how or None))
     return pd.DataFrame(found, columns=list(LOSS), index=cases.index)

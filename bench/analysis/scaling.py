@@ -39,8 +39,8 @@ def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     the environment and the code must be equal, and of strong cases the work_key. The base has the fewest devices of
     those; ``single`` stands for one device of a strategy that did not run on one. With X the median throughput and N
     the devices, ``speedup`` is X(N) / X(N0) and ``efficiency`` the same over N / N0, which for a strong case is
-    T(N0) / (N / N0 T(N)). The bounds (95 %) are of the mean log ratio, by blocks of the same run where there are two,
-    else by Welch's t: ``interval`` says which. ``flag`` is set above SUSPICIOUS. ``refused`` says why there is no
+    T(N0) / (N / N0 T(N)). The bounds (95 %) are ``of_ratio``'s, by blocks of the same run where there are two, else by
+    the intervals of both: ``interval`` says which. ``flag`` is set above SUSPICIOUS. ``refused`` says why there is no
     number; such a case is a row as well.
     """
     cases = [dict(zip(summary.columns, values, strict=True)) for values in known_values(summary)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy.special import nctdtrinc, stdtr, stdtrit  # scipy.stats takes half a second to import
 
 from bench.analysis.decision import SAME_LEVEL, Found, Name, holm
 from bench.analysis.intervals import CONFIDENCE, exp
-from bench.analysis.power import LEVEL
+from bench.analysis.power import LEVEL, widening
 from bench.analysis.verdict import Rules
 
 
@@ -50,16 +50,17 @@ class Change:
         return exp(self.log - half), exp(self.log + half)
 
     def detectable(self, level: float) -> float:
-        """The slowdown that is found at ``level`` 95 times of 100, by the noncentral t distribution."""
+        """The slowdown that is found at ``level`` 95 times of 100, by the noncentral t distribution, if sessions differ
+        by the upper bound of what they were seen to."""
         errors = float(nctdtrinc(self.freedom, 0.05, stdtrit(self.freedom, 1 - level)))
-        return -math.expm1(-errors * self.error)
+        return -math.expm1(-errors * self.error * widening(self.freedom))
 
 
-def judged(changes: Mapping[Name, Change], rules: Rules) -> dict[Name, Found]:
+def judged(changes: Mapping[Name, Change], rules: Rules, others: Sequence[float] = ()) -> dict[Name, Found]:
     """A verdict for each: significant (LEVEL over all of them by Holm) and beyond the floor, or shown to be within
-    ``detect`` by two one-sided tests, or neither."""
-    significant = holm([change.p for change in changes.values()], LEVEL)
-    level = LEVEL / max(len(changes), 1)  # that of Holm's first step
+    ``detect`` by two one-sided tests, or neither. ``others``: p values of what else the same comparison decides on."""
+    significant = holm([*(change.p for change in changes.values()), *others], LEVEL)[: len(changes)]
+    level = LEVEL / max(len(changes) + len(others), 1)  # that of Holm's first step
     return {
         name: _judged(change, found, level, rules)
         for (name, change), found in zip(changes.items(), significant, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.analysis.frames import good
-from bench.analysis.intervals import of_mean
+from bench.analysis.intervals import of_median
 from bench.analysis.order import in_order
 from bench.options import AXES
 
@@ -35,7 +35,7 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
 
     ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
     starts, ``ok`` those that were, ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over
-    the launches that were ok; ``samples_per_s_low`` and ``_high`` bound 95 % by t on their logs, and ``spread`` is
+    the launches that were ok; ``samples_per_s_low`` and ``_high`` are the 95 % bounds of that median, and ``spread`` is
     (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what spoilt a launch, and
     what was otherwise than asked for.
     ``work`` is 0, and 1 … for cases with the same axes and another work_key (data, or measurement, of another time);
@@ -70,7 +70,7 @@ def _works(summary: pd.DataFrame) -> pd.Series:
 def _spread(sound: pd.DataFrame) -> pd.DataFrame:
     """Of each case's throughput over its launches."""
     rates = sound.groupby("_case")["samples_per_s"]
-    bounds = {case: of_mean(values) for case, values in rates}
+    bounds = {case: of_median(values) for case, values in rates}
     found = pd.DataFrame.from_dict(bounds, orient="index", columns=["samples_per_s_low", "samples_per_s_high"])
     spread = ((rates.max() - rates.min()) / rates.median()).astype("float64").where(rates.count() > 1)
     return found.astype("float64").assign(spread=spread)

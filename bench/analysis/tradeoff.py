@@ -49,7 +49,7 @@ def tradeoff(summary: pd.DataFrame, launches: pd.DataFrame, within_gib: Iterable
     ``on_front``: no other case is as fast or faster with as little memory or less, and better in one of both. Only
     cases whose every launch was ok are on it. ``choice`` says which it is: ``fastest``, ``smallest``, and ``fastest
     within M GiB`` for each of ``within_gib`` (memory of one device); joined by `; `, None for others. ``loss`` and its
-    bounds say how much slower a case is than the fastest of those whose every launch was ok.
+    bounds say how much slower a case is than the fastest of those whose every launch was ok (see ``losses``).
     """
     by_case = rates(launches)
     questions = [

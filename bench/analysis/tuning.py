@@ -19,7 +19,7 @@ def tuning(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
     """The cases that differ in nothing but TUNED, in groups (numbered from 0) of two of them or more.
 
     ``best`` marks the fastest whose every launch was ok, ``default`` the one with the defaults of all three axes.
-    ``loss`` is 1 - median throughput / the best's, with 95 % bounds of the mean log ratio.
+    ``loss`` is 1 - median throughput / the best's, with the bounds that ``losses`` gives.
     """
     cases = summary.copy()
     # without workers these have no effect, and such a case belongs to those with workers

@@ -189,8 +189,8 @@ def tables(answers: Answers) -> list[Table]:
 
 
 _SUMMARY_NOTE = (
-    "Figures are medians over the launches that were ok; the interval of samples/s is by Student's t on their "
-    "logarithms. Memory is of one device, or of the largest rank where the device is the CPU."
+    "Figures are medians over the launches that were ok; the interval of samples/s is that of the median, by order "
+    "statistics. Memory is of one device, or of the largest rank where the device is the CPU."
 )
 _WORKERS_NOTE = (
     " Where cases have unlike numbers of DataLoader workers it is that of a rank with its workers; of a page that "
@@ -198,13 +198,17 @@ _WORKERS_NOTE = (
 )
 _SCALING_NOTE = (
     "Weak: the batch a device stays as it is; strong: the global batch does. Efficiency is speed-up / (devices / the "
-    "base's devices); above 102 % it is suspicious. Cases that differ in more than that are not compared."
+    "base's devices), of the medians; above 102 % it is suspicious. Cases that differ in more than that are not compared."
 )
 _TRADEOFF_NOTE = (
-    "Slower: than the fastest of the same workload, data and devices. On the front are cases that no other beats in "
+    "Slower: than the fastest of the same workload, data and devices, by the ratio of the medians; its interval allows "
+    "for the fastest of so many having been chosen, and one that reaches 0 % tells nothing apart. On the front are cases that no other beats in "
     "both speed and memory, of those whose every launch was ok."
 )
-_TUNING_NOTE = "Slower: than the best of the cases that differ in nothing but these."
+_TUNING_NOTE = (
+    "Slower: than the best of the cases that differ in nothing but these, by the ratio of the medians; its interval "
+    "allows for the best of so many having been chosen, and one that reaches 0 % tells nothing apart."
+)
 _FAILURES_NOTE = "Every launch without a number, and every case that was not launched."
 
 

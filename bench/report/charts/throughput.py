@@ -43,7 +43,7 @@ def _chart(of: Measured) -> Chart:
     alt = f"Bar chart, from zero: throughput in {UNIT} of {len(question.cases)} cases of {question.subject}."
     note = (
         f"A bar is the median of {launches_of(question.cases)}, a dot one launch; a whisker is the 95\u00a0% interval "
-        "of the mean, by t on the logs of the launches. Longer is faster."
+        "of the median, by order statistics. Longer is faster."
     )
     return Chart(
         name=question.name("throughput"),
