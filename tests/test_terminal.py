@@ -205,8 +205,8 @@ case        ┃ status ┃ samples/s ┃              ┃ memory GiB
 ━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━━━━
 ddp ×1 fp32 │ ok     │       100 │ ██████       │          2
 ddp ×2 fp32 │ ok     │       200 │ ████████████ │          2
-Figures are medians over the launches that were ok; the interval of samples/s is by Student's t on
-their logarithms. Memory is of one device, or of the largest rank where the device is the CPU.
+Figures are medians over the launches that were ok; the interval of samples/s is that of the median,
+by order statistics. Memory is of one device, or of the largest rank where the device is the CPU.
 
 Scaling
 case        ┃ mode ┃ devices ┃ samples/s ┃ speed-up ┃ efficiency

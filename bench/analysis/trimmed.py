@@ -49,17 +49,10 @@ def trimmed(blocks: ArrayLike) -> Trimmed:
     ``scipy.stats.ttest_ind(blocks, zeros, equal_var=False, trim=0.2)`` is the same for one row. ValueError for fewer
     than LEAST_BLOCKS.
     """
-    _sizes(np.asarray(blocks).shape[-1])
-    return centre(blocks)
-
-
-def centre(values: ArrayLike) -> Trimmed:
-    """The same of any two values or more; of fewer than LEAST_BLOCKS nothing is trimmed, and it is Student's t."""
-    ordered = np.sort(np.asarray(values, dtype=float), axis=-1)
-    n = ordered.shape[-1]
-    g = math.floor(SHARE * n)
-    h = n - 2 * g
-    winsorised = np.clip(ordered, ordered[..., [g]], ordered[..., [n - g - 1]])
+    values = np.asarray(blocks, dtype=float)
+    n, g, h = _sizes(values.shape[-1])
+    ordered = np.sort(values, axis=-1)
+    winsorised = np.clip(values, ordered[..., [g]], ordered[..., [n - g - 1]])
     squares = ((winsorised - winsorised.mean(axis=-1, keepdims=True)) ** 2).sum(axis=-1)
     return Trimmed(ordered[..., g : n - g].mean(axis=-1), np.sqrt(squares / (h * (h - 1))), h - 1)
 

@@ -198,12 +198,12 @@ _WORKERS_NOTE = (
 )
 _SCALING_NOTE = (
     "Weak: the batch a device stays as it is; strong: the global batch does. Efficiency is speed-up / (devices / the "
-    "base's devices), of the medians; above 102 % it is suspicious. Cases that differ in more than that are not compared."
+    "base's devices); above 102 % it is suspicious. Cases that differ in more than that are not compared."
 )
 _TRADEOFF_NOTE = (
-    "Slower: than the fastest of the same workload, data and devices, by the ratio of the medians; its interval allows "
-    "for the fastest of so many having been chosen, and one that reaches 0 % tells nothing apart. On the front are cases that no other beats in "
-    "both speed and memory, of those whose every launch was ok."
+    "Slower: than the fastest of the same workload, data and devices, by the ratio of the medians. An interval that "
+    "reaches 0 % tells nothing apart; it allows for the fastest of many having been chosen. On the front are cases "
+    "that no other beats in both speed and memory, of those whose every launch was ok."
 )
 _TUNING_NOTE = (
     "Slower: than the best of the cases that differ in nothing but these, by the ratio of the medians; its interval "
