@@ -48,6 +48,7 @@ flops: $(VENV)/installed
 
 certificate: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.certificate
+	$(BIN)/python -m tests.benchmarks.statistics_rates
 
 faults: $(VENV)/installed
 	$(BIN)/pytest tests/test_faults.py tests/test_resume.py -k "not random" --write-faults
