@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -44,7 +46,7 @@ def family(tmp_path: Path) -> Iterator[int]:
         assert process.poll() is None
         time.sleep(0.01)
     yield process.pid
-    subprocess.run(["kill", "-9", f"-{process.pid}"], check=True)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
