@@ -79,7 +79,8 @@ def test_torchrun_trains_the_same_and_fills_the_same_columns(bench: Any) -> None
     server, torchrun = bench(*words).rows()[0], bench(*words, "--launcher", "torchrun").rows()[0]
     assert torchrun["status"] == "ok"
     assert torchrun["loss_last"] == server["loss_last"]
-    assert {name for name in server if server[name]} == {name for name in torchrun if torchrun[name]}
+    by_server, by_torchrun = ({name for name in row if row[name]} for row in (server, torchrun))
+    assert by_server ^ by_torchrun <= {"machine_warnings"}  # either may meet a busy machine
 
 
 def test_known_waits_are_found_where_they_are(bench: Any) -> None:
