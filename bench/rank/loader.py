@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from collections.abc import Generator, Iterator, Sequence
@@ -16,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from bench.case import Case
 from bench.rank.resident import Resident
+from launch.orphans import die_with_parent
 from workloads.base import Batch
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
 DEATH_SECONDS = 0.5
 
 
@@ -112,7 +111,7 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
 def _end_with_rank(_: int) -> None:
     """A worker holds its rank's GPU open. Without this it would look for the rank every 5 s, and the memory of one that
     failed would be missing in the next launch."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 def to_device(batch: Batch, case: Case, device: torch.device) -> Batch:
