@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 OLDEST := .venv-oldest
-OF_PRIVATE_PARTS := $(addprefix tests/,test_private.py test_launch.py test_rank.py test_axes.py test_observe.py test_flops.py)
+OF_PRIVATE_PARTS := tests/rank tests/launch tests/end_to_end/test_axes.py
 
 # What `make gpu-wheels` fetches wheels for: the machine with the GPU.
 GPU_PYTHON ?= 3.12
@@ -16,7 +16,7 @@ bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
 
 test: $(VENV)/installed
-	$(BIN)/pytest -m "not slow and not cluster and not gpu"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not cluster and not gpu"
 
 test-all: $(VENV)/installed test-oldest
 	$(BIN)/pytest
@@ -38,7 +38,7 @@ lint: $(VENV)/installed
 	$(BIN)/lint-imports
 
 dictionary: $(VENV)/installed
-	$(BIN)/python -m bench.report.dictionary > results/README.md
+	$(BIN)/python -m bench.report.column_docs > results/README.md
 
 parity: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/parity.py > docs/parity.md
@@ -51,7 +51,7 @@ certificate: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.statistics_rates
 
 faults: $(VENV)/installed
-	$(BIN)/pytest tests/test_faults.py tests/test_resume.py -k "not random" --write-faults
+	$(BIN)/pytest tests/end_to_end/test_faults.py tests/end_to_end/test_resume.py -k "not random" --write-faults
 
 # A first GPU in 8 minutes, with the Python that has torch and without a network: no environment is made. What is
 # missing beside torch is installed from wheels/, which `make gpu-wheels` fills where there is a network.

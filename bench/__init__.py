@@ -1,3 +1,34 @@
-"""stepbench: distributed training benchmarks for PyTorch, with numbers that are right, honest and cheap."""
+"""stepbench: distributed training benchmarks for PyTorch, with numbers that are right, honest and cheap.
+
+``bench.run``, ``bench.ab``, ``bench.check``, ``bench.compare`` and ``bench.load`` are for Python programs; docs/api.md
+shows them. They import what they need when they are called, torch never.
+"""
 
 __version__ = "0.1.0"
+
+# name -> the module that has it, imported when the name is first used
+_PUBLIC = {
+    "run": "bench.api.runs",
+    "load": "bench.api.runs",
+    "Run": "bench.api.runs",
+    "ab": "bench.api.gates",
+    "check": "bench.api.gates",
+    "compare": "bench.api.gates",
+    "Comparison": "bench.api.gates",
+    "BenchError": "bench.errors",
+    "UsageError": "bench.errors",
+    "IncomparableError": "bench.errors",
+    "ResultsError": "bench.errors",
+}
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -35,6 +35,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
+        self.number = number
         self.exit_code = 128 + number
 
 

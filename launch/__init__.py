@@ -6,6 +6,7 @@ an entry is a name, ``package.module:function``, and its one argument is a strin
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,19 +63,31 @@ def never() -> bool:
     return False
 
 
-class Launcher(Protocol):
-    """Starts ranks, and leaves no process of theirs behind. Methods may raise LaunchError."""
+class Prepared(Protocol):
+    """A launch for which all is up. ``scratch`` is a local folder that lives at least as long as the launch."""
 
-    def launch(self, request: Request, watch: Watch = never) -> Outcome: ...
+    @property
+    def scratch(self) -> Path: ...
 
-    def scratch(self, request: Request, watch: Watch = never) -> Path:
-        """A local folder that lives at least as long as the next launch, and goes away with its launcher.
-
-        What that launch needs is started if it is not up; LaunchError if the watch ends the waiting for it.
-        """
+    def launch(self, watch: Watch = never) -> Outcome:
+        """Start the ranks, and wait until none of them is left. LaunchError if nothing could be started."""
         ...
 
-    def close(self) -> None: ...
+
+class Launcher(ABC):
+    """Starts ranks, and leaves no process of theirs behind. Methods may raise LaunchError."""
+
+    @abstractmethod
+    def prepare(self, request: Request, watch: Watch = never) -> Prepared:
+        """Start what the launch needs, if it is not up; LaunchError if the watch ends the waiting for it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what was started, and remove its folders."""
+
+    def launch(self, request: Request, watch: Watch = never) -> Outcome:
+        """Prepare a launch and make it, where nobody needs its folder before."""
+        return self.prepare(request, watch).launch(watch)
 
 
 # the values of torchrun's --numa-binding; what each does is in torch.numa.binding.AffinityMode
@@ -82,6 +95,6 @@ NUMA_BINDINGS = ("node", "socket", "exclusive", "core-complex")
 
 # name -> (one line, where it is); the classes are imported only when asked for
 LAUNCHERS = {
-    "server": ("a warm launch server forks fresh ranks, without the imports", "launch.server:ServerLauncher"),
+    "server": ("a warm launch server forks fresh ranks, without the imports", "launch.server_launcher:ServerLauncher"),
     "torchrun": ("the plain torchrun command, a cold start of every rank", "launch.torchrun:TorchrunLauncher"),
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch import POLL_SECONDS, LaunchError, Outcome, Request, Watch, folders, never
+from launch import POLL_SECONDS, Launcher, LaunchError, Outcome, Prepared, Request, Watch, folders, never
 from launch.guard import Guarded, private_folder
 
 FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*exitcode\s*:\s*(-?\d+) \(pid: \d+\)")
@@ -19,11 +19,11 @@ def command(request: Request, python: str = sys.executable) -> list[str]:
         *(python, "-P", "-m", "launch.cold", str(request.timeout_s)),
         *("--nnodes", "1", "--nproc-per-node", str(request.ranks), "--max-restarts", "0"),
         *(("--numa-binding", request.numa_binding) if request.numa_binding else ()),
-        *("-m", "launch.ranks", request.entry, request.argument),
+        *("-m", "launch.rank_entry", request.entry, request.argument),
     ]
 
 
-class TorchrunLauncher:
+class TorchrunLauncher(Launcher):
     """Starts every rank from nothing, as users do."""
 
     def __init__(
@@ -35,16 +35,38 @@ class TorchrunLauncher:
         cwd: Path | None = None,
     ) -> None:
         self._environment, self._log, self._python, self._cwd = dict(environment), log, python, cwd
-        self._tmp: Path | None = None
-        self._guarded: Guarded | None = None
+        self._started: list[_Torchrun] = []
 
-    def launch(self, request: Request, watch: Watch = never) -> Outcome:
-        log = request.log / "torchrun.log"
+    def prepare(self, request: Request, watch: Watch = never) -> Prepared:
         environment = {**self._environment, **request.environment}
         try:
-            tmp = self.scratch(request)
-            words = command(request, self._python)
-            self._guarded = Guarded(words, environment=environment, log=log, tmp=tmp, cwd=self._cwd)
+            one = _Torchrun(request, command(request, self._python), environment, self._cwd)
+        except OSError as error:
+            raise LaunchError(f"cannot start torchrun: {error.strerror}") from None
+        self._started = [one]  # the one before has ended
+        return one
+
+    def close(self) -> None:
+        for one in self._started:
+            one.close()
+
+
+class _Torchrun:
+    """One torchrun, from its folder to its end."""
+
+    def __init__(
+        self, request: Request, words: Sequence[str], environment: Mapping[str, str], cwd: Path | None
+    ) -> None:
+        self._request, self._words, self._environment, self._cwd = request, words, environment, cwd
+        self._guarded: Guarded | None = None
+        self.scratch = private_folder()
+
+    def launch(self, watch: Watch = never) -> Outcome:
+        log = self._request.log / "torchrun.log"
+        try:
+            self._guarded = Guarded(
+                self._words, environment=self._environment, log=log, tmp=self.scratch, cwd=self._cwd
+            )
         except OSError as error:
             self.close()
             raise LaunchError(f"cannot start torchrun: {error.strerror}") from None
@@ -56,16 +78,12 @@ class TorchrunLauncher:
         finally:
             self.close()
 
-    def scratch(self, request: Request, watch: Watch = never) -> Path:
-        self._tmp = self._tmp or private_folder()
-        return self._tmp
-
     def close(self) -> None:
+        """End it, if it has begun; its folder goes in any case."""
         if self._guarded is not None:
             self._guarded.kill()
-        elif self._tmp is not None:  # it never came to a launch
-            folders.remove(self._tmp)
-        self._guarded = self._tmp = None
+        else:
+            folders.remove(self.scratch)
 
     @staticmethod
     def _outcome(returncode: int | None, log: Path) -> Outcome:

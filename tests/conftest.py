@@ -8,18 +8,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Run, run_bench
+from command_line import Run, run_bench
 from faults_page import Page
 
-from bench.launching import PRELOAD
-from launch.server import ServerLauncher
+from bench.runner.launch_case import PRELOAD
+from launch.server_launcher import ServerLauncher
 
 TESTS = Path(__file__).parent
+ALONE = (
+    *(
+        "end_to_end/",
+        "launch/",
+        "rank/",
+        "comparison/test_duet",
+        "comparison/test_sides",
+        "cli/test_cli",
+        "docs/test_docs",
+    ),
+    *("machine/", "runner/test_host_memory", "runner/test_watchdog", "benchmarks/", "workloads/"),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write docs/faults.md from what the tests see")
     parser.addoption("--write-goldens", action="store_true", help="write tests/data/golden/ from what the tests see")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under pytest-xdist, what starts ranks, or looks at the machine, is run by one worker, one after the other."""
+    for item in items:
+        place = str(item.path.relative_to(TESTS))
+        if place.startswith(ALONE):
+            item.add_marker(pytest.mark.xdist_group("launches"))
 
 
 @pytest.fixture
@@ -69,7 +89,7 @@ def page(request: pytest.FixtureRequest) -> Iterator[Page]:
 @pytest.fixture(scope="session")
 def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerLauncher]:
     """A warm launcher whose ranks can import the modules of this folder; its servers last, as nothing is timed."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS / "helpers"), "PYTHONSAFEPATH": "1"}
     launcher = ServerLauncher(environment, PRELOAD, tmp_path_factory.mktemp("launcher") / "launcher.log", 40)
     yield launcher
     launcher.close()

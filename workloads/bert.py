@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from workloads.base import Batch
-from workloads.data import SyntheticTokens, Text, tokens
+from workloads.data.datasets import SyntheticTokens, Text, tokens
 
 MASK = 256  # the first token that is no byte
 MASKED = 0.15  # of a sequence's tokens

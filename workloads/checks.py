@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import Dataset, IterableDataset, default_collate
 
-from workloads.files import KINDS
+from workloads.data.paths import KINDS
 
 DATA_KINDS = ("resident", "synthetic", *KINDS)
 UNITS = ("samples", "tokens")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.base import Batch
-from workloads.criteo import INTEGERS
-from workloads.data import ClickLog, SyntheticClicks
+from workloads.data.criteo import INTEGERS
+from workloads.data.datasets import ClickLog, SyntheticClicks
 
 BOTTOM, TOP = (512, 256, 64), (512, 256)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.base import Batch
-from workloads.data import tokens
+from workloads.data.datasets import tokens
 
 THETA = 500_000.0
 EPSILON = 1e-5

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.base import Batch
-from workloads.data import SyntheticVectors
+from workloads.data.datasets import SyntheticVectors
 
 
 class MLP:

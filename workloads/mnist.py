@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.base import Batch
-from workloads.data import DigitFiles, SyntheticDigits
+from workloads.data.datasets import DigitFiles, SyntheticDigits
 
 
 def _block(channels_in: int, channels_out: int) -> nn.Sequential:

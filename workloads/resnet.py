@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from workloads.base import Batch
-from workloads.data import images
+from workloads.data.datasets import images
 
 
 class ResNet:

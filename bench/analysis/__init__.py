@@ -1,1 +1,1 @@
-"""From rows to answers, with pandas and scipy. No torch."""
+"""From rows to answers, with pandas. Imports ``stats``, ``store`` and what is below them."""

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from bench.analysis.codes import with_codes
-from bench.analysis.environments import with_environments
 from bench.analysis.failures import failures
-from bench.analysis.frames import current
-from bench.analysis.noise import noise
+from bench.analysis.frames import launches
 from bench.analysis.scaling import scaling
+from bench.analysis.step_noise import noise
 from bench.analysis.summary import summarise
 from bench.analysis.tradeoff import tradeoff, with_memory
 from bench.analysis.tuning import tuning
+from bench.store.code_versions import with_codes
+from bench.store.columns import LaunchRow
+from bench.store.counting_rows import counted
+from bench.store.environments import with_environments
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,16 @@ class Answers:
     noise: pd.DataFrame
 
 
-def answer(launches: pd.DataFrame, steps: pd.DataFrame, within_gib: Iterable[float] = ()) -> Answers:
-    """From LAUNCHES rows and their steps, of any number of runs. Probes and controls enter nothing but ``launches``."""
-    counted = with_codes(with_environments(current(launches)))
-    summary = with_memory(summarise(counted))
+def answer(rows: Sequence[LaunchRow], steps: pd.DataFrame, within_gib: Iterable[float] = ()) -> Answers:
+    """From the rows of any number of runs and their steps. Probes and controls enter nothing but ``launches``."""
+    found = with_codes(with_environments(launches(counted(rows))))
+    summary = with_memory(summarise(found))
     return Answers(
-        launches=counted,
+        launches=found,
         summary=summary,
-        scaling=scaling(summary, counted),
-        tradeoff=tradeoff(summary, counted, within_gib),
-        tuning=tuning(summary, counted),
-        failures=failures(counted),
-        noise=noise(counted, steps),
+        scaling=scaling(summary, found),
+        tradeoff=tradeoff(summary, found, within_gib),
+        tuning=tuning(summary, found),
+        failures=failures(found),
+        noise=noise(found, steps),
     )

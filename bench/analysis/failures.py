@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.analysis.order import in_order
 from bench.analysis.summary import GROUP
-from bench.options import AXES
+from bench.plan.options import AXES
 
 COLUMNS = (*GROUP, "status", "reason", "launches", "run_id", "launch_id", "log", "command")
 

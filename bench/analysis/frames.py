@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.read import read, whole_rows
-from bench.record import LAUNCHES, STEPS, Row
+from bench.store.columns import LAUNCHES, STEPS, LaunchRow
+from bench.store.reader import read, whole_rows
 
 DTYPES = {"text": "str", "int": "Int64", "float": "Float64", "bool": "boolean"}
 STEP_DTYPES = {"text": "str", "int": "int64", "float": "float64"}
 OF_A_STEP = {name: STEP_DTYPES[STEPS[name].kind] for name in ("run_id", "launch_id", "step", "step_ms")}
 
 
-def launches(rows: Sequence[Row]) -> pd.DataFrame:
+def launches(rows: Sequence[LaunchRow]) -> pd.DataFrame:
     """One row a launch, all columns of LAUNCHES; what is unknown is NA."""
-    columns = {name: [row.get(name) for row in rows] for name in LAUNCHES}
+    columns = dict(zip(LAUNCHES, zip(*rows, strict=True) if rows else itertools.repeat(()), strict=False))
     return pd.DataFrame(
         {name: pd.Series(values, dtype=DTYPES[LAUNCHES[name].kind]) for name, values in columns.items()}
     )
@@ -32,27 +32,6 @@ def good(frame: pd.DataFrame) -> pd.DataFrame:
     """The measured launches that were ok, and whose throughput is a number: those that figures are made of."""
     rate = frame["samples_per_s"]
     return frame[(frame["role"] == "measure") & (frame["status"] == "ok") & (rate > 0) & (rate < math.inf)]
-
-
-def known_values(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    """Row by row, as Python's own types where a column has them; None for what is unknown.
-
-    A column at a time: turning a frame of many kinds into one of objects takes pandas ten times as long.
-    """
-    columns = [
-        [None if unknown else value for value, unknown in zip(column.tolist(), column.isna().tolist(), strict=True)]
-        for _, column in frame.items()
-    ]
-    return zip(*columns, strict=True)
-
-
-def current(frame: pd.DataFrame) -> pd.DataFrame:
-    """Without the launches that a resumed run has made again: of each (run, case, block) the last one, probes aside."""
-    measured = frame[frame["role"] == "measure"]
-    repeated = measured.duplicated(["run_id", "case_id", "block"], keep="last")
-    # a case that could not run in one session, and could in another
-    launched = measured["block"].notna().groupby([measured["run_id"], measured["case_id"]]).transform("any")
-    return frame.drop(index=measured.index[repeated | (launched & measured["block"].isna())])
 
 
 def steps(file: Path, warn: Callable[[str], None]) -> pd.DataFrame:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.best import bounds
-from bench.analysis.frames import good, known_values
-from bench.analysis.intervals import exp, of_ratio
+from bench.analysis.frames import good
 from bench.analysis.summary import GROUP
+from bench.stats.best_of import bounds
+from bench.stats.intervals import exp, of_ratio
+from bench.store.environments import known_values
 
 Key = tuple[str | None, ...]
 Rates = dict[tuple[str | None, int | None], float]

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench.analysis.frames import known_values
-from bench.analysis.intervals import of_ratio
 from bench.analysis.rates import Key, Rates, key, rates
 from bench.analysis.summary import GROUP
-from bench.options import AXES, show
+from bench.plan.options import AXES, show
+from bench.stats.intervals import of_ratio
+from bench.store.environments import known_values
 
 SUSPICIOUS = 1.02  # an efficiency above it: more than N times the work by N times the devices
 BASE = ("base_case_id", "base_code_key")

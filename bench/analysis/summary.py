@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.analysis.frames import good
-from bench.analysis.intervals import of_median
 from bench.analysis.order import in_order
-from bench.options import AXES
+from bench.plan.options import AXES
+from bench.stats.intervals import of_median
 
 # What makes launches those of one case: none of another machine, data, code or way of measuring is put with them.
 GROUP = ("environment", "case_id", "work_key", "code_key")

@@ -8,14 +8,10 @@ import pandas as pd
 
 from bench.analysis.rates import LOSS, Key, Rates, losses, rates
 from bench.analysis.summary import GROUP
+from bench.store.columns import DEVICE_MEMORY, HOST_MEMORY, RANK_MEMORY
 
 # Cases of one question: the same training on as many devices; all other axes are what is traded.
 QUESTION = ("environment", "workload", "data", "device", "gpus", "work", "code")
-# What a device's memory is, the best known first: all that is used of it, then the allocator's pool, then tensors.
-DEVICE_MEMORY = ("device_used_mib", "peak_reserved_mib", "peak_allocated_mib")
-RANK_MEMORY = ("peak_rss_mib",)  # of the largest rank, where the device is the CPU
-# The same with all that the rank has started, as far as it is known: DataLoader workers are what cases differ in.
-HOST_MEMORY = ("peak_host_mib", *RANK_MEMORY)
 MIB_A_GIB = 1024
 COLUMNS = (
     *(*GROUP, "workload", "data", "device", "gpus", "status"),

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.analysis.rates import LOSS, Key, Rates, losses, rates
 from bench.analysis.summary import GROUP
-from bench.options import AXES
+from bench.plan.options import AXES
 
 TUNED = ("omp_num_threads", "num_workers", "prefetch_factor")
 COLUMNS = (

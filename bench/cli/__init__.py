@@ -1,4 +1,5 @@
-"""The ``bench`` command: one file a subcommand. The only place that turns errors into messages and exit codes."""
+"""The ``bench`` command: one file a subcommand, which parses and prints. The only place that turns errors into messages
+and exit codes. Imports all of ``bench`` but ``rank`` and ``strategies``."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from pathlib import Path
 
 import bench
 from bench import interrupts
-from bench.cli.talk import deafen, say
+from bench.cli.console import deafen, say
 from bench.errors import EXIT_BUG, EXIT_FAILED, BenchError, Interrupted, UsageError
-from bench.text import printable
+from bench.untrusted.text import printable
 
 OF_FILES = {
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO),

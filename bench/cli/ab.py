@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bench import interrupts
-from bench.cli.asks import Given, Out, asks, by_default, wanted
-from bench.cli.judging import Judging, judges
+from bench.cli.shared_options import Given, Out, asks, by_default, keyword, takes
+from bench.cli.verdict_options import Judging, judges
+from bench.comparison.sides import Side, read_side
 from bench.errors import UsageError
-from bench.sides import read_side
+from bench.report.format import Listened
 
 
 def _of_side(what: str, metavar: str) -> Any:
     return typer.Option(help=what, metavar=metavar, show_default=False, rich_help_panel="Sides")
 
 
-Overrides = Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")]
-Variables = Annotated[list[str] | None, _of_side("A variable of this side's ranks; repeatable.", "NAME=VALUE")]
-Python = Annotated[str | None, _of_side("Interpreter of this side: another torch.", "PYTHON")]
-Rev = Annotated[str | None, _of_side("Git revision of your workload on this side.", "REV")]
+VARIABLE = "A variable of this side's ranks; repeatable."
+PYTHON = "Interpreter of this side: another torch."
+REV = "Git revision of your workload on this side."
+SIDES = (
+    keyword("a", Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")], None),
+    keyword("b", Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")], None),
+    keyword("a_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
+    keyword("b_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
+    keyword("a_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
+    keyword("b_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
+    keyword("a_rev", Annotated[str | None, _of_side(REV, "REV")], None),
+    keyword("b_rev", Annotated[str | None, _of_side(REV, "REV")], None),
+)
 BLOCKS = f"Of the first stage; a second has twice as many.{by_default('by bench calibrate, or 8')}"
 
 
 @asks
 @judges
+@takes("sides", SIDES, dict)
 def ab(
     given: Given,
     judging: Judging,
-    a: Overrides = None,
-    b: Overrides = None,
-    a_env: Variables = None,
-    b_env: Variables = None,
-    a_python: Python = None,
-    b_python: Python = None,
-    a_rev: Rev = None,
-    b_rev: Rev = None,
+    sides: Given,
     duet: Annotated[bool, typer.Option("--duet", help="Both sides up at once, in turns of a few steps.")] = False,
     blocks: Annotated[int | None, typer.Option(help=BLOCKS, show_default=False)] = None,
     out: Out = Path("results"),
@@ -49,16 +54,20 @@ def ab(
     """
     if given["launches"] is not None:
         raise UsageError("--launches: a comparison is made in blocks of A B B A; give --blocks.")
-    sides = (
-        read_side("A", a or [], a_env or [], a_python, a_rev),
-        read_side("B", b or [], b_env or [], b_python, b_rev),
-    )
+    both = _side("A", sides), _side("B", sides)
     if blocks is not None and given["budget"] is not None:
         raise UsageError("--blocks and --budget both say how long a comparison is; give one.")
-    from bench.contest import compete
+    from bench.api.keywords import asked_for
+    from bench.comparison.setup import Gating, compete
+    from bench.report.progress import observer
 
-    with interrupts.deferred():
-        gate = compete(
-            wanted(given), sides, judging.rules, out, blocks=blocks, insists=judging.insists, duet=duet, quiet=quiet
-        )
+    watcher = observer(Listened(stderr=True), quiet)
+    with interrupts.deferred(), contextlib.closing(watcher):
+        gating = Gating(judging.rules, blocks, judging.insists, duet)
+        gate = compete(asked_for(given), both, out, gating, watcher)
     return judging.tell(gate)
+
+
+def _side(name: str, given: Given) -> Side:
+    own = {what: given[f"{name.lower()}{what}"] for what in ("", "_env", "_python", "_rev")}
+    return read_side(name, own[""] or [], own["_env"] or [], own["_python"], own["_rev"])

@@ -1,31 +1,72 @@
-"""The subcommands, put together."""
+"""The subcommands, put together. Of a known command no other is imported, and for ``bench --help`` none at all."""
 
 from __future__ import annotations
 
 import importlib
+from typing import NamedTuple
 
 import typer
 
 import bench
+from bench.errors import UsageError
 
-# name -> module of bench.cli, and what of it: a command, or an app of subcommands
+
+class Command(NamedTuple):
+    """A module of bench.cli, what of it is the command (or an app of subcommands), and its first sentence."""
+
+    module: str
+    what: str
+    about: str
+
+
 COMMANDS = {
-    "run": ("run", "run"),
-    "report": ("report", "report"),
-    "compare": ("compare", "compare"),
-    "ab": ("ab", "ab"),
-    "check": ("check", "check"),
-    "calibrate": ("calibrate", "calibrate"),
-    "baseline": ("baseline", "app"),
-    "list": ("list_", "list_"),
-    "matrix": ("matrix", "matrix"),
-    "env": ("env", "env"),
-    "results": ("results", "app"),
+    "run": Command("run", "run", "Run every combination of the axes, and record one row a launch."),
+    "report": Command(
+        "report",
+        "report",
+        "Answer from the rows: which case is fastest, what it costs in memory, how it scales, and what failed.",
+    ),
+    "compare": Command("compare", "compare", "Compare two results case by case: is B slower than A?"),
+    "ab": Command("ab", "ab", "Measure two sides in turns on this machine, and decide: is B slower than A?"),
+    "check": Command(
+        "check", "check", "Measure the cases of a baseline anew, and decide: is this machine slower than it was?"
+    ),
+    "calibrate": Command(
+        "calibrate",
+        "calibrate",
+        "Measure cases against themselves: how far launches, blocks and sessions differ where nothing has changed.",
+    ),
+    "baseline": Command(
+        "baseline",
+        "app",
+        "Keep sessions that later ones are judged by.",
+    ),
+    "list": Command(
+        "list_",
+        "list_",
+        "List what there is: workloads, strategies with their options, values of other axes, suites, all options.",
+    ),
+    "matrix": Command(
+        "compatibility",
+        "matrix",
+        "Show strategy x precision x checkpointing x compile on the CPU and on GPUs: what runs, and why the rest does "
+        "not.",
+    ),
+    "env": Command(
+        "env",
+        "env",
+        "Show the machine, the software and the settings that results are recorded with.",
+    ),
+    "results": Command(
+        "results",
+        "app",
+        "List the runs, the newest first; show or export one, or delete some.",
+    ),
 }
 
 
 def make(word: str = "") -> typer.Typer:
-    """The command line whose first word this is. Of a known command no other is imported: that halves the wait."""
+    """The command line whose first word this is."""
     app = typer.Typer(
         name="bench",
         help="Distributed training benchmarks for PyTorch.",
@@ -35,14 +76,22 @@ def make(word: str = "") -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(version)
-    for name in [word] if word in COMMANDS else COMMANDS:
-        module, what = COMMANDS[name]
-        command = getattr(importlib.import_module(f"bench.cli.{module}"), what)
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name)(command)
+    if word not in COMMANDS:
+        for name, command in COMMANDS.items():
+            app.command(name, help=command.about)(_not_first)
+        return app
+    command = COMMANDS[word]
+    found = getattr(importlib.import_module(f"bench.cli.{command.module}"), command.what)
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=word)
+    else:
+        app.command(word)(found)
     return app
+
+
+def _not_first() -> None:
+    """In place of a command that is not the first word."""
+    raise UsageError("the command comes first: bench COMMAND [OPTIONS].")
 
 
 def version(show: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:

@@ -10,14 +10,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bench import baselines
-from bench.cli.asks import Out
-from bench.cli.talk import agreed, say, warn
+from bench.cli.console import agreed, say, warn
+from bench.cli.shared_options import Out
 from bench.errors import EXIT_OK, ResultsError
-from bench.read import read
-from bench.report.fitting import print_table
-from bench.report.words import wide_console
-from bench.runs import find
+from bench.report.format import wide_console
+from bench.report.wide_tables import print_table
+from bench.store import baselines
+from bench.store.reader import read_launches
+from bench.store.runs import find
 
 app = typer.Typer(help="Keep sessions that later ones are judged by.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The baseline: results/baselines/NAME.csv.")]
@@ -33,7 +33,7 @@ def add(
 
     A gate needs 5 sessions, best from different days: how far they differ is what a later one is judged by.
     """
-    rows = [(one, read(find(out, one) / "launches.csv", warn)) for one in run]
+    rows = [(one, read_launches(find(out, one) / "launches.csv", warn)) for one in run]
     found = baselines.add(out, name, rows, warn)
     count = len(found.sessions)
     lacking = baselines.LEAST_SESSIONS - count
@@ -64,9 +64,9 @@ def _about(out: Path, name: str) -> Iterator[str]:
         return
     columns = ("run_id", "case_id", "device_name", "torch")
     sessions, cases, devices, versions = (
-        dict.fromkeys(str(row[column]) for row in rows if row[column]) for column in columns
+        dict.fromkeys(str(getattr(row, column)) for row in rows if getattr(row, column)) for column in columns
     )
-    days = sorted(str(row["started_at"])[:10] for row in rows if row["started_at"])
+    days = sorted(str(row.started_at)[:10] for row in rows if row.started_at)
     yield from (str(len(sessions)), str(len(cases)), ", ".join(devices), ", ".join(versions))
     yield from (days[0], days[-1]) if days else ()
 

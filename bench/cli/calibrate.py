@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -12,16 +13,16 @@ import typer
 from rich.table import Table
 
 from bench import interrupts
-from bench.cli.asks import Given, Out, asks, by_default, wanted
-from bench.cli.judging import share
-from bench.duration import words
+from bench.api.margins import share
+from bench.cli.shared_options import Given, Out, asks, by_default
 from bench.errors import EXIT_FAILED, EXIT_OK, UsageError
-from bench.options import SETTINGS
-from bench.report.fitting import print_table
-from bench.report.words import wide_console
+from bench.plan.duration import words
+from bench.plan.options import SETTINGS
+from bench.report.format import Listened, wide_console
+from bench.report.wide_tables import print_table
 
 if TYPE_CHECKING:
-    from bench.analysis.calibration import Noise
+    from bench.stats.calibration import Noise
 
 BUDGET = "30m"
 
@@ -45,10 +46,11 @@ def calibrate(
     change, budget = share("--detect", detect), SETTINGS["budget"].read(given["budget"] or BUDGET, "--budget")
     assert isinstance(budget, float)
     given["budget"] = None
-    from bench.analysis.calibration import MEASURED_BLOCKS
-    from bench.analysis.trimmed import LEAST_BLOCKS
-    from bench.blocks import check_at_most
-    from bench.contest import calibrated
+    from bench.api.keywords import asked_for
+    from bench.comparison.block_counts import check_at_most
+    from bench.comparison.setup import calibrated
+    from bench.stats.calibration import MEASURED_BLOCKS
+    from bench.stats.trimmed import LEAST_BLOCKS
 
     count = MEASURED_BLOCKS if blocks is None else blocks
     if count < LEAST_BLOCKS:
@@ -56,8 +58,11 @@ def calibrate(
             f"--blocks {count}: nothing can be said of so few; allowed: a whole number from {LEAST_BLOCKS}."
         )
     check_at_most(count)
-    with interrupts.deferred():
-        noises, failed = calibrated(wanted(given), count, duet, out, quiet)
+    from bench.report.progress import observer
+
+    watcher = observer(Listened(stderr=True), quiet)
+    with interrupts.deferred(), contextlib.closing(watcher):
+        noises, failed = calibrated(asked_for(given), count, duet, out, watcher)
     _show(noises, change, budget, as_json)
     return EXIT_FAILED if failed or not noises else EXIT_OK
 

@@ -13,15 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.talk import warn
-from bench.devices import this_machine
-from bench.differences import Difference, differences
-from bench.environment import host_facts, installed, rank_environment
+from bench.cli.console import warn
 from bench.errors import EXIT_OK, ResultsError
-from bench.read import read
-from bench.record import Row
-from bench.report.words import wide_console
-from bench.runs import find
+from bench.machine.environment import host_facts, installed, rank_environment
+from bench.machine.gpus import this_machine
+from bench.report.format import wide_console
+from bench.store.columns import LaunchRow
+from bench.store.environment_diff import Difference, differences
+from bench.store.reader import read_launches
+from bench.store.runs import find
 
 
 def env(
@@ -72,8 +72,8 @@ def _diff(out: Path, a: str, b: str, as_json: bool) -> int:
     return EXIT_OK
 
 
-def _rows(folder: Path) -> list[Row]:
-    rows = read(folder / "launches.csv", warn)
+def _rows(folder: Path) -> list[LaunchRow]:
+    rows = read_launches(folder / "launches.csv", warn)
     if not rows:
         raise ResultsError(f"run {folder.name} has no launches, so its environment is not known; choose another")
     return rows

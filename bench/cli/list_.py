@@ -10,11 +10,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from bench.errors import EXIT_OK, UsageError, near
-from bench.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
-from bench.report.fitting import print_table
-from bench.report.words import wide_console
-from bench.strategies import STRATEGIES
-from bench.suite import suites
+from bench.plan.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
+from bench.plan.strategies import STRATEGIES
+from bench.plan.suite_file import suites
+from bench.report.format import wide_console
+from bench.report.wide_tables import print_table
 from workloads import WORKLOADS
 
 

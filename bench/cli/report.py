@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 import bench
-from bench.cli.talk import say, warn
+from bench.cli.console import say, warn
+from bench.cli.shared_options import Given, keyword, takes
 from bench.errors import EXIT_OK, ResultsError, UsageError
-from bench.read import read
-from bench.record import Row
-from bench.report.words import wide_console
-from bench.runs import LATEST, find
+from bench.report.format import wide_console
+from bench.store.columns import LaunchRow
+from bench.store.reader import read_launches
+from bench.store.runs import LATEST, find
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,15 +29,25 @@ def _file(what: str, metavar: str = "FILE") -> Any:
     return typer.Option(help=what, metavar=metavar, show_default=False)
 
 
+FILES = (
+    keyword("md", Annotated[Path | None, _file("Write Markdown.")], None),
+    keyword("html", Annotated[Path | None, _file("Write one self-contained page with charts.")], None),
+    keyword("plots", Annotated[Path | None, _file("Write every chart as PNG and SVG.", "DIR")], None),
+    keyword(
+        "csv",
+        Annotated[Path | None, _file("Write summary, scaling, trade-off, tuning and failures as CSV.", "DIR")],
+        None,
+    ),
+)
+
+
+@takes("files", FILES, dict)
 def report(
+    files: Given,
     run: Annotated[
         list[str] | None,
         typer.Argument(metavar="[RUN]…", help="Ids, paths, or latest (the default).", show_default=False),
     ] = None,
-    md: Annotated[Path | None, _file("Write Markdown.")] = None,
-    html: Annotated[Path | None, _file("Write one self-contained page with charts.")] = None,
-    plots: Annotated[Path | None, _file("Write every chart as PNG and SVG.", "DIR")] = None,
-    csv: Annotated[Path | None, _file("Write summary, scaling, trade-off, tuning and failures as CSV.", "DIR")] = None,
     within_gib: Annotated[
         str | None, _file("Also name the fastest case within so much memory of a device; comma list.", "GIB,…")
     ] = None,
@@ -49,24 +60,23 @@ def report(
     """
     memory = _numbers(within_gib)
     folders = list(dict.fromkeys(find(out, name).resolve() for name in run or [LATEST]))
-    every = [row for folder in folders for row in read(folder / "launches.csv", warn)]
-    rows = [row for row in every if row["side"] is None]
+    every = [row for folder in folders for row in read_launches(folder / "launches.csv", warn)]
+    rows = [row for row in every if row.side is None]
     if every and not rows:
         raise ResultsError(f"{', '.join(f.name for f in folders)}: a comparison; see bench compare {folders[0].name}")
-    if not any(row["role"] == "measure" for row in rows):  # probes alone answer nothing
+    if not any(row.role == "measure" for row in rows):  # probes alone answer nothing
         raise ResultsError(f"no launch is recorded in {', '.join(map(str, folders))}; run one, or name another run.")
     from bench.analysis.answers import answer
-    from bench.analysis.frames import launches
     from bench.report.files import report_json
     from bench.report.headline import headline
     from bench.report.tables import tables
     from bench.report.terminal import print_report
 
-    answers = answer(launches(rows), _steps(folders if html or plots else []), memory)
+    answers = answer(rows, _steps(folders if files["html"] or files["plots"] else []), memory)
     heading = _Heading(_title(rows), _about(rows), headline(answers, memory))
     found = tables(answers)
     try:
-        for file in _write(answers, heading, found, csv, md, html, plots):
+        for file in _write(answers, heading, found, files):
             say(f"wrote {file}")
     finally:  # what cannot be written can still be read
         if as_json:
@@ -84,35 +94,27 @@ class _Heading(NamedTuple):
     sentences: list[str]
 
 
-def _write(
-    answers: Answers,
-    heading: _Heading,
-    found: Sequence[Table],
-    csv: Path | None,
-    md: Path | None,
-    html: Path | None,
-    plots: Path | None,
-) -> Iterator[Path]:
+def _write(answers: Answers, heading: _Heading, found: Sequence[Table], files: Given) -> Iterator[Path]:
     """Every file that was asked for, told when it is there."""
     from bench.report.files import write_csv, write_text
     from bench.report.markdown import markdown
 
-    if csv:
-        yield from write_csv(answers, csv)
-    if md:
-        yield write_text(md, markdown(*heading, found))
-    if html or plots:
+    if files["csv"]:
+        yield from write_csv(answers, files["csv"])
+    if files["md"]:
+        yield write_text(files["md"], markdown(*heading, found))
+    if files["html"] or files["plots"]:
         from bench.report.charts import charts
 
         drawn = charts(answers)
-        if html:
+        if files["html"]:
             from bench.report.html import page
 
-            yield write_text(html, page(*heading, found, drawn))
-        if plots:
+            yield write_text(files["html"], page(*heading, found, drawn))
+        if files["plots"]:
             from bench.report.plots import write_plots
 
-            yield from write_plots(drawn, plots)
+            yield from write_plots(drawn, files["plots"])
 
 
 def _numbers(text: str | None) -> list[float]:
@@ -140,13 +142,13 @@ def _steps(folders: Sequence[Path]) -> pd.DataFrame:
     return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 
-def _title(rows: Sequence[Row]) -> str:
-    names = list(dict.fromkeys(str(row["workload"]) for row in rows))
+def _title(rows: Sequence[LaunchRow]) -> str:
+    names = list(dict.fromkeys(str(row.workload) for row in rows))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{', '.join(names[:3])}{more}"
 
 
-def _about(rows: Sequence[Row]) -> list[str]:
-    runs = list(dict.fromkeys(str(row["run_id"]) for row in rows))
+def _about(rows: Sequence[LaunchRow]) -> list[str]:
+    runs = list(dict.fromkeys(str(row.run_id) for row in rows))
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return [f"stepbench {bench.__version__}, {when}", f"run{'s' if len(runs) > 1 else ''} {', '.join(runs)}"]

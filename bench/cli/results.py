@@ -16,15 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import interrupts
-from bench.cli.talk import agreed, say, warn
+from bench.cli.console import agreed, say, warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
-from bench.files import read_json
-from bench.read import read
-from bench.record import Row
-from bench.report.fitting import print_table
-from bench.report.words import number, run_json, wide_console
-from bench.resume import latest
-from bench.runs import Run, busy, find, look, runs
+from bench.report.format import number, run_json, wide_console
+from bench.report.wide_tables import print_table
+from bench.store.columns import LaunchRow
+from bench.store.counting_rows import latest
+from bench.store.reader import read_launches
+from bench.store.runs import Run, busy, find, look, runs
+from bench.untrusted.files import read_json
 
 Out = Annotated[Path | None, typer.Option(help="Folder of results (default: results).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
@@ -61,7 +61,7 @@ def show(
 ) -> int:
     """Show what was run, on what machine, what came of it, and why what failed did."""
     folder = find(_out(context, out), run)
-    rows = read(folder / "launches.csv", warn)
+    rows = read_launches(folder / "launches.csv", warn)
     if as_json or context.obj[1]:
         print(run_json(folder, rows))
         return EXIT_OK
@@ -89,7 +89,7 @@ def export(
     if pytest_benchmark is None:
         raise UsageError("bench results export writes nothing without a format; add --pytest-benchmark FILE.")
     folder = find(_out(context, out), run)
-    rows = read(folder / "launches.csv", warn)
+    rows = read_launches(folder / "launches.csv", warn)
     if not any(format_.measured(row) for row in rows):
         raise ResultsError(f"no launch of {folder.name} was ok, so there is nothing to export; name another run.")
     say(f"wrote {write_text(pytest_benchmark, format_.pytest_benchmark(rows))}")
@@ -172,7 +172,7 @@ def _size(count: float) -> str:
 # -- show ----------------------------------------------------------------------------------------------------------
 
 
-def _about(run: Run, rows: Sequence[Row]) -> Table:
+def _about(run: Run, rows: Sequence[LaunchRow]) -> Table:
     table = Table("what", "value", show_edge=False, pad_edge=False)
     lines = {
         "run": f"{run.run_id}{' (being written)' if run.busy else ''}",
@@ -187,10 +187,10 @@ def _about(run: Run, rows: Sequence[Row]) -> Table:
     return table
 
 
-def _facts(rows: Sequence[Row], columns: dict[str, str]) -> str:
+def _facts(rows: Sequence[LaunchRow], columns: dict[str, str]) -> str:
     said = []
     for column, words in columns.items():
-        values = dict.fromkeys(str(row[column]) for row in rows if row[column] is not None)
+        values = dict.fromkeys(str(getattr(row, column)) for row in rows if getattr(row, column) is not None)
         if values:
             said.append(words.format(" and ".join(values)))
     return ", ".join(said)
@@ -209,17 +209,17 @@ def _protocol(folder: Path) -> str:
     return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in protocol.items() if value is not None)
 
 
-def _print_rows(folder: Path, rows: Sequence[Row], console: Console) -> None:
+def _print_rows(folder: Path, rows: Sequence[LaunchRow], console: Console) -> None:
     from bench.report.terminal import print_rows
 
     console.print()
     print_rows(rows, console)
-    failed = [row for row in latest(rows).values() if row["status"] not in ("ok", "skipped") and row["launch_id"]]
+    failed = [row for row in latest(rows).values() if row.status not in ("ok", "skipped") and row.launch_id]
     if failed:
         console.print("\nlaunches that failed, and their logs:")
     for row in failed:
-        logs = folder / "logs" / row["launch_id"]
-        console.print(Text(f"{row['status']}: {row['reason']}\n  {logs}"), soft_wrap=True)
+        logs = folder / "logs" / str(row.launch_id)
+        console.print(Text(f"{row.status}: {row.reason}\n  {logs}"), soft_wrap=True)
 
 
 # -- delete --------------------------------------------------------------------------------------------------------

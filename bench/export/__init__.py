@@ -1,1 +1,2 @@
-"""One file a format that other tools read: pure functions that give text."""
+"""What other programs read: one file a format, pure functions that give text. Imports ``report`` and
+what is below it."""

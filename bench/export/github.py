@@ -5,10 +5,10 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.analysis.verdict import Gate, Verdict
 from bench.errors import shorten
-from bench.report.verdicts import gate_markdown, head, message, noteworthy, outcome, title
-from bench.report.words import legal
+from bench.report.format import legal
+from bench.report.gate import gate_markdown, head, message, noteworthy, outcome, title
+from bench.stats.verdict import Gate, Verdict
 
 SHOWN = 10  # GitHub shows ten errors and ten warnings of a step
 SUMMARY_BYTES = 1 << 20  # of a step: of more it shows nothing

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from bench.analysis.verdict import Gate, Rules, Verdict
 from bench.errors import shorten
-from bench.report.verdicts import change, head, message, outcome, throughput
-from bench.report.words import legal, number
+from bench.report.format import legal, number
+from bench.report.gate import change, head, message, outcome, throughput
+from bench.stats.verdict import Gate, Rules, Verdict
 
 UNKNOWN_TIME = datetime(1970, 1, 1)
 

@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from bench.analysis.codes import Identity, identities
-from bench.options import AXES
-from bench.record import Row
-from bench.report.words import to_json
+from bench.plan.options import AXES
+from bench.report.format import to_json
+from bench.store.code_versions import Identity, identities
+from bench.store.columns import LaunchRow
 
 FORMAT = "5.3.1"  # of pytest-benchmark, whose fields these are
 MEDIANS = ("samples_per_s", "tokens_per_s", "startup_s", "compile_s", "data_wait_share", "mfu", "joules_per_sample")
@@ -20,7 +20,7 @@ COUNTS = ("world_size", "global_batch")
 MACHINE = ("device_name", "driver", "torch", "cuda", "cudnn", "nccl", "ram_gib", "env_key")
 
 
-def pytest_benchmark(rows: Sequence[Row]) -> str:
+def pytest_benchmark(rows: Sequence[LaunchRow]) -> str:
     """One benchmark a case and side of a comparison, of its measured launches that were ok, in the order of the rows.
 
     Where a case has launches of several environments or codes, each has its benchmark, and the name says which.
@@ -29,62 +29,64 @@ def pytest_benchmark(rows: Sequence[Row]) -> str:
     on the slowest rank. Launches are the unit of replication, so that the standard deviation that other tools show, or
     test with, is the one that holds between runs. ``extra_info`` has the median throughput, and of memory the largest.
     """
-    cases: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    cases: dict[tuple[str, str, str], list[LaunchRow]] = defaultdict(list)
     for row, name in zip(rows, _names(rows), strict=True):
         if measured(row):
-            cases[name, str(row.get("work_key")), row.get("side") or ""].append(row)
-    first = next(iter(cases.values()), [Row()])[0]
+            cases[name, str(row.work_key), row.side or ""].append(row)
+    first = next(iter(cases.values()), [LaunchRow()])[0]
     said = {
         "machine_info": _machine(first),
         "commit_info": _commit(first),
         "benchmarks": [_benchmark(case, side, found) for (case, _, side), found in cases.items()],
-        "datetime": first.get("started_at"),
+        "datetime": first.started_at,
         "version": FORMAT,
     }
     return to_json(said, indent=1) + "\n"
 
 
-def _names(rows: Sequence[Row]) -> list[str]:
+def _names(rows: Sequence[LaunchRow]) -> list[str]:
     """What each launch's case is called: its id, and what tells it from others with the same."""
     found = identities(rows)
-    several: dict[tuple[str, str | None], set[Identity]] = defaultdict(set)
+    several: dict[tuple[str | None, str | None], set[Identity]] = defaultdict(set)
     for row, one in zip(rows, found, strict=True):
         if measured(row):
-            several[row["case_id"], row.get("side")].add(one)
+            several[row.case_id, row.side].add(one)
     return [
-        f"{row['case_id']} ({one.words})" if len(several[row["case_id"], row.get("side")]) > 1 else str(row["case_id"])
+        f"{row.case_id} ({one.words})" if len(several[row.case_id, row.side]) > 1 else str(row.case_id)
         for row, one in zip(rows, found, strict=True)
     ]
 
 
-def measured(row: Row) -> bool:
+def measured(row: LaunchRow) -> bool:
     """Whether it is a measured launch that was ok, and has a number."""
-    known = [row.get(name) for name in ("samples_per_s", "global_batch")]
+    known = [getattr(row, name) for name in ("samples_per_s", "global_batch")]
     good = all(value is not None and 0 < value < math.inf for value in known)
-    return row["role"] == "measure" and row["status"] == "ok" and good
+    return row.role == "measure" and row.status == "ok" and good
 
 
-def _benchmark(case: str, side: str, rows: Sequence[Row]) -> dict[str, Any]:
+def _benchmark(case: str, side: str, rows: Sequence[LaunchRow]) -> dict[str, Any]:
     name = f"{case}[{side}]" if side else case
-    axes = {axis: rows[0].get(axis) for axis in AXES}
+    axes = {axis: getattr(rows[0], axis) for axis in AXES}
     return {
-        "group": rows[0].get("workload"),
+        "group": rows[0].workload,
         "name": name,
         "fullname": f"stepbench::{name}",
         "params": {axis: value for axis, value in axes.items() if value is not None},
         "param": side or None,
         "extra_info": _extra(rows),
         "options": {},
-        "stats": stats([row["global_batch"] / row["samples_per_s"] for row in rows]),
+        "stats": stats([(row.global_batch or 0) / (row.samples_per_s or math.nan) for row in rows]),
     }
 
 
-def _extra(rows: Sequence[Row]) -> dict[str, Any]:
+def _extra(rows: Sequence[LaunchRow]) -> dict[str, Any]:
     """Of columns that have a number in any row: medians, largest values, counts; and what tells the run."""
-    columns = {name: [row[name] for row in rows if _number(row.get(name))] for name in (*MEDIANS, *LARGEST)}
+    columns = {
+        name: [getattr(row, name) for row in rows if _number(getattr(row, name))] for name in (*MEDIANS, *LARGEST)
+    }
     medians = {name: statistics.median(columns[name]) for name in MEDIANS if columns[name]}
     largest = {name: max(columns[name]) for name in LARGEST if columns[name]}
-    same = {name: rows[0].get(name) for name in (*COUNTS, "run_id", "work_key", "env_key", "code_key", "command")}
+    same = {name: getattr(rows[0], name) for name in (*COUNTS, "run_id", "work_key", "env_key", "code_key", "command")}
     return medians | largest | {name: value for name, value in same.items() if value is not None}
 
 
@@ -92,21 +94,21 @@ def _number(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _machine(row: Row) -> dict[str, Any]:
+def _machine(row: LaunchRow) -> dict[str, Any]:
     """Under pytest-benchmark's names where it has one."""
-    cpu = {"brand_raw": row.get("cpu_model"), "count": row.get("cpu_threads")}
+    cpu = {"brand_raw": row.cpu_model, "count": row.cpu_threads}
     named = {"node": "hostname", "processor": "cpu_model", "platform": "os", "python_version": "python"}
-    ours = {name: row.get(name) for name in MACHINE}
-    return {name: row.get(column) for name, column in named.items()} | {"cpu": cpu} | ours
+    ours = {name: getattr(row, name) for name in MACHINE}
+    return {name: getattr(row, column) for name, column in named.items()} | {"cpu": cpu} | ours
 
 
-def _commit(row: Row) -> dict[str, Any]:
+def _commit(row: LaunchRow) -> dict[str, Any]:
     """As pytest-benchmark says it where there is no commit; times and the branch are in no row."""
     return {
-        "id": row.get("work_commit") or "unversioned",
+        "id": row.work_commit or "unversioned",
         "time": None,
         "author_time": None,
-        "dirty": bool(row.get("work_dirty")),
+        "dirty": bool(row.work_dirty),
         "project": "stepbench",
         "branch": "(unknown)",
     }

@@ -1,1 +1,2 @@
-"""What runs inside a rank: build, warm up, measure, record. Everything here imports torch."""
+"""What runs inside a rank: build, warm up, measure, record. Imports torch, ``strategies``,
+``messages`` and ``plan``."""

@@ -16,13 +16,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from bench.case import Case
-from bench.messages import Spec
+from bench.messages.spec import Spec
+from bench.plan.case import Case
+from bench.plan.strategies import ONE_PROCESS
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import CompileLog, compile_parts
 from bench.rank.loader import Batches, batches, to_device
 from bench.rank.settings import settings
-from bench.strategies import ONE_PROCESS
 from bench.strategies.dp import device_ids
 from workloads.base import Batch, Workload, load
 

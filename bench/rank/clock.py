@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from bench.messages import PARTS
+from bench.messages.rank_record import PARTS
 
 SCHEDSTAT = "/proc/self/schedstat"
 

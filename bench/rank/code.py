@@ -10,7 +10,7 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
-from bench.code import Source, digest
+from bench.plan.code_key import Source, digest
 
 OURS = {"bench", "launch", "workloads"}
 # Never the user's: Python's own, ours, and those whose version is a column of every row.

@@ -11,8 +11,10 @@ from typing import TypeVar
 from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
-from bench.case import Case
-from bench.messages import STAGE, Description, Spec
+from bench.messages.heartbeat import STAGE
+from bench.messages.spec import Spec
+from bench.plan.case import Case
+from bench.plan.description import Description
 from bench.rank.counting import Micro, Models, count
 from bench.rank.main import recorded
 from workloads.base import Workload, load

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from bench.case import Case
+from bench.plan.case import Case
 from bench.rank.resident import Resident
 from launch.orphans import die_with_parent
 from workloads.base import Batch

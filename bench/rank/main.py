@@ -19,16 +19,18 @@ from typing import NoReturn
 
 import torch
 
-from bench.checked import NonsenseError
-from bench.host_memory import MEASURED, await_sample, tell
-from bench.messages import STAGE, Failure, Heartbeat, RankRecord, Spec
+from bench.messages.heartbeat import STAGE, Heartbeat
+from bench.messages.rank_record import Failure, RankRecord
+from bench.messages.sampling import MEASURED, await_sample, tell
+from bench.messages.spec import Spec
 from bench.rank.build import PATIENCE_S, Training, build, place
 from bench.rank.code import ImportedCode
-from bench.rank.facts import device_facts, imported, software
 from bench.rank.measure import measure
 from bench.rank.memory import peaks_mib, resident_mib
 from bench.rank.observe import observe
+from bench.rank.software import device_facts, imported, software
 from bench.rank.state import state_of
+from bench.untrusted.rank_files import NonsenseError
 
 # What has trained is never torn down: to end a Gloo process group torch joins its threads with the GIL held, and one of
 # them may be waiting for the GIL to drop a tensor (seen with 2.11), or aborts the process (2.15). A rank ends by _exit.

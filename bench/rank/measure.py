@@ -20,16 +20,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from bench.host_memory import MEASURING, tell
-from bench.messages import PARTS, STAGE, Heartbeat, Measurement, Spec
+from bench.messages.heartbeat import STAGE, Heartbeat
+from bench.messages.rank_record import PARTS, Measurement
+from bench.messages.sampling import MEASURING, tell
+from bench.messages.spec import Spec
+from bench.plan.options import LEAST_WARMUP_STEPS
 from bench.rank.build import PATIENCE_S, Training
 from bench.rank.clock import AcceleratorClock, Clock, HostClock, by_part, by_step
-from bench.rank.length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
+from bench.rank.duet_turns import Pace, TakingTurns, plan
 from bench.rank.memory import PeakMemory
-from bench.rank.turns import Pace, TakingTurns, plan
+from bench.rank.window_length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
 
 # DDP rebuilds its buckets after the first step, and the optimizer makes its state in it.
-LEAST_WARMUP_STEPS = 3
 
 DATA_WAIT, COPY, FORWARD, BACKWARD, OPTIMIZER = (STAGE[part] for part in PARTS)
 SYNC = STAGE["sync"]

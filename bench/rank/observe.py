@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from bench.messages import Observed
+from bench.messages.rank_record import Observed
 from bench.rank.build import Training
 from bench.rank.checkpointing import runs_of_layers
 from bench.rank.private import TorchDispatchMode

@@ -1,7 +1,7 @@
 """All that ranks use of PyTorch although it is private: it may change with any release, so it stands in one place.
 
-tests/test_private.py checks each of these against the torch that is installed, and ``make test-oldest`` does so with
-the oldest release that is promised. What is private in torchrun is in launch/serve.py.
+tests/rank/test_private.py checks each of these against the torch that is installed, and ``make test-oldest`` does so
+with the oldest release that is promised. What is private in torchrun is in launch/server_process.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from bench.messages import State
+from bench.messages.rank_record import State
 from bench.rank.build import Training
 from bench.rank.checksum import checksum
 from bench.rank.settings import settings, threads

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.answers import Answers
-from bench.analysis.frames import known_values
 from bench.errors import ResultsError
-from bench.files import write_bytes
+from bench.store.environments import known_values
+from bench.untrusted.files import write_bytes
 
 EXPORTED = ("summary", "scaling", "tradeoff", "tuning", "failures")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -11,8 +11,8 @@ from bench.analysis.answers import Answers
 from bench.analysis.order import labels
 from bench.analysis.summary import GROUP, MARKS
 from bench.analysis.tradeoff import QUESTION
+from bench.report.format import number
 from bench.report.tables import MIB_A_GIB
-from bench.report.words import number
 
 
 def headline(answers: Answers, within_gib: Iterable[float] = ()) -> list[str]:

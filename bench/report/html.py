@@ -17,12 +17,12 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench.record import STATUSES
 from bench.report.charts.chart import Chart
+from bench.report.charts.parallel import svgs
 from bench.report.charts.style import css_variables, status_colour
-from bench.report.charts.svg import svg
+from bench.report.format import UNKNOWN, number
 from bench.report.tables import Column, Table
-from bench.report.words import UNKNOWN, number
+from bench.store.columns import STATUSES
 
 # Characters beyond which the texts of a column are broken into lines, no narrower than the style sheet says.
 WIDTHS = {"longest": 96, "longer": 40, "long": 24}
@@ -130,11 +130,12 @@ def _sentence(text: str) -> Sentence:
 def _sections(tables: Sequence[Table], charts: Sequence[Chart]) -> Iterator[Section]:
     named = {name for name, _, _ in SECTIONS}
     place = {prefix: name for name, _, prefixes in SECTIONS for prefix in prefixes}
+    every = _pictures(charts)
     for name, title, _ in SECTIONS:
         own = [table for table in tables if table.name == name]
         other = [table for table in tables if table.name not in named] if name == OTHERS else []
-        drawn = [chart for chart in charts if place.get(_kind_of(chart), OTHERS) == name]
-        pictures = [list(map(_picture, kind)) for _, kind in itertools.groupby(drawn, _kind_of)]
+        drawn = [one for one in every if place.get(_kind_of(one.chart), OTHERS) == name]
+        pictures = [list(kind) for _, kind in itertools.groupby(drawn, lambda picture: _kind_of(picture.chart))]
         if pictures and not own:
             yield Section(name, title, "", pictures, None)
         for table in own + other:
@@ -145,8 +146,9 @@ def _kind_of(chart: Chart) -> str:
     return chart.name.partition("-")[0]
 
 
-def _picture(chart: Chart) -> Picture:
-    return Picture(chart, Markup(svg(chart)), _data(chart))  # the one thing that is not escaped here: it is by svg()
+def _pictures(charts: Sequence[Chart]) -> list[Picture]:
+    # drawings are the one thing that is not escaped here: svg() does it
+    return [Picture(chart, Markup(drawn), _data(chart)) for chart, drawn in zip(charts, svgs(charts), strict=True)]
 
 
 def _grid(table: Table) -> Grid:

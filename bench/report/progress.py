@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from bench.case import Case
-from bench.record import Row
-from bench.report.words import number, on_screen
-from bench.text import printable
+from bench.plan.case import Case
+from bench.report.format import number, on_screen
+from bench.store.columns import LaunchRow
+from bench.untrusted.text import printable
 
 REFRESH_A_SECOND = 2  # more would take cycles from the ranks
 
@@ -34,7 +34,7 @@ class Quiet:
 
     def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None: ...
     def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
-    def launch_ends(self, row: Row) -> None: ...
+    def launch_ends(self, row: LaunchRow) -> None: ...
     def close(self) -> None: ...
 
     def _print(self, text: Text) -> None:
@@ -64,17 +64,17 @@ class Plain(Quiet):
         self._number, self._of, self._or_more = number, of, or_more
         self._head = f"[{number}/{of}{'+' if or_more else ''}] {case.case_id}"
 
-    def launch_ends(self, row: Row) -> None:
-        if row.get("launch_id") is None:
-            self._print(Text(f"{row['status']}: {row['case_id']}: {row['reason']}"))
+    def launch_ends(self, row: LaunchRow) -> None:
+        if row.launch_id is None:
+            self._print(Text(f"{row.status}: {row.case_id}: {row.reason}"))
             return
-        if row["status"] == "ok":
-            said = f"ok  {number(row['samples_per_s'])} samples/s  {number(row['step_ms'])} ms/step"
+        if row.status == "ok":
+            said = f"ok  {number(row.samples_per_s or 0)} samples/s  {number(row.step_ms or 0)} ms/step"
         else:
-            said = f"{row['status']}  {row['reason']}"
-        head = f"[probe] {row['case_id']}" if row["role"] == "probe" else self._head
-        side = f" {row['side']}" if row["side"] else ""
-        self._print(Text(f"{head}{side}  {said}  ({row['launch_s']:.1f} s)"))
+            said = f"{row.status}  {row.reason}"
+        head = f"[probe] {row.case_id}" if row.role == "probe" else self._head
+        side = f" {row.side}" if row.side else ""
+        self._print(Text(f"{head}{side}  {said}  ({row.launch_s:.1f} s)"))
 
     def time_left(self) -> str:
         """At the pace of the launches so far; nothing before the first has ended."""

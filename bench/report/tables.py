@@ -10,12 +10,11 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.answers import Answers
-from bench.analysis.environments import unlike
-from bench.analysis.frames import known_values
 from bench.analysis.order import labels
 from bench.analysis.scaling import BASE
 from bench.analysis.summary import GROUP
-from bench.report.words import UNKNOWN, number
+from bench.report.format import UNKNOWN, number
+from bench.store.environments import known_values, unlike
 
 MIB_A_GIB = 1024
 MEASURES = {

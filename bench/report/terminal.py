@@ -11,16 +11,17 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.codes import with_codes
-from bench.analysis.environments import with_environments
-from bench.analysis.frames import current, launches
+from bench.analysis.frames import launches
 from bench.analysis.order import apart
 from bench.analysis.summary import summarise
 from bench.analysis.tradeoff import host_memory
-from bench.record import Row
 from bench.report import tables
-from bench.report.fitting import print_table
-from bench.report.words import number
+from bench.report.format import number
+from bench.report.wide_tables import print_table
+from bench.store.code_versions import with_codes
+from bench.store.columns import LaunchRow
+from bench.store.counting_rows import counted
+from bench.store.environments import with_environments
 
 COLOURS = {"ok": "green", "skipped": "yellow"}
 BAR = 12  # characters of the longest bar
@@ -75,9 +76,9 @@ def _other_memory(summary: pd.DataFrame) -> str:
     return "peak_rss_mib" if with_workers else "peak_host_mib"
 
 
-def print_rows(rows: Sequence[Row], console: Console) -> None:
+def print_rows(rows: Sequence[LaunchRow], console: Console) -> None:
     """The summary of a run's rows, of which those that were launched again count no more."""
-    print_summary(summarise(with_codes(with_environments(current(launches(rows))))), console)
+    print_summary(summarise(with_codes(with_environments(launches(counted(rows))))), console)
 
 
 def print_summary(summary: pd.DataFrame, console: Console) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from bench.case import Case
+from bench.plan.case import Case
 
 OWN_PRECISION = False
 
@@ -34,7 +34,7 @@ def autocast_to(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
-    return [model]  # on one GPU, where there are no replicas; bench.rules says why on no more
+    return [model]  # on one GPU, where there are no replicas; bench.plan.constraints says why on no more
 
 
 def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManager[None]:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
-from bench.case import Case
+from bench.plan.case import Case
 
 OWN_PRECISION = True
 COMPUTE = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from bench.case import Case
+from bench.plan.case import Case
 
 OWN_PRECISION = False
 

@@ -86,7 +86,7 @@ def ours(name: str, strategy: str, ranks: int, launcher: str) -> float:
 
 
 def cuda() -> bool:
-    from bench.devices import this_machine
+    from bench.machine.gpus import this_machine
 
     return bool(this_machine().gpus)
 

@@ -21,12 +21,13 @@ import bare_loop
 import torch
 import torch.distributed as dist
 
-from bench.devices import this_machine
-from bench.messages import Heartbeat, Spec
-from bench.options import AXES
+from bench.machine.gpus import this_machine
+from bench.messages.heartbeat import Heartbeat
+from bench.messages.spec import Spec
+from bench.plan.options import AXES
+from bench.plan.plan import make_case
 from bench.rank.build import build, place
 from bench.rank.measure import _Run
-from bench.suite import make_case
 
 WARMUP = 5
 LEAST_STEPS = 2

@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from bench.analysis.calibration import MEASURED_BLOCKS
-from bench.analysis.decision import Stages, candidates, decide
-from bench.analysis.power import Blocks, needed, upper
-from bench.analysis.trimmed import spread
-from bench.analysis.verdict import Rules
+from bench.stats.calibration import MEASURED_BLOCKS
+from bench.stats.decision import Stages, candidates, decide
+from bench.stats.power import Blocks, needed, upper
+from bench.stats.trimmed import spread
+from bench.stats.verdict import Rules
 
 from .noise_models import MODELS, Recorded, Source, read, recorded
 from .rivals import OF_STEPS, RIVALS

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.analysis.power import CANDIDATES, CERTAINTY, FIRST_LEVEL, LEVEL, POWER
-from bench.analysis.verdict import Rules
+from bench.stats.power import CANDIDATES, CERTAINTY, FIRST_LEVEL, LEVEL, POWER
+from bench.stats.verdict import Rules
 
 from .certificate import CASES, MEASURED_BLOCKS, OURS, SEED, Count, bounds
 from .noise_models import MODELS, STEP_SPIKES, STEPS

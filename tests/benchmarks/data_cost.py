@@ -13,9 +13,9 @@ import time
 
 import torch
 
-from bench.workload import parse_workload
-from workloads import files
+from bench.plan.workload_spec import parse_workload
 from workloads.base import load
+from workloads.data import paths
 
 # Images of 64 and 80 pixels are cut from 160 x 160 on both sides; for 224 the synthetic ones are as large as ImageNet's.
 PAIRS = {
@@ -46,7 +46,7 @@ def main() -> None:
     for workload, data in PAIRS.items():
         spec = parse_workload(workload)
         made = load(spec.target, spec.options)
-        real, synthetic = made.samples(files.resolve(data)), made.samples("synthetic")
+        real, synthetic = made.samples(paths.resolve(data)), made.samples("synthetic")
         generator = torch.Generator().manual_seed(0)
         order = torch.randint(0, len(real), (args.items,), generator=generator).tolist()
         times = {real: [], synthetic: []}

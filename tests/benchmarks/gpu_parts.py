@@ -129,7 +129,7 @@ def _option(name: str, value: object) -> Iterator[str]:
 
 
 def _tests(setup: Setup) -> Part:
-    files = sorted(str(file) for file in (ROOT / "tests").glob("*.py") if "pytest.mark.gpu" in file.read_text())
+    files = sorted(str(file) for file in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.gpu" in file.read_text())
     words = (sys.executable, "-m", "pytest", "-v", "--tb=short", "-p", "no:cacheprovider", "-m", "gpu and not slow")
     about = "the tests marked gpu, but for those that take minutes"
 

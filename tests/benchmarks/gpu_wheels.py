@@ -25,7 +25,7 @@ BASE = {
     "pynvml": "nvidia-ml-py",
 }
 TESTS = {"pytest": "pytest", "pytest_timeout": "pytest-timeout"}
-VERDICTS = {name: name for name in ("pandas", "scipy", "statsmodels")}
+VERDICTS = {name: name for name in ("pandas", "scipy")}
 PAGE = {**VERDICTS, "jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 

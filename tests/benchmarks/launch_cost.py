@@ -14,11 +14,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench.devices import Machine
-from bench.environment import rank_environment
-from bench.launching import RANK_ENTRY, Launching
-from bench.messages import RankRecord
-from bench.suite import asked, make_plan
+from bench.machine.environment import rank_environment
+from bench.machine.gpus import Machine
+from bench.messages.rank_record import RankRecord
+from bench.plan.plan import asked, make_plan
+from bench.runner.launch_case import make_launcher
+from bench.runner.launch_request import LaunchRequests
+from bench.runner.rank_site import Site
+from bench.runner.watchdog import Watchdog
 from launch.ports import free_port
 
 HERE = Path(__file__).parent
@@ -40,21 +43,25 @@ def ours(ranks: int) -> list[float]:
     with tempfile.TemporaryDirectory() as out:
         axes = {"workload": ["mlp"], "strategy": ["ddp"], "gpus": [str(ranks)], "device": ["cpu"]}
         plan = make_plan(asked(axes, {"steps": "2", "warmup_steps": "0"}), Machine())
-        launching = Launching(Machine(), rank_environment(), Path(out) / "log", plan.protocol, print, lambda beat: None)
+        case, protocol, variables = plan.cases[0].case, plan.protocol, rank_environment()
+        requests = LaunchRequests(Site(), variables)
+        launcher = make_launcher(protocol.launcher, variables, Path(out) / "log")
         seconds = []
         try:
             for n in range(1 + LATER):
                 folder = Path(out) / f"launch-{n}"
                 folder.mkdir()
                 requested = time.time_ns()
-                request, spec = launching._request(plan.cases[0].case, folder, RANK_ENTRY, ranks, plan.protocol)
-                watchdog = launching._watchdog(request, spec, plan.protocol)
-                outcome = launching._launcher.launch(request, watchdog)
+                request = requests.measuring(case, folder, protocol)
+                prepared = launcher.prepare(request)
+                requests.spec(case, request, prepared.scratch, protocol)
+                limits = protocol.hang_timeout, protocol.timeout
+                outcome = prepared.launch(Watchdog(folder, prepared.scratch, ranks, *limits, lambda beat: None))
                 assert outcome.ok, outcome
                 records = RankRecord.read_all(folder, ranks).values()
                 seconds.append((max(r.measurement.first_step_at_ns for r in records) - requested) / 1e9)
         finally:
-            launching.close()
+            launcher.close()
         return seconds
 
 

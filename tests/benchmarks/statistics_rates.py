@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.analysis.best import bounds
-from bench.analysis.decision import Stages, candidates, decide, p_of
-from bench.analysis.intervals import exp, of_median_log, of_ratio
-from bench.analysis.power import CANDIDATES, FIRST_LEVEL, LEVEL, Blocks, detectable, power, upper
-from bench.analysis.trimmed import spread
-from bench.analysis.verdict import Rules
+from bench.stats.best_of import bounds
+from bench.stats.decision import Stages, candidates, decide, p_of
+from bench.stats.intervals import exp, of_median_log, of_ratio
+from bench.stats.power import CANDIDATES, FIRST_LEVEL, LEVEL, Blocks, detectable, power, upper
+from bench.stats.trimmed import spread
+from bench.stats.verdict import Rules
 
 from .launch_noise import LAUNCHES, SPREAD, LaunchNoise
 

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.case import Case
-from bench.environment import env_key
-from bench.options import SETTINGS
-from bench.record import FILES
-from bench.store import cell
-from bench.suite import Protocol, command
+from bench.plan.case import Case
+from bench.plan.options import SETTINGS
+from bench.plan.plan import Protocol, command
+from bench.store.cells import cell
+from bench.store.columns import FILES
+from bench.store.env_key import env_key
 
 HERE = Path(__file__).parent
 NEW, OLD = "20261102-090000-5e1f", "20260904-141500-07b2"

@@ -14,7 +14,7 @@ from bench.report.charts.measured import Measured
 from bench.report.charts.questions import count, printable
 from bench.report.charts.rows import Line, clipped, rows
 from bench.report.charts.style import HATCHES, SERIES, Colours, places
-from bench.report.words import number
+from bench.report.format import number
 
 BAR, WHISKER, DOTS = 13.0, -2.5, 3.5  # points: a bar's height, and where in it those are
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.report.charts.questions import Question, printable
-from bench.report.words import number
+from bench.report.format import number
 
 FAR = 1.25  # of the largest bar or launch: whiskers up to here are drawn in full, and none squashes the bars
 MOST = 40  # cases of a figure

@@ -10,11 +10,12 @@ import pandas as pd
 
 from bench.analysis.answers import Answers
 from bench.analysis.summary import GROUP
-from bench.analysis.tradeoff import DEVICE_MEMORY, HOST_MEMORY, MIB_A_GIB
+from bench.analysis.tradeoff import MIB_A_GIB
 from bench.report.charts.chart import Chart
 from bench.report.charts.measured import Measured, limit
 from bench.report.charts.questions import Question, key, launches_of, of_launches, without
 from bench.report.charts.style import SENTINELS, Colours
+from bench.store.columns import DEVICE_MEMORY, HOST_MEMORY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

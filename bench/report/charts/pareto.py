@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bench.analysis.answers import Answers
 from bench.analysis.summary import GROUP
 from bench.analysis.tradeoff import MIB_A_GIB
+from bench.report.charts.canvas import SMALL, WIDTH, Key, Sheet, cut, drawing, plain, text_width
 from bench.report.charts.chart import Chart
 from bench.report.charts.memory import MEASURES
 from bench.report.charts.questions import Question, key, launches_of, without
-from bench.report.charts.style import SENTINELS, Colours
-from bench.report.words import number
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from bench.report.charts.style import SENTINELS, Colours, status_colour
+from bench.report.format import number
 
 ALIKE = 0.01  # of the largest memory: where all cases need the same to this, no memory buys speed
 
@@ -81,6 +81,93 @@ def _chart(question: Question, points: pd.DataFrame, measure: str) -> Chart:
 
 
 def _figure(points: pd.DataFrame, lost: pd.DataFrame, colours: Colours = SENTINELS) -> Figure:
-    from bench.report.charts.front import draw
-
     return draw(points, lost, colours)
+
+
+# -- how it is drawn ------------------------------------------------------------------------------------------------
+
+HEAD, PLOT, LEFT, RIGHT, FOOT, LIST = 18.0, 250.0, 46.0, 14.0, 38.0, 15.0  # points
+MOST = 20  # points with a number; of more only those on the front have one
+ROOM = 1.1  # of the largest
+# Where a number may stand beside its point, the best first: right and up, in points.
+PLACES = [(6, 4), (-6, 4), (6, -11), (-6, -11), (0, 8), (0, -15), (12, 12), (-12, 12), (12, -19), (-12, -19)]
+Box = tuple[float, float, float, float]
+
+
+def draw(points: pd.DataFrame, lost: pd.DataFrame, colours: Colours) -> Figure:
+    """``points`` in the order of their ``number``, those on the front first; ``lost`` has no throughput or memory."""
+    named = points if len(points) <= MOST else points[points["on_front"]]
+    legend = [Key("Pareto front", "line", "series-1", marker="o"),
+              Key("beaten in one or both", "line", "muted", marker=".", line="")]  # fmt: skip
+    with drawing():
+        sheet = Sheet(
+            colours, HEAD + PLOT + FOOT + LIST * (len(named) + len(lost) + (len(named) < len(points))), legend
+        )
+        sheet.text(0, 10, "samples/s", size=SMALL)
+        axes = sheet.axes(HEAD, PLOT, LEFT, RIGHT)
+        axes.set(
+            xlim=(0, ROOM * points["gib"].max()), ylim=(0, ROOM * points["samples_per_s"].max()), xlabel="memory, GiB"
+        )
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+        axes.grid(color=colours["grid"], linewidth=0.8)
+        axes.set_axisbelow(True)
+        _points(axes, points, colours)
+        for row, x, y in _beside(axes, points, named):
+            axes.annotate(str(row["number"]), (row["gib"], row["samples_per_s"]), (x, y), textcoords="offset points",
+                          ha="center", size=SMALL, weight="bold" if row["on_front"] else "normal",
+                          color=colours["ink" if row["on_front"] else "muted"])  # fmt: skip
+        _names(sheet, named, lost, len(points) - len(named))
+        return sheet.figure
+
+
+def _points(axes: Axes, points: pd.DataFrame, colours: Colours) -> None:
+    others, front = points[~points["on_front"]], points[points["on_front"]].sort_values("gib")
+    axes.plot(others["gib"], others["samples_per_s"], linestyle="none", marker="o", markersize=5.5, markeredgewidth=1.2,
+              markerfacecolor=colours["paper"], markeredgecolor=colours["muted"], zorder=3)  # fmt: skip
+    if len(front):
+        x, y = [*front["gib"], axes.get_xlim()[1]], [*front["samples_per_s"], front["samples_per_s"].iloc[-1]]
+        axes.plot(x, y, drawstyle="steps-post", color=colours["series-1"], linewidth=1.6, zorder=4)
+        axes.plot(x[:-1], y[:-1], linestyle="none", marker="o", markersize=7, color=colours["series-1"], zorder=5)
+
+
+def _beside(axes: Axes, points: pd.DataFrame, named: pd.DataFrame) -> Iterator[tuple[pd.Series, float, float]]:
+    """Each point with where its number stands, in points from it: free of points and of other numbers."""
+    across, up = (WIDTH - LEFT - RIGHT) / axes.get_xlim()[1], PLOT / axes.get_ylim()[1]
+    taken: list[Box] = [
+        (x * across - 4, y * up - 4, x * across + 4, y * up + 4) for x, y in points[["gib", "samples_per_s"]].to_numpy()
+    ]
+    for _, row in named.iterrows():
+        half = text_width(str(row["number"]), SMALL, True) / 2
+        x, y = row["gib"] * across, row["samples_per_s"] * up
+        spots = [(dx + half * ((dx > 0) - (dx < 0)), dy) for dx, dy in PLACES]
+        boxes = [(x + dx - half, y + dy - 1, x + dx + half, y + dy + 8) for dx, dy in spots]
+        free = [n for n, box in enumerate(boxes) if not any(_meet(box, other) for other in taken)]
+        best = free[0] if free else 0
+        taken.append(boxes[best])
+        yield row, *spots[best]
+
+
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _names(sheet: Sheet, named: pd.DataFrame, lost: pd.DataFrame, others: int) -> None:
+    y = HEAD + PLOT + FOOT + 8
+    for _, row in named.iterrows():
+        ink = "ink" if row["on_front"] else "muted"
+        value = f"{number(row['samples_per_s'])} in {number(row['gib'])} GiB"
+        sheet.text(14, y, str(row["number"]), ink, "right", SMALL, bold=bool(row["on_front"]))
+        words = f"{row['label']}" + (f" · {row['choice']}" if row["choice"] else "")
+        sheet.text(20, y, cut(words, WIDTH - 32 - text_width(value, SMALL), SMALL), ink, size=SMALL)
+        sheet.text(WIDTH - 2, y, value, ink, "right", SMALL)
+        y += LIST
+    if others:
+        sheet.text(20, y, f"and {others} beaten ones, which the table names", "muted", size=SMALL)
+        y += LIST
+    for _, case in lost.iterrows():
+        status = str(case["status"]) if not case["ok"] else "unknown memory"
+        sheet.text(14, y, "×", status_colour(status), "right", bold=True)
+        sheet.text(20, y, cut(f"{status}: {case['label']}", WIDTH - 22, SMALL), status_colour(status), size=SMALL)
+        y += LIST

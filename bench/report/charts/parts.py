@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from bench.analysis.answers import Answers
+from bench.report.charts.bars import bar, lines
+from bench.report.charts.canvas import Key, drawing, filled
 from bench.report.charts.chart import Chart
 from bench.report.charts.questions import Question, launches_of, printable, without
-from bench.report.charts.style import SENTINELS, Colours
-from bench.report.words import number
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from bench.report.charts.rows import rows
+from bench.report.charts.style import HATCHES, SENTINELS, Colours
+from bench.report.format import number
 
 MOST = 40  # cases of a figure
 AFTER = {"copy_ms": "copy", "forward_ms": "forward", "backward_ms": "backward", "optimizer_ms": "optimizer"}
@@ -67,6 +68,23 @@ def _chart(question: Question, steps: pd.DataFrame, end: float) -> Chart:
 
 
 def _figure(question: Question, steps: pd.DataFrame, end: float, colours: Colours = SENTINELS) -> Figure:
-    from bench.report.charts.stacks import draw
-
     return draw(question, steps, end, colours)
+
+
+# -- how it is drawn ------------------------------------------------------------------------------------------------
+
+
+def draw(question: Question, steps: pd.DataFrame, end: float, colours: Colours) -> Figure:
+    """The columns of ``steps`` (ms) one after another; what is unknown has no length."""
+    look = {part: (f"series-{n + 1}", HATCHES[n]) for n, part in enumerate(steps)}
+    legend = [Key(str(part), "patch", *key) for part, key in look.items()]
+    total = steps.sum(axis=1, min_count=1)
+    with drawing():
+        drawn = rows(colours, lines(question.cases, total), legend, (0, end), "ms a step")
+        for (_, case), (y,) in zip(steps.iterrows(), drawn.lanes, strict=True):
+            left = 0.0
+            for part, length in case.dropna().items():
+                colour, hatch = look[part]
+                bar(drawn.axes, left, y, length, hatch, filled(colours, colour))
+                left += length
+        return drawn.sheet.figure

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from bench.options import CHECKPOINTING, PRECISIONS
+from bench.plan.options import CHECKPOINTING, PRECISIONS
 
 Colours = Mapping[str, str]
 

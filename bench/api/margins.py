@@ -1,0 +1,45 @@
+"""The margins of a gate, as shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.stats.verdict import Rules
+
+
+MARGINS = ("detect", "floor", "floor_memory", "strict")
+
+
+def share(flag: str, given: str | float) -> float:
+    """``3%`` or ``0.03`` as 0.03; UsageError for what is no share above 0 and below 1."""
+    text = str(given)
+    try:
+        value = float(text.removesuffix("%").strip()) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise UsageError(f"{flag}: got {text!r}; allowed: a share above 0 and below 100%, as in 3%.")
+    return value
+
+
+def rules(
+    detect: str | float | None = None,
+    floor: str | float = "1%",
+    floor_memory: str | float = "2%",
+    strict: bool = False,
+) -> Rules:
+    """The rules of a gate; UsageError for a margin that is not beyond the floor."""
+    from bench.stats.verdict import Rules
+
+    found = Rules(
+        floor=share("--floor", floor),
+        floor_memory=share("--floor-memory", floor_memory),
+        detect=share("--detect", "3%" if detect is None else detect),
+        strict=strict,
+    )
+    if found.detect <= found.floor:
+        raise UsageError(f"--detect {found.detect:.2%} is not beyond --floor {found.floor:.2%}; lower the floor.")
+    return found

@@ -1,0 +1,166 @@
+"""``bench.run`` and ``bench.load``: a run's launches, and how it ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import interrupts
+from bench.api.keywords import ASKING, asked_for, takes
+from bench.api.signals import recorded_first
+from bench.errors import EXIT_FAILED, EXIT_OK, UsageError, near
+from bench.plan.options import RETRY
+from bench.plan.plan import Asked, make_plan
+from bench.store.columns import STATUSES, LaunchRow
+from bench.store.counting_rows import latest
+from bench.store.plan_file import asked_of
+from bench.store.resume import Earlier, earlier_run, statuses
+from bench.store.runs import find
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.runner.row_recorder import Observer
+
+SHOWN = ("case_id", "status", "samples_per_s", "step_ms", "reason")  # in a notebook
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and its rows, a row a launch.
+
+    ``launches`` is a pandas DataFrame with the columns of ``launches.csv``, typed; what is unknown is NA.
+    """
+
+    folder: Path
+    rows: tuple[LaunchRow, ...] = field(repr=False)
+
+    @property
+    def run_id(self) -> str:
+        return self.folder.name
+
+    @property
+    def launches(self) -> pd.DataFrame:
+        from bench.analysis.frames import launches
+
+        return launches(self.rows)
+
+    @property
+    def status(self) -> str:
+        """``ok``; or how launches ended that were neither ok nor skipped, joined by ``, ``; ``skipped`` if all were."""
+        counted = {row.status for row in latest(self.rows).values()}
+        return ", ".join(name for name in STATUSES if name in counted - {"ok", "skipped"}) or (
+            "ok" if "ok" in counted else "skipped"
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """5 if a launch failed or nothing could run, else 0. A skipped case is no failure."""
+        return EXIT_OK if self.status == "ok" else EXIT_FAILED
+
+    def _repr_html_(self) -> str:
+        table = self.launches[list(SHOWN)].to_html(index=False, na_rep="", border=0)
+        return f"<p>run {html.escape(self.run_id)}: {self.status}</p>{table}"
+
+
+@takes(*ASKING)
+def run(
+    *,
+    out: str | Path = "results",
+    resume: str | None = None,
+    retry: str | Sequence[str] = (),
+    resume_anyway: bool = False,
+    strict_machine: bool = False,
+    observer: Observer | None = None,
+    **options: Any,
+) -> Run:
+    """Launch every combination of the axes, and record one row a launch in a new folder below ``out``.
+
+    Keywords are the options of ``bench run``, with ``_`` for ``-``; an axis takes a value or a list. ``observer`` is
+    told of the progress; without one only warnings are printed, on stderr. Raises a child of BenchError for what
+    cannot be done. A launch that fails is a row, not an error: see ``status``.
+    """
+    earlier = to_resume(Path(out), resume, retry, resume_anyway)
+    if earlier and options.get("suite") is not None:
+        raise UsageError("resume: the run has a plan already; leave suite out, or start a new run.")
+    asked = asked_for(options, asked_of(earlier.plan) if earlier else None)
+    with recorded_first():
+        made = measure(asked, Path(out), observer or silent(), earlier, strict_machine)
+    return load(made.folder)  # with as many digits as the file has
+
+
+def load(run: str | Path, out: str | Path = "results") -> Run:
+    """A run that was made: its id or ``latest`` in ``out``, or a path to its folder. ResultsError if there is none."""
+    from bench.store.reader import read_launches
+
+    folder = find(Path(out), str(run)).resolve()
+    return Run(folder, tuple(read_launches(folder / "launches.csv", silent().note)))
+
+
+def measure(
+    asked: Asked,
+    out: Path,
+    observer: Observer,
+    earlier: Earlier | None = None,
+    strict: bool = False,
+    at_end: Callable[[Run], None] = lambda run: None,
+) -> Run:
+    """Measure what is asked for, in a new run or as the rest of an earlier one.
+
+    However it ends, ``at_end`` is called with what was measured, if anything was. ``strict``: a machine that does not
+    fit is refused. Signals are to be deferred.
+    """
+    from bench.machine.gpus import this_machine
+    from bench.runner.machine_survey import Survey
+    from bench.runner.run_session import Session, begun
+    from bench.runner.schedule import Rounds
+    from bench.store.writer import Store
+
+    machine = this_machine()
+    plan = make_plan(asked, machine)
+    survey = Survey.taken(machine, (planned.case for planned in plan.cases), out)
+    if strict:
+        survey.refuse(planned.case for planned in plan.cases if planned.skip is None)
+    interrupts.check()
+    rows: list[LaunchRow] = []
+    store: Store | None = None
+    try:
+        if earlier:
+            store, rows = Store.resume(earlier.folder, lambda text: observer.note(f"warning: {text}"))
+            earlier = dataclasses.replace(earlier, rows=tuple(rows))
+        else:
+            store = Store.create(out, begun(plan, machine))
+        session = Session(plan, survey, store, observer, earlier)
+        rows = session.rows
+        Rounds(session).run()
+    finally:
+        if rows and store:
+            at_end(Run(store.folder, tuple(rows)))
+        if store:
+            store.close()
+    return Run(store.folder, tuple(rows))
+
+
+def to_resume(out: Path, resume: str | None, retry: str | Iterable[str] | None, anyway: bool) -> Earlier | None:
+    """The run to go on with; UsageError for options that make no sense without one."""
+    words = retry.split(",") if isinstance(retry, str) else list(retry or ())
+    for word in words:
+        if word not in RETRY:
+            raise UsageError(f"--retry: got {word!r}; allowed: {', '.join(RETRY)}.{near(word, RETRY)}")
+    if resume is None:
+        if words or anyway:
+            raise UsageError("--retry and --resume-anyway need --resume RUN; `bench results` lists the runs.")
+        return None
+    return earlier_run(find(out, resume).resolve(), statuses(words), anyway)
+
+
+def silent() -> Observer:
+    """Prints warnings on stderr, and nothing else."""
+    from bench.report.format import Listened
+    from bench.report.progress import Quiet
+
+    return Quiet(Listened(stderr=True))

@@ -1,0 +1,98 @@
+"""What ``bench run --dry-run`` shows: the plan, and the time it may take."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from bench.cli.console import warn
+from bench.machine.gpus import this_machine
+from bench.plan.duration import words
+from bench.plan.plan import Asked, Plan, Planned, make_plan
+from bench.report.format import wide_console
+from bench.report.wide_tables import print_table
+from bench.runner.estimate import Estimate, estimate
+from bench.runner.schedule import spent
+from bench.store.counting_rows import Key
+from bench.store.plan_file import plan_json
+from bench.store.reader import read_launches
+from bench.store.resume import Earlier, so_far
+
+
+def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None = None) -> None:
+    """Print what would run here and why the rest would not, and its time by earlier runs in ``out``.
+
+    Of a run that is taken up again, ``earlier``: what of it is still to be done. ResultsError if it cannot be read.
+    """
+    machine = this_machine()
+    plan, done, spent_s = make_plan(wanted, machine), set[Key](), 0.0
+    if earlier:
+        earlier = dataclasses.replace(earlier, rows=tuple(read_launches(earlier.folder / "launches.csv", warn)))
+        plan, done, spent_s = so_far(plan, earlier), set(earlier.done()), spent(earlier.rows)
+    expected = estimate(plan, out, machine, warn, done, spent_s)
+    if as_json:
+        print(json.dumps(_with_times(plan_json(plan), plan.cases, expected)))
+        return
+    print_table(_plan_table(plan.cases, expected), wide_console())
+    print(_launches_of(plan, expected, resumed=earlier is not None))
+    if expected.launch_s:
+        print(_time_of(expected))
+
+
+def _launches_of(plan: Plan, expected: Estimate, resumed: bool) -> str:
+    runs, launches = len(expected.launch_s), expected.launches
+    said = f"{runs} of {len(plan.cases)} cases x"
+    if launches is None:
+        return f"{said} as many launches as fit the budget"
+    left = f", {expected.launches_left} of them still to be made" if resumed else ""
+    return f"{said} {launches} launches = {runs * launches}{left}"
+
+
+def _plan_table(cases: Sequence[Planned], expected: Estimate) -> Table:
+    table = Table(show_edge=False, pad_edge=False)
+    for title, justify in (("case", "left"), ("world size", "left"), ("s a launch", "right"), ("runs", "left")):
+        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for planned in cases:
+        case, seconds = planned.case, expected.launch_s.get(planned)
+        base = f", with the global batch of {planned.strong_from}" if planned.strong_from else ""
+        table.add_row(
+            case.case_id,
+            str(case.world_size),
+            "" if seconds is None else f"{seconds:.1f}",
+            Text(planned.skip or f"yes{base}"),
+        )
+    return table
+
+
+def _time_of(expected: Estimate) -> str:
+    """The line about time below a plan."""
+    if expected.round_s is None:
+        return "time: not known, as no earlier run tells it"
+    missing = f"; of {expected.missing} of the cases nothing is known" if expected.missing else ""
+    if searches := sum(planned.case.auto_batch for planned in expected.launch_s):
+        missing += f"; the search for {searches} batch size{'s' if searches > 1 else ''} is not counted"
+    least = "at least " if missing else "about "
+    if expected.total_s is None:
+        return f"time: {least}{words(expected.round_s)} a launch of each{missing}"
+    left = expected.budget_left_s
+    budget = "" if left is None else f" of {words(left)}{' that are left' if expected.done else ''}"
+    return f"time: {least}{words(expected.total_s)}{budget}{missing}"
+
+
+def _with_times(plan: dict[str, Any], cases: Sequence[Planned], expected: Estimate) -> dict[str, Any]:
+    for case, planned in zip(plan["cases"], cases, strict=True):
+        case["estimated_launch_s"] = expected.launch_s.get(planned)
+    total = {
+        "round_s": expected.round_s,
+        "launches": expected.launches,
+        "launches_left": expected.launches_left,
+        "total_s": expected.total_s,
+        "cases_missing": expected.missing,
+    }
+    return {**plan, "estimate": total}

@@ -1,0 +1,77 @@
+"""The options that say what is to be run, for every command that takes them: each axis, selector and setting."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.plan.options import AXES, SELECTORS, SETTINGS, Option
+
+REPEATABLE = ("workload", "data", "env")  # they may hold commas
+ALIASES = {"activation_checkpointing": ("--checkpointing",)}
+
+Given = dict[str, Any]  # option -> what was given: a text, a list of texts, or None
+
+
+def _parameter(option: Option, panel: str) -> inspect.Parameter:
+    default = "" if option.default is None else by_default(option.shown_default)
+    words = option.allowed.replace("a whole number from", "≥")
+    shown = typer.Option(
+        *(option.flag, *ALIASES.get(option.name, ())),
+        help=f"{option.help}{default}",
+        metavar=words,
+        show_default=False,
+        rich_help_panel=panel,
+    )
+    kind = list[str] | None if option.name in REPEATABLE else str | None
+    return keyword(option.name, Annotated[kind, shown], None)
+
+
+def by_default(what: object) -> str:
+    """The end of a help text, where typer does not know the default. Without the backslash it would be markup."""
+    return rf" \[default: {what}]"
+
+
+def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+SUITE = typer.Option(help="A built-in suite or a TOML file; options override its axes.")
+OVERSUBSCRIBE = typer.Option("--oversubscribe", help="Let ranks share a GPU, over Gloo.")
+PARAMETERS = (
+    *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
+    *(_parameter(option, "Protocol") for option in SETTINGS.values()),
+    keyword("suite", Annotated[str | None, SUITE], None),
+    keyword("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
+)
+Out = Annotated[Path, typer.Option(help="Folder for results.")]
+
+
+def takes(
+    name: str, parameters: Sequence[inspect.Parameter], make: Callable[[dict[str, Any]], Any]
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Decorates a command: in place of its parameter ``name`` it has these options, of whose values that is made."""
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+
+        @functools.wraps(command)
+        def with_options(**values: Any) -> int:
+            given = {one.name: values.pop(one.name, one.default) for one in parameters}
+            return command(**{name: make(given)}, **values)
+
+        kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name != name]
+        with_options.__dict__.pop("__wrapped__")  # or its signature would be asked
+        with_options.__signature__ = inspect.Signature([*parameters, *kept])  # type: ignore[attr-defined]
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, *kept)}
+        return with_options
+
+    return decorate
+
+
+asks = takes("given", PARAMETERS, dict)  # for a command with a parameter ``given: Given``

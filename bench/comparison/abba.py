@@ -1,0 +1,217 @@
+"""Two sides, measured in turns: blocks of launches A B B A, a fresh server each, then fresh blocks for candidates."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.comparison.duet import Duet, both_fit
+from bench.comparison.sides import Side
+from bench.errors import IncomparableError, UsageError
+from bench.messages.spec import SIDES
+from bench.plan.case import Case
+from bench.plan.options import AXES
+from bench.plan.plan import Plan, Planned
+from bench.runner.run_session import Session, launch_and_record, probing
+from bench.stats.ab_gate import failures, for_second_stage
+from bench.stats.power import Blocks
+from bench.store.columns import LaunchRow, Row
+
+CONTROL = "control"
+SET_BATCHES = {"workload", "batch_size", "gpus", "strategy", "grad_accum_steps"}  # axes that say what a batch is
+ORDERS = ("ABBA", "BAAB")  # in both, a drift that is a straight line cancels
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One case on both sides. ``name`` is A's case_id."""
+
+    name: str
+    sides: Mapping[str, Planned]
+    role: str = "measure"
+
+
+def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
+    """The cases of both plans, put together by the axes that no side sets, or whatever they are if each side has one.
+    UsageError if a side lacks one, IncomparableError if both train with batches that nobody has set apart."""
+    own = {axis for side in sides for axis in side.axes}
+    if not own & SET_BATCHES:
+        _check_batches(plans)
+    names = [name for name in AXES if name not in own]
+    found: dict[str, dict[object, Planned]] = {}
+    for side, plan in plans.items():
+        keyed = {tuple(getattr(p.case, name) for name in names): p for p in plan.cases}
+        if len(keyed) < len(plan.cases) or any(p.case.auto_batch for p in plan.cases):
+            raise UsageError(
+                f"side {side} has several cases of one kind, or batch sizes that are to be found: give each side "
+                "one value of what the sides differ in, and a batch size."
+            )
+        found[side] = dict(keyed)
+    a, b = (found[side.name] for side in sides)
+    if len(a) == len(b) == 1:
+        b = dict(zip(a, b.values(), strict=True))
+    alone = [planned.case.case_id for key, planned in [*a.items(), *b.items()] if key not in a or key not in b]
+    if alone:
+        raise UsageError(
+            f"{alone[0]} is a case of one side only: what the sides set changes other axes as well; set those on both "
+            "sides (--a, --b), or compare one such case at a time."
+        )
+    return [Pair(a[key].case.case_id, {sides[0].name: a[key], sides[1].name: b[key]}) for key in a]
+
+
+def _check_batches(plans: Mapping[str, Plan]) -> None:
+    """A workload says how large its batches are where nobody else does, and another revision may say otherwise."""
+    a, b = (
+        {(p.case.workload, p.case.batch_size) for p in plan.cases if p.skip is None and p.case.batch_size}
+        for plan in plans.values()
+    )
+    for (workload, of_a), (_, of_b) in zip(sorted(a - b), sorted(b - a), strict=False):
+        raise IncomparableError(
+            f"A and B are not the same work: a batch of {workload} is {of_a} in A and {of_b} in B; give --batch-size."
+        )
+
+
+class Ab:
+    """The launches of a comparison: ``rows`` of both sessions, each with its pair, side, stage, block and turn."""
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        sessions: Mapping[str, Session],
+        blocks: Mapping[str, Blocks],
+        seed: int,
+        tell: Callable[[str], None],
+        duet: bool = False,
+    ) -> None:
+        """``sessions`` by side. Where sides have servers of their own, as in a duet, there is one more, CONTROL, in
+        which A stands against itself."""
+        self.pairs, self.sessions, self.blocks, self.tell, self.duet = list(pairs), sessions, blocks, tell, duet
+        self._random = random.Random(seed)
+        self._failed: set[Pair] = set()
+        self._made = self._due = 0  # launches of the stage
+        self._cases: dict[tuple[str, str], Case] = {}
+
+    @property
+    def rows(self) -> list[LaunchRow]:
+        rows = {id(row): row for session in self.sessions.values() for row in session.rows}
+        return sorted(rows.values(), key=lambda row: (row.order is None, row.order))
+
+    def run(self) -> None:
+        """Both stages. The control pair is in each: the first case against itself, or another where that one failed."""
+        ready = [pair for pair in self.pairs if self._ready(pair)]
+        control = list(map(self._control, ready[:1]))
+        self._check_memory([*ready, *control])
+        self.stage(1, [*ready, *control])
+        others = iter(ready[1:])
+        while control and control[0] in self._failed and (other := next(others, None)):
+            if other not in self._failed:
+                self.tell(f"the control pair failed: {other.name} takes its place")
+                control = [self._control(other)]
+                self.stage(1, control)
+        again = set(for_second_stage(self.rows))
+        chosen = [pair for pair in ready if pair.name in again]
+        if chosen and control[0] not in self._failed:
+            self.tell(f"{len(chosen)} of {len(ready)} cases may differ: fresh launches decide")
+            self.stage(2, [*chosen, *control])
+
+    def calibrate(self) -> None:
+        """One stage of every pair against itself."""
+        pairs = [self._control(pair) for pair in self.pairs if self._ready(pair)]
+        self._check_memory(pairs)
+        self.stage(1, pairs)
+
+    def stage(self, stage: int, pairs: Sequence[Pair]) -> None:
+        """Round by round one block of each pair that has one left, in an order drawn anew."""
+        counts = {pair: self._count(pair, stage, pairs) for pair in pairs}
+        self._made, self._due = 0, sum(counts.values()) * (len(SIDES) if self.duet else len(ORDERS[0]))
+        before = max((row.block for row in self.rows if row.block is not None), default=-1) + 1
+        for block in range(max(counts.values(), default=0)):
+            due = [pair for pair, count in counts.items() if block < count]
+            for pair in self._random.sample(due, len(due)):
+                self._block(pair, stage, before + block)
+
+    def _count(self, pair: Pair, stage: int, pairs: Sequence[Pair]) -> int:
+        """The control has as many blocks as the others have at most, in a second stage as in the first."""
+        if pair.role == CONTROL:
+            return max(self.blocks[other.name].first for other in pairs if other is not pair or len(pairs) == 1)
+        return self.blocks[pair.name][stage - 1]
+
+    def _block(self, pair: Pair, stage: int, block: int) -> None:
+        if pair in self._failed:  # whatever more launches say, there is no number for it
+            return
+        for session in self.sessions.values():
+            session.renew()
+        where = {"role": pair.role, "pair": pair.name, "stage": stage, "block": block}
+        rows = self._in_a_duet(pair, where) if self.duet else self._in_turns(pair, where)
+        if any(row.status != "ok" for row in rows):
+            self._failed.add(pair)
+
+    def _in_turns(self, pair: Pair, where: Row) -> list[LaunchRow]:
+        """Four launches, one after the other; once one has failed, no more than to see both sides."""
+        rows: list[LaunchRow] = []
+        sessions, cases = self._sides(pair)
+        for turn, side in enumerate(self._random.choice(ORDERS)):
+            self._begins(sessions[side], cases[side])
+            rows.append(sessions[side].launch(cases[side], {**where, "side": side, "turn": turn}))
+            if len({row.side for row in rows}) == 2 and any(row.status != "ok" for row in rows):
+                break
+        return rows
+
+    def _sides(self, pair: Pair) -> tuple[dict[str, Session], dict[str, Case]]:
+        """The session and the case of each side: A's on both sides of the control pair, of which the second has a
+        session of its own where there is one."""
+        if pair.role != CONTROL:
+            return {side: self.sessions[side] for side in SIDES}, {side: self._cases[pair.name, side] for side in SIDES}
+        a, case = self.sessions["A"], self._cases[pair.name, "A"]
+        return {"A": a, "B": self.sessions.get(CONTROL, a)}, dict.fromkeys(SIDES, case)
+
+    def _begins(self, session: Session, case: Case) -> None:
+        """Tell who watches: a launch of this stage; a second one may follow."""
+        self._made += 1
+        session.begins(case, self._made, self._due, or_more=True)
+
+    def _in_a_duet(self, pair: Pair, where: Row) -> list[LaunchRow]:
+        """Two launches at once; one more of B where it alone failed, by itself: it may not be to blame."""
+        sessions, cases = self._sides(pair)
+        for side, session in sessions.items():
+            self._begins(session, cases[side])
+        opened = {
+            side: session.open(cases[side], {**where, "side": side, "turn": turn})
+            for turn, (side, session) in enumerate(sessions.items())
+        }
+        rows = launch_and_record(list(opened.values()), Duet(opened["A"], opened["B"]))
+        if pair.role != CONTROL and [row.side for row in failures(rows)] == ["B"]:
+            self.tell(f"B of {pair.name} failed beside A: it is launched alone")
+            sessions["B"].launch(cases["B"], {**where, "side": "B", "role": "probe"})
+        return rows
+
+    def _check_memory(self, pairs: Sequence[Pair]) -> None:
+        """Before a duet, see what each side takes alone; UsageError if both sides of a pair have no room together."""
+        session, probe = self.sessions["A"], functools.cache(self._probe)
+        held = {gpu.uuid: gpu.used_mib for gpu in session.survey.look.gpus if gpu.used_mib is not None}
+        for pair in pairs if self.duet else ():
+            a, b = (probe(pair.name, "A" if pair.role == CONTROL else side) for side in SIDES)
+            if not a.status == b.status == "ok":
+                continue  # the duet itself will say what is wrong
+            if reason := both_fit(a, b, session.survey.machine, held):
+                raise UsageError(f"--duet has both sides of {pair.name} up at once: {reason}; leave --duet out.")
+
+    def _probe(self, name: str, side: str) -> LaunchRow:
+        """A short launch of one side of a pair, alone."""
+        session, more = self.sessions[side], {"role": "probe", "pair": name, "side": side}
+        return session.launch(self._cases[name, side], more, probing(session.plan.protocol))
+
+    def _ready(self, pair: Pair) -> bool:
+        """Whether both sides can run; a row says why not."""
+        for side, planned in pair.sides.items():
+            case = self.sessions[side].ready(planned, {"pair": pair.name, "side": side})
+            if case is not None:
+                self._cases[pair.name, side] = case
+        return all((pair.name, side) in self._cases for side in pair.sides)
+
+    @staticmethod
+    def _control(pair: Pair) -> Pair:
+        return dataclasses.replace(pair, role=CONTROL)

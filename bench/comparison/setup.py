@@ -1,0 +1,213 @@
+"""Sets up what is measured in turns: two sides with their plans, sites and sessions, and one run with all rows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.comparison.abba import CONTROL, Ab, Pair, pairs
+from bench.comparison.block_counts import check_blocks, planned_blocks
+from bench.comparison.sides import Side, sites
+from bench.errors import Interrupted, ResultsError, UsageError
+from bench.machine.environment import installed
+from bench.machine.gpus import Machine, this_machine
+from bench.plan.plan import Asked, Plan, Protocol, make_plan
+from bench.runner.launch_case import CaseLauncher
+from bench.runner.machine_survey import Survey
+from bench.runner.rank_site import Site
+from bench.runner.row_recorder import Observer, work_key_of
+from bench.runner.run_session import Session
+from bench.stats.ab_gate import gate
+from bench.stats.calibration import Noise, between, noise_of
+from bench.stats.power import Blocks
+from bench.stats.verdict import Gate, Rules
+from bench.store.columns import LaunchRow
+from bench.store.plan_file import plan_json
+from bench.store.reader import read_launches
+from bench.store.runs import folders
+from bench.store.writer import Store
+from bench.untrusted.files import read_json
+
+CALIBRATE = "calibrate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Contest:
+    """Both sides, planned and not yet launched. ``kind`` is the command's name."""
+
+    kind: str
+    sides: Sequence[Side]
+    plans: Mapping[str, Plan]
+    machine: Machine
+    out: Path
+    duet: bool = False
+
+    @classmethod
+    def planned(cls, kind: str, asked: Asked, sides: Sequence[Side], out: Path, duet: bool = False) -> Contest:
+        """UsageError for what cannot be run on this machine."""
+        machine = this_machine()
+        plans = {side.name: make_plan(side.asked(asked), machine) for side in sides}
+        cases = [planned.case for plan in plans.values() for planned in plan.cases if planned.skip is None]
+        loaders = [case.case_id for case in cases if case.num_workers]
+        if duet and loaders:
+            raise UsageError(
+                f"--duet: DataLoader workers of {loaders[0]} would fill their queues while the other side trains, "
+                "which hides what waiting for data costs; add --num-workers 0, or leave --duet out."
+            )
+        return cls(kind, sides, plans, machine, out, duet)
+
+    @property
+    def protocol(self) -> Protocol:
+        return next(iter(self.plans.values())).protocol
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the sides have launch servers of their own: another interpreter, revision or environment."""
+        return any(side.python or side.rev or {"env", "omp_num_threads"} & side.axes.keys() for side in self.sides)
+
+    @contextlib.contextmanager
+    def begun(self, watcher: Observer) -> Iterator[tuple[Store, dict[str, Session]]]:
+        """A new run, and a session for each side. Servers and worktrees are gone afterwards."""
+        cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
+        variables = {name: plan.cases[0].case.environment for name, plan in self.plans.items()}
+        survey = Survey.taken(self.machine, cases, self.out)
+        for warning in survey.notes():
+            watcher.note(f"warning: {warning}")
+        with (
+            sites(self.sides, list(dict.fromkeys(case.workload for case in cases)), variables) as places,
+            contextlib.ExitStack() as stack,
+        ):
+            store = Store.create(self.out, self.described())
+            sessions: dict[str, Session] = {}
+            shared: dict[Site, CaseLauncher] = {}
+            # Sides of a duet are up at once, the control's second A among them; else those of one site share servers.
+            # Servers differ, as address layouts do: where sides do not share theirs, the control must not either.
+            for name in [*self.plans, CONTROL] if self.duet or self._apart else self.plans:
+                plan, site = (self.plans["A"], places["A"]) if name == CONTROL else (self.plans[name], places[name])
+                launcher = None if self.duet or name == CONTROL else shared.get(site)
+                session = Session(plan, survey, store, watcher, site=site, launcher=launcher)
+                shared[site] = session.launcher
+                sessions[name] = session
+                stack.callback(session.close)
+            yield store, sessions
+
+    def completed(self, sessions: Mapping[str, Session]) -> list[Pair]:
+        """The pairs, with what only torch knows of their workloads."""
+        plans = {
+            name: dataclasses.replace(plan, cases=tuple(dict.fromkeys(sessions[name].workloads.complete(plan.cases))))
+            for name, plan in self.plans.items()
+        }
+        return pairs(plans, self.sides)
+
+    def described(self, **known: Any) -> dict[str, Any]:
+        """What ``plan.json`` says of it."""
+        sides = {side.name: {**plan_json(self.plans[side.name]), "words": side.words} for side in self.sides}
+        protocol = dataclasses.asdict(self.protocol) | {"launches": None}  # it has blocks
+        return {"kind": self.kind, "duet": self.duet, "protocol": protocol, "sides": sides, **known}
+
+
+@dataclasses.dataclass(frozen=True)
+class Gating:
+    """How two sides are measured and judged. ``blocks`` None: as many as calibrations ask for; ``insists``: what is to
+    be detected was said, and is no default; ``duet``: both sides are up at once, in turns of a few steps."""
+
+    rules: Rules
+    blocks: int | None = None
+    insists: bool = False
+    duet: bool = False
+
+
+def compete(asked: Asked, sides: Sequence[Side], out: Path, gating: Gating, watcher: Observer) -> Gate:
+    """Measure two sides in turns, and decide. Whatever was measured is recorded, however it ends."""
+    rules, blocks, duet = gating.rules, gating.blocks, gating.duet
+    check_blocks(blocks)
+    contest = Contest.planned("ab", asked, sides, out, duet)
+    with contest.begun(watcher) as (store, sessions):
+        ready = contest.completed(sessions)
+        counts = planned_blocks(
+            [pair.name for pair in ready],
+            _alike(calibrations(out, duet), ready, contest.protocol),
+            rules.detect,
+            blocks=blocks,
+            budget=contest.protocol.budget,
+            insists=gating.insists,
+            warn=lambda text: watcher.note(f"warning: {text}"),
+        )
+        store.plan(contest.described(blocks=counts, rules=dataclasses.asdict(rules)))
+        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet)
+        try:
+            ab.run()
+        except Interrupted:
+            if ab.rows:
+                watcher.note(f"warning: stopped; what there is can be judged: bench compare {store.run_id}")
+            raise
+    a, b = (side.words for side in sides)
+    return gate(ab.rows, rules, a, b, counts)
+
+
+def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observer) -> tuple[list[Noise], bool]:
+    """The noise of every case, measured against itself; and whether a launch failed."""
+    contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out, duet)
+    with contest.begun(watcher) as (store, sessions):
+        ready = contest.completed(sessions)
+        store.plan(contest.described(blocks=blocks))
+        counts = {pair.name: Blocks(blocks, 0) for pair in ready}
+        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet)
+        ab.calibrate()
+    earlier = _calibrations(out, duet, store.run_id)
+    before = {
+        noise.case_id: [other.samples_per_s for other in earlier.get(noise.case_id, ()) if other.is_like(noise)]
+        for noise in noise_of(ab.rows, {})
+    }
+    return noise_of(ab.rows, before), any(row.status not in ("ok", "skipped") for row in ab.rows)
+
+
+def _alike(known: Mapping[str, Noise], ready: Sequence[Pair], protocol: Protocol) -> dict[str, Noise]:
+    """The calibrations that were made with the same data and torch as is here now, and windows of the same length."""
+    torch = installed()["torch"].partition("+")[0]
+    cases = {pair.name: pair.sides["A"].case for pair in ready}
+    return {
+        name: noise
+        for name, noise in known.items()
+        if name in cases
+        and noise.work_key == work_key_of(cases[name])
+        and noise.window == (protocol.steps, protocol.min_seconds)
+        and (noise.torch is None or noise.torch.partition("+")[0] == torch)
+    }
+
+
+def calibrations(out: Path, duet: bool) -> dict[str, Noise]:
+    """By case_id, the latest calibration on this machine, of duets or of launches in turns; how far sessions differ,
+    from all that are like it."""
+    found = {}
+    for name, of in _calibrations(out, duet).items():
+        rates = [noise.samples_per_s for noise in of if noise.is_like(of[0])]
+        found[name] = dataclasses.replace(of[0], between_sessions=between(rates), sessions=len(rates))
+    return found
+
+
+def _calibrations(out: Path, duet: bool, but: str = "") -> dict[str, list[Noise]]:
+    """By case_id, the newest first. What cannot be read was none."""
+    import socket
+
+    found: dict[str, list[Noise]] = {}
+    for folder in folders(out):
+        if folder.name == but or not _is_calibration(folder):
+            continue
+        with contextlib.suppress(ResultsError):
+            rows: list[LaunchRow] = read_launches(folder / "launches.csv", lambda _: None)
+            for noise in noise_of(rows, {}):
+                if noise.duet == duet and noise.hostname == socket.gethostname():
+                    found.setdefault(noise.case_id, []).append(noise)
+    return found
+
+
+def _is_calibration(folder: Path) -> bool:
+    try:
+        plan = read_json(folder / "plan.json")
+    except ResultsError:
+        return False
+    return isinstance(plan, dict) and plan.get("kind") == CALIBRATE

@@ -1,0 +1,196 @@
+"""The two sides of a comparison: what each changes of what both are asked for, and where its ranks run."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from bench.comparison.checkouts import folder_of_sides, git
+from bench.errors import UsageError, near, shorten
+from bench.machine.environment import rank_environment
+from bench.plan.options import AXES, Value
+from bench.plan.plan import Asked, Axes, asked
+from bench.plan.workload_spec import parse_workload
+from bench.runner.rank_site import Site
+
+PROBE = (
+    "import sys; sys.version_info >= (3, 11) or sys.exit('it is Python ' + sys.version); "
+    "import torch, torchvision, psutil"
+)
+PROBE_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Side:
+    """``axes`` are overrides, axis -> texts as on the command line; ``python`` is an interpreter, and ``rev`` a git
+    revision of the user's workload: both None for what is here."""
+
+    name: str
+    axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    python: str | None = None
+    rev: str | None = None
+
+    @property
+    def words(self) -> str:
+        """What it changes of what both are asked for, for people."""
+        said = [f"{axis}={' '.join(texts)}" for axis, texts in self.axes.items()]
+        said += [f"python={self.python}"] if self.python else []
+        said += [f"rev={self.rev}"] if self.rev else []
+        return ", ".join(said) or "as asked"
+
+    def asked(self, both: Asked) -> Asked:
+        """What this side is asked for; UsageError for an override that is no single value. Its variables are added to
+        those of both."""
+        try:
+            wanted = asked(axes=self.axes, settings={}, base=both, oversubscribe=both.oversubscribe)
+        except UsageError as error:
+            raise UsageError(f"--{self.name.lower()}: {error}") from None
+        for axis, texts in self.axes.items():
+            for matrix in wanted.matrices:
+                if len(matrix[axis]) != 1:
+                    raise UsageError(
+                        f"--{self.name.lower()} {axis}={','.join(texts)}: a side has one value of an axis."
+                    )
+        if "env" not in self.axes:
+            return wanted
+        pairs = zip(wanted.matrices, both.matrices, strict=True)
+        return dataclasses.replace(wanted, matrices=tuple({**own, "env": self._added(own, of)} for own, of in pairs))
+
+    @staticmethod
+    def _added(own: Axes, both: Axes) -> list[Value]:
+        option = AXES["env"]
+        return [option.read(f"{before} {own['env'][0]}", option.flag) for before in both.get("env", [""])]
+
+
+def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: str | None, rev: str | None) -> Side:
+    """From its options; UsageError says which one is wrong."""
+    flag, axes = f"--{name.lower()}", dict[str, list[str]]()
+    for text in overrides:
+        axis, equals, value = text.partition("=")
+        axis = axis.strip().lstrip("-").replace("-", "_")
+        if not equals or axis not in AXES:
+            raise UsageError(
+                f"{flag}: got {text!r}; allowed: AXIS=VALUE, an axis of {', '.join(AXES)}.{near(axis, AXES)}"
+            )
+        if axis in axes and axis != "env":
+            raise UsageError(f"{flag}: {axis} is given twice; give it once.")
+        axes.setdefault(axis, []).append(value)
+    if env:
+        axes.setdefault("env", []).extend(env)
+    for what, given, allowed in (("python", python, "an interpreter"), ("rev", rev, "a revision")):
+        if given is not None and not given.strip():  # a script's variable that is not set, say: it would be A against A
+            raise UsageError(
+                f"{flag}-{what}: got {given!r}; allowed: {allowed}. Name one, or leave the option out for what is here."
+            )
+    return Side(name, axes, python, rev)
+
+
+@contextmanager
+def sites(
+    sides: Sequence[Side], workloads: Sequence[str], variables: Mapping[str, Mapping[str, str]] = MappingProxyType({})
+) -> Iterator[dict[str, Site]]:
+    """Where the ranks of each side run: here, under another interpreter, or in a worktree of another revision.
+    ``variables``, by side, are what its ranks' environment has more than ours.
+
+    Worktrees and the folder that lends our packages to another interpreter are gone afterwards. UsageError for an
+    interpreter that cannot run ranks, and for a revision that is none or of which no workload is.
+    """
+    top = _top(workloads) if any(side.rev for side in sides) else None
+    with folder_of_sides(top, tempfile.gettempdir()) as folder:
+        found = {}
+        for side in sides:
+            root = _worktree(side, top, folder) if side.rev and top else top
+            lent = _lend(folder) if side.python else None
+            python = _interpreter(side, lent, variables.get(side.name, {})) if side.python else sys.executable
+            found[side.name] = Site(python, str(lent or ""), *(map(str, (top, root)) if top and root else ("", "")))
+        yield found
+
+
+def _top(workloads: Sequence[str]) -> Path:
+    """The repository of the user's workloads; UsageError if they are none of a user, or in no repository, or in two."""
+    tops: set[Path] = set()
+    for workload in workloads:
+        spec = parse_workload(workload)
+        if spec.entry:
+            raise UsageError(f"--workload {workload} is built in: a revision is one of your own workload's repository.")
+        where = spec.target.rpartition(":")[0]
+        folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
+        done = _git(folder, "rev-parse", "--show-toplevel")
+        if done.returncode:
+            why = shorten(done.stderr.removeprefix("fatal: "))  # none, or one that git does not trust
+            raise UsageError(
+                f"--workload {workload}: a revision is one of a git repository; git says of {folder}: {why}"
+            )
+        tops.add(Path(done.stdout.strip()).resolve())
+    if len(tops) != 1:
+        raise UsageError(
+            f"the workloads are in {len(tops)} repositories; a revision is of one: compare them one by one."
+        )
+    return tops.pop()
+
+
+def _worktree(side: Side, top: Path, folder: Path) -> Path:
+    """A fresh checkout of the revision, beside nothing of the user's."""
+    path = (folder / side.name).resolve()
+    known = _git(top, "rev-parse", "--verify", "--quiet", f"{side.rev}^{{commit}}")
+    if known.returncode or str(side.rev).startswith("-"):  # no revision, and git before 2.30 cannot be told that
+        raise UsageError(
+            f"--{side.name.lower()}-rev {side.rev}: no such revision in {top}; git fetch it, or name another."
+        )
+    without_hooks = ("-c", "core.hooksPath=/dev/null")  # the user's are for their own checkouts
+    done = _git(top, *without_hooks, "worktree", "add", "--detach", "--quiet", str(path), known.stdout.strip())
+    if done.returncode:
+        why = shorten(done.stderr) or "it says nothing"
+        raise UsageError(f"--{side.name.lower()}-rev {side.rev}: git worktree add ended with {done.returncode}: {why}")
+    return path
+
+
+def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return git(folder, *words)
+    except FileNotFoundError:
+        raise UsageError("a revision needs git, and there is none on the PATH.") from None
+
+
+def _lend(folder: Path) -> Path:
+    """A folder that holds our packages and nothing else, for an interpreter that has them not, or older ones."""
+    lent = folder / "packages"
+    if not lent.exists():
+        lent.mkdir()
+        home = Path(__file__).resolve().parents[2]
+        for package in ("bench", "launch", "workloads"):
+            (lent / package).symlink_to(home / package)
+    return lent
+
+
+def _interpreter(side: Side, lent: Path | None, variables: Mapping[str, str]) -> str:
+    """The path of an interpreter that has what ranks import; not resolved, as a virtual environment is its link."""
+    flag, given = f"--{side.name.lower()}-python {side.python}", str(side.python)
+    python = os.path.abspath(shutil.which(given) or given)
+    ranks = {**rank_environment(), **variables}
+    try:
+        done = subprocess.run(
+            [python, "-c", PROBE],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**ranks, **Site(packages=str(lent)).variables(ranks)},
+            timeout=PROBE_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UsageError(
+            f"{flag}: cannot run it: {getattr(error, 'strerror', None) or 'it does not answer'}."
+        ) from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise UsageError(f"{flag}: ranks need Python 3.11 or newer with torch, torchvision and psutil: {shorten(last)}")
+    return python

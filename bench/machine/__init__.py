@@ -1,0 +1,1 @@
+"""What this machine is and has: GPUs, limits, software, load. Imports nothing of ``bench`` but errors."""

@@ -1,0 +1,138 @@
+"""A case: one point of the matrix, and its readable, stable id."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from bench.plan.options import AXES, Value, show
+from bench.plan.strategies import ONE_PROCESS
+from bench.plan.strategy_spec import StrategySpec, parse_strategy
+from bench.plan.workload_spec import WorkloadSpec, parse_workload
+
+
+@dataclass(frozen=True)
+class Case:
+    """A value for every axis; None where the axis has no effect, or where only the workload knows it."""
+
+    workload: str
+    strategy: str
+    gpus: int
+    device: str
+    precision: str
+    activation_checkpointing: str
+    batch_size: int | None
+    data: str
+    num_workers: int | None
+    pin_memory: bool | None
+    prefetch_factor: int | None
+    persistent_workers: bool | None
+    omp_num_threads: int
+    seed: int
+    compile: str = "off"
+    grad_accum_steps: int = 1
+    max_grad_norm: float = 0.0
+    optimizer: str = "adamw"
+    channels_last: bool | None = False
+    deterministic: bool = False
+    cudnn_benchmark: bool | None = True
+    numa_binding: str | None = "off"
+    env: str = ""
+    oversubscribe: bool = False
+    auto_batch: bool = False  # the batch size is to be found; until then it is None
+
+    @property
+    def spread(self) -> StrategySpec:
+        """The strategy and its options, understood."""
+        return parse_strategy(self.strategy)
+
+    @property
+    def world_size(self) -> int:
+        return 1 if self.spread.name in ONE_PROCESS else self.gpus
+
+    @property
+    def devices(self) -> int:
+        """All that compute, over all ranks."""
+        return 1 if self.spread.name == "single" else self.gpus
+
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether ranks compute on devices of their own and not on the host."""
+        return self.device != "cpu"
+
+    @property
+    def rank_batch(self) -> int | None:
+        """Samples of a micro-batch in one rank, over all its devices."""
+        return None if self.batch_size is None else self.batch_size * self.devices // self.world_size
+
+    @property
+    def global_batch(self) -> int | None:
+        return None if self.batch_size is None else self.batch_size * self.devices * self.grad_accum_steps
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What ``--env`` adds to the ranks' environment."""
+        pairs = (word.partition("=") for word in shlex.split(self.env))
+        return {name: value for name, _, value in pairs}
+
+    @property
+    def spec(self) -> WorkloadSpec:
+        return parse_workload(self.workload)
+
+    @property
+    def data_kind(self) -> str:
+        return self.data.partition("=")[0]
+
+    @functools.cached_property
+    def case_id(self) -> str:
+        """A slug of what differs from the defaults, and eight digits of a hash of the same.
+
+        An axis at its default is not hashed, so that a later version with more axes gives the same id.
+        """
+        differs = {
+            name: value
+            for name, value in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+            if name in ("workload", "strategy", "gpus", "device")
+            or (value is not None and name in AXES and value != AXES[name].default)
+            or (name in ("oversubscribe", "auto_batch") and value)
+        }
+        digest = hashlib.sha256(json.dumps(differs, sort_keys=True).encode()).hexdigest()[:8]
+        words = [_word(name, value) for name, value in differs.items() if name != "batch_size" or not self._own_batch]
+        return "-".join([*words, digest])
+
+    @property
+    def _own_batch(self) -> bool:
+        entry = self.spec.entry
+        return entry is not None and entry.batch_size == self.batch_size
+
+
+_SHORT = {
+    **{"gpus": "x", "activation_checkpointing": "ac-", "batch_size": "b", "grad_accum_steps": "accum"},
+    **{"max_grad_norm": "clip", "num_workers": "w", "omp_num_threads": "omp", "seed": "seed", "numa_binding": "numa-"},
+}
+
+
+def _word(name: str, value: Value) -> str:
+    if name in ("device", "precision", "optimizer"):
+        return str(value)
+    if name in ("strategy", "env"):
+        return _slug(str(value))[:60]
+    if name == "workload":
+        return _slug(PurePath(str(value)).name)
+    if name == "data":
+        kind, _, path = str(value).partition("=")
+        return _slug(f"{kind}-{PurePath(path).name}")
+    long = name.replace("_", "-")
+    if isinstance(value, bool):
+        return long if value else f"{long}-off"
+    return _SHORT.get(name, f"{long}-") + _slug(f"{value:g}" if isinstance(value, float) else show(value))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")

@@ -1,0 +1,213 @@
+"""Which cases cannot run, and why: one table. A case that breaks a rule is a row with a reason, never a missing row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.machine.gpus import Machine
+from bench.plan.case import Case
+
+if TYPE_CHECKING:
+    from bench.plan.description import Description
+
+VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a rule may look at beside the case. ``samples`` are those of the data; None where it is not known yet.
+
+    ``compiler_lacks`` is what torch.compile needs and this machine has not, in words; empty if it has all. ``numactl``
+    is whether there is that command.
+    """
+
+    machine: Machine
+    samples: int | None = None
+    description: Description | None = None
+    compiler_lacks: str = ""
+    numactl: bool = True
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``broken`` says whether a case breaks the rule; ``reason`` why that cannot run, for a person to act on."""
+
+    broken: Callable[[Case, Facts], bool]
+    reason: Callable[[Case, Facts], str]
+
+
+def _kinds(case: Case, facts: Facts) -> tuple[str, ...]:
+    if facts.description:
+        return facts.description.data
+    return case.spec.entry.data if case.spec.entry else ()
+
+
+def _has_gpu_before(facts: Facts, capability: tuple[int, int]) -> bool:
+    return any(gpu.capability < capability for gpu in facts.machine.gpus)
+
+
+def _option(case: Case, strategy: str, option: str) -> str:
+    """The value of a strategy's option; empty for another strategy."""
+    return case.spread.options[option] if case.spread.name == strategy else ""
+
+
+def _shards(case: Case) -> int:
+    """Ranks over which FSDP shards one replica."""
+    return case.gpus // int(case.spread.options["replicate"])
+
+
+def _binds(case: Case) -> bool:
+    return case.numa_binding not in (None, "off")
+
+
+def _layers(facts: Facts) -> int | None:
+    """How many the workload names; None where that is not known."""
+    return facts.description.layers if facts.description else None
+
+
+def _every(case: Case) -> int:
+    return int(case.activation_checkpointing.partition("every=")[2] or 1)
+
+
+DATA = (
+    Rule(
+        lambda case, facts: bool(_kinds(case, facts)) and case.data_kind not in _kinds(case, facts),
+        lambda case, facts: f"{case.workload} cannot read {case.data_kind}; it takes {', '.join(_kinds(case, facts))}",
+    ),
+    Rule(
+        lambda case, facts: (
+            facts.samples is not None and case.global_batch is not None and facts.samples < case.global_batch
+        ),
+        lambda case, facts: (
+            f"{facts.samples} samples do not fill one global batch of {case.global_batch}; "
+            "give a smaller --batch-size or --grad-accum-steps, fewer --gpus or more data"
+        ),
+    ),
+)
+
+STRATEGY = (
+    Rule(
+        lambda case, facts: case.spread.name == "dp" and case.device == "cpu",
+        lambda case, facts: "nn.DataParallel copies a model to GPUs and has no form for the CPU; use ddp",
+    ),
+    Rule(
+        lambda case, facts: case.oversubscribe and case.spread.name == "fsdp",
+        lambda case, facts: (
+            "ranks that share a GPU talk over Gloo, for which PyTorch documents no all-gather or reduce-scatter "
+            "of CUDA tensors; use ddp"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _option(case, "fsdp", "offload") == "cpu" and case.device == "cpu",
+        lambda case, facts: (
+            "fsdp:offload=cpu moves parameters from a GPU to the host; on the CPU they are there already"
+        ),
+    ),
+    Rule(
+        lambda case, facts: (
+            case.spread.name == "fsdp"
+            and (case.gpus % (n := int(case.spread.options["replicate"])) > 0 or 1 < n == case.gpus)
+        ),
+        lambda case, facts: (
+            f"fsdp:replicate={case.spread.options['replicate']} does not split {case.gpus} ranks into replicas of two "
+            "or more; give a smaller divisor of --gpus, or use ddp"
+        ),
+    ),
+    Rule(
+        lambda case, facts: (
+            (n := _option(case, "fsdp", "reshard")).isdecimal()
+            and (_shards(case) % int(n) > 0 or int(n) >= _shards(case))
+        ),
+        lambda case, facts: (
+            f"fsdp:reshard={case.spread.options['reshard']} is no proper divisor of the {_shards(case)} ranks that a "
+            "replica is sharded over; reshard=on frees all, reshard=off nothing"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _option(case, "ddp", "static-graph") == "on" and case.grad_accum_steps > 1,
+        lambda case, facts: (
+            "under no_sync, DDP's static graph leaves out the all-reduce or fails (pytorch/pytorch#187732); "
+            "use ddp:static-graph=off"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _binds(case) and not facts.numactl,
+        lambda case, facts: "torch binds ranks by the command numactl, which this machine lacks; install it",
+    ),
+    Rule(
+        lambda case, facts: _binds(case) and case.oversubscribe,
+        lambda case, facts: "NUMA binding takes rank N to GPU N, and ranks that share a GPU are more than there are",
+    ),
+    Rule(
+        lambda case, facts: _binds(case) and case.spread.name == "dp" and case.gpus > 1,
+        lambda case, facts: "NUMA binding would take the one process of dp to its first GPU and away from the others",
+    ),
+)
+
+PRECISION = (
+    Rule(
+        lambda case, facts: _option(case, "fsdp", "offload") == "cpu" and case.precision == "amp-fp16",
+        lambda case, facts: (
+            "GradScaler copies its scale to the host without waiting for it, and offloaded gradients may be divided by "
+            "an old one; use amp-bf16"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.precision == "tf32" and case.device == "cpu",
+        lambda case, facts: "TF32 is a mode of NVIDIA's tensor cores; the CPU has none",
+    ),
+    Rule(
+        lambda case, facts: case.device == "cuda" and case.precision == "tf32" and _has_gpu_before(facts, AMPERE),
+        lambda case, facts: "TF32 needs compute capability 8.0 (Ampere) or newer",
+    ),
+    Rule(
+        lambda case, facts: (
+            case.device == "cuda" and case.precision in ("amp-bf16", "bf16") and _has_gpu_before(facts, AMPERE)
+        ),
+        lambda case, facts: "bfloat16 needs compute capability 8.0 (Ampere) or newer",
+    ),
+)
+
+CHECKPOINTING = (
+    Rule(
+        lambda case, facts: case.activation_checkpointing != "none" and _layers(facts) == 0,
+        lambda case, facts: f"{case.workload} names no layers to checkpoint: its layers() is empty",
+    ),
+    Rule(
+        lambda case, facts: _every(case) > (_layers(facts) or math.inf),
+        lambda case, facts: f"every={_every(case)} reaches none of the {_layers(facts)} layers of {case.workload}",
+    ),
+)
+
+COMPILE = (
+    Rule(
+        lambda case, facts: case.compile != "off" and case.spread.name == "dp" and case.gpus > 1,
+        lambda case, facts: (
+            "under nn.DataParallel on several GPUs torch.compile falls back to eager (pytorch/pytorch#94636); use ddp"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.compile != "off" and bool(facts.compiler_lacks),
+        lambda case, facts: f"torch.compile needs {facts.compiler_lacks}",
+    ),
+    Rule(
+        lambda case, facts: case.compile != "off" and case.device == "cuda" and _has_gpu_before(facts, VOLTA),
+        lambda case, facts: "torch.compile's Triton needs compute capability 7.0 (Volta) or newer",
+    ),
+    Rule(
+        lambda case, facts: case.compile != "off" and _option(case, "ddp", "static-graph") == "on",
+        lambda case, facts: (
+            "torch.compile's DDP support takes no static graph (torchdynamo#1237); use ddp:static-graph=off"
+        ),
+    ),
+)
+
+RULES = (*DATA, *STRATEGY, *PRECISION, *CHECKPOINTING, *COMPILE)
+
+
+def refusal(case: Case, facts: Facts) -> str | None:
+    """The reason why this case cannot run, of the first rule that it breaks; None if it can."""
+    return next((rule.reason(case, facts) for rule in RULES if rule.broken(case, facts)), None)

@@ -1,0 +1,86 @@
+"""The user's data and workload files, checked before anything is launched. No torch."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from bench.errors import BenchError, UsageError
+from bench.plan.case import Case
+from workloads.data import criteo, demo, mnist_idx, paths
+
+
+def check_inputs(case: Case) -> int | None:
+    """Samples in the case's data where that can be told without torch, else None; UsageError if it cannot be read."""
+    spec = case.spec
+    if spec.entry is None:
+        where = spec.target.rpartition(":")[0]
+        if where.endswith(".py") and not os.path.isfile(where):
+            raise UsageError(f"--workload {case.workload}: there is no file {where}")
+    kind, _, path = case.data.partition("=")
+    if kind == "folder":
+        return _images(path)
+    if kind == "text":
+        return _sequences(path, spec.options.get("seq"))
+    if kind == "mnist":
+        return _digits(path)
+    if kind == "criteo":
+        return _clicks(path)
+    return None
+
+
+def _images(path: str) -> int:
+    if path == "demo":
+        return demo.IMAGES
+    if not os.path.isdir(path):
+        raise UsageError(f"--data folder={path}: there is no such folder")
+    count = len(paths.images_of(Path(path)))
+    if not count:
+        raise UsageError(
+            f"--data folder={path}: no images in it; wanted: {path}/CLASS/FILE, "
+            f"FILE ending in {', '.join(paths.IMAGE_SUFFIXES)}"
+        )
+    return count
+
+
+def absolute_data(data: str) -> str:
+    """Data with its full path; the demo's files are made if they are not there yet. BenchError if they cannot be."""
+    try:
+        kind, equals, path = paths.resolve(data).partition("=")
+    except OSError as error:
+        raise BenchError(
+            f"--data {data}: its files cannot be made: {error}; set XDG_CACHE_HOME to a folder that can be written to"
+        ) from None
+    return f"{kind}={os.path.realpath(path)}" if equals else data  # Path.resolve raises for links in a loop
+
+
+def _sequences(path: str, seq: object) -> int | None:
+    real = absolute_data(f"text={path}").partition("=")[2]
+    if not os.path.isfile(real):
+        raise UsageError(f"--data text={path}: there is no such file (give one file of text)")
+    if not isinstance(seq, int):
+        return None
+    size = Path(real).stat().st_size
+    if size < seq + 1:
+        raise UsageError(f"--data text={path}: {size} bytes are shorter than one sequence of {seq} + 1 bytes")
+    return (size - 1) // seq
+
+
+def _digits(path: str) -> int:
+    if path == "demo":
+        return demo.DIGITS
+    try:
+        return mnist_idx.training_set(path)[0].shape[0]
+    except (OSError, ValueError) as error:  # OSError also: no gzip file
+        raise UsageError(f"--data mnist={path}: {error}") from None
+
+
+@functools.lru_cache  # one file in many cases is read once
+def _clicks(path: str) -> int:
+    if path == "demo":
+        return demo.CLICKS
+    try:
+        return criteo.count(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--data criteo={path}: {error}") from None

@@ -1,0 +1,69 @@
+"""The strategies by name: one line for people, and the options of each. A table without torch; ``bench.strategies``
+has the code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What may follow ``name=`` in a strategy: one of ``words``, or where there is a ``minimum`` a number up to
+    ``most``."""
+
+    about: str
+    default: str
+    words: tuple[str, ...] = ()
+    minimum: int | None = None
+    most: float = math.inf
+
+    @property
+    def allowed(self) -> str:
+        number = () if self.minimum is None else (f"a whole number from {self.minimum}",)
+        return ", ".join([*self.words, *number])
+
+    def takes(self, text: str) -> bool:
+        number = self.minimum is not None and text.isascii() and text.isdecimal() and len(text) <= 40
+        return text in self.words or (number and (self.minimum or 0) <= int(text) <= self.most)
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One line for people, and the options that may follow the name, each after a colon."""
+
+    about: str
+    options: Mapping[str, Choice] = field(default_factory=dict)
+
+
+STRATEGIES = {
+    "single": Strategy("one device, no process group: the baseline"),
+    "dp": Strategy("nn.DataParallel: one process copies the model to all its GPUs each step; CUDA only"),
+    "ddp": Strategy(
+        "DistributedDataParallel: replicas, gradients all-reduced in buckets during the backward pass",
+        {
+            "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1, most=2**20),
+            "static-graph": Choice("promise that the graph never changes", "off", ("on", "off")),
+            "bucket-view": Choice("gradients are views of their buckets: one copy less", "off", ("on", "off")),
+            "hook": Choice("compress gradients for the all-reduce", "none", ("none", "fp16", "bf16")),
+        },
+    ),
+    "fsdp": Strategy(
+        "fully_shard per layer (FSDP2): parameters, gradients and optimizer state sharded over all ranks",
+        {
+            "reshard": Choice(
+                "on: free a layer's parameters after its forward pass; off: keep them for the backward pass; "
+                "N: reshard to groups of N ranks",
+                *("on", ("on", "off"), 2),
+            ),
+            "replicate": Choice("HSDP: N replicas, each sharded over world size / N ranks", "1", minimum=1),
+            "offload": Choice("parameters, gradients and optimizer state live on the host", "off", ("off", "cpu")),
+            "reduce": Choice(
+                "type that gradients are reduced in; own: float32, under --precision bf16 bfloat16",
+                *("own", ("own", "fp32", "bf16")),
+            ),
+        },
+    ),
+}
+ONE_PROCESS = ("single", "dp")

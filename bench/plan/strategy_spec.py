@@ -1,0 +1,47 @@
+"""What ``--strategy`` says: a name and its options, understood without torch."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.errors import UsageError, near
+from bench.plan.strategies import STRATEGIES
+
+
+@dataclass(frozen=True)
+class StrategySpec:
+    """A strategy by name, and a value for each of its options."""
+
+    name: str
+    options: Mapping[str, str]
+
+    @property
+    def spec(self) -> str:
+        """The same as text: options that are not at their defaults, in the order of the table."""
+        known = STRATEGIES[self.name].options
+        return ":".join([self.name, *(f"{k}={self.options[k]}" for k in known if self.options[k] != known[k].default)])
+
+
+@functools.lru_cache(4096)  # a plan of thousands of cases has few strategies
+def parse_strategy(text: str) -> StrategySpec:
+    """``name[:option=value…]``; UsageError for anything else."""
+    name, *rest = text.split(":")
+    if name not in STRATEGIES:
+        raise UsageError(f"no strategy {name!r}; allowed: {', '.join(STRATEGIES)}.{near(name, STRATEGIES)}")
+    known = STRATEGIES[name].options
+    options = {option: choice.default for option, choice in known.items()}
+    for item in rest:
+        option, equals, value = item.partition("=")
+        if option not in known:
+            allowed = ", ".join(known) or "none"
+            raise UsageError(f"strategy {name} has no option {option!r}; allowed: {allowed}.{near(option, known)}")
+        if not equals or not known[option].takes(value):
+            choice = known[option]
+            above = choice.most < math.inf and value.isascii() and value.isdecimal() and len(value.lstrip("0")) > 1
+            most = f" At most {choice.most:,}." if above else ""
+            raise UsageError(f"strategy {name}: {option} got {value!r}; allowed: {choice.allowed}.{most}")
+        options[option] = str(int(value)) if value.isdecimal() else value
+    return StrategySpec(name, options)

@@ -1,0 +1,70 @@
+"""Suite files: TOML with a protocol and matrices of axes. Some are built in."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UsageError, near
+from bench.plan.options import SETTINGS, read_axis
+from bench.plan.plan import KEYS, Asked, Axes
+
+SUITES = Path(__file__).parent / "suites"
+
+
+def suites() -> dict[str, str]:
+    """The built-in suites: name -> what question each answers (the first comment of its file)."""
+    return {
+        file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+        for file in sorted(SUITES.glob("*.toml"))
+    }
+
+
+def read_suite(name: str) -> Asked:
+    """A built-in suite by name or a file by path. UsageError names file, key, what was given and what is allowed."""
+    file = SUITES / f"{name}.toml" if name in suites() else Path(name)
+    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long
+        raise UsageError(
+            f"--suite {name}: no such suite or file; built in: {', '.join(suites())}.{near(name, suites())}"
+        )
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also for bytes that are no UTF-8, and numbers of thousands of digits
+        raise UsageError(f"{file}: not a TOML file: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{file}: cannot read it: its lists or tables are nested too deeply") from None
+    except OSError as error:
+        raise UsageError(f"{file}: cannot read it: {error.strerror}") from None
+    _known(content, ("protocol", "matrix"), str(file))
+    matrices, protocol = content.get("matrix", []), content.get("protocol", {})
+    if not isinstance(matrices, list) or not all(isinstance(matrix, dict) for matrix in matrices) or not matrices:
+        raise UsageError(f"{file}: matrix: got {matrices!r}; allowed: one [[matrix]] table or more.")
+    if not isinstance(protocol, dict):
+        raise UsageError(f"{file}: protocol: got {protocol!r}; allowed: a [protocol] table.")
+    _known(protocol, SETTINGS, f"{file}: protocol")
+    read = tuple(_matrix(matrix, f"{file}: matrix[{i}]") for i, matrix in enumerate(matrices))
+    return Asked(
+        matrices=read,
+        settings={name: SETTINGS[name].read(value, f"{file}: protocol.{name}") for name, value in protocol.items()},
+        typed=tuple(dict.fromkeys(name for matrix in read for name in matrix)),
+    )
+
+
+def _matrix(matrix: Mapping[str, Any], where: str) -> Axes:
+    _known(matrix, KEYS, where)
+    axes: Axes = {}
+    for name, given in matrix.items():
+        values = given if isinstance(given, list) else [given]
+        if not values:
+            raise UsageError(f"{where}.{name}: got an empty list; allowed: {KEYS[name].allowed}.")
+        axes[name] = read_axis(name, values, f"{where}.{name}")
+    return axes
+
+
+def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
+    for name in given:
+        if name not in (names := list(allowed)):
+            raise UsageError(f"{where}: unknown key {name!r}; allowed: {', '.join(names)}.{near(name, names)}")

@@ -1,0 +1,216 @@
+"""The verdicts of a gate for people: on a terminal, as Markdown, as a comment; and all of it as JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.errors import EXIT_FAILED, EXIT_INCOMPARABLE, EXIT_OK, shorten
+from bench.report.format import UNKNOWN, legal, number, to_json
+from bench.report.markdown import escaped, fenced, table_lines
+from bench.report.wide_tables import print_table
+from bench.stats.verdict import EXIT_SLOWER, EXIT_UNDECIDED, Gate, Verdict, worst_first
+
+OUTCOMES = {
+    EXIT_OK: "good",
+    EXIT_SLOWER: "worse",
+    EXIT_UNDECIDED: "undecided",
+    EXIT_INCOMPARABLE: "incomparable",
+    EXIT_FAILED: "failed",
+}
+COLOURS = {"slower": "red", "broken": "red", "faster": "green", "same": "green", "new": "green"}
+MARKER = "<!-- stepbench -->"  # by which a job finds its own comment again
+COMMENT_BYTES = 64_000  # GitHub refuses 65,536 characters
+LISTED = 20  # differences or notes: a hundred of them would hide the table
+CUT = 300  # bytes that are kept for the line which says that others were left out
+
+
+def outcome(gate: Gate) -> str:
+    """The exit code as a word: one of OUTCOMES."""
+    return OUTCOMES[gate.exit_code]
+
+
+def head(gate: Gate) -> list[str]:
+    """What stands above the table, one line each, the gate's sentence first. A mean of two cases or more has bounds."""
+    sides = f"A: {gate.a}; B: {gate.b}" + (f" (run {gate.run_id})" if gate.run_id else "")
+    mean = f"throughput, geometric mean over the cases: {_bounds(gate)}" if gate.low is not None else ""
+    differences = _some(gate.differences)
+    lines = [f"{outcome(gate)}: {gate.sentence}", sides, mean, *(f"A and B differ: {d}" for d in differences)]
+    lines += [f"control pair: {gate.control.words}"] if gate.control else []
+    lines += _some(gate.notes)
+    return [shorten(legal(line), 1000) for line in lines if line]
+
+
+def title(verdict: Verdict) -> str:
+    """Its verdict in a word or two."""
+    return f"{verdict.verdict}, more memory" if verdict.memory == "more" else verdict.verdict
+
+
+def message(verdict: Verdict) -> str:
+    """One line: the change of throughput with its interval, the reason, and the figures of both sides."""
+    change = throughput(verdict)
+    said = [change if change not in verdict.reason else "", verdict.reason, *_figures(verdict)]
+    return shorten(legal(f"{title(verdict)}: {'; '.join(filter(None, said))}"), 1000)
+
+
+def noteworthy(gate: Gate) -> list[Verdict]:
+    """Those that need a word, the worst first: all but faster, same and new, and these if they take more memory."""
+    calm = ("faster", "same", "new")
+    return [one for one in worst_first(gate.verdicts) if one.verdict not in calm or one.memory == "more"]
+
+
+def throughput(verdict: Verdict) -> str:
+    """Its change from A to B with 95 % bounds, or nothing where it is not known."""
+    return "" if verdict.ratio is None else _bounds(verdict)
+
+
+def _bounds(found: Verdict | Gate) -> str:
+    known = found.low is not None and found.high is not None
+    return change(found.ratio) + (f" ({change(found.low)}…{change(found.high)})" if known else "")
+
+
+def change(ratio: float | None) -> str:
+    """A ratio as the change that it is; an empty text for None."""
+    return "" if ratio is None else f"{round(ratio - 1, 3) + 0:+.1%}"  # + 0: no change has no minus sign
+
+
+def _figures(verdict: Verdict) -> Iterator[str]:
+    if verdict.samples_per_s_a is not None and verdict.samples_per_s_b is not None:
+        yield f"{number(verdict.samples_per_s_a)} → {number(verdict.samples_per_s_b)} samples/s"
+    if verdict.memory in ("more", "less"):
+        sides = (verdict.memory_mib_a, verdict.memory_mib_b)
+        sizes = " → ".join(UNKNOWN if mib is None else number(mib) for mib in sides)
+        of = ", DataLoader workers included" if verdict.memory_measure == "peak_host_mib" else ""
+        yield f"memory {change(verdict.memory_ratio)} ({sizes} MiB{of})"
+
+
+def _some(lines: Sequence[str]) -> list[str]:
+    rest = len(lines) - LISTED
+    return [*lines[:LISTED], *([f"and {rest} more"] if rest > 0 else [])]
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """``show`` gives a verdict's cell, empty for what is not known; ``numeric`` ones stand to the right."""
+
+    title: str
+    show: Callable[[Verdict], str]
+    numeric: bool = True
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _memory(verdict: Verdict) -> str:
+    said = verdict.memory if verdict.memory in ("more", "less") else ""
+    return f"{change(verdict.memory_ratio)} {said}".strip()
+
+
+COLUMNS = (
+    Column("case", lambda one: shorten(legal(one.case)), numeric=False),
+    Column("verdict", lambda one: one.verdict, numeric=False),
+    Column("throughput (95 %)", throughput),
+    Column("memory", _memory),
+    Column("blocks/launches", lambda one: f"{one.blocks}/{one.launches}" if one.launches else ""),
+    Column("detectable", lambda one: "" if one.detectable is None else f"{one.detectable:.1%}"),
+    Column("A samples/s", lambda one: _number(one.samples_per_s_a)),
+    Column("B samples/s", lambda one: _number(one.samples_per_s_b)),
+)
+
+
+def table(gate: Gate) -> tuple[list[Column], list[list[str]]]:
+    """The columns that say something of any case, and a row of cells a case, the worst first."""
+    verdicts = worst_first(gate.verdicts)
+    columns = [column for column in COLUMNS if any(column.show(one) for one in verdicts)]
+    return columns, [[column.show(one) or UNKNOWN for column in columns] for one in verdicts]
+
+
+# -- forms ---------------------------------------------------------------------------------------------------------
+
+
+def print_gate(gate: Gate, console: Console) -> None:
+    """The head, the table, and a line for each verdict that needs one."""
+    first, *others = head(gate)
+    console.print(Text(first, "bold"), soft_wrap=True)
+    for line in others:
+        console.print(Text(line), soft_wrap=True)
+    columns, rows = table(gate)
+    if rows:
+        console.print()
+        print_table(_shown(columns, rows), console)
+    for one in noteworthy(gate):
+        console.print(Text(f"{shorten(legal(one.case))}: {message(one)}"), soft_wrap=True)
+        if one.fails and one.command:
+            console.print(Text(f"  {_command(one)}", "dim"), soft_wrap=True)
+
+
+def _shown(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
+    shown = Table(show_edge=False, pad_edge=False)
+    for column in columns:
+        justify: Literal["right", "left"] = "right" if column.numeric else "left"
+        shown.add_column(column.title, justify=justify, no_wrap=column.title != "case", overflow="fold")
+    for cells in rows:
+        styles = ["red" if cell.endswith("more") else COLOURS.get(cell, "") for cell in cells]
+        verdict = [column.title in ("verdict", "memory") for column in columns]
+        shown.add_row(*(Text(c, s if v else "") for c, s, v in zip(cells, styles, verdict, strict=True)))
+    return shown
+
+
+def gate_markdown(gate: Gate, limit: int | None = None) -> str:
+    """Head, table, reasons, and the commands of what fails. It calls nobody: an @ is no mention.
+
+    Of more than ``limit`` bytes (UTF-8) the last lines are left out, whole ones, and a line says how many.
+    """
+    _, *others = head(gate)
+    columns, rows = table(gate)
+    lines = [f"## stepbench: {outcome(gate)}", "", f"**{escaped(legal(gate.sentence))}**", ""]
+    lines += [*(f"- {escaped(line)}" for line in others), ""]
+    lines += [*table_lines([(column.title, column.numeric) for column in columns], rows), ""] if rows else []
+    found = noteworthy(gate)
+    lines += [f"- {escaped(shorten(legal(one.case)))}: {escaped(message(one))}" for one in found]
+    text = _cut([line.replace("@", "@\u200b") for line in lines], limit)
+    commands = [_command(one) for one in found if one.fails and one.command]
+    block = "\nTo get them again:\n\n" + fenced(commands) + "\n" if commands else ""
+    fits = limit is None or len((text + block).encode()) <= limit
+    return text + block if fits else text
+
+
+def comment(gate: Gate) -> str:
+    """Markdown for a pull request, under 64 kB; its first line is MARKER, which nobody sees."""
+    return f"{MARKER}\n{gate_markdown(gate, COMMENT_BYTES)}"
+
+
+def gate_json(gate: Gate) -> str:
+    """All of it for other programs, as it was computed; null where it is not known."""
+    said = {"outcome": outcome(gate), "exit_code": gate.exit_code, "sentence": gate.sentence}
+    return to_json(said | dataclasses.asdict(gate))
+
+
+def _command(verdict: Verdict) -> str:
+    return " ".join(legal(verdict.command or "").split())
+
+
+def _cut(lines: Sequence[str], limit: int | None) -> str:
+    """Lines as one text; if that is too long, as many as fit and a line that says so."""
+    ends = list(accumulate(len(line.encode()) + 1 for line in lines))
+    if limit is None or ends[-1] <= limit:
+        return _text(lines)
+    kept = [line for line, end in zip(lines, ends, strict=True) if end <= limit - CUT]
+    missing = sum(1 for line in lines[len(kept) :] if line)
+    told = f"**{missing} more lines do not fit in here.** The JUnit file and the output of `--json` have them all."
+    return _text([*kept, "", told])
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(lines).rstrip("\n") + "\n"

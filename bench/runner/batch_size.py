@@ -1,0 +1,89 @@
+"""``--batch-size auto``: the largest batch that fits, found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from bench.machine.preflight import Look
+from bench.plan.case import Case
+from bench.store.columns import LaunchRow
+
+GRAIN = 32  # the answer is exact up to here, and within 1/32 above
+CEILING = 1 << 20
+FITS = ("ok", "invalid")  # a loss that is not finite needs no less memory
+MEMORY_SHARE = 0.8  # of the host's free memory, that a batch may be expected to need without being tried
+
+
+@dataclass(frozen=True)
+class Search:
+    """``answer`` is the largest batch that fits, None if there is none; ``tried`` has each try and how it ended."""
+
+    answer: int | None
+    tried: tuple[tuple[int, str], ...]
+
+    @property
+    def words(self) -> str:
+        return ", ".join(f"{batch} {status}" for batch, status in self.tried)
+
+
+def search(first: int, ceiling: int, attempt: Callable[[int], str]) -> Search:
+    """Double from ``first`` until something does not fit or ``ceiling`` is reached, then halve the gap.
+
+    ``attempt`` tries a batch and gives a status. Where ``first`` does not fit for want of memory it is halved; if it
+    fails otherwise there is nothing to look for. Above a batch that fits, every failure is a limit.
+    """
+    tried: dict[int, str] = {}
+
+    def fits(batch: int) -> bool:
+        tried[batch] = attempt(batch)
+        return tried[batch] in FITS
+
+    fit, limit = _bracket(min(first, ceiling), ceiling, fits, tried)
+    while fit and limit and limit - fit > max(1, fit // GRAIN):
+        middle = (fit + limit) // 2
+        fit, limit = (middle, limit) if fits(middle) else (fit, middle)
+    return Search(fit or None, tuple(tried.items()))
+
+
+def _bracket(batch: int, ceiling: int, fits: Callable[[int], bool], tried: dict[int, str]) -> tuple[int, int | None]:
+    """(largest that is known to fit or 0, smallest that is known not to or None)."""
+    if fits(batch):
+        while batch < ceiling:
+            larger = min(2 * batch, ceiling)
+            if not fits(larger):
+                return batch, larger
+            batch = larger
+        return batch, None
+    while batch > 1 and tried[batch] == "oom":
+        smaller = batch // 2
+        if fits(smaller):
+            return smaller, batch
+        batch = smaller
+    return 0, batch
+
+
+@dataclass
+class Probes:
+    """An ``attempt``: launches ``case`` with a batch, but on the CPU none that would take the host's memory."""
+
+    case: Case
+    launch: Callable[[Case], LaunchRow]
+    look: Look
+    grown_mib: dict[int, float] = field(default_factory=dict)  # what a batch made a rank grow by
+
+    def __call__(self, batch: int) -> str:
+        if self.case.device == "cpu" and self._too_much(batch):
+            return "not tried (would need most of the host's memory)"
+        row = self.launch(replace(self.case, batch_size=batch, auto_batch=False))
+        if row.rss_growth_mib:
+            self.grown_mib[batch] = row.rss_growth_mib
+        return str(row.status)
+
+    def _too_much(self, batch: int) -> bool:
+        """Whether it would be, by what the largest batch so far has taken."""
+        smaller = [b for b in self.grown_mib if b < batch]
+        if not smaller or self.look.memory_available_mib is None:
+            return False
+        expected = self.grown_mib[max(smaller)] * batch / max(smaller) * self.case.world_size
+        return expected > MEMORY_SHARE * self.look.memory_available_mib

@@ -1,0 +1,312 @@
+"""What took effect of what a case asked for, by what its ranks saw: in words, and whether the row still counts.
+
+Each function looks at one thing. It says how the row knows; where something that was asked for had no effect it says so
+as a fault, which makes the row ``invalid``; where something else than was asked happened, though the figures stand, as
+a mark. Pure functions of the ranks' records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bench.messages.rank_record import Measurement, Observed, RankRecord, State
+from bench.plan.case import Case
+from bench.store.columns import Row
+
+COMPUTED_IN = {
+    **{"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"},
+    **{"amp-bf16": "bfloat16", "amp-fp16": "float16"},
+}
+REDUCED_IN = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+OF_PRECISION = ("float32_matmul_precision", "allow_tf32", "fp32_precision")
+NAMED = 3  # ranks, or parameters
+GOES_ROUND = (
+    "the loss goes round DistributedDataParallel's forward pass, as model.module(x) or a part of the model does, and "
+    "gradients are not averaged over ranks; call model(...) itself in loss()"
+)
+
+
+class Found(NamedTuple):
+    """What one of the functions has to say; empty where it is nothing."""
+
+    said: str = ""
+    fault: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the ranks of a launch saw. ``observed`` is of the first rank that looked at one more step, or None."""
+
+    measurements: Sequence[Measurement]
+    states: Mapping[int, State]
+    observed: Observed | None
+
+    @property
+    def state(self) -> State:
+        return next(iter(self.states.values()))
+
+    def numbers(self, kind: str, phase: str = "backward", type_: str = "") -> int:
+        """How many numbers were exchanged."""
+        found = self.observed.collectives if self.observed else {}
+        names = [name for name in found if name.startswith(f"{phase} {kind} ") and name.endswith(type_)]
+        return sum(found[name][1] for name in names)
+
+    def calls(self, kind: str, phase: str) -> int:
+        found = self.observed.collectives if self.observed else {}
+        return sum(calls for name, (calls, _) in found.items() if name.startswith(f"{phase} {kind} "))
+
+    def types(self, kind: str) -> list[str]:
+        """The types in which the backward pass exchanged."""
+        found = self.observed.collectives if self.observed else {}
+        return sorted({name.rpartition(" ")[2] for name in found if name.startswith(f"backward {kind} ")})
+
+
+def effects(case: Case, records: Mapping[int, RankRecord]) -> tuple[Row, list[str]]:
+    """Return the columns of a launch that say what took effect, and its faults, in words."""
+    seen = _seen(records)
+    if seen is None:
+        return {}, []
+    found = [look(case, seen) for look in LOOKS]
+    return {
+        "num_threads": min(state.num_threads for state in seen.states.values()),
+        "took_effect": "; ".join(one.said for one in found if one.said) or None,
+        "not_as_asked": "; ".join(one.mark for one in found if one.mark) or None,
+    }, [one.fault for one in found if one.fault]
+
+
+def _seen(records: Mapping[int, RankRecord]) -> Seen | None:
+    ranks = sorted(records.items())
+    states = {rank: record.state for rank, record in ranks if record.state}
+    if not states:
+        return None
+    observed = next((record.observed for _, record in ranks if record.observed), None)
+    return Seen([record.measurement for _, record in ranks if record.measurement], states, observed)
+
+
+def _threads(case: Case, seen: Seen) -> Found:
+    by_number: dict[int, list[int]] = defaultdict(list)
+    for rank, state in seen.states.items():
+        by_number[state.num_threads].append(rank)
+    others = {number: by_number[number] for number in sorted(by_number) if number != case.omp_num_threads}
+    each = " and ".join(
+        str(number) if len(ranks) == len(seen.states) else f"{number} in {_ranks(ranks)}"
+        for number, ranks in others.items()
+    )
+    marks = [f"OpenMP threads: {each}, not {case.omp_num_threads} as asked"] if others else []
+    if any(state.dynamic_threads for state in seen.states.values()):
+        marks.append("OMP_DYNAMIC lets OpenMP run fewer threads")
+    return Found(mark="; ".join(marks))
+
+
+def _settings(case: Case, seen: Seen) -> Found:
+    """Numerics are pinned before anything of the workload runs; it can set them anew."""
+    changed = {name: values for state in seen.states.values() for name, values in state.settings.items()}
+    words = {name: f"{name} is {found} and not {pinned}" for name, (pinned, found) in changed.items()}
+    pinned_by = {"deterministic_algorithms": "--deterministic"} if case.deterministic else {}
+    if case.precision in ("fp32", "tf32"):  # with others they are of little weight
+        pinned_by |= {name: f"--precision {case.precision}" for name in words if name.endswith(OF_PRECISION)}
+    spoilt = [name for name in words if name in pinned_by]
+    others = [words[name] for name in words if name not in pinned_by]
+    options = " and ".join(dict.fromkeys(pinned_by[name] for name in spoilt))
+    what = _listed([words[name] for name in spoilt])
+    return Found(
+        fault=f"the workload changed what {options} pins: {what}; leave that to the options" if spoilt else "",
+        mark=f"the workload changed PyTorch's settings: {_listed(others)}" if others else "",
+    )
+
+
+def _batch(case: Case, seen: Seen) -> Found:
+    ways = {state.batch for state in seen.states.values()}
+    if "changed" in ways:
+        return Found(
+            fault="the model changes its batch in place, so that its steps trained on unlike data; clone it in loss()"
+        )
+    if "copied in the window" in ways:
+        return Found(
+            fault="the model began to change its batch in place inside of the window, so that steps are unlike each "
+            "other; clone it in loss()"
+        )
+    return Found(mark="the model changes its batch in place: each step is handed a copy" if "copied" in ways else "")
+
+
+def _trained(case: Case, seen: Seen) -> Found:
+    if seen.observed is None or seen.observed.gradients != 0:
+        return Found()
+    return Found(
+        fault="no parameter had a gradient after the backward pass: loss() does not train the model that it is given"
+    )
+
+
+def _ddp(case: Case, seen: Seen) -> Found:
+    if case.spread.name != "ddp":
+        return Found()
+    forwards = [state.forwards for state in seen.states.values() if state.forwards is not None]
+    steps = len(seen.measurements[0].losses)
+    if not forwards:
+        return Found()
+    said, least = f"gradients exchanged after {min(forwards)} forward passes in {steps} steps", min(forwards)
+    if least < steps:
+        return Found(said, f"DDP had no effect in {steps - least} of {steps} steps: {GOES_ROUND}")
+    return _reduced(case, seen, "all-reduce", said, case.spread.options["hook"])
+
+
+def _fsdp(case: Case, seen: Seen) -> Found:
+    if case.spread.name != "fsdp" or seen.observed is None:
+        return Found()
+    if case.world_size == 1:
+        return Found("one rank: nothing to shard")
+    gathers = [seen.calls("all-gather", phase) for phase in ("forward", "backward")]
+    replicas = int(case.spread.options["replicate"])
+    said = f"gathered {gathers[0]} times forward and {gathers[1]} times backward"
+    found = _reduced(case, seen, "all-reduce", said, "none") if replicas > 1 else Found(said)
+    if found.fault or replicas == case.world_size:
+        return found
+    return _reduced(case, seen, "reduce-scatter", found.said, case.spread.options["reduce"])
+
+
+def _reduced(case: Case, seen: Seen, kind: str, said: str, asked: str) -> Found:
+    """Whether as many numbers were exchanged as there are gradients, and as those of the type that was asked for."""
+    if seen.observed is None or not seen.observed.gradients:
+        return Found(said)
+    numbers, expected = seen.numbers(kind), seen.observed.gradients
+    if kind == "all-reduce" and case.spread.name == "fsdp":  # of the shards
+        expected = expected * int(case.spread.options["replicate"]) // case.world_size
+    said = f"{said}, {kind} of {numbers:,} numbers for {seen.observed.gradients:,} gradients"
+    types = seen.types(kind)
+    said += f" in {' and '.join(types)}" if types else ""
+    if numbers < expected:
+        return Found(
+            said, f"{case.strategy} had no effect: {kind} of {numbers:,} numbers in a step of {expected:,} gradients"
+        )
+    wanted = REDUCED_IN.get(asked)
+    if wanted and wanted not in types:
+        return Found(said, f"{case.strategy} had no effect: gradients were reduced in {' and '.join(types)}")
+    return Found(said)
+
+
+def _accumulation(case: Case, seen: Seen) -> Found:
+    if case.grad_accum_steps == 1 or seen.observed is None or not seen.observed.gradients or case.world_size == 1:
+        return Found()
+    early = max(seen.numbers(kind, "early backward") for kind in ("all-reduce", "reduce-scatter"))
+    if early >= seen.observed.gradients:
+        return Found(fault=f"gradients were exchanged before the last of {case.grad_accum_steps} micro-batches as well")
+    return Found(f"gradients exchanged once in {case.grad_accum_steps} micro-batches")
+
+
+def _replicas(case: Case, seen: Seen) -> Found:
+    """Ranks that hold the same parameters must have the same bits in them."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for rank, state in seen.states.items():
+        groups[state.shard if case.spread.name == "fsdp" else 0].append(rank)
+    names: dict[int, list[str]] = {}
+    for first, *others in groups.values():
+        of_first = seen.states[first].checksums
+        for rank in others:
+            of_rank = seen.states[rank].checksums
+            names[rank] = [name for name, value in of_first.items() if of_rank.get(name, value) != value]
+    unlike = sorted(rank for rank in names if names[rank])
+    if not unlike:
+        many = max(map(len, groups.values()))
+        return Found(
+            f"{len(seen.state.checksums)} parameters equal bit by bit over {many} replicas" if many > 1 else ""
+        )
+    first = next(ranks[0] for ranks in groups.values() if unlike[0] in ranks)
+    return Found(
+        fault=f"the replicas are not equal after the window: rank {first} and {_ranks(unlike)} differ in "
+        f"{_listed(names[unlike[0]])}; gradients went round the strategy, or the workload changes parameters itself"
+    )
+
+
+def _precision(case: Case, seen: Seen) -> Found:
+    """What matrix products and convolutions were computed in, and the parameters' own type."""
+    wanted, found = COMPUTED_IN[case.precision], Counter(seen.observed.matmuls if seen.observed else {})
+    total = sum(found.values())
+    said = f"{wanted} in {found[wanted]} of {total} matmuls and convolutions" if total else ""
+    held, stored = seen.state.types, "bfloat16" if case.precision == "bf16" else "float32"
+    numbers = sum(held.values())
+    if total and not found[wanted]:
+        return Found(
+            said, f"--precision {case.precision} had no effect: all matmuls ran in {_most(found)}, none in {wanted}"
+        )
+    if numbers and stored not in held:
+        return Found(
+            said, f"--precision {case.precision} had no effect: the parameters are in {_most(held)}, not {stored}"
+        )
+    marks = []
+    if total > found[wanted] and not case.precision.startswith("amp-"):
+        marks.append(f"{total - found[wanted]} of {total} matmuls ran in {_most(found - Counter({wanted: total}))}")
+    if numbers > held.get(stored, 0):
+        marks.append(f"{1 - held[stored] / numbers:.0%} of the parameters are not in {stored}")
+    return Found(said, mark="; ".join(marks))
+
+
+def _checkpointing(case: Case, seen: Seen) -> Found:
+    if case.activation_checkpointing == "none" or seen.observed is None:
+        return Found()
+    layers, again = seen.observed.checkpointed, seen.observed.recomputed
+    said = f"{again} of {layers} checkpointed layers recomputed"
+    if again:
+        return Found(said)
+    return Found(
+        said,
+        f"--activation-checkpointing {case.activation_checkpointing} had no effect: none of {layers} layers was "
+        "recomputed in the backward pass; the model must call the layers themselves, and not parts of them",
+    )
+
+
+def _compiled(case: Case, seen: Seen) -> Found:
+    first = seen.measurements[0]
+    if case.compile == "off" or first.graphs is None:
+        return Found()
+    said = f"{_count(first.graphs, 'graph')} compiled, {_count(first.graph_breaks or 0, 'graph break')}"
+    if first.graphs or first.compile_ns == 0:  # which is told elsewhere
+        return Found(said)
+    return Found(said, f"--compile {case.compile} had no effect: no graph was compiled")
+
+
+def _layout(case: Case, seen: Seen) -> Found:
+    if not case.channels_last or seen.observed is None or not seen.observed.convolutions[1]:
+        return Found()
+    nhwc, all_ = seen.observed.convolutions
+    said = f"{nhwc} of {all_} convolutions in NHWC"
+    return Found(said, "" if nhwc else f"--channels-last had no effect: none of {all_} convolutions was in NHWC")
+
+
+def _clipping(case: Case, seen: Seen) -> Found:
+    norm = seen.observed.gradient_norm if seen.observed else None
+    if norm is None or not case.max_grad_norm:
+        return Found()
+    clipped = f"clipped to {case.max_grad_norm:g}" if norm > case.max_grad_norm else f"within {case.max_grad_norm:g}"
+    return Found(f"gradient norm {norm:.3g}, {clipped}")
+
+
+def _attention(case: Case, seen: Seen) -> Found:
+    calls = seen.observed.attention if seen.observed else {}
+    return Found(f"attention {', '.join(f'{kernel} ({number})' for kernel, number in calls.items())}" if calls else "")
+
+
+LOOKS: tuple[Callable[[Case, Seen], Found], ...] = (
+    *(_ddp, _fsdp, _accumulation, _replicas, _trained, _precision, _checkpointing, _compiled),
+    *(_layout, _clipping, _attention, _settings, _batch, _threads),
+)
+
+
+def _ranks(some: Sequence[int]) -> str:
+    return f"rank{'s' * (len(some) > 1)} {_listed(list(map(str, some)))}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
+
+
+def _most(found: Mapping[str, int]) -> str:
+    """The types, the most frequent first."""
+    return " and ".join(sorted(found, key=lambda name: -found[name]))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

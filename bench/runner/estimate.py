@@ -1,0 +1,180 @@
+"""How long launches are going to take, by what earlier runs in the results folder took here."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import ResultsError
+from bench.machine.environment import host_facts
+from bench.machine.gpus import Machine
+from bench.plan.options import AXES, LEAST_WARMUP_STEPS, show
+from bench.plan.plan import Plan, Planned, Protocol
+from bench.store.columns import LaunchRow
+from bench.store.counting_rows import Key
+from bench.store.reader import read_launches
+from bench.store.runs import folders
+
+RUNS = 50  # the newest: more would take seconds to read
+TOLD = (  # of a row
+    *("hostname", "cpu_model", "device_name", "launcher", "role", "status", "case_id", "batch_search", "oversubscribe"),
+    *("launch_s", "window_s", "window_steps", "warmup_steps", "warmup_steps_done"),
+    *AXES,
+)
+LEAST_STEPS = 2  # of a window that max_seconds cuts
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``launch_s``: seconds of a launch, None where nothing is known, for each case that can run.
+
+    Of a run that is taken up again ``done`` are the launches that stand, and ``spent_s`` what all have taken.
+    """
+
+    launch_s: Mapping[Planned, float | None]
+    protocol: Protocol
+    done: Collection[Key] = ()
+    spent_s: float = 0.0
+
+    @property
+    def missing(self) -> int:
+        """Cases of which nothing is known."""
+        return sum(seconds is None for seconds in self.launch_s.values())
+
+    @property
+    def round_s(self) -> float | None:
+        """Seconds of a round over the cases that are known, None if none is."""
+        known = [seconds for seconds in self.launch_s.values() if seconds is not None]
+        return sum(known) if known else None
+
+    @property
+    def budget_left_s(self) -> float | None:
+        return None if self.protocol.budget is None else max(0.0, self.protocol.budget - self.spent_s)
+
+    @property
+    def launches(self) -> int | None:
+        """Of each case: as many as fit the budget and were asked for; None if it cannot be known."""
+        left, most = self.budget_left_s, self.protocol.launches
+        if left is None:
+            return most
+        if self.missing or not self.round_s:
+            return None
+        begun = max((block + 1 for _, block in self.done if block is not None), default=1)  # these are completed
+        fit = begun + max(0, int((left - self._seconds(self._due(begun))) / self.round_s))
+        return fit if most is None else min(fit, most)
+
+    @property
+    def launches_left(self) -> int | None:
+        """Of all cases together, those that are still to be made; None if it cannot be known."""
+        return None if self.launches is None else len(self._due(self.launches))
+
+    @property
+    def total_s(self) -> float | None:
+        """Seconds of all that are still to be made, cases of which nothing is known left out; None if it cannot be
+        known."""
+        return None if self.launches is None or self.round_s is None else self._seconds(self._due(self.launches))
+
+    def _due(self, rounds: int) -> list[Planned]:
+        return [p for block in range(rounds) for p in self.launch_s if (p.case.case_id, block) not in self.done]
+
+    def _seconds(self, due: Sequence[Planned]) -> float:
+        return sum(self.launch_s[planned] or 0.0 for planned in due)
+
+
+def estimate(
+    plan: Plan,
+    out: Path,
+    machine: Machine,
+    warn: Callable[[str], None],
+    done: Collection[Key] = (),
+    spent_s: float = 0.0,
+) -> Estimate:
+    """For the cases of a plan that can run, from the rows in ``out``; ``warn`` is told of runs that cannot be read."""
+    cases = [planned for planned in plan.cases if planned.skip is None]
+    rows = [r for r in earlier_rows(out, machine, warn) if r.launcher == plan.protocol.launcher] if cases else []
+    by_case: dict[str | None, list[LaunchRow]] = defaultdict(list)
+    by_axes: dict[Hashable, list[LaunchRow]] = defaultdict(list)
+    for row in rows:
+        by_case[row.case_id].append(row)
+        by_axes[_but_batch(row.columns(), bool(row.batch_search))].append(row)
+    of = {p: by_case[p.case.case_id] if p.case.batch_size else _of_unknown_batch(p, by_axes) for p in cases}
+    return Estimate({p: launch_seconds(of[p], plan.protocol) for p in cases}, plan.protocol, done, spent_s)
+
+
+def earlier_rows(out: Path, machine: Machine, warn: Callable[[str], None]) -> list[LaunchRow]:
+    """The launches on this machine that were ok, of the newest runs. A run that is damaged is left out."""
+    try:
+        newest = folders(out)[:RUNS]
+    except ResultsError as error:
+        warn(str(error))
+        return []
+    host, found = host_facts(machine, {}), []
+    devices = {"cpu", *(gpu.name for gpu in machine.gpus)}
+    for folder in newest:
+        file = folder / "launches.csv"
+        if not os.path.lexists(file):  # one that is being made, or was stopped while it was
+            continue
+        try:
+            rows = read_launches(file, lambda _: None, only=TOLD)  # one that is being written ends where it ends
+        except ResultsError as error:
+            warn(f"{error}; the run is left out of the estimate")
+            continue
+        here = [r for r in rows if all(getattr(r, name) == host[name] for name in ("hostname", "cpu_model"))]
+        found += [r for r in here if _is_timed(r) and devices.issuperset(str(r.device_name).split(";"))]
+    return found
+
+
+def _is_timed(row: LaunchRow) -> bool:
+    known = all(0 < (getattr(row, name) or 0) < math.inf for name in ("launch_s", "window_s", "window_steps"))
+    return known and (row.role, row.status) == ("measure", "ok")
+
+
+def _of_unknown_batch(planned: Planned, by_axes: Mapping[Hashable, list[LaunchRow]]) -> list[LaunchRow]:
+    """The rows of a case but for its batch, which a search has found, or which can only be the workload's own.
+
+    None where it is of several sizes, or to be shared out by strong scaling: which one it will be only torch can tell.
+    """
+    case = planned.case
+    alike = by_axes.get(_but_batch(vars(case), case.auto_batch), [])
+    told = planned.strong_from is None and len({row.batch_size for row in alike}) == 1
+    return alike if case.auto_batch or told else []
+
+
+def _but_batch(of: Mapping[str, Any], searched: bool) -> Hashable:
+    """What two launches have in common that differ in nothing but their batch. Axes as text, in which an empty cell and
+    an empty text are one."""
+    return (searched, bool(of["oversubscribe"]), *(show(of[name]) for name in AXES if name != "batch_size"))
+
+
+def launch_seconds(rows: Sequence[LaunchRow], protocol: Protocol) -> float | None:
+    """Seconds of a launch by this protocol, the median over what earlier ones say; None if there are none.
+
+    Warm-up steps are taken to last as long as the window's, and all else, as the start, to stay as it was.
+    """
+    said = []
+    for row in rows:
+        launch_s, own_window_s = row.launch_s or 0.0, row.window_s or 0.0  # which are known
+        step_s = own_window_s / (row.window_steps or 1)
+        more_s = _more_warmup(row, protocol) * step_s + _window_s(protocol, step_s) - own_window_s
+        said.append(min(launch_s + more_s, protocol.timeout))
+    return statistics.median(said) if said else None
+
+
+def _window_s(protocol: Protocol, step_s: float) -> float:
+    wanted_s = max(protocol.steps * step_s, protocol.min_seconds)
+    return max(min(wanted_s, protocol.max_seconds), LEAST_STEPS * step_s) if protocol.max_seconds else wanted_s
+
+
+def _more_warmup(row: LaunchRow, protocol: Protocol) -> int:
+    """Warm-up steps beyond those of the row. Where it has more than were asked for, a loader's queues need as many."""
+    done, wanted = row.warmup_steps_done, row.warmup_steps
+    if done is None or wanted is None:
+        return 0
+    least = done if done > wanted else LEAST_WARMUP_STEPS
+    return int(max(protocol.warmup_steps, least) - done)

@@ -1,0 +1,194 @@
+"""One launch of a case: its ranks are started, watched, and their end is judged."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench import interrupts
+from bench.errors import BenchError, UsageError
+from bench.machine.gpus import Machine
+from bench.messages.heartbeat import Beat
+from bench.messages.rank_record import RankRecord, disagreement
+from bench.messages.spec import Spec
+from bench.plan.case import Case
+from bench.plan.description import Description
+from bench.plan.plan import Protocol
+from bench.plan.strategies import STRATEGIES
+from bench.runner.failure_cause import Evidence, cause, is_the_machines, oom_kills
+from bench.runner.gpu_sampler import Sampler
+from bench.runner.host_memory import HostMemory
+from bench.runner.launch_request import LaunchRequests
+from bench.runner.launch_role import ALONE, Role
+from bench.runner.launched import End, Judge, Launched
+from bench.runner.rank_site import Site
+from bench.runner.watchdog import Watchdog
+from bench.untrusted.rank_files import NonsenseError
+from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Prepared, Request
+from workloads import WORKLOADS
+
+ATTEMPTS = 2  # where the first failed by the machine's fault
+# What a rank would import: the fork server does it once. torch._dynamo is imported by the first optimizer.
+PRELOAD = (
+    *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
+    *("bench.rank.main", "bench.rank.describe"),
+    *(f"bench.strategies.{name}" for name in STRATEGIES),
+    *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
+)
+
+
+class CaseLauncher:
+    """Launches cases at one site, one after the other, and describes their workloads."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        variables: Mapping[str, str],
+        log: Path,
+        protocol: Protocol,
+        warn: Callable[[str], None],
+        tell: Callable[[Beat], None],
+        site: Site | None = None,
+    ) -> None:
+        """``variables`` is the environment of every rank, ``log`` what the launcher itself prints goes to; ``tell`` is
+        called with the progress of launches."""
+        self.machine, self.protocol, self.warn, self.tell, self._log = machine, protocol, warn, tell, log
+        self._site = site or Site()
+        variables = {**variables, **self._site.variables(variables)}
+        self._requests = LaunchRequests(self._site, variables)
+        self._launcher = make_launcher(protocol.launcher, variables, log, self._site.python, self._site.folder())
+
+    def close(self) -> None:
+        self._launcher.close()
+
+    def describe(self, case: Case, new_folder: Callable[[], Path]) -> Description:
+        """What only torch can know of a workload; BenchError if it is none, or if nothing can be told of it."""
+        for attempt in range(1, ATTEMPTS + 1):
+            folder = new_folder()  # no record of a first attempt may be taken for one of the second
+            request = self._requests.describing(case, folder, self.protocol)
+            try:
+                prepared = self._prepare(request, ALONE)
+                spec = self._requests.spec(case, request, prepared.scratch, self.protocol)
+                watchdog = self._watchdog(request, spec, self.protocol, ALONE)
+                outcome = prepared.launch(lambda: ALONE.ends(watchdog))  # noqa: B023, as it is called at once
+            except LaunchError as error:
+                interrupts.check()
+                raise BenchError(str(error)) from None
+            interrupts.check()
+            watchdog.look(last=True)
+            if outcome.ok or watchdog.done:
+                return _description(case, folder)
+            evidence = _evidence(request, outcome, watchdog, 0)
+            reason = watchdog.verdict or cause(evidence)[1]
+            words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
+            failed = any(record.failure for record in evidence.records.values())
+            if not failed and (known := Description.found(folder)):  # its process ended while it counted
+                return dataclasses.replace(known, flops_note=f"what counts them ended: {words}")
+            if attempt == ATTEMPTS or not is_the_machines(evidence):
+                break
+        log = next(filter(Path.exists, (folder / "rank0.log", folder / "torchrun.log")), self._log)
+        message = f"--workload {case.workload}: {words} (see {log})"
+        raise (UsageError if case.spec.entry is None and failed else BenchError)(message)
+
+    def launch(
+        self, case: Case, description: Description, folder: Path, protocol: Protocol, role: Role = ALONE
+    ) -> Launched:
+        """Launch once, and say how it ended."""
+        request, spec = self._requests.measuring(case, folder, protocol), None
+        try:
+            prepared = self._prepare(request, role)
+            spec = self._requests.spec(case, request, prepared.scratch, protocol, role.turns)
+            end, peaks_mib = self._watched(case, prepared, request, spec, role, protocol)
+        except LaunchError as error:
+            return Launched(role.stopped() or {"status": "crashed", "reason": str(error)})
+        finally:
+            if spec is not None and spec.compile_cache:
+                shutil.rmtree(spec.compile_cache, ignore_errors=True)
+        launched = Judge(case, description, self._site, self.warn).launched(end)
+        if launched.measured:
+            _note_host_memory(launched, peaks_mib, case.world_size)
+            if protocol.max_seconds:
+                launched.row["window_cut"] = launched.row["window_steps"] < protocol.steps
+            if protocol.launcher == "server" and not all(r.preloaded for r in end.records.values()):
+                self.warn(
+                    "the fork server has not preloaded the ranks' modules: launches are slower than they could be"
+                )
+        return launched
+
+    def _watched(
+        self, case: Case, prepared: Prepared, request: Request, spec: Spec, role: Role, protocol: Protocol
+    ) -> tuple[End, dict[int, float]]:
+        """Launch, and watch until the end; with it the peak of each rank's host memory, in MiB."""
+        watchdog, kills_before = self._watchdog(request, spec, protocol, role), oom_kills()
+        gpus = self.machine.gpus if case.on_accelerator and self.machine.driver else ()
+        processes = case.world_size * (1 + (case.num_workers or 0))
+        host = HostMemory(request.log, Path(spec.scratch), case.world_size, processes, alone=role.is_alone)
+        with Sampler(gpus) as sampler, host:
+            requested_at_ns = time.time_ns()
+            outcome = prepared.launch(lambda: role.ends(watchdog))
+        watchdog.look(last=True)
+        evidence = _evidence(request, outcome, watchdog, oom_kills() - kills_before)
+        samples, note = sampler.stop()
+        if note:
+            self.warn(f"{note}; columns of the devices stay empty")
+        return End(evidence, watchdog.verdict, samples, requested_at_ns, role), host.peaks_mib()
+
+    def _prepare(self, request: Request, role: Role) -> Prepared:
+        return self._launcher.prepare(request, lambda: bool(role.stopped()))
+
+    def _watchdog(self, request: Request, spec: Spec, protocol: Protocol, role: Role) -> Watchdog:
+        scratch, hang_s = Path(spec.scratch), protocol.hang_timeout
+        return Watchdog(request.log, scratch, request.ranks, hang_s, protocol.timeout, self.tell, role.others_turn)
+
+
+def _description(case: Case, folder: Path) -> Description:
+    try:
+        return Description.read(folder)
+    except NonsenseError as error:
+        raise BenchError(f"--workload {case.workload}: its {folder / 'description.json'} {error}") from None
+
+
+def _evidence(request: Request, outcome: Outcome, watchdog: Watchdog, kills: int) -> Evidence:
+    records, nonsense = RankRecord.sound_and_odd(request.log, request.ranks)
+    nonsense |= {} if nonsense else disagreement(records)
+    for rank in nonsense.keys() & records.keys():
+        records[rank] = dataclasses.replace(records[rank], measurement=None)
+    for rank, failure in watchdog.last_words.items():
+        record = records.get(rank) or RankRecord(rank, rank, socket.gethostname(), 0, True)
+        if not record.failure and not record.measurement:
+            records[rank] = dataclasses.replace(record, failure=failure)
+    return Evidence(
+        records=records,
+        outcome=outcome,
+        ranks=request.ranks,
+        oom_kills=kills,
+        gone=tuple(watchdog.gone),
+        beats=watchdog.beats,
+        peak_rss_mib=watchdog.peak_rss_mib,
+        nonsense={**watchdog.nonsense, **nonsense},
+    )
+
+
+def _note_host_memory(launched: Launched, peaks_mib: Mapping[int, float], ranks: int) -> None:
+    """Of each rank in its own row, and in that of the launch the largest, where all are known."""
+    for row in launched.others["ranks.csv"]:
+        row["peak_host_mib"] = peaks_mib.get(row["rank"])
+    if len(peaks_mib) == ranks:
+        launched.row["peak_host_mib"] = max(peaks_mib.values())
+
+
+def make_launcher(
+    name: str, variables: Mapping[str, str], log: Path, python: str = sys.executable, cwd: Path | None = None
+) -> Launcher:
+    """The launcher of LAUNCHERS that ``--launcher`` names."""
+    module, _, class_name = LAUNCHERS[name][1].partition(":")
+    launcher: Launcher = getattr(importlib.import_module(module), class_name)(
+        variables, PRELOAD, log, python=python, cwd=cwd
+    )
+    return launcher

@@ -1,0 +1,92 @@
+"""What a launcher is asked for, and what its ranks are told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import ResultsError
+from bench.messages.spec import Spec, Turns
+from bench.plan.case import Case
+from bench.plan.data_files import absolute_data
+from bench.plan.plan import Protocol
+from bench.runner.rank_site import Site
+from launch import Request
+
+RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
+
+
+@dataclass(frozen=True)
+class LaunchRequests:
+    """Makes requests for ranks at one site. ``variables`` are those that every rank's environment has."""
+
+    site: Site
+    variables: Mapping[str, str]
+
+    def measuring(self, case: Case, folder: Path, protocol: Protocol) -> Request:
+        """A launch that trains the case; its records go to ``folder``."""
+        binding = case.numa_binding if case.numa_binding != "off" else None
+        return self._request(RANK_ENTRY, case, folder, protocol, ranks=case.world_size, numa_binding=binding)
+
+    def describing(self, case: Case, folder: Path, protocol: Protocol) -> Request:
+        """A launch of one rank that says what the case's workload is."""
+        return self._request(DESCRIBE_ENTRY, case, folder, protocol, ranks=1, measures=False)
+
+    def spec(self, case: Case, request: Request, scratch: Path, protocol: Protocol, turns: Turns | None = None) -> Spec:
+        """What the ranks of a request are told, as a file for them; ResultsError if it cannot be written."""
+        workload, folder = case.spec, request.log
+        own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self.variables, **case.environment}
+        spec = Spec(
+            case=case,
+            target=self.site.target(absolute_target(workload.target)),
+            options=workload.options,
+            data=absolute_data(case.data),
+            warmup_steps=protocol.warmup_steps,
+            steps=protocol.steps,
+            min_seconds=protocol.min_seconds,
+            max_seconds=protocol.max_seconds,
+            timeout_s=protocol.timeout,
+            folder=str(folder),
+            scratch=str(scratch),
+            compile_cache="" if own_cache else f"{scratch}/inductor-{folder.name}",
+            watched=self.site.watched,
+            turns=turns,
+        )
+        try:
+            spec.write()
+        except OSError as error:
+            raise ResultsError(f"cannot write {folder}: {error.strerror}") from None
+        return spec
+
+    def _request(
+        self,
+        entry: str,
+        case: Case,
+        folder: Path,
+        protocol: Protocol,
+        *,
+        ranks: int,
+        numa_binding: str | None = None,
+        measures: bool = True,
+    ) -> Request:
+        variables = case.environment
+        if "PYTHONPATH" in variables:  # takes the place of the one that lends our packages
+            variables |= self.site.variables(variables)
+        return Request(
+            entry=entry,
+            argument=str((folder / "spec.json").resolve()),
+            ranks=ranks,
+            timeout_s=protocol.timeout,
+            log=folder.resolve(),
+            environment={**variables, "OMP_NUM_THREADS": str(case.omp_num_threads)},
+            numa_binding=numa_binding,
+            measures=measures,
+        )
+
+
+def absolute_target(target: str) -> str:
+    """A user's file by its full path, as a rank may not share our folder; all else as it is."""
+    where, _, name = target.rpartition(":")
+    return f"{os.path.realpath(where)}:{name}" if where.endswith(".py") else target

@@ -1,0 +1,158 @@
+"""What became of a launch: from what its ranks left to its row, and the rows of the other files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from bench.machine.peaks import peak_tflops
+from bench.messages.rank_record import RankRecord
+from bench.plan.case import Case
+from bench.plan.code_key import Code, code_key
+from bench.plan.description import Description
+from bench.runner.effects import effects
+from bench.runner.failure_cause import Evidence, cause, is_the_machines, last_peaks
+from bench.runner.gpu_sampler import DeviceSample, device_metrics, device_rows, foreign_processes
+from bench.runner.launch_role import Role
+from bench.runner.metrics import (
+    bursts_ns,
+    efficiency,
+    faults,
+    launch_metrics,
+    rank_rows,
+    ranks_by_device,
+    step_rows,
+    window_of,
+)
+from bench.runner.rank_site import Site
+from bench.store.columns import Row
+
+
+@dataclass
+class Launched:
+    """What became of a launch: columns of its row, and the rows of the other files, by file.
+
+    ``bursts_ns`` has the bursts of a duet, each on its slowest rank; ``code`` what ranks imported of the user's files.
+    ``machines_fault``: it failed by the machine's fault before anything was trained.
+    """
+
+    row: Row
+    others: dict[str, list[Row]] = field(default_factory=dict)
+    machines_fault: bool = False
+    bursts_ns: list[int] = field(default_factory=list)
+    code: Code = frozenset()
+
+    @property
+    def measured(self) -> bool:
+        return self.row["status"] in ("ok", "invalid")
+
+
+@dataclass(frozen=True)
+class End:
+    """A launch that has ended: ``evidence`` is what is known of it, ``verdict`` why it was ended from outside (empty if
+    it was not), ``samples`` NVML's readings since ``requested_at_ns`` of the wall clock."""
+
+    evidence: Evidence
+    verdict: str
+    samples: list[DeviceSample]
+    requested_at_ns: int
+    role: Role
+
+    @property
+    def records(self) -> Mapping[int, RankRecord]:
+        return self.evidence.records
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Makes rows of launches of one case."""
+
+    case: Case
+    description: Description
+    site: Site
+    warn: Callable[[str], None]
+
+    def launched(self, end: End) -> Launched:
+        """The rows of a launch that has ended."""
+        records, evidence = end.records, end.evidence
+        ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
+        measured = len(ranks) == self.case.world_size  # then the launch is done, however its processes end
+        row = {**rank_facts(records), "sources": self._sources(records)}
+        row |= self._measured(end, str(row["device_name"])) if measured else self._failed(end)
+        samples, columns = self._devices(end, row)
+        others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
+        others["ranks.csv"] = [end.role.own(one) for one in others["ranks.csv"]]
+        if measured:
+            others["steps.csv"] = step_rows(ranks)
+        fault = not measured and not end.verdict and is_the_machines(evidence)
+        bursts = bursts_ns(ranks) if measured else []
+        return Launched({**end.role.own(row), **columns}, others, fault, bursts, imported(records))
+
+    def _failed(self, end: End) -> Row:
+        """Why there is no measurement of every rank, and the last that was seen of their memory."""
+        stopped = end.role.stopped(end.records) if end.evidence.outcome.stopped else {}
+        if stopped:
+            why = stopped
+        elif end.verdict:
+            why = {"status": "timeout", "reason": end.verdict}
+        else:
+            why = dict(zip(("status", "reason"), cause(end.evidence), strict=True))
+        return {**why, **last_peaks(end.evidence)}
+
+    def _measured(self, end: End, device_name: str) -> Row:
+        """Metrics, and whether they hold."""
+        case, records = self.case, end.records
+        ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
+        devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
+        metrics = launch_metrics(ranks, end.requested_at_ns, self.description.tokens_per_sample, devices)
+        metrics |= efficiency(metrics, self.description, self._peak(device_name))
+        if metrics["flops_note"] != self.description.flops_note:
+            self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")
+        assert case.rank_batch is not None
+        columns, without_effect = effects(case, records)
+        found = [*faults(ranks, case.rank_batch * case.grad_accum_steps), *without_effect]
+        verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
+        # of a launch that failed, ranks may not have imported all that they would have
+        return {**metrics, **columns, **verdict, "code_key": code_key(imported(records))}
+
+    def _devices(self, end: End, row: Row) -> tuple[list[Row], Row]:
+        """What NVML saw of the ranks' GPUs: a row of devices.csv a reading, and the columns of the launch.
+
+        In a duet the readings are of both sides, and so are the columns: those that are no side's alone.
+        """
+        on = ranks_by_device(end.records)
+        window = window_of(end.records) if row.get("samples") is not None else None
+        samples = [sample for sample in end.samples if sample.uuid in on or not on]
+        readings = device_rows(samples, end.requested_at_ns, window) if samples else []
+        if not on:
+            return readings, {}
+        on = end.role.with_others(on)
+        if window is None:
+            return readings, {"foreign_processes": foreign_processes(samples, on)}
+        return readings, end.role.own_of_devices(device_metrics(samples, on, window, row["samples"]))
+
+    def _peak(self, device: str) -> tuple[float, str] | None:
+        peak = peak_tflops(device, self.case.precision)
+        if peak is None:
+            self.warn(f"no peak arithmetic rate is known for device {device}: mfu and hfu stay empty")
+        return peak
+
+    def _sources(self, records: Mapping[int, RankRecord]) -> str | None:
+        """What the ranks have imported of the user's repository, where there is one to look at."""
+        files = dict.fromkeys(file for record in records.values() for file in record.sources)
+        return self.site.listed(files) or None
+
+
+def rank_facts(records: Mapping[int, RankRecord]) -> Row:
+    """Columns of the ranks' software and devices; none where no rank came far enough to say."""
+    told = [r for _, r in sorted(records.items()) if r.software]
+    if not told:
+        return {}
+    names = dict.fromkeys(r.device for r in told)
+    uuids = ";".join(uuid for r in told for uuid in r.device_uuids)
+    return {**told[0].software, "device_name": ";".join(names), "device_uuids": uuids}
+
+
+def imported(records: Mapping[int, RankRecord]) -> Code:
+    """What the ranks of a launch have imported of the user's files."""
+    return frozenset(source for record in records.values() for source in record.code)

@@ -1,0 +1,65 @@
+"""Whether a case fits the machine that was looked at, in words: its threads, its DataLoader workers."""
+
+from __future__ import annotations
+
+from bench.machine.preflight import THREAD_VARIABLES, Look, counted, listed
+from bench.plan.case import Case
+
+SHM_MIB_A_WORKER = 64.0  # Docker gives a whole container no more than this
+
+
+def case_warnings(case: Case, look: Look) -> list[str]:
+    """The same of one case: whether it gets its threads, these fit the processors, and workers fit /dev/shm.
+
+    Workers count in full. They rest while their queues are full, but where they mostly rest fewer would do.
+    """
+    found = [_variables_warning(case, look), _threads_warning(case, look), _shm_warning(case, look)]
+    return [warning for warning in found if warning]
+
+
+def _variables_warning(case: Case, look: Look) -> str:
+    """Variables of the shell, or of ``--env``, that win over ``--omp-num-threads``."""
+    set_ = {name: value for name, value in {**look.variables, **case.environment}.items() if name in THREAD_VARIABLES}
+    asked = case.omp_num_threads
+    said = []
+    mkl, limit = (_number(set_.get(name, "")) for name in ("MKL_NUM_THREADS", "OMP_THREAD_LIMIT"))
+    if mkl and mkl != asked:
+        said.append(f"MKL_NUM_THREADS={mkl} wins over it, where PyTorch has MKL")
+    if limit and limit < asked:
+        said.append(f"OMP_THREAD_LIMIT={limit} allows no more")
+    if asked > 1 and set_.get("OMP_DYNAMIC", "").strip().lower() in ("true", "1"):
+        said.append("OMP_DYNAMIC lets OpenMP run fewer where the processors are busy")
+    return f"--omp-num-threads {asked} may have no effect: {listed(said)}; unset what is not meant" if said else ""
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.strip().isdecimal() and len(text) < 10 else None
+
+
+def _threads_warning(case: Case, look: Look) -> str:
+    processors, workers = look.usable_processors, case.num_workers or 0
+    threads = case.world_size * (case.omp_num_threads + workers)
+    if processors is None or threads <= processors:
+        return ""
+    each = counted(case.omp_num_threads, "OMP thread")
+    if workers:
+        each = f"({each} + {counted(workers, 'worker')})"
+    quota = f" (a CPU quota of {look.cpu_quota:g})" if processors != look.processors else ""
+    fewer = {"--omp-num-threads": case.omp_num_threads > 1, "--num-workers": workers, "--gpus": case.world_size > 1}
+    return (
+        f"{counted(case.world_size, 'rank')} x {each} = {threads} threads on {counted(processors, 'processor')}"
+        f"{quota}: they take turns, so steps are slower and uneven; lower "
+        f"{listed([option for option, helps in fewer.items() if helps], 'or')}"
+    )
+
+
+def _shm_warning(case: Case, look: Look) -> str:
+    workers = case.world_size * (case.num_workers or 0)
+    needed = workers * SHM_MIB_A_WORKER
+    if look.shm_free_mib is None or look.shm_free_mib >= needed:
+        return ""
+    return (
+        f"{look.shm_free_mib:,.0f} MiB are free in /dev/shm for the batches of {counted(workers, 'DataLoader worker')}"
+        ": a worker that finds no room dies of a bus error, and the launch with it; make it "
+        f"{needed:,.0f} MiB or more (docker run --shm-size), or lower --num-workers"
+    )

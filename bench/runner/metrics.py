@@ -1,0 +1,235 @@
+"""From the ranks' measurements to the columns of rows: pure functions of numbers. Ranks are reduced, never pooled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.messages.rank_record import MEMORY, PARTS, Measurement, RankRecord
+from bench.plan.description import Description
+from bench.store.columns import Row
+
+STEADY_WITHIN = 0.05
+STEPS_SUM_WITHIN = 0.01
+SLICE_NS = 10_000_000  # what the scheduler may take between the last step's end and the window's, and not tell
+
+Array = NDArray[np.float64]
+
+
+def launch_metrics(
+    ranks: Sequence[Measurement], requested_at_ns: int, tokens_per_sample: int | None, devices: int | None = None
+) -> Row:
+    """The METRICS and MEMORY columns of a launch that measured something, less what needs a device's peak.
+
+    ``devices`` is how many the ranks had, where that is not one each.
+    """
+    devices = devices or len(ranks)
+    steps = _steps_ms(ranks)
+    slowest = steps.max(axis=0)
+    window_s = max(m.window_ns for m in ranks) / 1e9
+    samples = sum(m.samples for m in ranks)
+    samples_per_s = samples / window_s
+    tokens_per_s = None if tokens_per_sample is None else samples_per_s * tokens_per_sample
+    first, second = np.array_split(slowest, 2)
+    drift = float(np.median(second) / np.median(first) - 1)
+    critical = critical_rank(ranks)
+    losses = np.mean([m.losses for m in ranks], axis=0)
+    parts = part_means_ms(ranks[critical])
+    return {
+        "samples_per_s": samples_per_s,
+        "samples_per_s_per_device": samples_per_s / devices,
+        "tokens_per_s": tokens_per_s,
+        "tokens_per_s_per_device": None if tokens_per_s is None else tokens_per_s / devices,
+        "samples": samples,
+        "window_s": window_s,
+        "window_steps": steps.shape[1],
+        "warmup_steps_done": ranks[0].warmup_steps,
+        "steps_per_epoch": ranks[0].steps_per_epoch,
+        "step_ms": float(np.median(slowest)),
+        "step_mean_ms": float(slowest.mean()),
+        "step_p05_ms": float(np.percentile(slowest, 5)),
+        "step_p95_ms": float(np.percentile(slowest, 95)),
+        "step_cv": float(slowest.std(ddof=1) / slowest.mean()),
+        "step_drift": drift,
+        "steady": abs(drift) <= STEADY_WITHIN,
+        "critical_rank": critical,
+        **parts,
+        "data_wait_share": _starved_ms(parts) / float(steps[critical].mean()),
+        "startup_s": (max(m.first_step_at_ns for m in ranks) - requested_at_ns) / 1e9,
+        "first_step_ms": max(m.first_step_ns for m in ranks) / 1e6,
+        "compile_s": _largest([m.compile_ns and m.compile_ns / 1e9 for m in ranks]),
+        "recompilations": _largest([m.recompilations for m in ranks]),
+        "window_compilations": _largest([m.window_compilations for m in ranks]),
+        "compile_cache_hits": _largest([m.compile_cache_hits for m in ranks]),
+        "optimizer_steps_skipped": _largest([m.optimizer_steps_skipped for m in ranks]),
+        "loss_first": float(losses[0]),
+        "loss_last": float(losses[-1]),
+        **{name: _largest([m.memory[name] for m in ranks]) for name in MEMORY},
+    }
+
+
+def efficiency(row: Row, description: Description | None, peak: tuple[float, str] | None) -> Row:
+    """FLOPs, and against a known peak the model and hardware FLOPs utilisation (Chowdhery et al. 2022, appendix B).
+
+    A utilisation that no device can have is left empty, and ``flops_note`` says so.
+    """
+    flops = description.flops_per_sample if description else None
+    hardware_flops = description.hardware_flops_per_sample if description else None
+    rate = row["samples_per_s_per_device"]
+    tflops = None if flops is None else rate * flops / 1e12
+    hardware_tflops = None if hardware_flops is None else rate * hardware_flops / 1e12
+    shares = {
+        "mfu": tflops / peak[0] if tflops is not None and peak else None,
+        "hfu": hardware_tflops / peak[0] if hardware_tflops is not None and peak else None,
+    }
+    impossible = [name for name, share in shares.items() if share is not None and not 0 < share <= 1]
+    notes = [description.flops_note if description else None]
+    if flops == 0:
+        notes.append("no operation of the model counts")
+    elif impossible:
+        figures = ", ".join(f"{name} would be {shares[name]:.3f}" for name in impossible)
+        notes.append(f"{figures}; check FLOPs and peak")
+    return {
+        "flops_per_sample": flops,
+        "hardware_flops_per_sample": hardware_flops,
+        "flops_convention": description.flops_convention if description else None,
+        "flops_note": "; ".join(filter(None, notes)) or None,
+        "tflops_per_device": tflops,
+        "peak_tflops": peak and peak[0],
+        "peak_source": peak and peak[1],
+        **{name: None if "mfu" in impossible or name in impossible else share for name, share in shares.items()},
+    }
+
+
+def faults(ranks: Sequence[Measurement], rank_samples: int) -> list[str]:
+    """Checks that make a row ``invalid``: what failed, in words. A rank must train ``rank_samples`` a step."""
+    found = []
+    not_finite = [
+        (step, rank) for rank, m in enumerate(ranks) for step, loss in enumerate(m.losses) if not math.isfinite(loss)
+    ]
+    if not_finite:
+        step, rank = min(not_finite)  # gradients carry it to the other ranks a step later
+        found.append(f"the loss of rank {rank} is {ranks[rank].losses[step]} in step {step + 1}")
+    for rank, m in enumerate(ranks):
+        expected = rank_samples * len(m.steps_ns)
+        if m.samples != expected:
+            found.append(f"rank {rank} trained {m.samples} samples where {len(m.steps_ns)} steps have {expected}")
+        off_ns = sum(m.steps_ns) - m.window_ns
+        if abs(off_ns) > max(STEPS_SUM_WITHIN * m.window_ns, SLICE_NS * max(len(m.bursts_ns), 1)) + m.waited_ns:
+            found.append(f"the steps of rank {rank} are off its window by {off_ns / m.window_ns:+.1%}")
+    eager = [str(rank) for rank, m in enumerate(ranks) if m.compile_ns == 0]
+    if eager:
+        variables = "TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE"
+        found.append(f"nothing was compiled in rank {', '.join(eager)}; see whether {variables} is set")
+    return found
+
+
+def step_rows(ranks: Sequence[Measurement]) -> list[Row]:
+    """The STEPS columns, a row a step."""
+    steps, own = _steps_ms(ranks), own_time_ns(ranks)
+    waits = np.array([m.data_wait_host_ns for m in ranks]) / 1e6
+    losses = np.mean([m.losses[m.warmup_steps :] for m in ranks], axis=0)
+    return [
+        {
+            "step": step,
+            "step_ms": float(steps[:, step].max()),
+            "step_min_ms": float(steps[:, step].min()),
+            "data_wait_ms": float(waits[:, step].max()),
+            "critical_rank": None if own is None else int(own[:, step].argmax()),
+            "loss": float(losses[step]),
+        }
+        for step in range(steps.shape[1])
+    ]
+
+
+def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) -> list[Row]:
+    """The RANKS columns, a row a rank that left a record."""
+    return [
+        {
+            "rank": record.rank,
+            "local_rank": record.local_rank,
+            "host": record.host,
+            "device_name": record.device,
+            "device_uuids": ";".join(record.device_uuids),
+            "pid": record.pid,
+            "exit_code": exit_codes.get(record.rank) or None,
+            "failure": record.failure.message if record.failure else None,
+            **({"num_threads": record.state.num_threads} if record.state else {}),
+            **(_rank_metrics(record.measurement) if record.measurement else {}),
+        }
+        for _, record in sorted(records.items())
+    ]
+
+
+def ranks_by_device(records: Mapping[int, RankRecord]) -> dict[str, list[int]]:
+    """The UUID of each GPU that ranks computed on, and their process ids."""
+    pids: dict[str, list[int]] = {}
+    for _, record in sorted(records.items()):
+        for uuid in record.device_uuids:
+            pids.setdefault(uuid, []).append(record.pid)
+    return pids
+
+
+def window_of(records: Mapping[int, RankRecord]) -> tuple[int, int]:
+    """From the first rank's start of its window to the last one's end, in wall-clock ns; the other side's bursts of a
+    duet are in it."""
+    measured = [record.measurement for record in records.values() if record.measurement]
+    return min(m.window_at_ns for m in measured), max(_end_ns(m) for m in measured)
+
+
+def bursts_ns(ranks: Sequence[Measurement]) -> list[int]:
+    """Of a side of a duet: how long each of its bursts took, on the slowest rank. Empty for a launch alone."""
+    return [max(burst) for burst in zip(*(m.bursts_ns for m in ranks), strict=True)]
+
+
+def part_means_ms(m: Measurement) -> Row:
+    """Mean milliseconds of each part of a step; the wait is the host's, the gap what it left on an accelerator."""
+    means = {f"{part}_ms": float(np.mean(m.parts_ns[part])) / 1e6 for part in PARTS}
+    host_wait = float(np.mean(m.data_wait_host_ns)) / 1e6
+    gap = means["data_wait_ms"] if m.memory["device_used_mib"] is not None else None
+    return {**means, "data_wait_ms": host_wait, "device_gap_ms": gap}
+
+
+def _starved_ms(parts: Row) -> float:
+    """What a step lost to the wait for its batch. On an accelerator that is the gap there: it may have had work enough
+    while its host waited."""
+    gap_ms: float | None = parts["device_gap_ms"]
+    return float(parts["data_wait_ms"]) if gap_ms is None else gap_ms
+
+
+def own_time_ns(ranks: Sequence[Measurement]) -> Array | None:
+    """Each rank's time before it first waits for another, (ranks, steps); None where there is no other.
+
+    Wait and copy, and the forward pass where the strategy's is free of collectives.
+    """
+    if ranks[0].forward_is_local is None:
+        return None
+    parts = ["data_wait", "copy", *(["forward"] if ranks[0].forward_is_local else [])]
+    return np.array([np.sum([m.parts_ns[part] for part in parts], axis=0) for m in ranks], dtype=np.float64)
+
+
+def critical_rank(ranks: Sequence[Measurement]) -> int:
+    """The rank that the others wait for: most own time over the window."""
+    own = own_time_ns(ranks)
+    return 0 if own is None else int(own.sum(axis=1).argmax())
+
+
+def _end_ns(m: Measurement) -> int:
+    return m.bursts_at_ns[-1] + m.bursts_ns[-1] if m.bursts_ns else m.window_at_ns + m.window_ns
+
+
+def _rank_metrics(m: Measurement) -> Row:
+    median = float(np.median(m.steps_ns)) / 1e6
+    return {"window_s": m.window_ns / 1e9, "step_ms": median, **part_means_ms(m), **m.memory}
+
+
+def _steps_ms(ranks: Sequence[Measurement]) -> Array:
+    return np.array([m.steps_ns for m in ranks], dtype=np.float64) / 1e6
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if known else None

@@ -1,0 +1,115 @@
+"""Makes the rows of a run, writes them down, and tells who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from bench.machine import environment
+from bench.plan.case import Case
+from bench.plan.data_files import absolute_data
+from bench.plan.description import Description
+from bench.plan.options import AXES, SETTINGS
+from bench.plan.plan import Protocol as Settings
+from bench.plan.plan import command
+from bench.plan.work_key import work_key
+from bench.runner.launched import Launched
+from bench.runner.machine_survey import Survey
+from bench.store.columns import SCHEMA, LaunchRow, Row
+from bench.store.env_key import env_key
+from bench.store.writer import Store
+from bench.untrusted.text import legible
+from workloads.data import paths
+
+
+class Observer(Protocol):
+    """Who watches a run; ``bench.report.progress`` has those for people."""
+
+    def note(self, message: str) -> None: ...
+    def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None: ...
+    def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
+    def launch_ends(self, row: LaunchRow) -> None: ...
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Lines for who watches."""
+
+    observer: Observer
+
+    def note(self, message: str) -> None:
+        self.observer.note(message)
+
+    def warn(self, message: str) -> None:
+        self.observer.note(f"warning: {message}")
+
+
+@dataclass
+class RunFacts:
+    """What is the same for all launches of a run's session.
+
+    ``variables`` is the ranks' environment, ``host`` columns of this host, ``session`` how often the run was resumed,
+    ``despite`` what had changed when it was. ``repeatable``: a command line on this machine gives the cases again.
+    """
+
+    survey: Survey
+    variables: Mapping[str, str]
+    host: Row
+    session: int = 0
+    despite: str = ""
+    repeatable: bool = True
+    searches: dict[Case, str] = field(default_factory=dict)  # for a batch size: what was tried
+
+
+class Recorder:
+    """The rows of a run, ``rows``, earlier sessions' first; each is written down as it comes."""
+
+    def __init__(self, store: Store, observer: Observer, facts: RunFacts, rows: list[LaunchRow]) -> None:
+        self.store, self.observer, self.facts, self.rows = store, observer, facts, rows
+
+    def blank(self, case: Case, protocol: Settings, description: Description | None, **known: Any) -> Row:
+        """All that is known of a launch before it is one; ``known`` has columns that the caller knows."""
+        facts = self.facts
+        settings = {**facts.variables, **case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
+        warnings = [*facts.survey.warnings, *facts.survey.of_case(case)]
+        return {
+            "schema": SCHEMA,
+            "run_id": self.store.run_id,
+            "case_id": case.case_id,
+            "role": "measure",
+            "session": facts.session,
+            "resumed_despite": facts.despite or None,
+            **{name: getattr(case, name) for name in AXES},
+            **{name: getattr(protocol, name) for name in SETTINGS},
+            "oversubscribe": case.oversubscribe,
+            "world_size": case.world_size,
+            "global_batch": case.global_batch,
+            "batch_search": facts.searches.get(case),
+            "machine_warnings": "; ".join(warnings) or None,
+            "parameters": description.parameters if description else None,
+            "tokens_per_sample": description.tokens_per_sample if description else None,
+            "work_key": work_key_of(case),
+            **facts.host,
+            "settings": environment.settings(settings, always=case.environment),
+            "command": command(case, protocol) if facts.repeatable else None,
+            **known,
+        }
+
+    def record(self, row: Row, launched: Launched | None = None) -> LaunchRow:
+        """Write a launch down: its row comes last, so that what has a row is there whole."""
+        if row.get("torch"):  # else no rank came far enough to say what it runs on
+            row["env_key"] = env_key(row)
+        complete = LaunchRow.of(legible(row))
+        self.rows.append(complete)
+        identity = {"run_id": complete.run_id, "launch_id": complete.launch_id}
+        for name, rows in (launched.others if launched else {}).items():
+            self.store.append(name, [{**identity, **one} for one in rows])
+        self.store.append("launches.csv", [complete.columns()])
+        self.observer.launch_ends(complete)
+        return complete
+
+
+def work_key_of(case: Case) -> str:
+    """The work_key of a case with its data as it is now."""
+    return work_key(case, paths.fingerprint(absolute_data(case.data)))

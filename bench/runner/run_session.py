@@ -1,0 +1,262 @@
+"""A session: one invocation's part of a run. It describes workloads, launches cases, and records how each ended.
+
+Which case is launched when is said by ``bench.runner.schedule`` (``bench run``), ``bench.comparison.abba`` and
+``bench.comparison.baseline_check``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+from bench import interrupts
+from bench.errors import BenchError
+from bench.machine import environment
+from bench.machine.gpus import Machine
+from bench.messages.heartbeat import Beat
+from bench.plan.case import Case
+from bench.plan.constraints import refusal
+from bench.plan.description import Description
+from bench.plan.plan import Plan, Planned, facts
+from bench.plan.plan import Protocol as Settings
+from bench.runner.batch_size import CEILING, Probes, search
+from bench.runner.earlier_sessions import EarlierSessions
+from bench.runner.launch_case import ATTEMPTS, CaseLauncher
+from bench.runner.launch_role import ALONE, Role
+from bench.runner.launched import Launched
+from bench.runner.machine_survey import Survey
+from bench.runner.rank_site import Site
+from bench.runner.row_recorder import Notes, Observer, Recorder, RunFacts
+from bench.runner.workload_descriptions import WorkloadDescriptions
+from bench.store.columns import LaunchRow, Row
+from bench.store.plan_file import plan_json
+from bench.store.resume import Earlier, workload_files
+from bench.store.writer import Store
+from bench.untrusted.text import legible
+
+PROBE_STEPS = 3
+
+
+class Session:
+    """One run, or what is left of one. ``rows`` holds all its launches so far, earlier ones as well, in order."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        survey: Survey,
+        store: Store,
+        observer: Observer,
+        earlier: Earlier | None = None,
+        site: Site | None = None,
+        launcher: CaseLauncher | None = None,
+    ) -> None:
+        """``site``: where the ranks run, here by default. Several sessions may share a store, and those of one site a
+        ``launcher``, and so its servers."""
+        self.plan, self.survey, self.store, self.site = plan, survey, store, site or Site()
+        self.observer, self.notes = observer, Notes(observer)
+        self.earlier = EarlierSessions(store.run_id, earlier, self.notes.warn)
+        variables = environment.rank_environment()
+        host = environment.host_facts(survey.machine, variables, self.site.folder())
+        self.facts = RunFacts(survey, variables, host, self.earlier.number, repeatable=self.site.is_here)
+        self.recorder = Recorder(store, observer, self.facts, self.earlier.rows)
+        log = store.folder / "logs" / "launcher.log"
+        self.launcher = launcher or CaseLauncher(
+            survey.machine, variables, log, plan.protocol, self.notes.warn, self._progress, self.site
+        )
+        self.workloads = WorkloadDescriptions(self.launcher, survey.machine, store, self.notes)
+
+    @property
+    def rows(self) -> list[LaunchRow]:
+        return self.recorder.rows
+
+    def renew(self) -> None:
+        """End the launch servers: the next launch comes from a fresh one."""
+        self.launcher.close()
+
+    def close(self) -> None:
+        self.launcher.close()
+
+    def prepare(self) -> tuple[Planned, ...]:
+        """Fill in what only torch knows, see whether a resumed run still is what it was, and write the plan down."""
+        cases = self.workloads.complete(self.plan.cases)
+        now = _plan_json(dataclasses.replace(self.plan, cases=cases), self.survey.machine, self.facts.host)
+        self._plan_json, changes = self.earlier.joined(now, self.plan, cases)
+        self.facts.despite = "; ".join(changes)
+        self.store.plan(self._plan_json)
+        return cases
+
+    def ready(self, planned: Planned, more: Row | None = None) -> Case | None:
+        """The case as it is launched, its batch size found if it must be; None, and a row (with ``more``), if it cannot
+        run."""
+        case, skip = planned.case, planned.skip
+        if skip is None and case.auto_batch:
+            case, skip = self._with_batch(planned)
+        if skip is None:
+            for warning in self.survey.of_case(case):
+                self.notes.warn(warning)
+            return case
+        if (case.case_id, None) not in self.earlier.done:
+            row = self.blank(case, status="crashed" if planned.failed else "skipped", reason=skip, **(more or {}))
+            # a batch that could not be shared out: no command gives this case alone
+            self.recorder.record(row | {"command": None} if planned.strong_from else row)
+        return None
+
+    def begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
+        """Tell who watches that a launch begins."""
+        self.observer.launch_begins(case, number, of, or_more)
+
+    def launch(self, case: Case, more: Row, protocol: Settings | None = None) -> LaunchRow:
+        """Launch, once more if the machine was in the way, and record it."""
+        opened = self.open(case, more, protocol)
+        [row] = launch_and_record([opened], opened)
+        return row
+
+    def open(self, case: Case, more: Row, protocol: Settings | None = None) -> Opened:
+        """A launch that is about to be made: what is known of its row, and a folder for its records."""
+        interrupts.check()
+        protocol = protocol or self.plan.protocol
+        row = self.blank(case, protocol, **{"status": "interrupted", "reason": "the run was stopped", **more})
+        order = self.store.next_order()
+        launch_id = f"{order:04}-{case.case_id}"[:120]
+        row |= {"order": order, "started_at": datetime.now(UTC).isoformat(timespec="milliseconds")}
+        row |= {"launch_id": launch_id, "attempts": 1}
+        description = self.workloads.known(case) or self.workloads.of(case)
+        return Opened(self, case, description, protocol, row, self.store.launch_folder(launch_id))
+
+    def blank(self, case: Case, protocol: Settings | None = None, **known: Any) -> Row:
+        """All that is known of a launch before it is one."""
+        return self.recorder.blank(case, protocol or self.plan.protocol, self.workloads.known(case), **known)
+
+    def check(self, row: LaunchRow) -> None:
+        """Whether to go on after a launch: Interrupted, or IncomparableError if it was not what it was to be."""
+        interrupts.check()
+        self.site.check(row.sources)
+        self.earlier.check(row)
+
+    def _with_batch(self, planned: Planned) -> tuple[Case, str | None]:
+        """A case with the largest batch that fits, and why it cannot run."""
+        answer, words = self._fit(planned)
+        case = dataclasses.replace(planned.case, batch_size=answer, auto_batch=answer is None)
+        self.facts.searches[case] = words
+        if answer is None:
+            return case, f"no batch size fits: {words}"
+        with contextlib.suppress(BenchError):  # of the workload enough is known to measure it
+            self.workloads.of(case)
+        return case, refusal(case, facts(self.survey.machine, planned.samples, self.workloads.known(case)))
+
+    def _fit(self, planned: Planned) -> tuple[int | None, str]:
+        """The largest batch that fits and how it was found: by probes, or by an earlier session of this run."""
+        case, entry = planned.case, next(c for c in self._plan_json["cases"] if c["case_id"] == planned.case.case_id)
+        if "search" not in entry:
+            shared = case.devices * case.grad_accum_steps
+            ceiling = max(1, planned.samples // shared) if planned.samples else CEILING
+            protocol = probing(self.plan.protocol)
+            self.notes.note(f"looking for the largest batch size of {case.case_id}")
+            found = search(
+                self.workloads.of(case).batch_size,
+                ceiling,
+                Probes(case, lambda probe: self.launch(probe, {"role": "probe"}, protocol), self.survey.look),
+            )
+            entry.update(answer=found.answer, search=found.words)
+            self.store.plan(self._plan_json)
+        return entry["answer"], entry["search"]
+
+    def _progress(self, beat: Beat) -> None:
+        self.observer.progress(beat.done, beat.planned, beat.time_ns)
+
+
+class Launches(Protocol):
+    """A launch, or several that are up at once."""
+
+    def launched(self) -> Sequence[Launched]:
+        """Launch, wait for the end, and say what became of each."""
+        ...
+
+
+@dataclasses.dataclass
+class Opened:
+    """A launch that is about to be made. ``row`` is what is known of it, and ``seconds`` how long it has taken."""
+
+    session: Session
+    case: Case
+    description: Description
+    protocol: Settings
+    row: Row
+    folder: Path
+    began: float = dataclasses.field(default_factory=lambda: monotonic())
+
+    @property
+    def seconds(self) -> float:
+        return monotonic() - self.began
+
+    def launched(self) -> list[Launched]:
+        return [self.launch(ALONE)]
+
+    def launch(self, role: Role) -> Launched:
+        return self.session.launcher.launch(self.case, self.description, self.folder, self.protocol, role)
+
+    def again(self, launched: Launched) -> bool:
+        """Whether to launch once more, as the machine was in the way; the records have a folder of their own then."""
+        row = self.row
+        if not launched.machines_fault or row["attempts"] == ATTEMPTS or interrupts.pending():
+            return False
+        row |= {"launch_id": f"{row['launch_id']}-again", "attempts": ATTEMPTS, "first_attempt": launched.row["reason"]}
+        self.folder = self.session.store.launch_folder(row["launch_id"])
+        self.session.notes.warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
+        return True
+
+    def lost(self, error: Exception) -> None:
+        """Record a launch in which we failed; what its ranks have measured is in their records."""
+        reason = f"a bug in stepbench, {type(error).__name__}: {error}; the ranks' records are in {self.folder}"
+        self.session.recorder.record(self.row | {"status": "invalid", "reason": reason, "launch_s": self.seconds})
+
+    def closed(self, launched: Launched) -> LaunchRow:
+        """Record a launch that has ended; its row."""
+        earlier = self.session.earlier
+        known = {"launch_s": self.seconds, "code_changed": earlier.edited(self.row, launched)}
+        row = legible({**self.row, **launched.row, **known})
+        if changes := earlier.unlike(row):  # a resume on the machine that it was will launch it again
+            row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
+        return self.session.recorder.record(row, launched)
+
+
+def launch_and_record(opened: Sequence[Opened], launches: Launches) -> list[LaunchRow]:
+    """Make launches, once more if the machine was in the way, and record each, whatever became of it."""
+    while True:
+        try:
+            found = launches.launched()
+        except BenchError:
+            raise
+        except Exception as error:
+            for one in opened:
+                one.lost(error)
+            raise
+        whose = next((launched for launched in found if launched.machines_fault), found[0])
+        if not all([one.again(whose) for one in opened]):
+            break
+    rows = [one.closed(launched) for one, launched in zip(opened, found, strict=True)]
+    for one, row in zip(opened, rows, strict=True):
+        one.session.check(row)
+    return rows
+
+
+def begun(plan: Plan, machine: Machine) -> dict[str, Any]:
+    """What ``plan.json`` says of a run before torch has been asked: the cases have no batch size but what was given."""
+    host = environment.host_facts(machine, environment.rank_environment())
+    return {**_plan_json(plan, machine, host), "described": False}
+
+
+def _plan_json(plan: Plan, machine: Machine, host: Row) -> dict[str, Any]:
+    gpus = ", ".join(gpu.name for gpu in machine.gpus)
+    known = {**host, **environment.installed(), "gpus": gpus, "workloads": workload_files(plan.cases)}
+    return {**plan_json(plan), "facts": known, "described": True}
+
+
+def probing(protocol: Settings) -> Settings:
+    """As few steps as show the memory that they take."""
+    return dataclasses.replace(protocol, warmup_steps=0, steps=PROBE_STEPS, min_seconds=0.0)

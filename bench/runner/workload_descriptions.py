@@ -1,0 +1,97 @@
+"""What torch says of the workloads of a run: each is asked once for every kind of step that its cases have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from time import monotonic
+
+from bench.errors import BenchError, ResultsError
+from bench.machine.gpus import Machine
+from bench.plan.case import Case
+from bench.plan.description import Description
+from bench.plan.plan import Planned, facts, joined, plan_case
+from bench.runner.launch_case import CaseLauncher
+from bench.runner.row_recorder import Notes
+from bench.store.writer import Store
+
+Key = tuple[str, str, str, str, int | None, bool]
+
+
+class WorkloadDescriptions:
+    """Descriptions by what they depend on. ``seconds`` is how long it took to get them so far."""
+
+    def __init__(self, launcher: CaseLauncher, machine: Machine, store: Store, notes: Notes) -> None:
+        self._launcher, self._machine, self._store, self._notes = launcher, machine, store, notes
+        self._found: dict[Key, Description] = {}
+        self._refused: dict[tuple[str, str], BenchError] = {}  # (workload, env) of those that are none
+        self.seconds = 0.0
+
+    def complete(self, cases: Iterable[Planned]) -> tuple[Planned, ...]:
+        """A plan's cases with what only torch knows.
+
+        What is wrong with one workload ends the cases of that one alone; the BenchError that says it is raised if no
+        case is left that can run.
+        """
+        planned = joined(self._complete(one) for one in cases)
+        if self._refused and all(one.skip for one in planned):
+            raise next(iter(self._refused.values()))
+        return planned
+
+    def of(self, case: Case) -> Description:
+        """What torch says of the workload with this batch; BenchError if it is none."""
+        key, workload = _key(case), (case.workload, case.env)
+        if workload in self._refused:
+            raise self._refused[workload]
+        if key not in self._found:
+            self._found[key] = self._ask(case)
+        return self._found[key]
+
+    def known(self, case: Case) -> Description | None:
+        """What has been said of the workload: with this batch, or without FLOPs while one is looked for."""
+        if found := self._found.get(_key(case)):
+            return found
+        other = self._found.get(_key(dataclasses.replace(case, batch_size=None, auto_batch=True)))
+        return other and dataclasses.replace(
+            other, flops_per_sample=None, hardware_flops_per_sample=None, flops_note="not counted for this batch size"
+        )
+
+    def _complete(self, planned: Planned) -> Planned:
+        if planned.skip is not None:
+            return planned
+        case = planned.case
+        try:
+            description = self.of(case)
+            if case.batch_size is None and not case.auto_batch:
+                case = dataclasses.replace(case, batch_size=description.batch_size)
+                self._found.setdefault(_key(case), description)
+            planned = plan_case(case, facts(self._machine, planned.samples, description), planned.strong_from)
+            if planned.skip is None and planned.case != case:  # its batch is that of strong scaling
+                self.of(planned.case)
+        except ResultsError:
+            raise
+        except BenchError as error:
+            return dataclasses.replace(planned, skip=str(error), failed=True)
+        return planned
+
+    def _ask(self, case: Case) -> Description:
+        batches = f", batches of {case.rank_batch}" if case.rank_batch else ""
+        self._notes.note(f"looking at {case.workload}{batches}")
+        began = monotonic()
+        try:
+            found = self._launcher.describe(case, lambda: self._store.new_folder("describe"))
+        except ResultsError:
+            raise
+        except BenchError as error:
+            self._refused[case.workload, case.env] = error
+            raise
+        finally:
+            self.seconds += monotonic() - began
+        if found.flops_per_sample is None and found.flops_note:
+            self._notes.warn(f"FLOPs of {case.workload} stay empty: {found.flops_note}")
+        return found
+
+
+def _key(case: Case) -> Key:
+    """What a description depends on: the workload and all that changes the work of its step."""
+    return case.workload, case.env, case.data, case.activation_checkpointing, case.rank_batch, case.auto_batch

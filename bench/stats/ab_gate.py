@@ -1,0 +1,262 @@
+"""From the rows of a comparison to its gate: blocks, verdicts, memory, what failed, and what differs."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from bench.messages.spec import SIDES
+from bench.stats.decision import Found, Stages, candidates, control, decide
+from bench.stats.intervals import of_mean_log
+from bench.stats.power import Blocks
+from bench.stats.verdict import Control, Gate, Rules, Verdict
+from bench.store.columns import DEVICE_MEMORY, HOST_MEMORY, RANK_MEMORY, LaunchRow
+from bench.store.environment_diff import differences
+
+OF_A_SIDE = 2  # launches in a block A B B A, or B A A B
+NO_FAILURE = ("ok", "interrupted")
+LEAST_LAUNCHES = 3  # of a side: all of one above all of the other is chance once in twenty then
+OF_PROCESSES = tuple(name for name in DEVICE_MEMORY if name != "device_used_mib")
+
+
+def gate(rows: Sequence[LaunchRow], rules: Rules, a: str, b: str, asked: Mapping[str, Blocks] | None = None) -> Gate:
+    """What the launches of `bench ab` say. ``a`` and ``b`` name the sides; ``asked`` are the blocks each pair has."""
+    pairs = by_pair(rows)
+    stages = {name: Stages(log_ratios(of, 1), log_ratios(of, 2)) for name, of in pairs.items()}
+    edited = _edited({name: of for name, of in pairs.items() if not _failed(of)})
+    sound = {name: case for name, case in stages.items() if not _failed(pairs[name]) and name not in edited}
+    found = decide(sound, rules, asked) | edited
+    checked = _control(rows, rules)
+    if checked and checked.flagged:
+        found = {name: undecided(one, checked) for name, one in found.items()}
+    alone = _sound_alone(rows)
+    verdicts = tuple(
+        _verdict(name, of, found.get(name) or _of_failure(of, name in alone), rules) for name, of in pairs.items()
+    )
+    ratio, low, high = geometric_mean(verdicts)
+    return Gate(
+        a=a,
+        b=b,
+        verdicts=verdicts,
+        rules=rules,
+        control=checked,
+        differences=_differences(rows),
+        failed=_lost(rows, alone),
+        run_id=str(rows[0].run_id) if rows else "",
+        ratio=ratio,
+        low=low,
+        high=high,
+    )
+
+
+def _edited(pairs: Mapping[str, Sequence[LaunchRow]]) -> dict[str, Found]:
+    """Of the pairs of which a side's code changed while it was measured, that nothing is decided."""
+    found = {}
+    for name, rows in pairs.items():
+        for side in SIDES:
+            own = [row for row in rows if row.side == side and has_rate(row)]
+            if len({row.code_key for row in own}) > 1:
+                files = next((row.code_changed for row in own if row.code_changed), "a file of the workload")
+                found[name] = Found("inconclusive", f"{files} changed while {side} was measured; measure it again")
+    return found
+
+
+def for_second_stage(rows: Sequence[LaunchRow]) -> list[str]:
+    """The pairs that are to be launched again: candidates of which no launch failed."""
+    pairs = {name: of for name, of in by_pair(rows).items() if not _failed(of)}
+    return candidates({name: log_ratios(of, 1) for name, of in pairs.items()})
+
+
+def by_pair(rows: Iterable[LaunchRow], role: str = "measure") -> dict[str, list[LaunchRow]]:
+    """The launches of each pair, in their order."""
+    found: dict[str, list[LaunchRow]] = defaultdict(list)
+    for row in rows:
+        if row.pair and row.side in SIDES and row.role == role:
+            found[str(row.pair)].append(row)
+    return dict(found)
+
+
+def log_ratios(rows: Iterable[LaunchRow], stage: int) -> list[float]:
+    """Of each whole block of a stage, the log ratio of throughput, B over A: of the means of the logs of both sides, or
+    what a duet says of itself. A block in which a launch failed has none, nor has one that was stopped half way: half a
+    block has the machine's drift in it."""
+    blocks: dict[int | None, list[LaunchRow]] = defaultdict(list)
+    for row in rows:
+        if row.stage == stage:
+            blocks[row.block].append(row)
+    found = [_log_ratio(of) for of in blocks.values()]
+    return [ratio for ratio in found if ratio is not None]
+
+
+def _log_ratio(block: Sequence[LaunchRow]) -> float | None:
+    if not all(map(has_rate, block)):
+        return None
+    sides = {side: [row for row in block if row.side == side] for side in SIDES}
+    told = [row.duet_ratio for row in sides["B"] if row.duet_ratio and row.duet_ratio > 0]
+    if told and sides["A"]:
+        return fmean(map(math.log, told))
+    if any(len(of) != OF_A_SIDE for of in sides.values()):
+        return None
+    a, b = (fmean(map(log_rate, sides[side])) for side in SIDES)
+    return b - a
+
+
+def has_rate(row: LaunchRow) -> bool:
+    """Whether a launch was ok, and its throughput is a number."""
+    return row.status == "ok" and 0 < (row.samples_per_s or 0) < math.inf
+
+
+def log_rate(row: LaunchRow) -> float:
+    """The log of the throughput of a launch that ``has_rate``."""
+    return math.log(rate(row))
+
+
+def rate(row: LaunchRow) -> float:
+    """The throughput of a launch that ``has_rate``, in samples/s."""
+    assert row.samples_per_s is not None
+    return row.samples_per_s
+
+
+def _failed(rows: Iterable[LaunchRow]) -> str | None:
+    """Which side has a launch that failed or could not run: A, B, both or none. One that was stopped did not fail."""
+    sides = {str(row.side) for row in rows if row.status not in NO_FAILURE}
+    return "both" if len(sides) == 2 else next(iter(sides), None)
+
+
+def failures(rows: Iterable[LaunchRow]) -> list[LaunchRow]:
+    """The launches that broke, not those that were stopped, or that cannot run here."""
+    return [row for row in rows if row.status not in (*NO_FAILURE, "skipped")]
+
+
+def _lost(rows: Iterable[LaunchRow], alone: Set[str]) -> bool:
+    """Whether a launch failed that B is not to blame for, of A or of the control pair, or nothing could run."""
+    counts = [row for row in rows if row.role in ("measure", "control")]
+    failed = any(row.side == "A" or row.role == "control" or row.pair in alone for row in failures(counts))
+    return failed or not any(map(has_rate, counts))
+
+
+def undecided(found: Found, checked: Control) -> Found:
+    """On a machine that differs from itself nothing is a change, and nothing is its absence."""
+    reason = f"the control pair {checked.why}; {found.reason}"
+    return Found(**{**vars(found), "verdict": "inconclusive", "reason": reason})
+
+
+def _sound_alone(rows: Iterable[LaunchRow]) -> set[str]:
+    """The pairs whose B failed in a duet and was then launched alone, without a failure."""
+    probes = by_pair(rows, "probe").items()
+    return {name for name, of in probes if any(row.block is not None and row.status == "ok" for row in of)}
+
+
+def _control(rows: Sequence[LaunchRow], rules: Rules) -> Control | None:
+    """That of the case with the most blocks: where one failed, another took its place."""
+    pairs = {name: [*log_ratios(of, 1), *log_ratios(of, 2)] for name, of in by_pair(rows, "control").items()}
+    name = max(pairs, key=lambda name: len(pairs[name]), default=None)
+    return None if name is None else control(name, pairs[name], rules)
+
+
+def _verdict(name: str, rows: Sequence[LaunchRow], found: Found, rules: Rules) -> Verdict:
+    sides = {side: [row for row in rows if row.side == side] for side in SIDES}
+    good = {side: list(filter(has_rate, of)) for side, of in sides.items()}
+    last = max(row.stage or 1 for row in rows)  # which decides
+    deciding = {side: [row for row in of if (row.stage or 1) == last] for side, of in good.items()}
+    how = "duet" if any(row.duet_ratio for row in sides["B"]) else "blocks"
+    case = CaseRows(sides["A"], sides["B"], deciding["A"], deciding["B"])
+    return case.verdict(name, how, found, memory(good["A"], good["B"], rules), sum(map(len, deciding.values())))
+
+
+@dataclass(frozen=True)
+class CaseRows:
+    """The launches of one case on both sides, ``a`` and ``b``, and those with a number that decide on it."""
+
+    a: Sequence[LaunchRow]
+    b: Sequence[LaunchRow]
+    good_a: Sequence[LaunchRow]
+    good_b: Sequence[LaunchRow]
+
+    def verdict(self, name: str, how: str, found: Found, memory: Mapping[str, Any], launches: int) -> Verdict:
+        """What is said of the case: ``found`` of its throughput, ``memory`` of its memory, by so many launches."""
+        first = (self.b or self.a)[0]
+        return Verdict(
+            case=name,
+            case_a=self._case_id(self.a),
+            case_b=self._case_id(self.b),
+            workload=str(first.workload),
+            command=first.command,
+            how=how,
+            launches=launches,
+            samples_per_s_a=self._median(self.good_a),
+            samples_per_s_b=self._median(self.good_b),
+            seconds=sum(row.launch_s or 0.0 for row in (*self.a, *self.b)),
+            **vars(found),
+            **memory,
+        )
+
+    @staticmethod
+    def _case_id(rows: Sequence[LaunchRow]) -> str | None:
+        return next((row.case_id for row in rows if row.case_id), None)
+
+    @staticmethod
+    def _median(rows: Sequence[LaunchRow]) -> float | None:
+        return median(map(rate, rows)) if rows else None
+
+
+def _of_failure(rows: Sequence[LaunchRow], alone: bool) -> Found:
+    """What is said where a launch failed: of B alone it is broken, unless B is sound where A is not up beside it."""
+    failed, bad = _failed(rows), [row for row in rows if row.status not in NO_FAILURE]
+    said = f"{bad[0].side} {bad[0].status}: {bad[0].reason}"
+    if alone:
+        return Found("inconclusive", f"only beside A, and not alone, {said}; leave --duet out")
+    return Found("broken" if failed == "B" else "inconclusive", said if failed != "both" else f"both failed; {said}")
+
+
+def memory(a: Sequence[LaunchRow], b: Sequence[LaunchRow], rules: Rules) -> dict[str, Any]:
+    """The ``memory`` columns of a verdict: medians by the first measure that every launch knows, and what they say.
+
+    It hardly varies between launches, so no test is needed: a change is one beyond the floor that no two launches of
+    different sides contradict, of LEAST_LAUNCHES or more of each. Of fewer nothing is said.
+    """
+    measure = _measure((*a, *b)) if a and b else None
+    if measure is None:
+        return {}
+    in_a, in_b = ([float(getattr(row, measure)) for row in side] for side in (a, b))
+    ratio = median(in_b) / median(in_a)
+    more, less = ratio > 1 + rules.floor_memory, ratio < 1 - rules.floor_memory
+    said = "more" if more and min(in_b) > max(in_a) else "less" if less and max(in_b) < min(in_a) else "same"
+    known = said == "same" or min(len(a), len(b)) >= LEAST_LAUNCHES
+    medians = {"memory_mib_a": median(in_a), "memory_mib_b": median(in_b)}
+    return {"memory": said if known else None, "memory_measure": measure, "memory_ratio": ratio, **medians}
+
+
+def _measure(rows: Sequence[LaunchRow]) -> str | None:
+    """By which memory launches can be compared; None where they ran on devices of two kinds, or not all know one. What
+    is used of a whole device counts only where nobody else was on it, and the other side of a duet is; of host memory
+    that of DataLoader workers, where there are any."""
+    kinds = {row.device for row in rows}
+    if len(kinds) != 1:
+        return None
+    alone = all(row.foreign_processes is False and not row.bursts for row in rows)
+    on_host = bool(kinds & {"cpu", None})
+    if on_host and len({row.launcher for row in rows}) > 1:
+        return None  # forked ranks share pages with their server, and those of torchrun hold all of torch themselves
+    of_host = HOST_MEMORY if any(row.num_workers for row in rows) else RANK_MEMORY
+    names = of_host if on_host else DEVICE_MEMORY if alone else OF_PROCESSES
+    return next((name for name in names if all(getattr(row, name) for row in rows)), None)
+
+
+def geometric_mean(verdicts: Iterable[Verdict]) -> tuple[float | None, float | None, float | None]:
+    """Of the cases' ratios of throughput, with 95 % bounds by t on their logs; None where there is none."""
+    logs = [math.log(one.ratio) for one in verdicts if one.ratio]
+    if not logs:
+        return None, None, None
+    low, high = of_mean_log(logs)
+    return (math.exp(fmean(logs)), low, high) if len(logs) > 1 else (math.exp(fmean(logs)), None, None)
+
+
+def _differences(rows: Sequence[LaunchRow]) -> tuple[str, ...]:
+    """Between the environments of both sides."""
+    a, b = ([row for row in rows if row.side == side and row.role == "measure"] for side in SIDES)
+    return tuple(difference.words() for difference in differences(a, b)) if a and b else ()

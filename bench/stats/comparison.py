@@ -1,0 +1,266 @@
+"""Two results side by side: paired where they share blocks, else only as sure as their sessions are alike."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from statistics import NormalDist, fmean, median, variance
+from typing import Any, NamedTuple
+
+from bench.plan.options import AXES
+from bench.stats.ab_gate import CaseRows, failures, geometric_mean, has_rate, log_rate, memory
+from bench.stats.between_sessions import Change, Spread, judged
+from bench.stats.decision import Found, compared, p_of
+from bench.stats.intervals import exp
+from bench.stats.power import LEVEL
+from bench.stats.trimmed import LEAST_BLOCKS
+from bench.stats.verdict import Gate, Rules, Verdict
+from bench.store.code_versions import Identity, identities
+from bench.store.columns import LaunchRow
+from bench.store.counting_rows import counted
+from bench.store.environment_diff import differences
+
+Key = tuple[Any, ...]
+Told = tuple[LaunchRow, Identity]
+
+
+class Pair(NamedTuple):
+    """The launches of a case on both sides; ``shared``: all are of one environment."""
+
+    a: list[LaunchRow]
+    b: list[LaunchRow]
+    shared: bool
+
+    @property
+    def sides(self) -> tuple[list[LaunchRow], list[LaunchRow]]:
+        return self.a, self.b
+
+
+def compare(
+    a_rows: Sequence[LaunchRow],
+    b_rows: Sequence[LaunchRow],
+    rules: Rules,
+    names: tuple[str, str] = ("A", "B"),
+    by: Sequence[str] = (),
+    session_spread: Mapping[str, Spread] | None = None,
+) -> Gate:
+    """Every case of two groups of launches, matched by its axes but those of ``by``, which the groups were made by.
+
+    ``session_spread``: how far sessions differ, by case_id of A, where it is known. The order of the cases is that of
+    A, then what only B has.
+    """
+    pairs = _pairs(a_rows, b_rows, by)
+    measured = {key: pair for key, pair in pairs.items() if all(map(_good, pair.sides)) and not _unfit(pair)}
+    found = _found(measured, rules, session_spread or {})
+    verdicts = tuple(_verdict(pair, found.get(key), rules, _apart(key)) for key, pair in pairs.items())
+    ratio, low, high = geometric_mean(verdicts)
+    return Gate(
+        a=names[0],
+        b=names[1],
+        verdicts=verdicts,
+        rules=rules,
+        differences=tuple(d.words() for d in differences(a_rows, b_rows)) if a_rows and b_rows else (),
+        notes=_notes(verdicts, any(map(_apart, pairs))),
+        failed=_lost(pairs.values()),
+        ratio=ratio,
+        low=low,
+        high=high,
+    )
+
+
+def _pairs(a_rows: Sequence[LaunchRow], b_rows: Sequence[LaunchRow], by: Sequence[str]) -> dict[Key, Pair]:
+    """The launches of each case on both sides.
+
+    The sides may be of unlike environments and code. Launches of one side that are unlike are not put together: where
+    there are some, each is held against the other side's launches of the same environment and code.
+    """
+    known = identities([*a_rows, *b_rows])
+    a, b = _by_case(zip(a_rows, known, strict=False), by), _by_case(zip(b_rows, known[len(a_rows) :], strict=True), by)
+    found: dict[Key, Pair] = {}
+    for key in dict.fromkeys([*a, *b]):
+        sides = a.get(key, []), b.get(key, [])
+        several = dict.fromkeys(identity for side in sides for _, identity in side)
+        if max(len({identity for _, identity in side}) for side in sides) < 2:
+            shared = len({identity.environment for identity in several}) < 2
+            of_a, of_b = ([row for row, _ in side] for side in sides)
+            found[key] = Pair(of_a, of_b, shared)
+            continue
+        for one in several:
+            of_a, of_b = ([row for row, identity in side if identity == one] for side in sides)
+            found[(*key, one)] = Pair(of_a, of_b, shared=True)
+    return found
+
+
+def _apart(key: Key) -> str:
+    """What tells a case from others with its axes, where a side has several."""
+    return f" ({key[-1].words})" if isinstance(key[-1], Identity) else ""
+
+
+def _by_case(rows: Iterable[tuple[LaunchRow, Identity]], by: Sequence[str]) -> dict[Key, list[Told]]:
+    """The measured launches of each case: one is what has the same axes, but for those of ``by``."""
+    names = [name for name in (*AXES, "oversubscribe") if name not in by]
+    known = {id(row): (row, identity) for row, identity in rows}
+    found: dict[Key, list[Told]] = defaultdict(list)
+    for row in counted(row for row, _ in known.values()):
+        if row.role == "measure":
+            found[tuple(getattr(row, name) for name in names)].append(known[id(row)])
+    return dict(found)
+
+
+def _good(rows: Sequence[LaunchRow]) -> list[LaunchRow]:
+    return list(filter(has_rate, rows))
+
+
+def _lost(pairs: Collection[Pair]) -> bool:
+    """Whether a case has no number for launches that failed, or nothing has any."""
+    both = [[*pair.a, *pair.b] for pair in pairs]
+    return any(not _good(of) and failures(of) for of in both) or not any(map(_good, both))
+
+
+def _unfit(pair: Pair) -> Found | None:
+    """Why the numbers of both sides are not compared: a launch failed in B only, or they are about other work."""
+    if failures(pair.b) and not failures(pair.a):
+        bad = failures(pair.b)
+        return Found("broken", f"{len(bad)} of {len(pair.b)} launches failed; {_said(bad)}")
+    keys = [{str(row.work_key) for row in _good(side)} for side in pair.sides]
+    if keys[0] != keys[1]:
+        in_a, in_b = (", ".join(sorted(side)) for side in keys)
+        return Found("incomparable", f"other data, or another way of measuring: work_key {in_a} in A, {in_b} in B")
+    return None
+
+
+def _found(pairs: Mapping[Key, Pair], rules: Rules, spreads: Mapping[str, Spread]) -> dict[Key, Found]:
+    """A decision on each case, with Holm's correction over all of them, however they were measured.
+
+    Where both sides share enough (run, block) there is one log ratio a block, in which the machine's drift cancels. Of
+    the rest each session is one number. Two or more of a side say how far they differ; else it must be known.
+    """
+    shared = {key: _by_block(pair) for key, pair in pairs.items()}
+    blocks = {key: ratios for key, ratios in shared.items() if len(ratios) >= LEAST_BLOCKS}
+    rest = {key: pair for key, pair in pairs.items() if key not in blocks}
+    changes = {
+        key: _change(_sessions(pair.a), _sessions(pair.b), spreads.get(str(pair.a[0].case_id)))
+        for key, pair in rest.items()
+    }
+    known = {key: change for key, change in changes.items() if change is not None}
+    unknown = {key: _unknown(pair, rules, len(pairs)) for key, pair in rest.items() if key not in known}
+    paired = compared(blocks, rules, [change.p for change in known.values()])
+    return paired | judged(known, rules, [p_of(ratios) for ratios in blocks.values()]) | unknown
+
+
+# -- measured in the same blocks -----------------------------------------------------------------------------------
+
+
+def _by_block(pair: Pair) -> list[float]:
+    """The log ratio of each block of a run that both sides share, B over A."""
+
+    def blocks(rows: Sequence[LaunchRow]) -> dict[Key, list[float]]:
+        found: dict[Key, list[float]] = defaultdict(list)
+        for row in _good(rows):
+            found[row.run_id, row.block].append(log_rate(row))
+        return found
+
+    in_a, in_b = map(blocks, pair.sides)
+    return [fmean(in_b[block]) - fmean(logs) for block, logs in in_a.items() if block in in_b and pair.shared]
+
+
+# -- measured in sessions of their own -----------------------------------------------------------------------------
+
+
+def _sessions(rows: Sequence[LaunchRow]) -> list[list[float]]:
+    """The logs of throughput of each run. A run that was resumed is one: the machine is as it was minutes before."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in _good(rows):
+        found[str(row.run_id)].append(log_rate(row))
+    return list(found.values())
+
+
+def _change(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], spread: Spread | None) -> Change | None:
+    """From the launches of each session, of which the median counts. Several on both sides: by Welch's statistic, with
+    the degrees of freedom of the smaller side (by Welch's own, 2 sessions against 20 alarm seven times too often). One
+    of a side: by a spread that is known, and None where it is not."""
+    sides, count = [[median(logs) for logs in side] for side in (a, b)], len(a) + len(b)
+    change = fmean(sides[1]) - fmean(sides[0])
+    if min(map(len, sides)) > 1:
+        error = math.sqrt(sum(variance(side) / len(side) for side in sides))
+        return Change(change, error, min(map(len, sides)) - 1, count, f"by {len(a)} and {len(b)} sessions")
+    if spread is None:
+        return None
+    error = math.hypot(spread.sessions * _widening(a, b), spread.launches * math.sqrt(_of_medians(a) + _of_medians(b)))
+    return Change(change, error, spread.freedom, count, f"by a session spread of {spread.sessions:.2%}")
+
+
+def _of_medians(sessions: Sequence[Sequence[float]]) -> float:
+    """The variance of the mean of the sessions' medians, where launches differ by 1; a median of three or more normal
+    values varies by up to pi / 2 times as much as their mean."""
+    parts = [(math.pi / 2 if len(logs) > 2 else 1.0) / len(logs) for logs in sessions]
+    return sum(parts) / len(parts) ** 2
+
+
+def _widening(a: Sequence[object], b: Sequence[object]) -> float:
+    """The error of a difference of means, where sessions differ by 1."""
+    return math.sqrt(1 / len(a) + 1 / len(b))
+
+
+def _unknown(pair: Pair, rules: Rules, cases: int) -> Found:
+    """One session of a side, and no word of how far they differ: what they may differ by for the change to be one, as
+    it would be said with that spread for all of so many cases."""
+    a, b = map(_sessions, pair.sides)
+    change = fmean(map(median, b)) - fmean(map(median, a))
+    said = f"unpaired, {math.expm1(change):+.1%}: how far sessions differ is not known"
+    if abs(math.expm1(change)) > rules.floor:
+        most = abs(change) / NormalDist().inv_cdf(1 - LEVEL / cases) / _widening(a, b)
+        verb = "slower" if change < 0 else "faster"
+        said += f"; it is {verb} if their standard deviation is below {math.floor(most * 1e4) / 1e4:.2%}"
+    advice = "give --session-spread (bench calibrate shows it), or several runs a side (--by, --run)"
+    if shared := len(_by_block(pair)):
+        advice = f"{shared} blocks are shared, and {LEAST_BLOCKS} would do (bench run --launches); else {advice}"
+    return Found("inconclusive", f"{said}; {advice}", exp(change))
+
+
+# -- in words ------------------------------------------------------------------------------------------------------
+
+
+def _verdict(pair: Pair, found: Found | None, rules: Rules, apart: str) -> Verdict:
+    a, b = pair.sides
+    good_a, good_b = _good(a), _good(b)
+    how = "" if found is None else "blocks" if len(_by_block(pair)) >= LEAST_BLOCKS else "unpaired"
+    name = str((a or b)[0].case_id) + apart
+    case = CaseRows(a, b, good_a, good_b)
+    of_memory = memory(good_a, good_b, rules)
+    return case.verdict(name, how, found or _without_numbers(pair), of_memory, len(good_a) + len(good_b))
+
+
+def _without_numbers(pair: Pair) -> Found:
+    a, b = pair.sides
+    bad = [*([] if _good(a) else a), *([] if _good(b) else b)]
+    said = f"; {_said(bad)}" if bad else ""
+    if not a or not b:
+        return Found("missing", f"B has no launch of it{said}") if a else Found("new", f"A has no launch of it{said}")
+    if _good(a) and _good(b):
+        unfit = _unfit(pair)
+        assert unfit is not None
+        return unfit
+    if _good(a):
+        stopped = all(row.status in ("interrupted", "skipped") for row in b)
+        return Found("missing", f"B has no number for it{said}") if stopped else Found("broken", _said(bad))
+    return Found("new", f"A failed{said}") if _good(b) else Found("inconclusive", f"both failed{said}")
+
+
+def _said(bad: Sequence[LaunchRow]) -> str:
+    """Of some launches that gave no number, what the first says."""
+    return f"{bad[0].status}: {bad[0].reason or 'no throughput'}"
+
+
+def _notes(verdicts: Iterable[Verdict], apart: bool) -> tuple[str, ...]:
+    unpaired = (
+        "unpaired: the sides were not measured in turns, so that what changed between their sessions is in the "
+        "difference; bench ab measures them in turns"
+    )
+    several = (
+        "a side has launches of several environments or of several contents of the user's files, which are not put "
+        "together: each is held against the same of the other side; --where chooses one (--where torch=…, code_key=…)"
+    )
+    found = {unpaired: any(one.how == "unpaired" for one in verdicts), several: apart}
+    return tuple(note for note, holds in found.items() if holds)

@@ -1,0 +1,197 @@
+"""From the blocks of two stages to verdicts that know the noise.
+
+The first stage looks at all cases at a loose level. Only its candidates are launched again, and only those fresh
+launches decide on them, with Holm's correction over the candidates: so a suite of any size cries wolf as rarely as one
+case does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from scipy.special import bdtr
+
+from bench.stats.power import FIRST_LEVEL, LEVEL, Blocks, detectable, needed, smallest, upper
+from bench.stats.trimmed import LEAST_BLOCKS, Trimmed, spread, trimmed, untrimmed
+from bench.stats.verdict import Control, Rules
+
+SAME_LEVEL = 0.05  # of each of the two one-sided tests of equivalence
+FEW_BLOCKS = 8  # of fewer, what is trimmed is too large a share of all for a verdict without it
+Name = TypeVar("Name")
+FOUND = 0.95  # the chance to find what is called detectable; of two stages each has POWER
+CONTROL_LEVEL = 0.005  # one-sided: one gate of a hundred is left undecided for nothing
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the blocks of one case say: log ratios of throughput, B over A."""
+
+    verdict: str
+    reason: str
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    blocks: int = 0
+    detectable: float | None = None
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Log ratios of one case by block, of the first stage and of the second (empty if it was no candidate)."""
+
+    first: Sequence[float]
+    second: Sequence[float] = field(default_factory=tuple)
+
+    @property
+    def deciding(self) -> Sequence[float]:
+        return self.second or self.first
+
+
+def candidates(first: Mapping[str, Sequence[float]]) -> list[str]:
+    """The cases whose first blocks differ from no change at the loose level, in either direction."""
+    return [name for name, blocks in first.items() if len(blocks) >= LEAST_BLOCKS and _one_sided(blocks) <= FIRST_LEVEL]
+
+
+def decide(cases: Mapping[str, Stages], rules: Rules, asked: Mapping[str, Blocks] | None = None) -> dict[str, Found]:
+    """A verdict for each case: ``faster``, ``slower``, ``same`` or ``inconclusive``.
+
+    A change needs significance in the second stage (one-sided, in the direction of the first; LEVEL over all candidates
+    by Holm) and an estimate beyond the floor. ``same`` needs both equivalence tests within ``detect``. ``asked``: the
+    blocks that a gate has for a case, for what it could have detected; by default as many as there are.
+    """
+    second = {name: case for name, case in cases.items() if len(case.second) >= LEAST_BLOCKS}
+    levels = {name: _in_direction(case) for name, case in second.items()}
+    significant = {name for name, found in zip(levels, holm(list(levels.values()), LEVEL), strict=True) if found}
+    asked = asked or {}
+    return {
+        name: _found(case, name in significant, levels.get(name), rules, _detectable(case, asked.get(name)))
+        for name, case in cases.items()
+    }
+
+
+def compared(cases: Mapping[Name, Sequence[float]], rules: Rules, others: Sequence[float] = ()) -> dict[Name, Found]:
+    """The same in one stage, for launches that were made without a question: Holm's correction over all cases.
+    ``others``: p values of what else the same comparison decides on."""
+    p_values = [p_of(blocks) for blocks in cases.values()]
+    significant = holm([*p_values, *others], LEVEL)[: len(cases)]
+    level = LEVEL / max(len(cases) + len(others), 1)  # that of Holm's first step
+    return {
+        name: _found(Stages(blocks), found, p, rules, smallest(_upper(blocks), [(len(blocks), level)], FOUND))
+        for (name, blocks), p, found in zip(cases.items(), p_values, significant, strict=True)
+    }
+
+
+def holm(p_values: Sequence[float], level: float) -> list[bool]:
+    """Which hypotheses are rejected with a family-wise error of ``level``: Holm, A simple sequentially rejective
+    multiple test procedure, Scandinavian Journal of Statistics 6 (1979), 65-70."""
+    rejected = [False] * len(p_values)
+    for before, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if not p_values[at] <= level / (len(p_values) - before):
+            break
+        rejected[at] = True
+    return rejected
+
+
+def control(case: str, blocks: Sequence[float], rules: Rules) -> Control:
+    """Whether a case differs from itself: then it is the machine that does, and nothing can be decided on it."""
+    if len(blocks) < LEAST_BLOCKS:
+        return Control(case, True, f"only {len(blocks)} of its blocks have a number", "has too few blocks")
+    found = trimmed(blocks)
+    p, change = p_of(blocks), abs(math.expm1(float(found.mean)))
+    words = f"{case} against itself: {_range(found)} on {len(blocks)} blocks"
+    if p <= CONTROL_LEVEL and change > rules.floor:
+        return Control(case, True, f"{words}; it should show no difference", "differs from itself")
+    return Control(case, False, words)
+
+
+def _detectable(case: Stages, asked: Blocks | None) -> float | None:
+    """What the blocks that were asked for could find with the noise of those that decide; those that there are, where
+    nothing was asked for, or a gate was stopped before it had them."""
+    if len(case.deciding) < LEAST_BLOCKS:
+        return None
+    first, second = len(case.first), len(case.second)
+    whole = asked and first >= asked.first and (not second or second >= asked.second)
+    least = max(LEAST_BLOCKS, first)
+    return detectable(_upper(case.deciding), asked if asked and whole else Blocks(least, max(least, second)))
+
+
+def _found(case: Stages, significant: bool, p: float | None, rules: Rules, least: float | None) -> Found:
+    """One case's verdict, by the blocks that decide on it."""
+    blocks = case.deciding
+    if least is None:
+        return Found(
+            "inconclusive", f"{len(blocks)} blocks with a number; {LEAST_BLOCKS} are needed", blocks=len(blocks)
+        )
+    found, deviation = trimmed(blocks), float(spread(blocks))
+    ratio = math.exp(float(found.mean))
+    verdict, why = _verdict(blocks, significant, rules, bool(case.second))
+    if verdict == "inconclusive":
+        why += f"; {_would_need(deviation, rules)}"
+    low, high = (math.exp(float(bound)) for bound in found.interval())
+    said = f"{_range(found)} on {len(blocks)} blocks; {why}; a slowdown of {least:.1%} could be detected"
+    return Found(verdict, said, ratio, low, high, _one_sided(blocks) if p is None else p, len(blocks), least)
+
+
+def _verdict(blocks: Sequence[float], significant: bool, rules: Rules, confirmed: bool) -> tuple[str, str]:
+    change = math.expm1(float(trimmed(blocks).mean))
+    if significant and abs(change) > rules.floor:
+        return ("slower" if change < 0 else "faster"), "confirmed by fresh launches" if confirmed else "significant"
+    if p_same(blocks, -math.log1p(-rules.detect)) <= SAME_LEVEL:
+        return "same", f"no change of {rules.detect:.1%} or more"
+    if significant:
+        return "inconclusive", f"a change, and not shown to be beyond the floor of {rules.floor:.1%}"
+    return "inconclusive", "fresh launches do not confirm it" if confirmed else "within the noise"
+
+
+def _would_need(deviation: float, rules: Rules) -> str:
+    blocks = needed(deviation, rules.detect)
+    if blocks is None:
+        return f"this machine is too noisy to tell {rules.detect:.1%}"
+    return f"to tell {rules.detect:.1%} it would take {blocks.first} and {blocks.second} blocks"
+
+
+def _one_sided(blocks: Sequence[float]) -> float:
+    """The smaller p value of the two directions."""
+    found = trimmed(blocks)
+    return float(min(found.p_above(), found.p_below()))
+
+
+def p_of(blocks: Sequence[float]) -> float:
+    """The same for a verdict without fresh launches. Of less than FEW_BLOCKS Student's t on all of them must agree:
+    where launches have two speeds, four blocks of five are alike by chance, and the fifth is trimmed."""
+    whole = untrimmed(blocks)
+    least = float(min(whole.p_above(), whole.p_below())) if len(blocks) < FEW_BLOCKS else 0.0
+    return max(_one_sided(blocks), least)
+
+
+def p_same(blocks: Sequence[float], margin: float) -> float:
+    """The p value of a change (a log, either way) as large as ``margin``: small where the blocks show that it is less.
+
+    The larger of the trimmed t's and the sign test's. On a machine of two speeds the first alone says ``same`` in up to
+    7 of 100 looks where 5 are promised, and a gate looks twice.
+    """
+    found = trimmed(blocks)
+    beyond = max(sum(block <= -margin for block in blocks), sum(block >= margin for block in blocks))
+    return max(float(found.p_above(-margin)), float(found.p_below(margin)), float(bdtr(beyond, len(blocks), 0.5)))
+
+
+def _upper(blocks: Sequence[float]) -> float:
+    """What the spread of blocks seldom exceeds, as these show it."""
+    return upper(float(spread(blocks)), len(blocks))
+
+
+def _in_direction(case: Stages) -> float:
+    """The second stage's p value, in the direction that the first one showed."""
+    second = trimmed(case.second)
+    first = trimmed(case.first).mean if len(case.first) >= LEAST_BLOCKS else second.mean
+    return float(second.p_below() if first < 0 else second.p_above())
+
+
+def _range(found: Trimmed) -> str:
+    """The change of throughput from A to B, with its interval."""
+    low, high = found.interval()
+    return f"{math.expm1(float(found.mean)):+.1%} ({math.expm1(float(low)):+.1%}…{math.expm1(float(high)):+.1%})"

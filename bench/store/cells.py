@@ -1,0 +1,71 @@
+"""A value as a cell of a file has it, and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from bench.errors import shorten
+from bench.plan.options import Value
+from bench.store.columns import SCHEMA, Column
+from bench.untrusted.text import escaped
+
+ADVICE = "restore the file from a copy, or delete that row"
+DIGITS = re.compile(r"[-+]?[0-9]+")
+NO_NUMBER = re.compile(r"[^-+.0-9A-Za-z]")  # blanks, underscores, digits of other scripts: float() takes them
+KEYS = {"work_key": "w", "env_key": "e"}  # the letters with which they begin, since schema 7
+OLD_KEY = re.compile(r"[0-9a-f]{12}")
+INT_RANGE = range(-(2**63), 2**63)  # what a data frame holds
+
+
+def cell(value: Value, column: Column) -> str:
+    """A value as it stands in a file: unknown is empty, six significant digits at least, ``true`` and ``false``;
+    of a text control characters are escaped."""
+    if value is None:
+        return ""
+    if column.kind == "bool":
+        return "true" if value else "false"
+    if column.kind == "float":
+        return format(float(value), ".10g")
+    if column.kind == "int":
+        return str(int(value))
+    return escaped(str(value))
+
+
+def value_of(name: str, column: Column, text: str) -> Value:
+    """What a cell says. ValueError says what was given, what is allowed and what to do."""
+    if text == "":
+        return None
+    value = _PARSE[column.kind](text)
+    if name in KEYS and OLD_KEY.fullmatch(text):
+        return KEYS[name] + text
+    if value is None:
+        raise ValueError(f"got {shorten(repr(text), 60)}; allowed: {_ALLOWED[column.kind]}, or nothing; {ADVICE}")
+    if name == "schema" and isinstance(value, int) and value > SCHEMA:
+        raise ValueError(f"{value} is of a later stepbench; this one reads up to {SCHEMA}; upgrade stepbench")
+    return value
+
+
+def _int(text: str) -> int | None:
+    digits = DIGITS.fullmatch(text) and len(text) < 21  # as many as there may be in INT_RANGE, and a sign
+    return value if digits and (value := int(text)) in INT_RANGE else None
+
+
+def _float(text: str) -> float | None:
+    try:
+        return None if NO_NUMBER.search(text) else float(text)
+    except ValueError:
+        return None
+
+
+def _bool(text: str) -> bool | None:
+    return {"true": True, "false": False}.get(text)
+
+
+def _text(text: str) -> str:
+    """Older versions have written control characters as they came. Line ends within a cell stay, whatever they are."""
+    return "\r".join(map(escaped, text.split("\r")))
+
+
+_PARSE: dict[str, Callable[[str], Value]] = {"int": _int, "float": _float, "bool": _bool, "text": _text}
+_ALLOWED = {"int": "a whole number of at most 64 bits", "float": "a number", "bool": "true, false"}

@@ -1,0 +1,35 @@
+"""Which rows of a file count: a launch may have been made again, and a case that could not run may have run later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bench.store.columns import LaunchRow
+
+Key = tuple[str, int | None]
+PLACE = ("run_id", "case_id", "role", "pair", "side", "stage", "block", "turn")
+
+
+def counted(rows: Iterable[LaunchRow]) -> list[LaunchRow]:
+    """The rows that count, of any runs, in their order: of those of one place in their run the last.
+
+    A row of a case that could not run says so no more once the case was launched. Probes have no place: all count.
+    """
+    given = list(rows)
+    last = {_place(row, number): number for number, row in enumerate(given)}
+    launched = {_case(row) for row in given if row.role == "measure" and row.block is not None}
+    kept = (given[number] for number in sorted(last.values()))
+    return [row for row in kept if row.role != "measure" or row.block is not None or _case(row) not in launched]
+
+
+def latest(rows: Iterable[LaunchRow]) -> dict[Key, LaunchRow]:
+    """The measured rows of one run that count, by (case_id, block)."""
+    return {(str(row.case_id), row.block): row for row in counted(rows) if row.role == "measure"}
+
+
+def _place(row: LaunchRow, number: int) -> object:
+    return tuple(getattr(row, name) for name in PLACE) if row.role == "measure" or row.block is not None else number
+
+
+def _case(row: LaunchRow) -> tuple[str | None, ...]:
+    return row.run_id, row.case_id, row.pair, row.side

@@ -1,0 +1,112 @@
+"""What differs between the environments of two measurements, in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.errors import ResultsError, shorten
+from bench.store.cells import cell
+from bench.store.columns import ENVIRONMENT, LAUNCHES, LaunchRow
+from bench.store.env_key import ENV_KEY_COLUMNS, MEASURED_BY, in_key
+
+SETTINGS = "settings"
+# What is no property of a machine or its software: keys, what a case itself says, and which devices of a kind it had.
+NO_ENVIRONMENT = ("work_key", "env_key", "code_changed", "command", "sources", "device_uuids")
+# Columns of the environment, those that enter env_key first.
+COLUMNS = (
+    *ENV_KEY_COLUMNS,
+    SETTINGS,
+    *(c for c in ENVIRONMENT if c not in {*ENV_KEY_COLUMNS, SETTINGS, *NO_ENVIRONMENT}),
+)
+NOT_IN_ENV_KEY = {"CUDA_VISIBLE_DEVICES"}  # of the settings
+NEVER_EMPTY = ("cpus_allowed", *MEASURED_BY)  # but in rows of an older version that had no such column
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A column, or a variable of ``settings``, whose values are not the same in A and B.
+
+    ``a`` and ``b`` are the distinct values, as they stand in a file: an empty text is an empty cell, None a variable
+    that is not set. ``in_env_key``: a gate against a stored baseline insists on it.
+    """
+
+    name: str
+    a: tuple[str | None, ...]
+    b: tuple[str | None, ...]
+    in_env_key: bool
+
+    def words(self, a: str = "in A", b: str = "in B") -> str:
+        """One line; ``a`` and ``b`` say where or when: ``torch: 2.11.0 in A, 2.15.0 in B``."""
+        return f"{self.name}: {_shown(self.a)} {a}, {_shown(self.b)} {b}"
+
+
+def differences(a_rows: Iterable[LaunchRow], b_rows: Iterable[LaunchRow]) -> list[Difference]:
+    """What differs between the environments of two runs, from their rows of launches.csv.
+
+    What enters env_key comes first. A run may have several values of one column; an empty cell counts only where all
+    are empty, as rows of launches that failed early do not know. ResultsError if a row's settings are no JSON object.
+    """
+    return _compared([row.columns() for row in a_rows], [row.columns() for row in b_rows], COLUMNS)
+
+
+def between(a: Mapping[str, Any], b: Mapping[str, Any], columns: Collection[str]) -> list[Difference]:
+    """What differs between two single rows, of these columns of launches.csv; ``settings`` variable by variable.
+
+    A value that is None, an empty text, or not there at all, is an empty cell. ResultsError as for ``differences``.
+    """
+    return _compared([a], [b], columns)
+
+
+def _compared(
+    a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], columns: Collection[str]
+) -> list[Difference]:
+    found = [_difference(name, _of_column(a, name), _of_column(b, name)) for name in columns if name != SETTINGS]
+    if SETTINGS in columns:
+        found += _settings_compared(a, b)
+    unlike = [difference for difference in found if set(difference.a) != set(difference.b)]
+    return sorted(unlike, key=lambda difference: not difference.in_env_key)
+
+
+def _difference(name: str, a: tuple[str, ...], b: tuple[str, ...]) -> Difference:
+    in_a, in_b = ({in_key(name, value) for value in values} for values in (a, b))
+    unknown = name in NEVER_EMPTY and ("",) in (a, b)
+    return Difference(name, a, b, name in ENV_KEY_COLUMNS and in_a != in_b and not unknown)
+
+
+def _of_column(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[str, ...]:
+    """The distinct values, by the texts in a file: a row that is not written yet may hold more digits."""
+    known = [row[column] for row in rows if row.get(column) not in (None, "")]
+    return tuple(dict.fromkeys(cell(value, LAUNCHES[column]) for value in known)) or ("",)
+
+
+def _settings_compared(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    in_a, in_b = ([variables_of(row) for row in rows if row.get(SETTINGS)] for rows in (a, b))
+    if not in_a or not in_b:  # of one side nothing is known, and "not set" would be a claim
+        return [Difference(SETTINGS, _of_column(a, SETTINGS), _of_column(b, SETTINGS), in_env_key=True)]
+    names = sorted({name for variables in (*in_a, *in_b) for name in variables})
+    return [Difference(n, _of_variable(in_a, n), _of_variable(in_b, n), n not in NOT_IN_ENV_KEY) for n in names]
+
+
+def _of_variable(settings: Sequence[Mapping[str, str]], name: str) -> tuple[str | None, ...]:
+    return tuple(dict.fromkeys(variables.get(name) for variables in settings))
+
+
+def variables_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row's settings; ResultsError if they are no JSON object."""
+    try:
+        found = json.loads(row[SETTINGS])
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ResultsError(
+            f"launch {row.get('launch_id')} of run {row.get('run_id')}, column {SETTINGS}: got "
+            f"{shorten(repr(row[SETTINGS]), 60)}; allowed: a JSON object; restore the file from a copy"
+        )
+    return {name: str(value) for name, value in found.items()}
+
+
+def _shown(values: tuple[str | None, ...]) -> str:
+    return " and ".join("not set" if v is None else (v if v.isprintable() else repr(v)) or "empty" for v in values)

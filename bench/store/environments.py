@@ -1,0 +1,157 @@
+"""Which launches were made on like machines, with like software and in like manner, and what differs between others."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+import string
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from bench.store.env_key import ENV_KEY_COLUMNS, MEASURED_BY, in_key
+from bench.store.environment_diff import NEVER_EMPTY, NOT_IN_ENV_KEY, SETTINGS, Difference, between, variables_of
+
+# What a case itself sets, or leaves empty, without being on another machine for that.
+OF_THE_CASE = ("OMP_NUM_THREADS",)
+IDENTITY = ("run_id", "case_id", "work_key")
+MEASURED = ("ok", "invalid")  # statuses of launches that came to their end
+# What it takes to tell.
+DISTINCT = ("run_id", "session", "role", "status", "env", *ENV_KEY_COLUMNS, SETTINGS)
+COLUMNS = ("launch_id", *DISTINCT)
+
+LaunchRow = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """What is known of an environment: columns, variables (None: nothing), and ``own``, variables that are not known as
+    a case sets them itself."""
+
+    columns: Mapping[str, Any]
+    variables: Mapping[str, str] | None
+    own: frozenset[str]
+
+    def fits(self, other: _Environment) -> bool:
+        """Whether both could be one: all that is known of both is equal."""
+        both = self.columns.keys() & other.columns.keys()
+        if any(in_key(name, self.columns[name]) != in_key(name, other.columns[name]) for name in both):
+            return False
+        return self.variables is None or other.variables is None or self._shared(other) == other._shared(self)
+
+    def _shared(self, other: _Environment) -> dict[str, str]:
+        unknown = self.own | other.own
+        return {name: value for name, value in (self.variables or {}).items() if name not in unknown}
+
+    def joined(self, other: _Environment) -> _Environment:
+        """What is known of both together, if they fit."""
+        columns = {**other.columns, **self.columns}
+        if self.variables is None or other.variables is None:
+            some = self if self.variables is not None else other
+            return _Environment(columns, some.variables, some.own)
+        learnt = {name: value for name, value in other.variables.items() if name in self.own}
+        return _Environment(columns, {**learnt, **self.variables}, self.own & other.own)
+
+
+def with_environments(frame: pd.DataFrame) -> pd.DataFrame:
+    """Launches with a column ``environment``: A for the first and all whose env_key could be equal to its, B …
+
+    Launches of unlike environments are never put together, be they of one run (``--resume-anyway``) or of several. What
+    a case sets for itself (``--env``, OMP_NUM_THREADS) makes no environment of its own; it is part of the case. An
+    identity that is unknown (IDENTITY) is an empty text.
+    """
+    frame = frame.assign(**{name: frame[name].fillna("") for name in IDENTITY})
+    number = frame.groupby(list(DISTINCT), sort=False, dropna=False).ngroup()
+    first = ~number.duplicated()
+    letters = pd.Series(environments(_records(frame[first])), number[first], dtype="str")
+    return frame.assign(environment=letters.reindex(number).to_numpy()).astype({"environment": "str"})
+
+
+def environments(rows: Sequence[LaunchRow]) -> list[str]:
+    """The letter of the environment of each launch, in the order in which they come.
+
+    One that failed before its ranks said what they run on fits more than one; it is of that of its session, or run.
+    """
+    found: list[_Environment] = []
+    numbers = [0] * len(rows)
+    last: dict[tuple[Any, ...], int] = {}  # the environment of the last launch of a session, and of a run
+    for at in sorted(range(len(rows)), key=lambda at: not _told(rows[at])):
+        one, session, run = _known(rows[at]), (rows[at]["run_id"], rows[at]["session"]), (rows[at]["run_id"],)
+        likely = [last[key] for key in (session, run) if key in last]
+        number = next((n for n in (*likely, *range(len(found))) if found[n].fits(one)), len(found))
+        found[number : number + 1] = [found[number].joined(one) if number < len(found) else one]
+        last[session] = last[run] = numbers[at] = number
+    letters = {number: _letter(place) for place, number in enumerate(dict.fromkeys(numbers))}
+    return [letters[number] for number in numbers]
+
+
+def unlike(frame: pd.DataFrame, a: str, b: str) -> list[Difference]:
+    """What differs between two environments of ``with_environments``, of what enters env_key."""
+    distinct = frame.drop_duplicates(["environment", *DISTINCT])
+    return _differences(*(_records(distinct[distinct["environment"] == name]) for name in (a, b)))
+
+
+def _differences(a: Iterable[LaunchRow], b: Iterable[LaunchRow]) -> list[Difference]:
+    one, other = (functools.reduce(_Environment.joined, map(_known, rows)) for rows in (a, b))
+    columns = [name for name in ENV_KEY_COLUMNS if name in one.columns and name in other.columns]
+    if one.variables is not None and other.variables is not None:
+        columns.append(SETTINGS)
+    told = ({**of.columns, SETTINGS: json.dumps(of._shared(but))} for of, but in ((one, other), (other, one)))
+    return [difference for difference in between(next(told), next(told), columns) if difference.in_env_key]
+
+
+def _known(row: LaunchRow) -> _Environment:
+    """An empty cell says that there is none of it, where ranks told what they run on; else it says nothing. A launch on
+    the CPU says nothing of a machine's GPUs, nor a probe of how launches are measured."""
+    columns = {
+        name: row[name]
+        for name in ENV_KEY_COLUMNS
+        if row[name] not in (None, "") or (_told(row) and name not in NEVER_EMPTY)
+    }
+    if columns.get("device_name") == "cpu":
+        del columns["device_name"]
+    for name in MEASURED_BY if row["role"] == "probe" else ():
+        columns.pop(name, None)
+    if not row[SETTINGS]:
+        return _Environment(columns, None, frozenset())
+    own = {*OF_THE_CASE, *NOT_IN_ENV_KEY, *_set_by(row["env"])}
+    settings = {name: value for name, value in variables_of(row).items() if name not in own}
+    return _Environment(columns, settings, frozenset(own))
+
+
+def _told(row: LaunchRow) -> bool:
+    """Whether ranks came far enough to say what they run on."""
+    return bool(row["torch"]) or row["status"] in MEASURED
+
+
+def _set_by(env: str | None) -> set[str]:
+    """The variables that a case sets."""
+    try:
+        words = shlex.split(env or "")
+    except ValueError:  # a quote is missing
+        words = (env or "").split()
+    return {word.partition("=")[0] for word in words}
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of COLUMNS, None for what is unknown."""
+    return [dict(zip(COLUMNS, values, strict=True)) for values in known_values(frame[list(COLUMNS)])]
+
+
+def known_values(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """LaunchRow by row, as Python's own types where a column has them; None for what is unknown.
+
+    A column at a time: turning a frame of many kinds into one of objects takes pandas ten times as long.
+    """
+    columns = [
+        [None if unknown else value for value, unknown in zip(column.tolist(), column.isna().tolist(), strict=True)]
+        for _, column in frame.items()
+    ]
+    return zip(*columns, strict=True)
+
+
+def _letter(number: int) -> str:
+    return string.ascii_uppercase[number] if number < 26 else f"E{number}"

@@ -1,0 +1,193 @@
+"""A run's folder: CSV files that only grow, a row a write."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import fcntl
+import io
+import itertools
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.errors import ResultsError
+from bench.store.cells import cell
+from bench.store.columns import FILES, Column, LaunchRow, Row
+from bench.store.reader import check_tail, read_launches, whole
+from bench.untrusted.files import read_bytes
+
+LOCK, LOCK_TRIES = "lock", 5
+UNFINISHED = ".new"  # at the end of a run's name until its plan is written
+LEFT_SECONDS = 3600.0  # after which nobody is at work on that any more
+LEAST_FREE_BYTES = 4 << 20  # less, and a launch could not even leave its records
+
+
+class Store:
+    """Writes one run, alone. Whatever was appended stays, whatever happens next."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run_id, self.folder = folder.name, folder
+        self._lock = _lock(folder)
+
+    @classmethod
+    def create(cls, out: Path, plan: Mapping[str, Any] | None = None) -> Store:
+        """A new run in ``out`` with its ``plan.json``; ResultsError if nothing can be written there.
+
+        Its folder appears whole: who is killed before leaves no run, who is killed after one that can be resumed.
+        """
+        try:
+            made = _new_folder(out)
+            (made / "logs").mkdir()
+            store = cls(made)
+            for name, columns in FILES.items():
+                store._write(name, [list(columns)])
+            if plan is not None:
+                store.plan(plan)
+            store.folder = made.with_name(made.name.removeprefix(".").removesuffix(UNFINISHED))
+            store.run_id = store.folder.name
+            made.rename(store.folder)
+            return store
+        except OSError as error:
+            raise ResultsError(f"cannot write results to {out}: {error.strerror}; choose another --out") from None
+
+    @classmethod
+    def resume(cls, folder: Path, warn: Callable[[str], None]) -> tuple[Store, list[LaunchRow]]:
+        """A run that goes on, and its launches so far. A row that was torn when it ended is cut off, with a warning."""
+        store = cls(folder)
+        rows = read_launches(folder / "launches.csv", warn)
+        try:
+            for name, columns in FILES.items():
+                store._mend(name, columns, warn)
+        except OSError as error:
+            raise ResultsError(f"cannot go on with {folder}: {error.strerror}") from None
+        return store, rows
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def launch_folder(self, launch_id: str) -> Path:
+        """The folder for a launch's records and logs; ResultsError if there is no room for them."""
+        folder = self.folder / "logs" / launch_id
+        try:
+            if shutil.disk_usage(self.folder).free < LEAST_FREE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            folder.mkdir()
+        except OSError as error:
+            raise self._stopped(folder, error) from None
+        return folder
+
+    def next_order(self) -> int:
+        """The first place in the run that no launch has taken, not even one that left no row."""
+        taken = [name.name.partition("-")[0] for name in (self.folder / "logs").iterdir()]
+        return max((int(number) + 1 for number in taken if number.isdecimal()), default=0)
+
+    def new_folder(self, stem: str) -> Path:
+        """The folder ``stem-0`` in ``logs``, or with the next number that none has."""
+        names = (f"{stem}-{n}" for n in itertools.count())
+        return self.launch_folder(next(name for name in names if not (self.folder / "logs" / name).exists()))
+
+    def plan(self, plan: Mapping[str, Any]) -> None:
+        """Write ``plan.json``: all of it or, if that fails, as it was."""
+        partial = self.folder / "plan.partial"
+        try:
+            with partial.open("w") as stream:
+                stream.write(json.dumps(plan, indent=2) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(partial, self.folder / "plan.json")
+        except OSError as error:
+            raise self._stopped(partial, error) from None
+
+    def append(self, name: str, rows: Iterable[Row]) -> None:
+        """Append rows to a file of FILES in one write, flushed to the disk."""
+        columns = FILES[name]
+        for row in (rows := list(rows)):
+            unknown = row.keys() - columns.keys()
+            assert not unknown, f"{name} has no columns {sorted(unknown)}"
+        try:
+            self._write(name, [[cell(row.get(c), column) for c, column in columns.items()] for row in rows])
+        except OSError as error:
+            raise self._stopped(self.folder / name, error) from None
+
+    def _write(self, name: str, lines: Iterable[list[str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\r\n").writerows(lines)  # RFC 4180
+        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
+        before = os.fstat(descriptor).st_size
+        try:
+            data = text.getvalue().encode(errors="backslashreplace")
+            while data:
+                data = data[os.write(descriptor, data) :]
+            os.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, before)  # half a row is worth nothing
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _mend(self, name: str, columns: Mapping[str, Column], warn: Callable[[str], None]) -> None:
+        """Cut a torn row off. ResultsError if another version, with other columns, began the file."""
+        file = self.folder / name
+        content = read_bytes(file) if os.path.lexists(file) else b""
+        size = whole(content)
+        header = next(csv.reader(io.StringIO(content[:size].decode(errors="replace"), newline="")), None)
+        if header is None:
+            file.write_bytes(b"")
+            self._write(name, [list(columns)])
+        elif header != list(columns):
+            raise ResultsError(f"{file} was begun by another version of stepbench, with other columns; start a new run")
+        elif size < len(content):
+            check_tail(file, content, size)
+            warn(f"{file}: its last row was torn; cut off")
+            os.truncate(file, size)
+
+    def _stopped(self, file: Path, error: OSError) -> ResultsError:
+        advice = ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = f"; free some space, then bench run --resume {self.run_id}"
+        return ResultsError(f"cannot write {file}: {error.strerror}{advice}")
+
+
+def _new_folder(out: Path) -> Path:
+    """A folder for a run, under a name that says that it is not finished; what others left of theirs goes away."""
+    runs = out / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    for left in runs.glob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    while True:
+        name = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(2)
+        folder = runs / f".{name}{UNFINISHED}"
+        with contextlib.suppress(FileExistsError):  # no other run may have the name, begun at the same second or not
+            folder.mkdir()
+            if not (runs / name).exists():
+                return folder
+            folder.rmdir()
+
+
+def _lock(folder: Path) -> io.TextIOWrapper:
+    """Hold the run's lock until we close it or die; ResultsError if another process has it."""
+    try:
+        lock = open(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "a")
+    except OSError as error:
+        raise ResultsError(f"cannot write to {folder}: {error.strerror}") from None
+    for _ in range(LOCK_TRIES):  # `bench results` takes it for a moment to see whether it is free
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        except OSError:
+            return lock  # a file system without locks
+        else:
+            return lock
+    lock.close()
+    raise ResultsError(f"run {folder.name} is being written by another bench run; wait for it, or end it")

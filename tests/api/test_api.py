@@ -1,0 +1,196 @@
+"""`import bench` in a Python program: the page that shows it, its keywords, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_ranks import Quiet, Turns, plain
+from made_up_rows import launch, session, write
+
+import bench
+from bench.api.keywords import ASKING, asked_for
+from bench.api.margins import share
+from bench.api.runs import Run
+from bench.cli.app import COMMANDS, make
+from bench.errors import Interrupted
+from bench.plan.options import AXES, SETTINGS
+from bench.plan.plan import asked
+
+PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+MLP = {"workload": "mlp", "strategy": "single", "gpus": 1, "device": "cpu", "steps": 5}
+
+
+@pytest.fixture
+def ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Turns:
+    """Launches without processes, in the folder of the test."""
+    monkeypatch.chdir(tmp_path)
+    made = Turns(tmp_path, [[], []])
+    plain(monkeypatch, made)
+    return made
+
+
+def test_the_page_runs_as_it_stands(ranks: Turns) -> None:
+    said = io.StringIO()
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(said):
+        for source in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
+            exec(compile(source, "docs/api.md", "exec"), names)
+    run, gate, comparison = names["run"], names["gate"], names["comparison"]
+    assert isinstance(run, Run)
+    assert (run.status, run.exit_code, len(run.launches)) == ("ok", 0, 2)
+    assert str(run.launches["samples_per_s"].dtype) == "Float64"
+    assert gate.exit_code in (0, 1, 3)  # type: ignore[attr-defined]
+    assert comparison.verdicts["verdict"].tolist() == ["inconclusive"]  # type: ignore[attr-defined]
+    refused, first, done = said.getvalue().splitlines()
+    assert refused == "--strategy: no strategy 'dpp'; allowed: single, dp, ddp, fsdp. Did you mean 'dp' or 'ddp'?"
+    assert first == "1/1 mlp-single-x1-cpu-84c3a454"
+    assert done.startswith("ok ")
+
+
+def test_a_run_is_what_its_folder_holds(ranks: Turns) -> None:
+    run = bench.run(**MLP, launches=2, out="results")
+    loaded = bench.load("latest")
+    assert loaded.folder == run.folder.resolve()
+    assert loaded.launches.equals(run.launches)
+    assert [row.status for row in loaded.rows] == ["ok", "ok"]
+    assert run.run_id in run._repr_html_()
+
+
+def test_what_failed_is_a_status_and_no_error(ranks: Turns) -> None:
+    ranks.fails_at = lambda case, number: number == 1
+    run = bench.run(**MLP, launches=3)
+    assert (run.status, run.exit_code) == ("oom", 5)
+    assert run.launches["status"].tolist() == ["ok", "oom", "skipped"]
+
+
+def test_html_of_a_row_is_text() -> None:
+    run = Run(Path("/runs/<b>"), (launch(status="crashed", reason="<script>"),))
+    assert "<script>" not in run._repr_html_()
+    assert "&lt;script&gt;" in run._repr_html_()
+    assert "<b>" not in run._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"strategy": ["ddp", "fsdp"]}, {"strategy": ["ddp,fsdp"]}),
+        ({"strategy": "ddp,fsdp"}, {"strategy": ["ddp,fsdp"]}),
+        ({"gpus": [1, 2], "channels_last": True}, {"gpus": ["1,2"], "channels_last": ["on"]}),
+        ({"env": {"A": "1", "B": "x|y"}}, {"env": ["A=1", "B=x|y"]}),
+        ({"workload": Path("mine.py:M")}, {"workload": ["mine.py:M"]}),
+        ({"max_grad_norm": 0.5, "seed": None}, {"max_grad_norm": ["0.5"]}),
+    ],
+)
+def test_keywords_ask_for_what_the_command_line_does(keywords: dict[str, object], words: dict[str, list[str]]) -> None:
+    assert asked_for(keywords) == asked(words, {})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bench.run(stratgy="ddp"), "no option 'stratgy'; allowed: workload, .* Did you mean 'strategy'?"),
+        (lambda: bench.run(strategy=[]), "strategy: got an empty list"),
+        (lambda: bench.run(steps="many"), "--steps: got 'many'; allowed: "),
+        (lambda: bench.run(retry="failed"), "need --resume RUN"),
+        (lambda: bench.ab(a={"stratgy": "ddp"}), "got 'stratgy=ddp'; allowed: AXIS=VALUE"),
+        (lambda: bench.ab(launches=3), "made in blocks"),
+        (lambda: bench.ab(blocks=3, budget="1m"), "blocks and budget both say"),
+        (lambda: bench.ab(detect="0.1%"), "--detect 0.10% is not beyond --floor 1.00%"),
+        (lambda: bench.compare("a", by="strategy"), "needs two arguments"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_a_usage_error(call: object, message: str) -> None:
+    with pytest.raises(bench.UsageError, match=message):
+        call()  # type: ignore[operator]
+
+
+def test_there_is_no_such_run(tmp_path: Path) -> None:
+    with pytest.raises(bench.ResultsError, match="no run 'latest'"):
+        bench.load("latest", out=tmp_path)
+
+
+def test_every_option_of_the_commands_is_a_keyword() -> None:
+    """But for those that say how a command prints."""
+    printing = {"quiet", "as_json", "dry_run", "junit", "md", "help"}
+    for name, function in {"run": bench.run, "ab": bench.ab, "check": bench.check, "compare": bench.compare}.items():
+        keywords = set(inspect.signature(function).parameters)
+        (command,) = make(name).registered_commands
+        options = set(inspect.signature(command.callback).parameters) - printing  # type: ignore[arg-type]
+        sides = {f"{side}_{what}" for side in "ab" for what in ("env", "python", "rev")}  # in the mappings a and b
+        assert options - sides - {"launches"} <= keywords, name
+    assert set(AXES) | set(SETTINGS) | {"scaling", "suite", "oversubscribe"} == set(ASKING)
+
+
+def test_a_share_is_a_number_or_a_percentage() -> None:
+    assert share("--detect", "3%") == share("--detect", 0.03) == 0.03
+
+
+def test_results_are_compared_as_objects_ids_or_paths(tmp_path: Path) -> None:
+    for name, rate in (("20260101-120000-00aa", 100.0), ("20260102-120000-00bb", 50.0)):
+        write(tmp_path / "runs" / name, session([rate, rate * 1.001], run_id=name))
+    a, b = (bench.load(name, out=tmp_path) for name in ("20260101-120000-00aa", "20260102-120000-00bb"))
+    for one, other in ((a, b), (a.run_id, b.run_id), (a.folder, b.folder)):
+        found = bench.compare(one, other, session_spread="1%", out=tmp_path)
+        assert found.verdicts["verdict"].tolist() == ["slower"]
+        assert found.exit_code == 1
+        assert "1 slower" in found.sentence
+
+
+def test_the_observer_is_told(ranks: Turns) -> None:
+    observer = Quiet()
+    bench.run(**MLP, launches=1, observer=observer)
+    assert any(note.startswith("looking at mlp") for note in observer.notes)
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, also where the tests are run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_signal_comes_after_the_launch_is_recorded(ranks: Turns, heard: None) -> None:
+    """Ctrl-C in the middle of the second of three launches."""
+
+    class Interrupts(Quiet):
+        ended = 0
+
+        def launch_ends(self, row: object) -> None:
+            self.ended += 1
+            if self.ended == 2:
+                signal.raise_signal(signal.SIGINT)
+
+    observer = Interrupts()
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(**MLP, launches=3, observer=observer)
+    assert observer.ended == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [row.status for row in bench.load("latest").rows] == ["ok", "ok"]
+    assert bench.run(resume="latest").launches["status"].tolist() == ["ok", "ok", "ok"]
+
+
+def test_the_import_is_light_and_names_what_there_is() -> None:
+    code = (
+        "import sys, bench; names = [n for n in dir(bench) if n in ('run', 'ab', 'check', 'compare', 'load')];"
+        "bench.run; bench.ab;"
+        "print(names, [m for m in ('torch', 'pandas', 'numpy', 'scipy', 'matplotlib') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['ab', 'check', 'compare', 'load', 'run'] []\n"
+    with pytest.raises(AttributeError, match="no attribute 'runn'"):
+        bench.runn  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_an_interrupt_says_its_number() -> None:
+    assert (Interrupted(15).number, Interrupted(15).exit_code) == (15, 143)
+    assert set(COMMANDS) >= {"run", "ab", "check", "compare"}

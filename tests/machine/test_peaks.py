@@ -1,0 +1,125 @@
+"""Peaks against the vendors' datasheets, which print the sparse figure: dense is half of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.machine.peaks import PEAKS, peak_tflops
+from bench.plan.options import PRECISIONS
+
+
+@pytest.mark.parametrize(
+    ("device", "fp32", "sparse_bf16"),
+    [
+        ("NVIDIA A100-SXM4-80GB", 19.5, 624),
+        ("NVIDIA A100 80GB PCIe", 19.5, 624),
+        ("NVIDIA H100 80GB HBM3", 67, 1979),
+        ("NVIDIA H100 PCIe", 51, 1513),
+        ("NVIDIA H100 NVL", 60, 1671),
+        ("NVIDIA H200", 67, 1979),
+        ("NVIDIA A10", 31.2, 250),
+        ("NVIDIA A30", 10.3, 330),
+        ("NVIDIA A40", 37.4, 299.4),
+        ("NVIDIA RTX A6000", 38.7, 309.7),
+    ],
+)
+def test_peak_is_the_datasheets(device: str, fp32: float, sparse_bf16: float) -> None:
+    known = peak_tflops(device, "fp32"), peak_tflops(device, "amp-bf16")
+    assert known[0] is not None
+    assert known[1] is not None
+    assert known[0][0] == fp32
+    assert known[1][0] == pytest.approx(sparse_bf16 / 2, rel=0.002)  # datasheets round
+    assert known[0][1] == known[1][1] == PEAKS[device].source
+
+
+@pytest.mark.parametrize(
+    ("device", "sparse_tf32"),
+    [
+        ("NVIDIA A100-SXM4-40GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA H100 80GB HBM3", 989),
+        ("NVIDIA H100 PCIe", 756),
+        ("NVIDIA H100 NVL", 835),
+        ("NVIDIA H200", 989),
+        ("NVIDIA H20", 148),  # published dense as well: 74
+        ("NVIDIA GH200 480GB", 989),
+        ("NVIDIA L4", 120),
+        ("NVIDIA L40S", 366),
+        ("NVIDIA A10", 125),
+        ("NVIDIA A30", 165),
+        ("NVIDIA A40", 149.6),
+        ("NVIDIA RTX A6000", 154.8),
+    ],
+)
+def test_peak_of_tf32_is_the_datasheets(device: str, sparse_tf32: float) -> None:
+    known = peak_tflops(device, "tf32")
+    assert known is not None
+    assert known[0] == pytest.approx(sparse_tf32 / 2, rel=0.007)  # A30: 82 printed, 165 sparse
+    assert known[1] == PEAKS[device].source
+
+
+H200, T4, V100 = "NVIDIA H200 SXM datasheet, dense", "NVIDIA T4 datasheet", "NVIDIA V100 datasheet"
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "peak"),
+    [
+        ("NVIDIA H200", "fp32", (67, H200)),
+        ("NVIDIA H200", "tf32", (494.5, H200)),
+        ("NVIDIA H200", "amp-bf16", (989, H200)),
+        ("NVIDIA H200", "amp-fp16", (989, H200)),
+        ("NVIDIA H200", "bf16", (989, H200)),
+        # before Ampere: neither TF32 nor bfloat16
+        ("Tesla T4", "fp32", (8.1, T4)),
+        ("Tesla T4", "tf32", None),
+        ("Tesla T4", "amp-bf16", None),
+        ("Tesla T4", "amp-fp16", (65, T4)),
+        ("Tesla T4", "bf16", None),
+        ("Tesla V100-SXM2-32GB", "fp32", (15.7, V100)),
+        ("Tesla V100-SXM2-32GB", "tf32", None),
+        ("Tesla V100-SXM2-32GB", "amp-fp16", (125, V100)),
+        ("Tesla V100-SXM2-32GB", "bf16", None),
+        ("NVIDIA B200", "tf32", None),
+        ("NVIDIA B200", "bf16", (2250, "NVIDIA DGX B200 datasheet, dense")),
+        ("NVIDIA H20", "fp32", None),
+        ("NVIDIA H20", "tf32", (74, "NVIDIA H20 datasheet, dense")),
+    ],
+)
+def test_precision_chooses_the_rate(device: str, precision: str, peak: tuple[float, str] | None) -> None:
+    assert peak_tflops(device, precision) == peak
+
+
+def test_every_precision_is_answered_for_every_device() -> None:
+    for device, peak in PEAKS.items():
+        rates = {precision: peak_tflops(device, precision) for precision in PRECISIONS}
+        assert rates["amp-bf16"] == rates["bf16"], device
+        known = {precision: rate[0] for precision, rate in rates.items() if rate}
+        assert all(rate[1] == peak.source for rate in rates.values() if rate)
+        if "tf32" in known:  # Ampere and later: half of the rate of the 16-bit types, which are alike
+            assert known["amp-fp16"] == known["amp-bf16"], device
+            assert known["tf32"] == pytest.approx(known["amp-bf16"] / 2, rel=0.012), device  # L40S: 183 of 362
+            assert known["tf32"] > known.get("fp32", 0), device
+
+
+def test_whole_answer() -> None:
+    assert peak_tflops("NVIDIA H200", "amp-bf16") == (989, "NVIDIA H200 SXM datasheet, dense")
+    assert peak_tflops("NVIDIA L40S", "amp-bf16") == (362, "NVIDIA L40S datasheet, dense")  # printed beside the sparse
+
+
+@pytest.mark.parametrize("device", ["cpu", "", "NVIDIA H200 NVL", "nvidia h200", "NVIDIA H2000"])
+def test_unknown_device_has_no_peak(device: str) -> None:
+    assert peak_tflops(device, "fp32") is None
+    assert peak_tflops(device, "amp-bf16") is None
+    assert [peak_tflops(device, precision) for precision in PRECISIONS] == [None] * 5
+
+
+def test_unpublished_or_absent_rate_is_no_peak() -> None:
+    assert peak_tflops("Tesla T4", "amp-bf16") is None  # Turing has no bfloat16
+    assert peak_tflops("Tesla T4", "fp32") == (8.1, "NVIDIA T4 datasheet")
+    assert peak_tflops("NVIDIA B200", "fp32") is None
+
+
+def test_tensor_cores_are_faster_than_fp32_on_every_device() -> None:
+    for device, peak in PEAKS.items():
+        if peak.fp32 is not None and peak.bf16 is not None:
+            assert peak.bf16 > peak.fp32, device

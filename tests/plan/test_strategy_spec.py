@@ -1,0 +1,162 @@
+"""What ``--strategy`` says, and the table behind it."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from pathlib import Path
+
+import pytest
+
+import bench.strategies
+from bench.errors import EXIT_USAGE, UsageError
+from bench.plan.strategies import ONE_PROCESS, STRATEGIES, Choice
+from bench.plan.strategy_spec import StrategySpec, parse_strategy
+
+DDP = {"bucket-mb": "25", "static-graph": "off", "bucket-view": "off", "hook": "none"}
+FSDP = {"reshard": "on", "replicate": "1", "offload": "off", "reduce": "own"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("single", "single", {}),
+        ("dp", "dp", {}),
+        ("ddp", "ddp", DDP),
+        ("fsdp", "fsdp", FSDP),
+        ("ddp:bucket-mb=1", "ddp", {**DDP, "bucket-mb": "1"}),
+        ("ddp:hook=fp16:bucket-view=on", "ddp", {**DDP, "hook": "fp16", "bucket-view": "on"}),
+        ("ddp:static-graph=on", "ddp", {**DDP, "static-graph": "on"}),
+        ("fsdp:reshard=2", "fsdp", {**FSDP, "reshard": "2"}),
+        ("fsdp:replicate=4:offload=cpu:reduce=bf16", "fsdp", {**FSDP, "replicate": "4", "offload": "cpu", "reduce": "bf16"}),
+        ("fsdp:reshard=on:reshard=off", "fsdp", {**FSDP, "reshard": "off"}),  # the last word holds
+    ],
+)  # fmt: skip
+def test_name_and_a_value_for_every_option(text: str, name: str, options: dict[str, str]) -> None:
+    assert parse_strategy(text) == StrategySpec(name, options)
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("ddp:bucket-mb=25", "ddp"),
+        ("ddp:bucket-mb=025", "ddp"),
+        ("ddp:static-graph=off:bucket-view=off:hook=none", "ddp"),
+        ("fsdp:replicate=1:reshard=on:reduce=own:offload=off", "fsdp"),
+        ("fsdp:reduce=bf16:reshard=4", "fsdp:reshard=4:reduce=bf16"),  # the order of the table
+        ("fsdp:reshard=02", "fsdp:reshard=2"),
+        ("fsdp:replicate=01", "fsdp"),
+        ("fsdp:reshard=off:reshard=on", "fsdp"),
+        ("fsdp:replicate=123456789012345678901234567890", "fsdp:replicate=123456789012345678901234567890"),
+    ],
+)
+def test_text_has_what_differs_from_the_defaults_in_one_way(text: str, spec: str) -> None:
+    assert parse_strategy(text).spec == spec
+
+
+def specs(name: str, **values: tuple[str, ...]) -> list[str]:
+    """A spec for every point of the product."""
+    flags = [option.replace("_", "-") for option in values]
+    return [":".join([name, *map("=".join, zip(flags, point, strict=True))]) for point in itertools.product(*values.values())]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "count"),
+    [
+        # 2 x 2 x 2 x 3
+        (specs("ddp", bucket_mb=("25", "7"), static_graph=("on", "off"), bucket_view=("on", "off"), hook=("none", "fp16", "bf16")), 24),
+        # 4 x 2 x 2 x 3
+        (specs("fsdp", reshard=("on", "off", "2", "3"), replicate=("1", "2"), offload=("off", "cpu"), reduce=("own", "fp32", "bf16")), 48),
+    ],
+)  # fmt: skip
+def test_every_value_is_taken_and_no_two_points_have_one_text(given: list[str], count: int) -> None:
+    parsed = [parse_strategy(text) for text in given]
+    texts = [spec.spec for spec in parsed]
+    assert len(set(texts)) == len(given) == count
+    assert [parse_strategy(text) for text in texts] == parsed
+    assert [parse_strategy(text).spec for text in texts] == texts
+
+
+IN_DDP, IN_FSDP = "bucket-mb, static-graph, bucket-view, hook", "reshard, replicate, offload, reduce"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no strategy ''; allowed: single, dp, ddp, fsdp."),
+        (":", "no strategy ''; allowed: single, dp, ddp, fsdp."),
+        ("fsdp2", "no strategy 'fsdp2'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp'?"),
+        ("fsdp,ddp", "no strategy 'fsdp,ddp'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp'?"),
+        (" ddp", "no strategy ' ddp'; allowed: single, dp, ddp, fsdp. Did you mean 'ddp' or 'dp'?"),
+        ("fsdp=off", "no strategy 'fsdp=off'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp'?"),
+        ("single:gpus=1", "strategy single has no option 'gpus'; allowed: none."),
+        ("dp:bucket-mb=1", "strategy dp has no option 'bucket-mb'; allowed: none."),
+        ("ddp:reshard=on", f"strategy ddp has no option 'reshard'; allowed: {IN_DDP}."),
+        ("ddp:bucket_mb=1", f"strategy ddp has no option 'bucket_mb'; allowed: {IN_DDP}. Did you mean 'bucket-mb' or 'bucket-view'?"),
+        ("ddp:", f"strategy ddp has no option ''; allowed: {IN_DDP}."),
+        ("fsdp::reshard=on", f"strategy fsdp has no option ''; allowed: {IN_FSDP}."),
+        ("fsdp: reshard=on", f"strategy fsdp has no option ' reshard'; allowed: {IN_FSDP}. Did you mean 'reshard'?"),
+        ("fsdp:Reshard=on", f"strategy fsdp has no option 'Reshard'; allowed: {IN_FSDP}. Did you mean 'reshard'?"),
+        ("fsdp:=on", f"strategy fsdp has no option ''; allowed: {IN_FSDP}."),
+        ("fsdp:reshard", "strategy fsdp: reshard got ''; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard=", "strategy fsdp: reshard got ''; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard=1", "strategy fsdp: reshard got '1'; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard=01", "strategy fsdp: reshard got '01'; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard=0", "strategy fsdp: reshard got '0'; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard=2.0", "strategy fsdp: reshard got '2.0'; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard=１２", "strategy fsdp: reshard got '１２'; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard= off", "strategy fsdp: reshard got ' off'; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard=on=off", "strategy fsdp: reshard got 'on=off'; allowed: on, off, a whole number from 2."),
+        ("fsdp:reshard=off:reshard=x", "strategy fsdp: reshard got 'x'; allowed: on, off, a whole number from 2."),
+        ("fsdp:replicate=0", "strategy fsdp: replicate got '0'; allowed: a whole number from 1."),
+        ("fsdp:replicate=-1", "strategy fsdp: replicate got '-1'; allowed: a whole number from 1."),
+        ("fsdp:replicate=+2", "strategy fsdp: replicate got '+2'; allowed: a whole number from 1."),
+        ("fsdp:replicate=1_0", "strategy fsdp: replicate got '1_0'; allowed: a whole number from 1."),
+        ("fsdp:replicate=on", "strategy fsdp: replicate got 'on'; allowed: a whole number from 1."),
+        ("fsdp:offload=on", "strategy fsdp: offload got 'on'; allowed: off, cpu."),
+        ("fsdp:reduce=fp16", "strategy fsdp: reduce got 'fp16'; allowed: own, fp32, bf16."),
+        ("ddp:bucket-mb=0", "strategy ddp: bucket-mb got '0'; allowed: a whole number from 1."),
+        ("ddp:bucket-mb=²", "strategy ddp: bucket-mb got '²'; allowed: a whole number from 1."),
+        ("ddp:static-graph=true", "strategy ddp: static-graph got 'true'; allowed: on, off."),
+        ("ddp:bucket-view", "strategy ddp: bucket-view got ''; allowed: on, off."),
+        ("ddp:hook=fp32", "strategy ddp: hook got 'fp32'; allowed: none, fp16, bf16."),
+    ],
+)  # fmt: skip
+def test_anything_else_is_told_with_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        parse_strategy(text)
+    assert str(error.value) == message
+    assert error.value.exit_code == EXIT_USAGE
+
+
+def test_number_longer_than_python_reads_is_told_like_any_other() -> None:
+    long = "9" * 5000  # int() gives up at 4300 digits
+    with pytest.raises(UsageError) as error:
+        parse_strategy(f"fsdp:reshard={long}")
+    assert str(error.value) == f"strategy fsdp: reshard got '{long}'; allowed: on, off, a whole number from 2."
+
+
+def test_choice_is_of_words_or_of_numbers_from_a_minimum() -> None:
+    both, words, numbers = Choice("", "a", ("a", "b"), 2), Choice("", "a", ("a", "b")), Choice("", "3", minimum=0)
+    assert (both.allowed, words.allowed) == ("a, b, a whole number from 2", "a, b")
+    assert numbers.allowed == "a whole number from 0"
+    assert [both.takes(text) for text in ("a", "c", "2", "1", "", "-2")] == [True, False, True, False, False, False]
+    assert [words.takes(text) for text in ("b", "2", "")] == [True, False, False]
+    assert [numbers.takes(text) for text in ("0", "00", "a", "")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_default_of_every_option_may_be_given(name: str) -> None:
+    assert [choice.takes(choice.default) for choice in STRATEGIES[name].options.values()] == [True] * len(
+        STRATEGIES[name].options
+    )
+
+
+def test_every_strategy_has_its_file_with_all_that_a_rank_asks_of_it() -> None:
+    files = {path.stem for path in Path(bench.strategies.__path__[0]).glob("*.py")} - {"__init__"}
+    assert files == set(STRATEGIES) == {"single", "dp", "ddp", "fsdp"}
+    modules = {name: importlib.import_module(f"bench.strategies.{name}") for name in STRATEGIES}
+    for asked in ("apply", "compiled", "gradient_sync", "forward_is_local"):
+        assert [name for name, module in modules.items() if not callable(getattr(module, asked, None))] == []
+    assert [name for name, module in modules.items() if module.OWN_PRECISION] == ["fsdp"]
+    assert set(ONE_PROCESS) == {"single", "dp"}

@@ -1,0 +1,136 @@
+"""Data that every installation can make without a network, from what it has: made once, and the same ever after."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import stat
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from workloads.data import criteo, mnist_idx
+
+CLASSES, IMAGES_A_CLASS, SIDE = 8, 64, 160
+IMAGES, DIGITS, CLICKS = CLASSES * IMAGES_A_CLASS, 4096, 4096
+
+
+def path(kind: str) -> Path:
+    """The demo's files of ``folder``, ``text``, ``mnist`` or ``criteo``, made in a cache if they are in none.
+
+    OSError if they cannot be made.
+    """
+    name, make = _DEMOS[kind]
+    there = (cache / name for cache in _caches() if os.path.exists(cache / name) and _is_ours(cache))
+    target = next(there, None)
+    if target is None:
+        target = _writable() / name
+        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+            made = Path(scratch) / "made"
+            make(made)
+            _publish(made, target)
+    return target
+
+
+def _caches() -> list[Path]:
+    """The user's cache, and a folder for those who have none that they may write to, as in many a container."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folders = [Path(home, "stepbench")] if os.path.isabs(home) else []  # "~" stays where nobody knows the user
+    return [*folders, Path(tempfile.gettempdir(), f"stepbench-{os.getuid()}")]
+
+
+def _is_ours(cache: Path) -> bool:
+    """Where everybody may write, it may be anybody's."""
+    return cache.stat().st_uid == os.getuid() or not cache.parent.stat().st_mode & stat.S_IWOTH
+
+
+def _writable() -> Path:
+    """The first that can be written to, made if need be."""
+    for cache in _caches():
+        with contextlib.suppress(OSError):
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_ours(cache) and os.access(cache, os.W_OK):
+                return cache
+    raise PermissionError(f"none of {', '.join(map(str, _caches()))} can be written to")
+
+
+def _publish(made: Path, target: Path) -> None:
+    """Move into place at once, so that nobody ever sees half of it; whoever comes second keeps the first."""
+    try:
+        made.rename(target)
+    except OSError:
+        if not target.exists():
+            raise
+
+
+def _weyl(n: int, *steps: float) -> tuple[float, ...]:
+    """Numbers in [0, 1), spread evenly over all n, and the same on every machine."""
+    return tuple(n * step % 1 for step in steps)
+
+
+def _matplotlib(*parts: str) -> Path:
+    """A file that matplotlib ships; matplotlib itself is not imported."""
+    spec = importlib.util.find_spec("matplotlib")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0], "mpl-data", *parts)
+
+
+def _images(folder: Path) -> None:
+    """JPEG files in 8 classes, cut from the photograph of Grace Hopper."""
+    import numpy as np
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(_matplotlib("sample_data", "grace_hopper.jpg")).convert("RGB"))
+    height, width = pixels.shape[0] - SIDE, pixels.shape[1] - SIDE
+    for n in range(IMAGES):
+        y, x = _weyl(n, 0.6180339887, 0.7548776662)
+        top, left = int(height * y), int(width * x)
+        target = folder / f"class{n % CLASSES}" / f"{n:04}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[top : top + SIDE, left : left + SIDE]).save(target, quality=90)
+
+
+def _text(file: Path) -> None:
+    """The sources of this Python's own standard library, one after the other."""
+    sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    file.write_bytes(b"\n".join(source.read_bytes() for source in sources))
+
+
+def _digits(folder: Path) -> None:
+    """IDX files as MNIST's: digits of the font DejaVu Sans, each of its own size, place and slant."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = str(_matplotlib("fonts", "ttf", "DejaVuSans.ttf"))
+    fonts = [ImageFont.truetype(font, size) for size in range(20, 29)]
+    images = bytearray()
+    for n in range(DIGITS):
+        size, y, x, slant = _weyl(n, 0.8566748838, 0.7338918566, 0.6287067210, 0.5385972572)
+        image = Image.new("L", (mnist_idx.SIDE, mnist_idx.SIDE))
+        centre = (12 + 4 * x, 12 + 4 * y)
+        ImageDraw.Draw(image).text(
+            centre, str(n % mnist_idx.CLASSES), fill=255, font=fonts[int(size * len(fonts))], anchor="mm"
+        )
+        images += image.rotate(40 * slant - 20, Image.Resampling.BILINEAR, center=centre).tobytes()
+    folder.mkdir()
+    labels = bytes(n % mnist_idx.CLASSES for n in range(DIGITS))
+    Path(folder, "train-images-idx3-ubyte").write_bytes(
+        mnist_idx.header(mnist_idx.IMAGES_MAGIC, DIGITS, mnist_idx.SIDE, mnist_idx.SIDE) + images
+    )
+    Path(folder, "train-labels-idx1-ubyte").write_bytes(mnist_idx.header(mnist_idx.LABELS_MAGIC, DIGITS) + labels)
+
+
+def _clicks(file: Path) -> None:
+    """Made-up lines as Criteo's."""
+    file.write_bytes(b"".join(criteo.made_up(n) for n in range(CLICKS)))
+
+
+_DEMOS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "folder": (f"demo-images-{IMAGES}x{SIDE}", _images),
+    "text": (f"demo-text-python-{'.'.join(map(str, sys.version_info[:3]))}.txt", _text),
+    "mnist": (f"demo-digits-{DIGITS}", _digits),
+    "criteo": (f"demo-clicks-{CLICKS}.tsv", _clicks),
+}
