@@ -1,4 +1,5 @@
-"""What a person did or met, as opposed to a bug of ours. Only ``bench.cli`` catches these."""
+"""What a person did or met, as opposed to a bug of ours. ``bench.cli`` makes messages and exit
+codes of them."""
 
 from __future__ import annotations
 

@@ -10,31 +10,41 @@ from types import FrameType
 
 from bench.errors import Interrupted
 
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _deferring = False
 _pending: int | None = None
 
 
 def install() -> None:
     """Handle the signals of this process. One that our parent ignores (nohup, a script's &) stays ignored."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    for number in NUMBERS:
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _handle)
 
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """``install`` for as long as the body runs, if this is the main thread; what came in it is forgotten afterwards."""
+    """``install`` for as long as the body runs; afterwards the handlers are what they were, and no signal is pending.
+
+    In another thread than the main one, where Python allows no handlers, nothing is changed.
+    """
     global _pending
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-        install()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)  # what comes meanwhile is delivered when it is taken off
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    install()
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # else it was none of Python's
+                signal.signal(number, handler)
         _pending = None
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import html
 from collections.abc import Callable, Mapping
@@ -10,15 +11,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.api.comparing import Comparing
-from bench.api.keywords import ASKING, as_text, asked_for, check_names, takes
+from bench.api.keywords import (
+    ASKING,
+    as_text,
+    asked_for,
+    check_names,
+    folder_of,
+    mapping_of,
+    run_name,
+    takes,
+    words_of,
+)
 from bench.api.margins import MARGINS, rules
-from bench.api.runs import Run, silent
+from bench.api.runs import Run, silent, warner
 from bench.api.signals import recorded_first
-from bench.errors import ResultsError, UsageError
+from bench.errors import ResultsError, UsageError, quoted
+from bench.plan.options import ALIASES
 from bench.plan.plan import make_plan
 from bench.store import baselines
 from bench.store.baselines import Baseline
-from bench.store.columns import LaunchRow
+from bench.store.cells import cell
+from bench.store.columns import LAUNCHES
 from bench.store.reader import read_launches
 from bench.store.runs import find
 
@@ -29,10 +42,8 @@ if TYPE_CHECKING:
     from bench.runner.row_recorder import Observer
     from bench.stats.verdict import Gate, Rules
 
-KIND = "launches.csv"
 COMPARING = ("by", "run", "where", "session_spread")
 SHOWN = ("case", "verdict", "ratio", "low", "high", "reason")  # in a notebook
-Condition = Callable[[LaunchRow], bool]
 
 
 @dataclass(frozen=True)
@@ -85,28 +96,32 @@ def ab(
     Both are what the keywords say, those of ``bench ab``; ``a`` and ``b`` have what a side does otherwise: axes,
     ``env`` (a mapping), ``python`` (an interpreter), ``rev`` (a git revision of the workload). Raises as ``run`` does.
     """
+    check_names(options, (*MARGINS, *ASKING, *ALIASES))
     own = {name: options.pop(name) for name in MARGINS if name in options}
+    if blocks is not None and (not isinstance(blocks, int) or isinstance(blocks, bool)):
+        raise UsageError(f"blocks: got {quoted(blocks)}; allowed: a whole number.")
     if options.get("launches") is not None:
         raise UsageError("launches: a comparison is made in blocks of A B B A; give blocks.")
     if blocks is not None and options.get("budget") is not None:
         raise UsageError("blocks and budget both say how long a comparison is; give one.")
     from bench.comparison.setup import Gating, compete
 
-    sides = _side("A", a or {}), _side("B", b or {})
+    sides = _side("A", {} if a is None else a), _side("B", {} if b is None else b)
     law = rules(**own)
     with recorded_first():
         gating = Gating(law, blocks, own.get("detect") is not None, duet)
-        gate = compete(asked_for(options), sides, Path(out), gating, observer or silent())
+        gate = compete(asked_for(options), sides, folder_of(out), gating, observer or silent())
     return Comparison(gate)
 
 
-def _side(name: str, given: Mapping[str, Any]) -> Side:
+def _side(name: str, given: Any) -> Side:
     from bench.comparison.sides import read_side
 
-    env = given.get("env") or {}
-    variables = [f"{one}={value}" for one, value in env.items()] if isinstance(env, Mapping) else list(env)
-    axes = [f"{axis}={as_text(value)}" for axis, value in given.items() if axis not in ("env", "python", "rev")]
-    return read_side(name, axes, variables, given.get("python"), given.get("rev"))
+    known = {what: value for what, value in mapping_of(name.lower(), given).items() if value is not None}
+    env = known.pop("env", {})
+    variables = [f"{one}={as_text(value)}" for one, value in mapping_of(f"{name.lower()}: env", env).items()]
+    python, rev = (None if known.get(what) is None else as_text(known.pop(what)) for what in ("python", "rev"))
+    return read_side(name, [f"{axis}={as_text(value)}" for axis, value in known.items()], variables, python, rev)
 
 
 # -- a baseline --------------------------------------------------------------------------------------------------------
@@ -116,19 +131,21 @@ def _side(name: str, given: Mapping[str, Any]) -> Side:
 def check(
     baseline: str,
     *,
-    run: str | Path | None = None,
+    run: str | Path | Run | None = None,
     out: str | Path = "results",
     observer: Observer | None = None,
     **margins: Any,
 ) -> Comparison:
     """Measure the cases of a baseline anew, or take ``run``, and decide: is this machine slower than it was?"""
     check_names(margins, MARGINS)
-    law, watcher = rules(**margins), observer or silent()
-    kept = load_baseline(Path(out), baseline, lambda text: watcher.note(f"warning: {text}"))
+    if not isinstance(baseline, str):
+        raise UsageError(f"baseline: got {quoted(baseline)}; allowed: its name.")
+    law, folder, warn = rules(**margins), folder_of(out), warner(observer)
+    kept = load_baseline(folder, baseline, warn)
     if run is not None:
-        return Comparison(check_run(kept, law, Path(out), str(run), lambda text: watcher.note(f"warning: {text}")))
+        return Comparison(check_run(kept, law, folder, run_name(run), warn))
     with recorded_first():
-        return Comparison(check_now(kept, law, Path(out), watcher))
+        return Comparison(check_now(kept, law, folder, observer or silent()))
 
 
 def load_baseline(out: Path, name: str, warn: Callable[[str], None]) -> Baseline:
@@ -169,12 +186,11 @@ def check_now(kept: Baseline, law: Rules, out: Path, observer: Observer) -> Gate
             f"warning: baseline {kept.name} has too few sessions ({len(kept.sessions)}; {baselines.LEAST_SESSIONS} are "
             "needed): nothing will be decided, but the run can be added to it (bench baseline add)"
         )
-    session = Session(plan, survey, Store.create(out, begun(plan, machine)), observer)
-    checked = Check(kept, session, law, observer.note)
-    try:
-        checked.run()
-    finally:
-        session.close()
+    with contextlib.closing(Store.create(out, begun(plan, machine))) as store:
+        session = Session(plan, survey, store, observer)
+        with contextlib.closing(session):
+            checked = Check(kept, session, law, observer.note)
+            checked.run()
     return against(kept.rows, session.rows, law, kept.name, checked.control)
 
 
@@ -193,12 +209,28 @@ def compare(
     ``strict`` are the margins of the verdicts.
     """
     check_names(options, (*COMPARING, *MARGINS))
-    where = options.get("where") or ()
-    conditions = [f"{name}={value}" for name, value in where.items()] if isinstance(where, Mapping) else list(where)
+    by = options.get("by")
+    if by is not None and not isinstance(by, str):
+        raise UsageError(f"by: got {quoted(by)}; allowed: the name of a column.")
     found = Comparing(
-        *(Path(out), silent().note, options.get("by"), options.get("run") or ()),
-        *(conditions, options.get("session_spread")),
+        *(folder_of(out), warner(), by, words_of("run", options.get("run"))),
+        *(_conditions(options.get("where")), options.get("session_spread")),
     )
     law = rules(**{name: options[name] for name in MARGINS if name in options})
-    names = [str(one.folder) if isinstance(one, Run) else None if one is None else str(one) for one in (a, b)]
+    names = [None if one is None else _cell(by, one) if by else run_name(one) for one in (a, b)]
     return Comparison(found.gate(str(names[0]), names[1], law))
+
+
+def _conditions(where: Any) -> list[str]:
+    """Conditions as the command line has them: ``COLUMN=VALUE``."""
+    if isinstance(where, Mapping):
+        return [f"{name}={_cell(name, value)}" for name, value in mapping_of("where", where).items()]
+    return [where] if isinstance(where, str) else words_of("where", where)
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value as a column's cells have it."""
+    column = LAUNCHES.get(name.replace("-", "_"))
+    if isinstance(value, (bool, float, int, type(None))) and column and column.kind != "text":
+        return cell(value, column)
+    return "" if value is None else as_text(value)

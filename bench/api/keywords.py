@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import UsageError, near
-from bench.plan.options import AXES, SETTINGS
+from bench.errors import UsageError, near, quoted
+from bench.plan.options import ALIASES, AXES, SETTINGS
 from bench.plan.plan import Asked, asked
 from bench.plan.suite_file import read_suite
 
@@ -24,14 +25,14 @@ def asked_for(given: Mapping[str, Any], base: Asked | None = None) -> Asked:
     An axis takes a value or a list of them; a text may be a comma list, as on the command line. None is not given.
     UsageError for a keyword that is none, and for a value that is not allowed.
     """
-    check_names(given, ASKING)
-    known = {name: value for name, value in given.items() if value is not None}
+    check_names(given, (*ASKING, *ALIASES))
+    known = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
     suite = known.get("suite")
     return asked(
         axes={name: _values(name, known[name]) for name in OF_A_MATRIX if name in known},
         settings={name: _plain(known[name]) for name in SETTINGS if name in known},
         base=base or (read_suite(str(_plain(suite))) if suite is not None else None),
-        oversubscribe=bool(known.get("oversubscribe", False)),
+        oversubscribe=_flag("oversubscribe", known.get("oversubscribe", False)),
     )
 
 
@@ -53,6 +54,45 @@ def takes(*names: str) -> Callable[[Function], Function]:
         return function
 
     return decorate
+
+
+def folder_of(out: Any) -> Path:
+    """The folder of results; UsageError for what is no path."""
+    if not isinstance(out, (str, os.PathLike)):
+        raise UsageError(f"out: got {quoted(out)}; allowed: a path.")
+    return Path(out)
+
+
+def run_name(given: Any) -> str:
+    """A run's id or path, of a text, a path or a run; UsageError for anything else."""
+    if not isinstance(given, (str, os.PathLike)):
+        raise UsageError(f"run: got {quoted(given)}; allowed: a run, its id, latest, or a path.")
+    return os.fspath(given)
+
+
+def words_of(name: str, given: Any) -> list[str]:
+    """A comma list, or a sequence of texts, paths or runs; UsageError for anything else."""
+    words = given.split(",") if isinstance(given, str) else [given] if isinstance(given, os.PathLike) else given or ()
+    if isinstance(words, (str, Mapping)) or not isinstance(words, Sequence):
+        raise UsageError(f"{name}: got {quoted(given)}; allowed: a text, or a list of texts.")
+    for word in words:
+        if not isinstance(word, (str, os.PathLike)):
+            raise UsageError(f"{name}: got {quoted(word)}; allowed: a text.")
+    return [os.fspath(word) for word in words]
+
+
+def mapping_of(name: str, given: Any) -> Mapping[str, Any]:
+    """What a side or a condition says by name; UsageError for what is no mapping."""
+    if not isinstance(given, Mapping) or not all(isinstance(one, str) for one in given):
+        raise UsageError(f"{name}: got {quoted(given)}; allowed: a mapping, as {{'batch_size': 64}}.")
+    return given
+
+
+def _flag(name: str, given: Any) -> bool:
+    words = {True: True, False: False, "on": True, "off": False}
+    if not isinstance(given, (bool, str)) or given not in words:
+        raise UsageError(f"{name}: got {quoted(given)}; allowed: True, False.")
+    return words[given]
 
 
 def _values(name: str, given: Any) -> list[Any]:

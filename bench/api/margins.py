@@ -27,18 +27,18 @@ def share(flag: str, given: str | float) -> float:
 
 def rules(
     detect: str | float | None = None,
-    floor: str | float = "1%",
-    floor_memory: str | float = "2%",
-    strict: bool = False,
+    floor: str | float | None = None,
+    floor_memory: str | float | None = None,
+    strict: bool | None = None,
 ) -> Rules:
     """The rules of a gate; UsageError for a margin that is not beyond the floor."""
     from bench.stats.verdict import Rules
 
     found = Rules(
-        floor=share("--floor", floor),
-        floor_memory=share("--floor-memory", floor_memory),
+        floor=share("--floor", "1%" if floor is None else floor),
+        floor_memory=share("--floor-memory", "2%" if floor_memory is None else floor_memory),
         detect=share("--detect", "3%" if detect is None else detect),
-        strict=strict,
+        strict=bool(strict),
     )
     if found.detect <= found.floor:
         raise UsageError(f"--detect {found.detect:.2%} is not beyond --floor {found.floor:.2%}; lower the floor.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import interrupts
-from bench.api.keywords import ASKING, asked_for, takes
+from bench.api.keywords import ASKING, asked_for, folder_of, run_name, takes, words_of
 from bench.api.signals import recorded_first
 from bench.errors import EXIT_FAILED, EXIT_OK, UsageError, near
 from bench.plan.options import RETRY
@@ -52,15 +52,17 @@ class Run:
     @property
     def status(self) -> str:
         """``ok``; or how launches ended that were neither ok nor skipped, joined by ``, ``; ``skipped`` if all were."""
-        counted = {row.status for row in latest(self.rows).values()}
-        return ", ".join(name for name in STATUSES if name in counted - {"ok", "skipped"}) or (
-            "ok" if "ok" in counted else "skipped"
-        )
+        counted = {row.status or "unknown" for row in latest(self.rows).values()}
+        others = sorted(counted - {"ok", "skipped"}, key=lambda status: (status not in STATUSES, status))
+        return ", ".join(others) or ("ok" if "ok" in counted else "skipped")
 
     @property
     def exit_code(self) -> int:
         """5 if a launch failed or nothing could run, else 0. A skipped case is no failure."""
         return EXIT_OK if self.status == "ok" else EXIT_FAILED
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     def _repr_html_(self) -> str:
         table = self.launches[list(SHOWN)].to_html(index=False, na_rep="", border=0)
@@ -71,7 +73,7 @@ class Run:
 def run(
     *,
     out: str | Path = "results",
-    resume: str | None = None,
+    resume: str | Path | Run | None = None,
     retry: str | Sequence[str] = (),
     resume_anyway: bool = False,
     strict_machine: bool = False,
@@ -84,21 +86,22 @@ def run(
     told of the progress; without one only warnings are printed, on stderr. Raises a child of BenchError for what
     cannot be done. A launch that fails is a row, not an error: see ``status``.
     """
-    earlier = to_resume(Path(out), resume, retry, resume_anyway)
+    folder = folder_of(out)
+    earlier = to_resume(folder, None if resume is None else run_name(resume), words_of("retry", retry), resume_anyway)
     if earlier and options.get("suite") is not None:
         raise UsageError("resume: the run has a plan already; leave suite out, or start a new run.")
     asked = asked_for(options, asked_of(earlier.plan) if earlier else None)
     with recorded_first():
-        made = measure(asked, Path(out), observer or silent(), earlier, strict_machine)
+        made = measure(asked, folder, observer or silent(), earlier, strict_machine)
     return load(made.folder)  # with as many digits as the file has
 
 
-def load(run: str | Path, out: str | Path = "results") -> Run:
+def load(run: str | Path | Run, out: str | Path = "results") -> Run:
     """A run that was made: its id or ``latest`` in ``out``, or a path to its folder. ResultsError if there is none."""
     from bench.store.reader import read_launches
 
-    folder = find(Path(out), str(run)).resolve()
-    return Run(folder, tuple(read_launches(folder / "launches.csv", silent().note)))
+    folder = find(folder_of(out), run_name(run)).resolve()
+    return Run(folder, tuple(read_launches(folder / "launches.csv", warner())))
 
 
 def measure(
@@ -138,10 +141,12 @@ def measure(
         rows = session.rows
         Rounds(session).run()
     finally:
-        if rows and store:
-            at_end(Run(store.folder, tuple(rows)))
-        if store:
-            store.close()
+        try:
+            if rows and store:
+                at_end(Run(store.folder, tuple(rows)))
+        finally:
+            if store:
+                store.close()
     return Run(store.folder, tuple(rows))
 
 
@@ -164,3 +169,9 @@ def silent() -> Observer:
     from bench.report.progress import Quiet
 
     return Quiet(Listened(stderr=True))
+
+
+def warner(observer: Observer | None = None) -> Callable[[str], None]:
+    """Has warnings told, to ``observer`` or on stderr."""
+    watcher = observer or silent()
+    return lambda text: watcher.note(f"warning: {text}")

@@ -14,7 +14,8 @@ from bench.errors import Interrupted
 def recorded_first() -> Iterator[None]:
     """Inside, SIGINT, SIGTERM and SIGHUP end what is measured; afterwards the program's own handlers get them.
 
-    In another thread than the main one, where Python allows no handlers, it changes nothing.
+    In another thread than the main one, where Python allows no handlers, a signal goes where it always does. Only one
+    measurement at a time is looked after.
     """
     try:
         with interrupts.handled(), interrupts.deferred():

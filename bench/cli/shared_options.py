@@ -10,10 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.plan.options import AXES, SELECTORS, SETTINGS, Option
+from bench.plan.options import ALIASES, AXES, SELECTORS, SETTINGS, Option
 
 REPEATABLE = ("workload", "data", "env")  # they may hold commas
-ALIASES = {"activation_checkpointing": ("--checkpointing",)}
 
 Given = dict[str, Any]  # option -> what was given: a text, a list of texts, or None
 
@@ -22,7 +21,7 @@ def _parameter(option: Option, panel: str) -> inspect.Parameter:
     default = "" if option.default is None else by_default(option.shown_default)
     words = option.allowed.replace("a whole number from", "≥")
     shown = typer.Option(
-        *(option.flag, *ALIASES.get(option.name, ())),
+        *(option.flag, *(f"--{alias}" for alias, name in ALIASES.items() if name == option.name)),
         help=f"{option.help}{default}",
         metavar=words,
         show_default=False,

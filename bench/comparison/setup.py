@@ -80,7 +80,7 @@ class Contest:
             sites(self.sides, list(dict.fromkeys(case.workload for case in cases)), variables) as places,
             contextlib.ExitStack() as stack,
         ):
-            store = Store.create(self.out, self.described())
+            store = stack.enter_context(contextlib.closing(Store.create(self.out, self.described())))
             sessions: dict[str, Session] = {}
             shared: dict[Site, CaseLauncher] = {}
             # Sides of a duet are up at once, the control's second A among them; else those of one site share servers.

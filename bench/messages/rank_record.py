@@ -1,4 +1,4 @@
-"""What ``bench run`` and its ranks tell each other: JSON files in the folder of a launch. No torch."""
+"""What a rank tells of itself: ``rank<N>.json`` in the folder of its launch, checked when it is read."""
 
 from __future__ import annotations
 

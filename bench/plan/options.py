@@ -69,6 +69,7 @@ RESERVED = {
     **dict.fromkeys(("MASTER_ADDR", "MASTER_PORT", "PYTHONSAFEPATH", "TMPDIR"), "the launcher sets it"),
 }
 LEAST_WARMUP_STEPS = 3  # that ranks make before the window, whatever is asked for
+ALIASES = {"checkpointing": "activation_checkpointing"}  # shorter names of axes
 # --retry NAME -> the statuses that are launched again
 RETRY = {
     "failed": ("crashed", "invalid"),

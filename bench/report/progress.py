@@ -92,13 +92,14 @@ class OnTerminal(Plain):
     def __init__(self, console: Console) -> None:
         super().__init__(console)
         self._live = Live(console=console, refresh_per_second=REFRESH_A_SECOND, transient=True)
-        self._live.start()
         self._global_batch = 0
         self._first: tuple[int, int] | None = None
 
     def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
         super().launch_begins(case, number, of, or_more)
         self._global_batch, self._first = case.global_batch or 0, None
+        with contextlib.suppress(OSError):
+            self._live.start()
         self._live.update(Text(f"{self._head}  starting  {self.time_left()}"))
 
     def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None:

@@ -1,2 +1,2 @@
-"""From numbers to verdicts, without files and without data frames. Imports ``store`` for columns,
+"""From numbers to verdicts, without files. Imports ``store`` for columns,
 and what is below it."""

@@ -13,13 +13,14 @@ PLACE = ("run_id", "case_id", "role", "pair", "side", "stage", "block", "turn")
 def counted(rows: Iterable[LaunchRow]) -> list[LaunchRow]:
     """The rows that count, of any runs, in their order: of those of one place in their run the last.
 
-    A row of a case that could not run says so no more once the case was launched. Probes have no place: all count.
+    A row of a case that could not run says so no more once the case was launched. What has no place counts in any case:
+    probes, and launches of a file that knows no blocks.
     """
     given = list(rows)
     last = {_place(row, number): number for number, row in enumerate(given)}
     launched = {_case(row) for row in given if row.role == "measure" and row.block is not None}
     kept = (given[number] for number in sorted(last.values()))
-    return [row for row in kept if row.role != "measure" or row.block is not None or _case(row) not in launched]
+    return [row for row in kept if not _could_not_run(row) or _case(row) not in launched]
 
 
 def latest(rows: Iterable[LaunchRow]) -> dict[Key, LaunchRow]:
@@ -28,7 +29,11 @@ def latest(rows: Iterable[LaunchRow]) -> dict[Key, LaunchRow]:
 
 
 def _place(row: LaunchRow, number: int) -> object:
-    return tuple(getattr(row, name) for name in PLACE) if row.role == "measure" or row.block is not None else number
+    return tuple(getattr(row, name) for name in PLACE) if row.block is not None or _could_not_run(row) else number
+
+
+def _could_not_run(row: LaunchRow) -> bool:
+    return row.role == "measure" and row.block is None and row.status != "ok"
 
 
 def _case(row: LaunchRow) -> tuple[str | None, ...]:

@@ -23,7 +23,7 @@ MEASURED = ("ok", "invalid")  # statuses of launches that came to their end
 DISTINCT = ("run_id", "session", "role", "status", "env", *ENV_KEY_COLUMNS, SETTINGS)
 COLUMNS = ("launch_id", *DISTINCT)
 
-LaunchRow = Mapping[str, Any]
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def with_environments(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(environment=letters.reindex(number).to_numpy()).astype({"environment": "str"})
 
 
-def environments(rows: Sequence[LaunchRow]) -> list[str]:
+def environments(rows: Sequence[Row]) -> list[str]:
     """The letter of the environment of each launch, in the order in which they come.
 
     One that failed before its ranks said what they run on fits more than one; it is of that of its session, or run.
@@ -94,7 +94,7 @@ def unlike(frame: pd.DataFrame, a: str, b: str) -> list[Difference]:
     return _differences(*(_records(distinct[distinct["environment"] == name]) for name in (a, b)))
 
 
-def _differences(a: Iterable[LaunchRow], b: Iterable[LaunchRow]) -> list[Difference]:
+def _differences(a: Iterable[Row], b: Iterable[Row]) -> list[Difference]:
     one, other = (functools.reduce(_Environment.joined, map(_known, rows)) for rows in (a, b))
     columns = [name for name in ENV_KEY_COLUMNS if name in one.columns and name in other.columns]
     if one.variables is not None and other.variables is not None:
@@ -103,7 +103,7 @@ def _differences(a: Iterable[LaunchRow], b: Iterable[LaunchRow]) -> list[Differe
     return [difference for difference in between(next(told), next(told), columns) if difference.in_env_key]
 
 
-def _known(row: LaunchRow) -> _Environment:
+def _known(row: Row) -> _Environment:
     """An empty cell says that there is none of it, where ranks told what they run on; else it says nothing. A launch on
     the CPU says nothing of a machine's GPUs, nor a probe of how launches are measured."""
     columns = {
@@ -122,7 +122,7 @@ def _known(row: LaunchRow) -> _Environment:
     return _Environment(columns, settings, frozenset(own))
 
 
-def _told(row: LaunchRow) -> bool:
+def _told(row: Row) -> bool:
     """Whether ranks came far enough to say what they run on."""
     return bool(row["torch"]) or row["status"] in MEASURED
 
@@ -142,7 +142,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def known_values(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    """LaunchRow by row, as Python's own types where a column has them; None for what is unknown.
+    """Row by row, as Python's own types where a column has them; None for what is unknown.
 
     A column at a time: turning a frame of many kinds into one of objects takes pandas ten times as long.
     """

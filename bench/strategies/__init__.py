@@ -1,4 +1,6 @@
-"""How one model is spread over devices: one file a strategy, each with
+"""How one model is spread over devices: one file a strategy.
+
+Each has
 
 ``apply(model, layers, mesh, case, device) -> Module``
     the model, already checkpointed and compiled, on the device and spread over the mesh (None where there is one rank);

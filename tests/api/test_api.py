@@ -17,6 +17,7 @@ from fake_ranks import Quiet, Turns, plain
 from made_up_rows import launch, session, write
 
 import bench
+from bench import interrupts
 from bench.api.keywords import ASKING, asked_for
 from bench.api.margins import share
 from bench.api.runs import Run
@@ -24,6 +25,7 @@ from bench.cli.app import COMMANDS, make
 from bench.errors import Interrupted
 from bench.plan.options import AXES, SETTINGS
 from bench.plan.plan import asked
+from bench.store import runs
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 MLP = {"workload": "mlp", "strategy": "single", "gpus": 1, "device": "cpu", "steps": 5}
@@ -111,6 +113,96 @@ def test_keywords_ask_for_what_the_command_line_does(keywords: dict[str, object]
 def test_what_cannot_be_asked_for_is_a_usage_error(call: object, message: str) -> None:
     with pytest.raises(bench.UsageError, match=message):
         call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bench.ab(blocks="5"), "blocks: got '5'; allowed: a whole number"),
+        (lambda: bench.ab(blocks=True), "blocks: got True"),
+        (lambda: bench.ab(a="steps=3"), "a: got 'steps=3'; allowed: a mapping"),
+        (lambda: bench.ab(b={1: 2}), "b: got "),
+        (lambda: bench.ab(a={"env": 5}), "a: env: got 5; allowed: a mapping"),
+        (lambda: bench.ab(detekt=3), "no option 'detekt'; .*Did you mean 'detect'"),
+        (lambda: bench.check(5), "baseline: got 5"),
+        (lambda: bench.check("x", flor=1), "no option 'flor'; .*Did you mean 'floor'"),
+        (lambda: bench.run(resume=5), "run: got 5"),
+        (lambda: bench.run(resume="latest", retry=5), "retry: got 5"),
+        (lambda: bench.run(resume="latest", retry=[[1]]), r"retry: got \[1\]"),
+        (lambda: bench.run(out=None), "out: got None; allowed: a path"),
+        (lambda: bench.run(oversubscribe="yes"), "oversubscribe: got 'yes'; allowed: True, False"),
+        (lambda: bench.compare(1, 2), "run: got 1"),
+        (lambda: bench.compare("a", "b", by=3), "by: got 3"),
+        (lambda: bench.compare("a", "b", where=5), "where: got 5"),
+        (lambda: bench.compare("a", "b", run={"a": 1}), "run: got "),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_a_usage_error(call: object, message: str) -> None:
+    with pytest.raises(bench.UsageError, match=message):
+        call()  # type: ignore[operator]
+
+
+def test_a_shorter_name_and_words_for_true_are_understood() -> None:
+    assert asked_for({"checkpointing": "full", "oversubscribe": "off"}) == asked_for(
+        {"activation_checkpointing": "full"}
+    )
+    assert asked_for({"oversubscribe": "on"}).oversubscribe is True
+
+
+def test_what_is_torn_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "runs" / "20260101-120000-00aa", session([100.0, 101.0]))
+    file.write_bytes(file.read_bytes()[:-20])
+    assert len(bench.load("latest", out=tmp_path).rows) == 1
+    assert "the last row is not whole" in capsys.readouterr().err
+    bench.compare("latest", "latest", out=tmp_path, session_spread="1%")
+    assert "the last row is not whole" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "where", [{"oversubscribe": False}, {"timeout": 600.0}, {"side": None}, "strategy=ddp", ["strategy=ddp"], None]
+)
+def test_conditions_are_values_of_cells(tmp_path: Path, where: object) -> None:
+    write(tmp_path / "runs" / "20260101-120000-00aa", session([100.0, 101.0], timeout=600.0))
+    found = bench.compare("latest", "latest", out=tmp_path, where=where, floor=None, strict=None)
+    assert len(found.verdicts) == 1
+    with pytest.raises(bench.ResultsError, match="no measured launch that fits"):
+        bench.compare("latest", "latest", out=tmp_path, where={"oversubscribe": True})
+
+
+def test_values_of_a_column_and_runs_are_what_they_are(tmp_path: Path) -> None:
+    rows = [*session([100.0, 101.0]), *session([50.0, 51.0], oversubscribe=True, launch_id="b")]
+    write(tmp_path / "runs" / "20260101-120000-00aa", rows)
+    run = bench.load("latest", out=tmp_path)
+    for some in (run, [run], run.run_id, run.folder):
+        found = bench.compare(False, True, by="oversubscribe", run=some, out=tmp_path)
+        assert found.verdicts["case"].tolist() == ["a"]
+    assert bench.load(run).rows == run.rows
+
+
+@pytest.mark.parametrize(("status", "said"), [("exploded", "exploded"), (None, "unknown"), ("crashed", "crashed")])
+def test_a_status_that_nobody_knows_is_no_success(status: str | None, said: str) -> None:
+    run = Run(Path("/runs/r"), (launch(), launch(block=1, status=status, samples_per_s=None)))
+    assert (run.status, run.exit_code) == (said, 5)
+
+
+def test_a_check_and_a_comparison_leave_their_run_unlocked(ranks: Turns, tmp_path: Path) -> None:
+    bench.ab(**MLP, blocks=5, out=tmp_path / "out")
+    [folder] = (tmp_path / "out" / "runs").iterdir()
+    assert not runs.busy(folder)
+
+
+def test_a_signal_while_handlers_are_set_leaves_them_as_they_were(heard: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    install = interrupts.install
+
+    def interrupted() -> None:
+        install()
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(interrupts, "install", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.run(**MLP)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert interrupts.pending() is None
 
 
 def test_there_is_no_such_run(tmp_path: Path) -> None:

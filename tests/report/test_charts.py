@@ -23,7 +23,7 @@ from matplotlib.patches import Rectangle
 from bench.analysis.answers import Answers, answer
 from bench.analysis.frames import steps
 from bench.errors import ResultsError
-from bench.report.charts import Chart, charts, svg
+from bench.report.charts import Chart, charts, parallel, svg
 from bench.report.charts.canvas import WIDTH, cut, text_width, wrap
 from bench.report.charts.style import HATCHES, MARKERS, SENTINELS, SERIES, THEMES, css_variables, places
 from bench.report.plots import write_plots
@@ -488,3 +488,19 @@ def test_colour_is_never_alone() -> None:
     assert places("precision", pd.Series(["amp-bf16", "fp32"])) == {"amp-bf16": 2, "fp32": 0}
     every = places("activation_checkpointing", pd.Series(["every=2", "every=4", "full", None]))
     assert len(set(every.values())) == 3
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError("no semaphores"), NotImplementedError(), OSError(11, "no processes")]
+)
+def test_charts_are_drawn_one_by_one_where_no_process_can_be_started(
+    drawn: dict[str, Chart], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    chosen = list(drawn.values())[: parallel.FEW]
+
+    def refused(*_: object, **__: object) -> None:
+        raise error
+
+    together = parallel.svgs(chosen)
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", refused)
+    assert parallel.svgs(chosen) == together == [svg(chart) for chart in chosen]

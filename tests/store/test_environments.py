@@ -150,6 +150,10 @@ def test_a_case_that_could_not_run_in_one_session_and_did_in_another_ran() -> No
     assert kept(row("r", **skipped), row("r", **skipped)) == [1]
 
 
+def test_launches_of_a_file_without_blocks_all_count() -> None:
+    assert kept(*[row("r", block=None)] * 4, row("r", block=None, status="skipped")) == [0, 1, 2, 3, 4]
+
+
 # -- failures ------------------------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
 from bench.report.charts.chart import Chart
 from bench.report.charts.svg import svg
@@ -22,14 +23,18 @@ def svgs(charts: Sequence[Chart]) -> list[str]:
     if len(charts) < FEW or processes < 2:
         return [svg(chart) for chart in charts]
     _charts = charts  # what is forked has them
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_begin) as pool:
-        return list(pool.map(_svg, range(len(charts))))
+    try:
+        with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_begin) as pool:
+            return list(pool.map(_svg, range(len(charts))))
+    except (OSError, NotImplementedError, BrokenProcessPool):  # no room for semaphores or processes, or one was killed
+        return [svg(chart) for chart in charts]
 
 
 def _begin() -> None:
     """Ctrl-C comes to the process that waits, which ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _svg(number: int) -> str:
