@@ -16,7 +16,7 @@ bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
 
 test: $(VENV)/installed
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow and not cluster and not gpu"
+	$(BIN)/pytest -m "not slow and not cluster and not gpu"
 
 test-all: $(VENV)/installed test-oldest
 	$(BIN)/pytest

@@ -15,31 +15,11 @@ from bench.runner.launch_case import PRELOAD
 from launch.server_launcher import ServerLauncher
 
 TESTS = Path(__file__).parent
-ALONE = (
-    *(
-        "end_to_end/",
-        "launch/",
-        "rank/",
-        "comparison/test_duet",
-        "comparison/test_sides",
-        "cli/test_cli",
-        "docs/test_docs",
-    ),
-    *("machine/", "runner/test_host_memory", "runner/test_watchdog", "benchmarks/", "workloads/"),
-)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write docs/faults.md from what the tests see")
     parser.addoption("--write-goldens", action="store_true", help="write tests/data/golden/ from what the tests see")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under pytest-xdist, what starts ranks, or looks at the machine, is run by one worker, one after the other."""
-    for item in items:
-        place = str(item.path.relative_to(TESTS))
-        if place.startswith(ALONE):
-            item.add_marker(pytest.mark.xdist_group("launches"))
 
 
 @pytest.fixture
