@@ -27,6 +27,8 @@ from bench.runner.batch_size import search
 from bench.store.columns import LaunchRow
 from bench.store.reader import read, read_launches
 from bench.store.resume import Earlier, changed_facts, changed_plan, changed_rows, statuses
+from launch import folders
+from launch.guard import PREFIX
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 FAULTY = f"{HELPERS}/faulty.py:Faulty"
@@ -460,6 +462,9 @@ def kill_and_resume(
     assert "Traceback" not in stderr, said + stderr
     assert process.returncode in (0, 5, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT), said + stderr
     wait_for(lambda: not marked(str(folder)), why=f"{said}: a process is left")
+    if whom == "KILL bench run + KILL guard":  # there may have been no launch server yet to do it: the next run does
+        for left in folders.left_behind(PREFIX, str(own_tmp)):
+            folders.remove(left)
     wait_for(lambda: traces(own_tmp) <= before, 30, why=f"{said}: {traces(own_tmp) - before} are left")
     return struck, resume_and_check(folder, said)
 
