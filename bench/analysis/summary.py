@@ -34,8 +34,9 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     """One row a case (and environment, work_key and code_key), in the order of its axes, from a frame of LAUNCHES rows.
 
     ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
-    starts, ``ok`` those that were, ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over
-    the launches that were ok; ``samples_per_s_low`` and ``_high`` are the 95 % bounds of that median, and ``spread`` is
+    starts, ``ok`` those that were ok, ``failed`` says how the others ended (``2 oom, 1 crashed``; None if there are
+    none), and ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over the launches that were
+    ok; ``samples_per_s_low`` and ``_high`` are the 95 % bounds of that median, and ``spread`` is
     (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what spoilt a launch, and
     what was otherwise than asked for.
     ``work`` is 0, and 1 … for cases with the same axes and another work_key (data, or measurement, of another time);
@@ -52,12 +53,26 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     summary["reason"] = failed["reason"].reindex(summary.index)
     summary["launches"] = measured.groupby("_case")["order"].count()
     summary["ok"] = sound.groupby("_case").size().reindex(summary.index, fill_value=0)
+    summary["failed"] = _failed(measured)
     summary["runs"] = measured.groupby("_case")["run_id"].agg(lambda ids: ";".join(dict.fromkeys(ids.dropna())))
     medians = sound.groupby("_case")[[*FIGURES, *PARTS]].median()
     summary = summary.join(medians.astype("float64")).join(_spread(sound)).join(_marks(sound))
     summary["work"] = _works(summary)
     summary["code"] = measured.groupby("_case")["code"].first() if "code" in measured else 0
     return in_order(summary.reset_index(drop=True))
+
+
+def _failed(measured: pd.DataFrame) -> pd.Series:
+    """Return how many launches of each case ended in each status but ``ok``, in words, the most frequent first."""
+    bad = measured[(measured["status"] != "ok") & measured["order"].notna()]
+    words = {case: each_of(statuses.value_counts()) for case, statuses in bad.groupby("_case")["status"]}
+    return pd.Series(words, dtype="str", name="failed")
+
+
+def each_of(counts: pd.Series) -> str:
+    """Return how many there are of each name in the index, the most frequent first: ``2 oom, 1 crashed``."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {name}" for name, count in ordered)
 
 
 def _works(summary: pd.DataFrame) -> pd.Series:

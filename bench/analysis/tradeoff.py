@@ -8,11 +8,13 @@ import pandas as pd
 
 from bench.analysis.rates import LOSS, Key, Rates, losses, rates
 from bench.analysis.summary import GROUP
+from bench.stats.verdict import Rules
 from bench.store.columns import DEVICE_MEMORY, HOST_MEMORY, RANK_MEMORY
 
 # Cases of one question: the same training on as many devices; all other axes are what is traded.
 QUESTION = ("environment", "workload", "data", "device", "gpus", "work", "code")
 MIB_A_GIB = 1024
+FLOOR = Rules().floor_memory  # a smaller difference of memory, as a share, is of no interest
 COLUMNS = (
     *(*GROUP, "workload", "data", "device", "gpus", "status"),
     *("samples_per_s", "memory_mib", "memory_measure", "on_front", "choice", *LOSS),
@@ -43,9 +45,10 @@ def tradeoff(summary: pd.DataFrame, launches: pd.DataFrame, within_gib: Iterable
     """From a summary ``with_memory``, the cases of each question with two of them or more, the fastest first.
 
     ``on_front``: no other case is as fast or faster with as little memory or less, and better in one of both. Only
-    cases whose every launch was ok are on it. ``choice`` says which it is: ``fastest``, ``smallest``, and ``fastest
-    within M GiB`` for each of ``within_gib`` (memory of one device); joined by `; `, None for others. ``loss`` and its
-    bounds say how much slower a case is than the fastest of those whose every launch was ok (see ``losses``).
+    cases whose every launch was ok are on it. ``choice`` says which it is: ``fastest``, ``smallest`` (the fastest of
+    those whose memory is within FLOOR of the least), and ``fastest within M GiB`` for each of ``within_gib`` (memory of
+    one device); joined by `; `, None for others. ``loss`` and its bounds say how much slower a case is than the fastest
+    of those whose every launch was ok (see ``losses``).
     """
     by_case = rates(launches)
     questions = [
@@ -68,7 +71,8 @@ def _question(rows: pd.DataFrame, by_case: dict[Key, Rates], within_gib: list[fl
     choices: dict[object, list[str]] = {}
     if len(front):
         choices.setdefault(front.index[0], []).append("fastest")
-        choices.setdefault(front.index[-1], []).append("smallest")
+        small = front[front["memory_mib"] * (1 - FLOOR) <= front["memory_mib"].min()]
+        choices.setdefault(small.index[0], []).append("smallest")
     for gib in within_gib:
         fit = front[front["memory_mib"] <= gib * MIB_A_GIB]
         if len(fit):

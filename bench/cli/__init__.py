@@ -15,7 +15,7 @@ from pathlib import Path
 
 import bench
 from bench import interrupts
-from bench.cli.console import deafen, say
+from bench.cli.console import say, silence_stdout
 from bench.errors import EXIT_BUG, EXIT_FAILED, BenchError, Interrupted, UsageError
 from bench.untrusted.text import printable
 
@@ -41,7 +41,7 @@ def main() -> None:
     except Interrupted as interrupt:
         code = interrupt.exit_code
     except BrokenPipeError:  # whoever read our output has gone
-        deafen()
+        silence_stdout()
         code = 128 + signal.SIGPIPE
     except OSError as error:
         code = _of_system(error)

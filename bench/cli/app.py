@@ -1,11 +1,13 @@
-"""The subcommands, put together. Of a known command no other is imported, and for ``bench --help`` none at all."""
+"""The subcommands, put together. Only the module of the command in use is imported, and none for ``bench --help``."""
 
 from __future__ import annotations
 
 import importlib
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
 import bench
 from bench.errors import UsageError
@@ -65,10 +67,40 @@ COMMANDS = {
 }
 
 
+class _Commands(TyperGroup):
+    """The command line as a group that lets every error through.
+
+    Where the reader of their output has gone, click and rich end the process with 1, which means "slower".
+    """
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command of ``sys.argv``, and return its exit code."""
+        _hide_types_of_flags(self)
+        try:
+            with self.make_context("bench", sys.argv[1:]) as context:
+                return self.invoke(context)
+        except typer.Exit as end:
+            return end.exit_code
+        except SystemExit as end:
+            if isinstance(end.__context__, BrokenPipeError):
+                raise end.__context__ from None
+            raise
+
+
+def _hide_types_of_flags(command: Any) -> None:
+    """Leave ``<bool>`` out of the help of options that take no value, in all commands below this one."""
+    for parameter in command.get_params(typer.Context(command)):
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+    for below in getattr(command, "commands", {}).values():
+        _hide_types_of_flags(below)
+
+
 def make(word: str = "") -> typer.Typer:
-    """The command line whose first word this is."""
+    """Return the command line whose first word is ``word``."""
     app = typer.Typer(
         name="bench",
+        cls=_Commands,
         help="Distributed training benchmarks for PyTorch.",
         no_args_is_help=True,
         add_completion=False,
@@ -90,11 +122,12 @@ def make(word: str = "") -> typer.Typer:
 
 
 def _not_first() -> None:
-    """In place of a command that is not the first word."""
+    """Refuse a command that is not the first word."""
     raise UsageError("the command comes first: bench COMMAND [OPTIONS].")
 
 
 def version(show: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+    """Print the version where it is asked for."""
     if show:
         print(f"stepbench {bench.__version__}")
         raise typer.Exit

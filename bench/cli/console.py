@@ -12,31 +12,32 @@ from bench.untrusted.text import printable
 
 
 @contextlib.contextmanager
-def unheard() -> Iterator[None]:
-    """For what is printed on stdout beside something that counts more: whoever reads it may have gone."""
+def ignore_broken_pipe() -> Iterator[None]:
+    """Print what has less weight than the exit code: if the reader of stdout has gone, go on without it."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        deafen()
+        silence_stdout()
 
 
-def deafen() -> None:
-    """What is still to be printed on stdout goes nowhere; else the interpreter would stumble over it at its end."""
+def silence_stdout() -> None:
+    """Send the rest of stdout to nowhere; else the interpreter reports a second error when it flushes at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(message: str, on_stdout: bool = False) -> None:
-    """Print a message, on stderr unless it is a result. Whatever is in it steers no terminal and no CI."""
+    """Print a message on stderr, or a result on stdout, with control characters escaped."""
     print(printable(message), file=sys.stdout if on_stdout else sys.stderr)
 
 
 def warn(message: str) -> None:
+    """Print a warning on stderr."""
     say(f"warning: {message}")
 
 
 def agreed(command: str, what: str, about: str = "") -> bool:
-    """Whether somebody says yes to the deletion of ``what``, told ``about`` it. UsageError if nobody is there."""
+    """Ask on the terminal whether ``what`` may be deleted, after ``about``; UsageError where stdin is no terminal."""
     if not sys.stdin or not sys.stdin.isatty():
         raise UsageError(f"{command} asks before it deletes, and stdin is no terminal; add --yes")
     print(printable(f"{about}delete {what}? [y/N] "), end="", file=sys.stderr, flush=True)

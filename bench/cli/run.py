@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench import interrupts
-from bench.cli.console import say
+from bench.cli.console import ignore_broken_pipe, say
 from bench.cli.shared_options import Given, Out, asks, keyword, takes
 from bench.errors import EXIT_OK, UsageError
 from bench.plan.options import RETRY
@@ -89,8 +89,9 @@ def _show(done: Run, as_json: bool) -> None:
     from bench.report.format import run_json, wide_console
     from bench.report.terminal import print_rows
 
-    if as_json:
-        print(run_json(done.folder, done.rows))
-    else:
-        print_rows(done.rows, wide_console())
-        say(f"\nresults: {done.folder / 'launches.csv'}", on_stdout=True)
+    with ignore_broken_pipe():  # a reader that has gone (bench run | head) does not change the exit code
+        if as_json:
+            print(run_json(done.folder, done.rows))
+        else:
+            print_rows(done.rows, wide_console())
+            say(f"\nresults: {done.folder / 'launches.csv'}", on_stdout=True)

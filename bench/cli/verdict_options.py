@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.api.margins import rules
-from bench.cli.console import say, unheard, warn
+from bench.cli.console import ignore_broken_pipe, say, warn
 from bench.cli.shared_options import by_default, keyword, takes
 from bench.errors import EXIT_INCOMPARABLE, ResultsError
 from bench.report.format import wide_console
@@ -69,12 +69,12 @@ class Judging:
         from bench.export.github import publish
         from bench.report.gate import gate_json, print_gate
 
-        with unheard():
+        with ignore_broken_pipe():
             if self.as_json:
                 print(gate_json(gate))
             else:
                 print_gate(gate, wide_console())
-        with unheard():
+        with ignore_broken_pipe():
             publish(gate, os.environ)
         lost = [error for error in map(_attempt, _files(gate, self.junit, self.md)) if error]
         if lost and gate.exit_code != EXIT_INCOMPARABLE:

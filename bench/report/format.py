@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,26 @@ NO_TEXT = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U001
 def number(value: float) -> str:
     """Four significant digits, thousands separated."""
     return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.4g}"
+
+
+def some(names: Sequence[str], shown: int = 3) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
+    return "; ".join(names[:shown]) + more
+
+
+def by_reason(named: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
+    """Return the names that share a reason, with the first of these reasons; numbers in a reason do not count."""
+    found: dict[str, tuple[list[str], str]] = {}
+    for name, reason in named:
+        names, _ = found.setdefault(without_numbers(reason), ([], reason))
+        names.append(name)
+    return list(found.values())
+
+
+def without_numbers(text: str) -> str:
+    """Return a text that is equal for reasons which differ only in numbers: a rank, a step, a size."""
+    return re.sub(r"\d+", "0", text)
 
 
 def legal(text: str) -> str:
@@ -43,9 +64,12 @@ class Listened(Console):
 
 
 def wide_console() -> Console:
-    """Standard output: as wide as the terminal, or wide enough for every table where it is none."""
+    """Return standard output as wide as the terminal; where it is none, COLUMNS characters or FILE_WIDTH."""
     console = Listened()
-    return console if on_screen(console) else Listened(width=FILE_WIDTH)
+    if on_screen(console):
+        return console
+    columns = os.environ.get("COLUMNS", "")
+    return Listened(width=int(columns) if columns.isdecimal() and int(columns) > 0 else FILE_WIDTH)
 
 
 def on_screen(console: Console) -> bool:

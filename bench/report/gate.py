@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import EXIT_FAILED, EXIT_INCOMPARABLE, EXIT_OK, shorten
-from bench.report.format import UNKNOWN, legal, number, to_json
+from bench.report.format import UNKNOWN, legal, number, some, to_json, without_numbers
 from bench.report.markdown import escaped, fenced, table_lines
 from bench.report.wide_tables import print_table
 from bench.stats.verdict import EXIT_SLOWER, EXIT_UNDECIDED, Gate, Verdict, worst_first
@@ -67,7 +67,10 @@ def noteworthy(gate: Gate) -> list[Verdict]:
 
 
 def throughput(verdict: Verdict) -> str:
-    """Its change from A to B with 95 % bounds, or nothing where it is not known."""
+    """Return the change from A to B with 95 % bounds; of an undecided case without them that of the medians."""
+    a, b = verdict.samples_per_s_a, verdict.samples_per_s_b
+    if verdict.ratio is None and verdict.verdict == "inconclusive" and a and b:
+        return f"{change(b / a)} (medians)"
     return "" if verdict.ratio is None else _bounds(verdict)
 
 
@@ -149,10 +152,25 @@ def print_gate(gate: Gate, console: Console) -> None:
     if rows:
         console.print()
         print_table(_shown(columns, rows), console)
-    for one in noteworthy(gate):
-        console.print(Text(f"{shorten(legal(one.case))}: {message(one)}"), soft_wrap=True)
-        if one.fails and one.command:
-            console.print(Text(f"  {_command(one)}", "dim"), soft_wrap=True)
+    for cases in _alike(noteworthy(gate)):
+        console.print(Text(f"{_names(cases)}: {message(cases[0])}"), soft_wrap=True)
+        for one in cases:
+            if one.fails and one.command:
+                console.print(Text(f"  {_command(one)}", "dim"), soft_wrap=True)
+
+
+def _alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """Return the verdicts that say the same together; every verdict with a figure stays alone."""
+    found: dict[object, list[Verdict]] = {}
+    for one in verdicts:
+        alone = one.ratio is not None or one.memory_ratio is not None
+        found.setdefault(id(one) if alone else without_numbers(message(one)), []).append(one)
+    return list(found.values())
+
+
+def _names(cases: Sequence[Verdict]) -> str:
+    names = [shorten(legal(one.case)) for one in cases]
+    return names[0] if len(names) == 1 else f"{len(names)} cases ({some(names)})"
 
 
 def _shown(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
@@ -178,7 +196,7 @@ def gate_markdown(gate: Gate, limit: int | None = None) -> str:
     lines += [*(f"- {escaped(line)}" for line in others), ""]
     lines += [*table_lines([(column.title, column.numeric) for column in columns], rows), ""] if rows else []
     found = noteworthy(gate)
-    lines += [f"- {escaped(shorten(legal(one.case)))}: {escaped(message(one))}" for one in found]
+    lines += [f"- {escaped(_names(cases))}: {escaped(message(cases[0]))}" for cases in _alike(found)]
     text = _cut([line.replace("@", "@\u200b") for line in lines], limit)
     commands = [_command(one) for one in found if one.fails and one.command]
     block = "\nTo get them again:\n\n" + fenced(commands) + "\n" if commands else ""

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pandas as pd
 
 from bench.analysis.answers import Answers
 from bench.analysis.order import labels
-from bench.analysis.summary import GROUP, MARKS
+from bench.analysis.summary import GROUP, MARKS, each_of
 from bench.analysis.tradeoff import QUESTION
-from bench.report.format import number
+from bench.errors import shorten
+from bench.report.format import number, some
 from bench.report.tables import MIB_A_GIB
+
+SHOWN = 3  # warnings about the machine
 
 
 def headline(answers: Answers, within_gib: Iterable[float] = ()) -> list[str]:
-    """What a reader must know, one sentence a finding: how much was run and what failed, the fastest and the smallest
-    of each workload, how far it scales, what the defaults lose. A difference inside the noise is said to be one."""
+    """Return what a reader must know, one sentence a finding.
+
+    How much was run and what failed, the fastest and the smallest case of each workload, how far it scales, what the
+    defaults lose, and what disturbed the measurement. A difference within the noise is called so.
+    """
     return [
         _counts(answers),
         *_speeds(answers, list(within_gib)),
         *_scaling(answers),
         *_tuning(answers),
+        *_machine(answers),
         *_disturbed(answers),
         *_cut(answers),
         *_codes(answers),
@@ -33,11 +39,22 @@ def _counts(answers: Answers) -> str:
     cases, launches = len(answers.summary), int(answers.summary["launches"].sum())
     runs = answers.launches["run_id"].nunique()
     said = f"{_of(cases, 'case')}, {_of(launches, 'launch', 'launches')} in {_of(runs, 'run')}"
-    bad = Counter(answers.summary["status"][answers.summary["status"] != "ok"])
-    if not bad:
+    bad = answers.failures
+    if bad.empty:
         return f"{said}; every launch was ok."
-    words = ", ".join(f"{count} {status}" for status, count in bad.most_common())
-    return f"{said}; {_of(sum(bad.values()), 'case')} with launches that failed or could not run: {words}."
+    launched, never = bad[bad["launches"] > 0], bad[bad["launches"] == 0].drop_duplicates(list(GROUP))
+    if len(launched):
+        by_status = launched.groupby("status")["launches"].sum()
+        said += f"; {_of(by_status.sum(), 'launch', 'launches')} failed ({_each(by_status)})"
+    if len(never):
+        was = "case was" if len(never) == 1 else "cases were"
+        said += f"; {len(never):,} {was} not launched ({_each(never['status'].value_counts())})"
+    return f"{said}."
+
+
+def _each(counts: pd.Series) -> str:
+    """Return the status of all, or how many there are of each."""
+    return str(counts.index[0]) if len(counts) == 1 else each_of(counts)
 
 
 def _of(count: int, one: str, many: str = "") -> str:
@@ -69,17 +86,18 @@ def _device(cases: pd.DataFrame) -> str:
 
 def _speed(case: pd.Series) -> str:
     low = case["samples_per_s_low"]
-    interval = "" if pd.isna(low) else f" ({number(low)}…{number(case['samples_per_s_high'])}, {case['ok']} launches)"
+    bounds = "" if pd.isna(low) else f"{number(low)}…{number(case['samples_per_s_high'])}, "
+    interval = f" ({bounds}{_of(case['ok'], 'launch', 'launches')})"
     memory = "" if pd.isna(case["memory_mib"]) else f" at {_gib(case['memory_mib'])}"
     return f"{number(case['samples_per_s'])} samples/s{interval}{memory}"
 
 
 def _gib(mib: float) -> str:
-    return f"{mib / MIB_A_GIB:.1f} GiB"
+    return f"{mib / MIB_A_GIB:.3g} GiB"
 
 
 def _choices(cases: pd.DataFrame, traded: pd.DataFrame, within_gib: list[float]) -> str:
-    """Fastest, what cannot be told from it, smallest, and the fastest within each amount of memory."""
+    """Return the fastest case, those within the noise of it, the smallest, and the fastest within some memory."""
     named = traded.merge(cases[list(GROUP)].assign(label=labels(cases, ())), on=list(GROUP))
     named["label"] = named["label"].where(named["label"] != "", named["case_id"])
     sound = named[named["status"] == "ok"]
@@ -87,13 +105,16 @@ def _choices(cases: pd.DataFrame, traded: pd.DataFrame, within_gib: list[float])
         return "no case had all its launches ok, so none is recommended"
     first = sound.iloc[0]  # they come fastest first
     said = [f"fastest is {first['label']} with {_speed(cases.merge(first[list(GROUP)].to_frame().T).iloc[0])}"]
-    tied = [row["label"] for _, row in sound.iloc[1:].iterrows() if not row["loss_low"] > 0]
+    others = sound.iloc[1:]
+    tied = others.loc[others["loss_low"] <= 0, "label"].to_list()
     if tied:
-        said.append(f"not to be told from {_of(len(tied), 'other')} ({_some(tied)})")
+        said.append(f"{_of(len(tied), 'other')} within the noise of it ({some(tied)})")
+    if others["loss_low"].isna().any():
+        said.append("a case with one launch cannot be told from the others (--launches 5)")
     small = sound[sound["choice"].fillna("").str.contains("smallest")]
     if len(small) and small.index[0] != first.name:
         row = small.iloc[0]
-        said.append(f"smallest is {row['label']} with {_gib(row['memory_mib'])}, {row['loss']:.1%} slower")
+        said.append(f"smallest is {row['label']} with {_gib(row['memory_mib'])}{_slower(row)}")
     for gib in within_gib:
         words = f"fastest within {gib:g} GiB"
         fit = sound[[words in choice.split("; ") for choice in sound["choice"].fillna("")]]
@@ -101,9 +122,9 @@ def _choices(cases: pd.DataFrame, traded: pd.DataFrame, within_gib: list[float])
     return "; ".join(said)
 
 
-def _some(names: list[str], shown: int = 3) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return "; ".join(names[:shown]) + more
+def _slower(case: pd.Series) -> str:
+    """Return by how much a case is slower than the fastest, where that is shown."""
+    return f", {case['loss']:.1%} slower" if case["loss_low"] > 0 else ""
 
 
 def _scaling(answers: Answers) -> Iterator[str]:
@@ -161,8 +182,18 @@ def _codes(answers: Answers) -> Iterator[str]:
     for workload, rows in answers.launches[answers.launches["role"] == "measure"].groupby("workload", sort=False):
         if rows["code"].nunique() > 1:
             runs = [list(rows.loc[rows["code"] == code, "run_id"].unique()) for code in sorted(rows["code"].unique())]
-            said = "; ".join(f"code {number} in {_some(ids)}" for number, ids in enumerate(runs, 1))
+            said = "; ".join(f"code {number} in {some(ids)}" for number, ids in enumerate(runs, 1))
             yield f"{workload} has files with other contents, which are cases of their own: {said}."
+
+
+def _machine(answers: Answers) -> Iterator[str]:
+    """Yield each warning about the machine, as rows hold it, and of how many launches."""
+    texts = answers.launches.loc[answers.launches["role"] == "measure", "machine_warnings"].value_counts()
+    for text, count in texts.head(SHOWN).items():
+        yield f"Machine, {_of(count, 'launch', 'launches')}: {shorten(str(text))}."
+    if len(texts) > SHOWN:
+        more = _of(len(texts) - SHOWN, "other warning")
+        yield f"Machine: {more} in the column machine_warnings of launches.csv."
 
 
 def _disturbed(answers: Answers) -> Iterator[str]:
@@ -174,7 +205,7 @@ def _disturbed(answers: Answers) -> Iterator[str]:
             if marks != MARKS["window_cut"]
         ]
         if texts:
-            yield f"Disturbed: {_some(texts)}."
+            yield f"Disturbed: {some(texts)}."
 
 
 def _cut(answers: Answers) -> Iterator[str]:

@@ -31,7 +31,7 @@ WIDTHS = {"longest": 96, "longer": 40, "long": 24}
 OTHERS = "others"
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("environments", "Machine and software", ()),
-    ("summary", "Cases", ("throughput", "memory")),
+    ("summary", "Cases", ("models", "throughput", "memory")),
     ("scaling", "Scaling", ("scaling",)),
     ("tradeoff", "Speed against memory", ("pareto",)),
     ("tuning", "Threads and workers", ("tuning", "heatmap")),
@@ -180,7 +180,7 @@ def _width(texts: Sequence[str]) -> str:
 
 def _cell(kind: str, text: str, key: float | str | None) -> Cell:
     if kind == "status":
-        status = text.partition(" ")[0]
+        status = str(key)
         kind = status_colour(status) if status in STATUSES and status != "ok" else ""
     if key is None:
         return Cell(text, kind, "")

@@ -69,7 +69,7 @@ class Plain(Quiet):
             self._print(Text(f"{row.status}: {row.case_id}: {row.reason}"))
             return
         if row.status == "ok":
-            said = f"ok  {number(row.samples_per_s or 0)} samples/s  {number(row.step_ms or 0)} ms/step"
+            said = f"ok  {number(row.samples_per_s or 0)} samples/s  step p50 {number(row.step_ms or 0)} ms"
         else:
             said = f"{row.status}  {row.reason}"
         head = f"[probe] {row.case_id}" if row.role == "probe" else self._head

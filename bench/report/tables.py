@@ -98,21 +98,23 @@ def _percent(value: float) -> str:
     return f"{round(value, 3) + 0:.1%}"  # + 0: a difference of nothing has no sign
 
 
-def _status(row: Row) -> str:
-    return f"{row['status']} {row['ok']}/{row['launches']}" if row["ok"] != row["launches"] else str(row["status"])
+def status_words(row: Row) -> str:
+    """Return what became of a case's launches: ``ok``, ``oom``, ``skipped``, or ``1 oom, 1 crashed of 3``."""
+    alike = row["launches"] in (0, row["ok"]) or row["failed"] == f"{row['launches']} {row['status']}"
+    return str(row["status"]) if alike else f"{row['failed']} of {row['launches']}"
 
 
 CASE = _text("case", "label")
 SUMMARY = (
     CASE,
-    Column("status", lambda row: _status(row) if row["status"] != "skipped" else "skipped", "status", numeric=False),
+    Column("status", status_words, "status", numeric=False),
     _count("launches", "ok", brief=False),
     _figure("samples/s", "samples_per_s"),
     _range("95 % interval", "samples_per_s", number),
     _figure("samples/s per device", "samples_per_s_per_device", brief=False),
     _figure("tokens/s", "tokens_per_s"),
-    _figure("step ms", "step_ms"),
-    _figure("p95 ms", "step_p95_ms", brief=False),
+    _figure("step p50 ms", "step_ms"),
+    _figure("step p95 ms", "step_p95_ms", brief=False),
     _share("data wait", "data_wait_share"),
     _share("MFU", "mfu"),
     _share("HFU", "hfu", brief=False),

@@ -16,7 +16,7 @@ from bench.analysis.order import apart
 from bench.analysis.summary import summarise
 from bench.analysis.tradeoff import host_memory
 from bench.report import tables
-from bench.report.format import number
+from bench.report.format import by_reason, number, some
 from bench.report.wide_tables import print_table
 from bench.store.code_versions import with_codes
 from bench.store.columns import LaunchRow
@@ -29,12 +29,12 @@ FOLDED = ("case", "reason", "remark", "marks", "choice")
 NOT_ON_TERMINALS = ("environments", "commands")  # `bench results show` and the CSV have them
 
 
-_ALWAYS = ("samples/s", "spread", "step ms")
+_ALWAYS = ("samples/s", "spread", "step p50 ms")
 _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("samples/s", "samples_per_s", lambda row: number(row["samples_per_s"])),
     ("spread", "spread", lambda row: f"{row['spread']:.1%}"),
     ("tokens/s", "tokens_per_s", lambda row: number(row["tokens_per_s"])),
-    ("step ms", "step_ms", lambda row: number(row["step_ms"])),
+    ("step p50 ms", "step_ms", lambda row: number(row["step_ms"])),
     ("wait", "data_wait_share", lambda row: f"{row['data_wait_share']:.1%}"),
     ("MFU", "mfu", lambda row: f"{row['mfu']:.1%}"),
     ("J/sample", "joules_per_sample", lambda row: number(row["joules_per_sample"])),
@@ -60,10 +60,8 @@ def summary_table(summary: pd.DataFrame) -> Table:
     for title, _, _ in columns:
         table.add_column(title, justify="right", no_wrap=title not in FOLDED, overflow="fold")
     for name, (_, row) in zip(_names(summary), summary.iterrows(), strict=True):
-        status = str(row["status"])
-        count = "" if row["ok"] == row["launches"] else f" {row['ok']}/{row['launches']}"
         cells = ["—" if pd.isna(row[name]) else show(row) for _, name, show in columns]
-        label = Text(status + (count if status != "skipped" else ""), COLOURS.get(status, "red"))
+        label = Text(tables.status_words(row), COLOURS.get(str(row["status"]), "red"))
         table.add_row(Text(name), label, *cells)
     return table
 
@@ -82,11 +80,15 @@ def print_rows(rows: Sequence[LaunchRow], console: Console) -> None:
 
 
 def print_summary(summary: pd.DataFrame, console: Console) -> None:
-    """The table, and below it why what is not ok is not."""
+    """Print the table, and below it each reason why cases are not ok."""
     print_table(summary_table(summary), console)
-    for name, (_, row) in zip(_names(summary), summary.iterrows(), strict=True):
-        if row["status"] != "ok":
-            console.print(Text(f"{row['status']}: {name}: {row['reason']}"), soft_wrap=True)
+    bad = summary["status"] != "ok"
+    reasons = summary["status"].astype("str") + ": " + summary["reason"].fillna("no reason is known").astype("str")
+    named = [(name, reason) for name, reason, told in zip(_names(summary), reasons, bad, strict=True) if told]
+    for names, reason in by_reason(named):
+        status, _, why = reason.partition(": ")
+        which = names[0] if len(names) == 1 else f"{len(names)} cases ({some(names)})"
+        console.print(Text(f"{status}: {which}: {why}"), soft_wrap=True)
 
 
 def _names(summary: pd.DataFrame) -> list[str]:
@@ -118,7 +120,7 @@ def _brief(table: tables.Table) -> Table:
     for row, cells in enumerate(table.cells()):
         line: list[RenderableType] = []
         for place, column in columns:
-            colour = COLOURS.get(cells[place].split()[0], "red") if column.title == "status" else ""
+            colour = COLOURS.get(cells[place], "red") if column.title == "status" else ""
             line.append(Text(cells[place], colour))
             if bars and column.title == "samples/s":
                 line.append(bars[row])

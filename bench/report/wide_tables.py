@@ -1,14 +1,16 @@
-"""Tables that are wider than the terminal: their columns in several tables, one below the other."""
+"""Print tables that are wider than the terminal: some of their columns go below, and long names are folded."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.table import Column, Table
+from rich.text import Text
 
-from bench.report.format import on_screen
+from bench.report.format import FILE_WIDTH, on_screen
 from bench.untrusted.text import printable
 
 NARROWEST = 20  # characters that a column which may be folded has at least
@@ -17,12 +19,12 @@ BETWEEN = 3  # two columns: a line, and a space on both its sides
 
 
 def print_table(table: Table, console: Console) -> None:
-    """All its columns, whatever the console's width: those that do not fit go below, the first one beside them again.
+    """Print all columns, whatever the console's width: those that do not fit go below, with the first one repeated.
 
-    rich itself would cut them off, and a number whose last digits are missing is another number. It also takes a
-    millisecond for each cell: in a file or a pipe, which has no width, a long table is written without it.
+    rich itself would cut them off, and a number whose last digits are missing is another number. rich also takes a
+    millisecond for each cell, so a long table for a file or a pipe is written without it.
     """
-    if table.row_count > LONG and not on_screen(console):
+    if table.row_count > LONG and not on_screen(console) and console.width >= FILE_WIDTH:
         console.file.write("".join(f"{printable(line)}\n" for line in _lines(table)))
         return
     for place, part in enumerate(_parts(table, console)):
@@ -53,7 +55,7 @@ def _padded(text: str, width: int, right: bool) -> str:
 
 
 def _parts(table: Table, console: Console) -> list[Table]:
-    least = [_least(column, console) + BETWEEN for column in table.columns]
+    least = [_least(column, place == 0, console) + BETWEEN for place, column in enumerate(table.columns)]
     groups, width = [[0]], least[0]
     for place in range(1, len(least)):
         stays = len(groups[-1]) == 1 or not table.columns[place].header  # a bar stays beside its number
@@ -62,17 +64,35 @@ def _parts(table: Table, console: Console) -> list[Table]:
             width = least[0]
         groups[-1].append(place)
         width += least[place]
-    return [table] if len(groups) == 1 else [_table([table.columns[place] for place in group]) for group in groups]
+    return [_table([table.columns[place] for place in group], [least[place] for place in group], console)
+            for group in groups]  # fmt: skip
 
 
-def _least(column: Column, console: Console) -> int:
-    """The fewest characters that hold it."""
+def _least(column: Column, first: bool, console: Console) -> int:
+    """Return the fewest characters that hold a column. Names in the first one may take half of the console."""
+    narrowest = max(NARROWEST, console.width // 2) if first else NARROWEST
     widest = max(console.measure(cell).maximum for cell in (column.header, *column.cells))
-    return column.width or (widest if column.no_wrap else min(widest, NARROWEST))
+    return column.width or (widest if column.no_wrap else min(widest, narrowest))
 
 
-def _table(columns: Sequence[Column]) -> Table:
+def _table(columns: Sequence[Column], least: Sequence[int], console: Console) -> Table:
     part = Table(*(column.copy() for column in columns), show_edge=False, pad_edge=False)
-    for cells in zip(*(column.cells for column in columns), strict=True):
+    room = console.width - sum(least[1:])
+    names = [folded(cell, room) for cell in columns[0].cells] if not columns[0].no_wrap else columns[0].cells
+    for cells in zip(names, *(column.cells for column in columns[1:]), strict=True):
         part.add_row(*cells)
     return part
+
+
+def folded(cell: RenderableType, width: int) -> RenderableType:
+    """Return a name in lines of at most ``width`` characters, which end at a separator where there is one."""
+    text = str(cell)
+    if cell_len(text) <= width or width < 1:
+        return cell
+    lines = [""]
+    for piece in re.findall(r"[^-:=;,/ ]*[-:=;,/ ]?", text):
+        if cell_len((lines[-1] + piece).rstrip()) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += piece
+    found = "\n".join(line.rstrip() for line in lines)
+    return Text(found, cell.style) if isinstance(cell, Text) else found

@@ -3,8 +3,9 @@
     python tests/benchmarks/agreement.py --pair --half-width 0.7 --limit 900 --csv rounds.csv
     python tests/benchmarks/agreement.py --rounds 6 [--only gpt-nano] [--launcher torchrun]
 
-With ``--pair`` a round is one pair of fresh processes in which both train in turns (agreement_pair.py); else it is four
-launches, bare, ours, ours, bare, where every one of ours is an invocation of ``bench run`` of its own, so that each has
+With ``--pair`` a round is one pair of fresh processes in which both train in turns (agreement_pair.py), and the ratio of
+the two loops with one and the same model is told beside that of both whole programs. Else a round is four launches,
+bare, ours, ours, bare, where every one of ours is an invocation of ``bench run`` of its own, so that each has
 a launch server of its own. The ratio is a geometric mean over rounds, its interval Student's t on their logarithms.
 """
 
@@ -41,10 +42,11 @@ ROUND_LIMIT_S = 300
 
 
 class Round(NamedTuple):
-    """Samples a second of both."""
+    """Samples a second of both; ``loops`` is the ratio of our loop to the bare one with the same model."""
 
     bare: float
     ours: float
+    loops: float | None = None
 
     @property
     def ratio(self) -> float:
@@ -52,13 +54,17 @@ class Round(NamedTuple):
 
 
 def pair(name: str, strategy: str, args: argparse.Namespace) -> Round:
-    """One pair of processes. The ratio is the mean of the middle half of its pairs of bursts, as in a duet."""
+    """One pair of processes. A ratio is the mean of the middle half of those of its passes, as in a duet."""
     workload, batch, _, _ = CASES[name]
-    words = [name, strategy, "--workload", workload, "--batch-size", str(batch), "--pairs", str(args.pairs)]
+    words = [name, strategy, "--workload", workload, "--batch-size", str(batch), "--passes", str(args.passes)]
     told = torchrun(HERE / "agreement_pair.py", args.ranks, words)
-    middle = float(stats.trim_mean([math.log(a / b) for a, b in zip(told["bare"], told["ours"], strict=True)], 0.25))
+
+    def ratio(other: str) -> float:
+        logs = [math.log(a / b) for a, b in zip(told[other], told["ours"], strict=True)]
+        return math.exp(float(stats.trim_mean(logs, 0.25)))
+
     rate = told["samples"] / statistics.median(told["bare"]) * 1e9
-    return Round(rate, rate * math.exp(middle))
+    return Round(rate, rate * ratio("bare"), ratio("same"))
 
 
 def in_turns(name: str, strategy: str, args: argparse.Namespace) -> Round:
@@ -136,7 +142,7 @@ def rounds(one: Callable[[], Round], most: int, half_width: float, limit_s: floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", action="store_true", help="both in the same processes")
-    parser.add_argument("--pairs", type=int, default=24, help="of bursts in a round of --pair")
+    parser.add_argument("--passes", type=int, default=24, help="bursts of each side in a round of --pair")
     parser.add_argument("--rounds", type=int, default=1000, help="at most")
     parser.add_argument("--half-width", type=float, default=0.0, help="per cent; 0: all rounds are made")
     parser.add_argument("--limit", type=float, default=900.0, help="seconds for each workload and strategy")
@@ -156,7 +162,7 @@ def kept(name: str, strategy: str, args: argparse.Namespace) -> Round:
     """A round, written down as soon as it is done."""
     found = (pair if args.pair else in_turns)(name, strategy, args)
     if args.csv:
-        write(args.csv, [name, strategy, "pair" if args.pair else "launches", *found, found.ratio])
+        write(args.csv, [name, strategy, "pair" if args.pair else "launches", *found[:2], found.ratio, found.loops])
     return found
 
 
@@ -165,15 +171,18 @@ def write(file: Path, row: list[Any]) -> None:
     with file.open("a", newline="") as stream:
         writer = csv.writer(stream)
         if new:
-            writer.writerow(["workload", "strategy", "method", "bare_samples_per_s", "ours_samples_per_s", "ratio"])
+            writer.writerow(
+                ["workload", "strategy", "method", "bare_samples_per_s", "ours_samples_per_s", "ratio", "loops"]
+            )
         writer.writerow(row)
 
 
 def said(name: str, strategy: str, found: list[Round]) -> str:
-    ratios = [r.ratio for r in found]
+    ratios, loops = [r.ratio for r in found], [r.loops for r in found if r.loops]
     mean, half = interval(ratios)
+    same = "of the loops with one model {:.4f} ± {:.2%}, ".format(*interval(loops)) if loops else ""
     return (
-        f"{name:12} {strategy:5} ours/bare: {mean:.4f} ± {half:.2%} (95 %), {len(found)} rounds, "
+        f"{name:12} {strategy:5} ours/bare: {mean:.4f} ± {half:.2%} (95 %), {same}{len(found)} rounds, "
         f"median {statistics.median(ratios):.4f}, range {min(ratios):.3f}-{max(ratios):.3f}  "
         f"bare {statistics.median(r.bare for r in found):.1f}  "
         f"ours {statistics.median(r.ours for r in found):.1f} samples/s"

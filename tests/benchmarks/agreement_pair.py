@@ -2,11 +2,14 @@
 
     torchrun --nproc-per-node 2 agreement_pair.py gpt-nano ddp --batch-size 4 --pairs 24
 
-Each side has its own model, optimizer and buffers; both train in short bursts in the order A B B A, so that whatever
-the machine does slowly it does to both. A burst has one step that is not timed, as the other side has left its data in
-the caches. Python's collector is on in the bare loop's bursts and off in ours, as it is when each is alone.
+Three sides train in short bursts: ``bare`` is the bare loop with its own model and optimizer, ``ours`` is our loop with
+the model that bench builds, and ``same`` is the bare loop with that same model and optimizer. Two models lie in memory
+in two ways, by which processes differ by some per cent; ``ours`` and ``same`` share one, so that their ratio is that of
+the loops alone. The order is turned round in each next pass, so that whatever the machine does slowly it does to all.
+A burst has one step that is not timed, as another side has left its data in the caches. Python's collector is on in the
+bare loop's bursts and off in ours, as it is when each is alone.
 
-Prints one JSON line from rank 0: the time of every burst on its slowest rank, in the order of the pairs.
+Prints one JSON line from rank 0: the time of every burst on its slowest rank, in the order of the passes.
 """
 
 import argparse
@@ -26,7 +29,7 @@ from bench.messages.heartbeat import Heartbeat
 from bench.messages.spec import Spec
 from bench.plan.options import AXES
 from bench.plan.plan import make_case
-from bench.rank.build import build, place
+from bench.rank.build import Training, build, place
 from bench.rank.measure import _Run
 
 WARMUP = 5
@@ -45,10 +48,10 @@ def spec_of(workload: str, strategy: str, batch_size: int, folder: str) -> Spec:
     return Spec(case, target, options, "resident", WARMUP, LEAST_STEPS, 0.0, 600.0, folder, folder)
 
 
-def ours(spec: Spec, devices: list[torch.device]) -> Train:
-    """What bench.rank.measure does around a window, with all that it writes down on the way."""
+def ours(training: Training, spec: Spec) -> Train:
+    """Return what bench.rank.measure does around a window, with all that it writes down on the way."""
     heartbeat = Heartbeat(spec.scratch, "agreement", dist.get_rank())
-    run = _Run(build(spec, devices), spec, heartbeat)
+    run = _Run(training, spec, heartbeat)
     run._window(WARMUP)
     run._settle()
 
@@ -62,7 +65,25 @@ def ours(spec: Spec, devices: list[torch.device]) -> Train:
 
 
 def bare(name: str, strategy: str, batch_size: int, device: torch.device) -> Train:
-    loop = bare_loop.prepare(name, strategy, batch_size, device)
+    return timed(bare_loop.prepare(name, strategy, batch_size, device))
+
+
+def same(training: Training) -> Train:
+    """Return the bare loop with the model, the optimizer and the data of ours."""
+    batch = next(training.batches)
+
+    def loop(steps: int) -> None:
+        for _ in range(steps):
+            loss = training.workload.loss(training.model, batch)
+            loss.backward()
+            training.optimizer.step()
+            training.optimizer.zero_grad(set_to_none=True)
+
+    return timed(loop)
+
+
+def timed(loop: Callable[[int], object]) -> Train:
+    """Warm a loop up, and time it by one outer clock, with Python's collector on."""
     loop(WARMUP)
 
     def train(steps: int) -> int:
@@ -87,23 +108,25 @@ def main() -> None:
     parser.add_argument("strategy", choices=["ddp", "fsdp"])
     parser.add_argument("--workload", required=True, help="ours, of the same model")
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--pairs", type=int, default=24)
+    parser.add_argument("--passes", type=int, default=24)
     parser.add_argument("--burst-seconds", type=float, default=0.4)
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         spec = spec_of(args.workload, args.strategy, args.batch_size, folder)
         devices = place(spec)  # makes the process group as well
+        training = build(spec, devices)
         sides = {
             "bare": bare(args.model, args.strategy, args.batch_size, devices[0]),
-            "ours": ours(spec, devices),
+            "ours": ours(training, spec),
+            "same": same(training),
         }
         [step_ns] = slowest([max(train(LEAST_STEPS) for train in sides.values()) // LEAST_STEPS], devices[0])
         steps = max(LEAST_STEPS, round(args.burst_seconds * 1e9 / step_ns))
         took: dict[str, list[int]] = {name: [] for name in sides}
         began = time.monotonic()
-        for pair in range(args.pairs):
-            for name in ("bare", "ours") if pair % 2 == 0 else ("ours", "bare"):
+        for number in range(args.passes):
+            for name in sides if number % 2 == 0 else reversed(sides):
                 took[name].append(sides[name](steps))
         seconds = time.monotonic() - began
         told = {name: slowest(values, devices[0]) for name, values in took.items()}

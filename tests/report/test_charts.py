@@ -82,6 +82,7 @@ def words(page: str) -> str:
 def test_one_chart_a_question_in_the_order_of_a_report(drawn: dict[str, Chart]) -> None:
     gpt = [f"gpt-124m-x{n}" for n in (1, 2, 4, 8)]
     assert list(drawn) == [
+        "models-x8",
         *(f"throughput-{of}" for of in ("resnet50-x8", *gpt, "gpt-350m-x8")),
         *(f"memory-{of}" for of in ("resnet50-x8", *gpt, "gpt-350m-x8")),
         *("scaling-weak-gpt-124m", "scaling-strong-gpt-124m", "heatmap-resnet50-x8-ddp-amp-bf16"),
@@ -96,7 +97,7 @@ def test_every_chart_says_what_it_is(drawn: dict[str, Chart]) -> None:
         assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", chart.name)
         assert "\n" not in chart.title
         assert re.search("samples/s|GiB|ms|times", chart.title)
-        assert re.match("Bar chart|Stacked bar chart|Line chart|Heat map|Step times|Scatter chart", chart.alt)
+        assert re.match("Bar chart|Dot chart|Stacked bar chart|Line chart|Heat map|Step times|Scatter chart", chart.alt)
         assert re.search(r"\d", chart.alt)
         assert re.search(r"\d launches", chart.note)
         assert len(chart.data)
@@ -146,7 +147,7 @@ def test_failed_cases_are_seen(drawn: dict[str, Chart], pages: dict[str, str]) -
     assert "× oom" in words(pages["throughput-gpt-350m-x8"])
     assert "oom: ddp amp-bf16 ac none" in words(pages["pareto-gpt-350m-x8"])
     assert "timeout: ddp:hook=fp16 ×8 amp-bf16 adamw" in words(pages["scaling-weak-gpt-124m"])
-    assert "9,511 · 2 of 3 launches" in words(pages["throughput-resnet50-x8"])
+    assert "9,511 · 2 of 3 launches ok" in words(pages["throughput-resnet50-x8"])
     assert "9,511 2 of 3" in words(pages["heatmap-resnet50-x8-ddp-amp-bf16"])
 
 
@@ -360,10 +361,12 @@ def test_words_of_rows_are_only_text(hostile: str) -> None:
         strategy = f"ddp:{hostile}" if row.strategy == "ddp" else row.strategy
         return row.but(workload=name, reason=reason, strategy=strategy)
 
-    kinds = {"throughput", "memory", "heatmap", "parts", "steps", "pareto"}
+    kinds = {"models", "throughput", "memory", "heatmap", "parts", "steps", "pareto"}
     of = ("gpt-350m", "resnet50") if hostile == HOSTILE[0] else ("gpt-350m",)
     found = charts(answers(change=change, only=lambda row: row.workload in of))
-    assert {chart.name.split("-")[0] for chart in found} == (kinds if "resnet50" in of else kinds - {"heatmap"})
+    assert {chart.name.split("-")[0] for chart in found} == (
+        kinds if "resnet50" in of else kinds - {"heatmap", "models"}
+    )
     shown = "".join(c if c.isprintable() else "\ufffd" for c in " ".join(hostile.split()))
     for chart in found:
         root = ElementTree.fromstring(svg(chart))
@@ -383,7 +386,7 @@ def test_names_that_read_alike_get_ids_of_their_own() -> None:
     found = charts(answer(both, steps(NEW / "steps.csv", lambda _: None)))
     names = [chart.name for chart in found]
     assert len(names) == len(set(names))
-    assert names[:2] == ["throughput-a-b-x8", "throughput-a-b-x8-2"]
+    assert names[1:3] == ["throughput-a-b-x8", "throughput-a-b-x8-2"]
 
 
 def test_plots_are_written_with_title_and_note(drawn: dict[str, Chart], tmp_path: Path) -> None:

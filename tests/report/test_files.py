@@ -302,7 +302,7 @@ def test_columns_of_a_table_stand_as_their_numbers_do() -> None:
 CASES = """\
 ## Cases
 
-| case | status | launches | samples/s | step ms | memory GiB |
+| case | status | launches | samples/s | step p50 ms | memory GiB |
 | --- | --- | --: | --: | --: | --: |
 | ddp ×2 fp32 | ok | 1 | 180 | 88.9 | 2 |
 | fsdp ×2 fp32 | ok | 1 | 180 | 88.9 | 2 |

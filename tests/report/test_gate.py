@@ -28,6 +28,7 @@ from bench.report.gate import (
     outcome,
     print_gate,
     table,
+    throughput,
 )
 from bench.stats.verdict import Gate, Verdict
 
@@ -221,10 +222,10 @@ def test_a_comment_is_cut_at_a_row() -> None:
     assert len(text.encode()) > 0.98 * COMMENT_BYTES
     rows = rows_of(text)
     assert {len(row) for row in rows} == {2}
-    # 6,000 rows and 4,000 reasons; the header of the table is no row of it
+    # 6,000 rows, and two reasons that 2,000 cases share each; the header of the table is no row of it
     found = re.search(r"\n\n\*\*(\d+) more lines do not fit in here\.\*\* The JUnit file and .*\n$", text)
     assert found
-    assert int(found[1]) == 6000 - (len(rows) - 1) + 4000
+    assert int(found[1]) == 6000 - (len(rows) - 1) + 2
     assert "do not fit" not in gate_markdown(many(2000))
 
 
@@ -259,3 +260,17 @@ def test_json_keeps_every_text() -> None:
     text = gate_json(ODD)
     assert text.isascii()
     assert json.loads(text)["verdicts"][0]["case"] == HOSTILE
+
+
+def test_what_cannot_be_decided_still_shows_how_large_the_change_is() -> None:
+    one = Verdict("a", "inconclusive", "1 session; 5 are needed", samples_per_s_a=15586.0, samples_per_s_b=5712.0)
+    assert throughput(one) == "-63.4% (medians)"  # 5,712 / 15,586 = 0.3665
+    assert "15,586 → 5,712 samples/s" in message(one)
+    assert "-63.4% (medians)" in message(one)
+
+
+def test_cases_that_failed_alike_share_a_line_and_keep_their_commands() -> None:
+    broken = [Verdict(f"c{n}", "broken", f"crashed: rank {n}: ValueError: no", command=f"bench {n}") for n in range(5)]
+    text = shown(Gate("A", "B", tuple(broken)))
+    assert "5 cases (c0; c1; c2 and 2 more): broken: crashed: rank 0: ValueError: no" in text
+    assert all(f"  bench {n}\n" in text for n in range(5))

@@ -133,7 +133,7 @@ def test_everything_is_in_it(made_up: tuple[str, list[Chart]]) -> None:
     for name in sections[2:6]:
         assert {cells[0] for cells in document.rows[str(name)]} <= {cells[0] for cells in document.rows["summary"]}
     assert [attributes["id"] for attributes in document.all("figure")] == [
-        chart.name for kind in ("throughput", "memory", "scaling", "pareto", "heatmap", "parts", "steps")
+        chart.name for kind in ("models", "throughput", "memory", "scaling", "pareto", "heatmap", "parts", "steps")
         for chart in drawn if chart.name.startswith(f"{kind}-")
     ]  # fmt: skip
     assert len(document.all("figure")) == len(drawn)

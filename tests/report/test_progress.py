@@ -63,9 +63,9 @@ def test_a_line_a_launch_with_its_figures_or_its_reason() -> None:
     watcher.launch_ends(ok.but(role="probe", case_id="mlp-b64", side=None, launch_s=1.0))
     watcher.launch_ends(SKIPPED)
     assert said.getvalue().splitlines() == [
-        f"[1/3] {PLAIN.case_id} B  ok  1,234 samples/s  8.25 ms/step  (4.0 s)",
+        f"[1/3] {PLAIN.case_id} B  ok  1,234 samples/s  step p50 8.25 ms  (4.0 s)",
         f"[2/3+] {PLAIN.case_id}  oom  rank 0 ran out of memory  (2.5 s)",
-        "[probe] mlp-b64  ok  1,234 samples/s  8.25 ms/step  (1.0 s)",
+        "[probe] mlp-b64  ok  1,234 samples/s  step p50 8.25 ms  (1.0 s)",
         "skipped: mlp: no GPU",
     ]
 

@@ -12,10 +12,11 @@ from rich.console import Console
 from bench.analysis.answers import answer
 from bench.analysis.frames import launches, steps
 from bench.analysis.summary import summarise
-from bench.report.format import number
+from bench.report.format import number, wide_console
 from bench.report.headline import headline
 from bench.report.tables import tables
 from bench.report.terminal import print_report, print_summary
+from bench.report.wide_tables import folded
 from bench.store.columns import LaunchRow
 
 
@@ -43,11 +44,11 @@ ROWS = [
 # 1050 = (1000 + 1100) / 2; spread 100 / 1050 = 9.5 %; 15.25 = (16 + 14.5) / 2; 2.0 % = (2.1 + 1.9) / 2;
 # 810.2 = (812.34 + 808) / 2 = 810.17. No tokens, no GPU, no MFU anywhere: no such columns.
 TABLE = """\
-case                                ┃ status  ┃ samples/s ┃ spread ┃ step ms ┃ wait ┃ RSS MiB
-━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━╇━━━━━━╇━━━━━━━━
-resnet18-ddp-x2-cpu-05b98454        │ ok      │     1,050 │   9.5% │   15.25 │ 2.0% │   810.2
-gpt-124m-single-x1-cpu-0badcafe     │ oom 0/1 │         — │      — │       — │    — │       —
-mlp-ddp-x2-cpu-folder-demo-deadbeef │ skipped │         — │      — │       — │    — │       —
+case                                ┃ status  ┃ samples/s ┃ spread ┃ step p50 ms ┃ wait ┃ RSS MiB
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━╇━━━━━━━━
+resnet18-ddp-x2-cpu-05b98454        │ ok      │     1,050 │   9.5% │       15.25 │ 2.0% │   810.2
+gpt-124m-single-x1-cpu-0badcafe     │ oom     │         — │      — │           — │    — │       —
+mlp-ddp-x2-cpu-folder-demo-deadbeef │ skipped │         — │      — │           — │    — │       —
 oom: gpt-124m-single-x1-cpu-0badcafe: rank 0 was killed by the kernel: out of host memory
 skipped: mlp-ddp-x2-cpu-folder-demo-deadbeef: mlp cannot read folder; it takes resident
 """
@@ -71,9 +72,9 @@ ON_GPU = {
     "peak_rss_mib": 2048.0,
 }
 GPU_TABLE = """\
-case                          ┃ status      ┃ samples/s ┃ spread ┃  tokens/s ┃ step ms ┃ wait ┃   MFU ┃ GPU MiB ┃ RSS MiB
-━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━╇━━━━━━━╇━━━━━━━━━╇━━━━━━━━
-gpt-nano-ddp-x8-cuda-abcdef01 │ crashed 1/2 │    12,346 │      — │ 1,580,237 │  0.9877 │ 0.0% │ 45.7% │  70,123 │   2,048
+case                          ┃ status         ┃ samples/s ┃ spread ┃  tokens/s ┃ step p50 ms ┃ wait ┃   MFU ┃ GPU MiB ┃ RSS MiB
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━╇━━━━━━━╇━━━━━━━━━╇━━━━━━━━
+gpt-nano-ddp-x8-cuda-abcdef01 │ 1 crashed of 2 │    12,346 │      — │ 1,580,237 │      0.9877 │ 0.0% │ 45.7% │  70,123 │   2,048
 crashed: gpt-nano-ddp-x8-cuda-abcdef01: rank 3: ValueError: [red]no[/red]
 """
 
@@ -96,7 +97,7 @@ def test_where_workers_vary_the_memory_is_theirs_as_well() -> None:
 
 def test_colour_tells_the_status() -> None:
     text = shown(summarise(launches(ROWS)), colour=True)
-    for code, status in ((32, "ok"), (31, "oom 0/1"), (33, "skipped")):  # green, red, yellow
+    for code, status in ((32, "ok"), (31, "oom"), (33, "skipped")):  # green, red, yellow
         assert f"\x1b[{code}m{status}" in text
 
 
@@ -118,35 +119,50 @@ def test_numbers_have_four_digits_and_thousands_apart(value: float, text: str) -
     assert number(value) == text
 
 
-def test_narrow_terminal_folds_only_the_names() -> None:
+def test_narrow_terminal_folds_only_the_names_and_at_a_separator() -> None:
     text = lines(shown(summarise(launches(ROWS[:2])), width=80))
-    # 80 - (6 + 9 + 6 + 7 + 4 + 7 for the other columns, and 3 between each two of seven) = 80 - 39 - 18 = 23 for names
+    # 28 of the name + 6 + 9 + 6 + 11 + 4, and 3 between each two of six, are 79: the memory goes below
     assert text == [
-        "case                    ┃ status ┃ samples/s ┃ spread ┃ step ms ┃ wait ┃ RSS MiB",
-        "━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━╇━━━━━━╇━━━━━━━━",
-        "resnet18-ddp-x2-cpu-05b │ ok     │     1,050 │   9.5% │   15.25 │ 2.0% │   810.2",
-        "98454                   │        │           │        │         │      │",
+        "case                         ┃ status ┃ samples/s ┃ spread ┃ step p50 ms ┃ wait",
+        "━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━",
+        "resnet18-ddp-x2-cpu-05b98454 │ ok     │     1,050 │   9.5% │       15.25 │ 2.0%",
+        "",
+        "case                         ┃ RSS MiB",
+        "━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━",
+        "resnet18-ddp-x2-cpu-05b98454 │   810.2",
     ]
 
 
-NARROW_GPU_TABLE = """\
-case                    ┃ status      ┃ samples/s ┃ spread ┃  tokens/s ┃ step ms
-━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━
-gpt-nano-ddp-x8-cuda-ab │ crashed 1/2 │    12,346 │      — │ 1,580,237 │  0.9877
-cdef01                  │             │           │        │           │
+@pytest.mark.parametrize(
+    ("width", "names"),
+    [
+        (60, ["resnet18-size-64-ddp-x2-cpu-b4-folder-demo-w0-bc63b0fc"]),
+        (50, ["resnet18-size-64-ddp-x2-cpu-b4-folder-demo-w0-", "bc63b0fc"]),
+        (30, ["resnet18-size-64-ddp-x2-cpu-", "b4-folder-demo-w0-bc63b0fc"]),
+        (12, ["resnet18-", "size-64-ddp-", "x2-cpu-b4-", "folder-demo-", "w0-bc63b0fc"]),
+    ],
+)
+def test_a_name_is_folded_at_its_separators(width: int, names: list[str]) -> None:
+    assert str(folded("resnet18-size-64-ddp-x2-cpu-b4-folder-demo-w0-bc63b0fc", width)).split("\n") == names
 
-case                          ┃ wait ┃   MFU ┃ GPU MiB ┃ RSS MiB
-━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━╇━━━━━━━╇━━━━━━━━━╇━━━━━━━━
-gpt-nano-ddp-x8-cuda-abcdef01 │ 0.0% │ 45.7% │  70,123 │   2,048
+
+NARROW_GPU_TABLE = """\
+case                          ┃ status         ┃ samples/s ┃ spread ┃  tokens/s
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━
+gpt-nano-ddp-x8-cuda-abcdef01 │ 1 crashed of 2 │    12,346 │      — │ 1,580,237
+
+case                          ┃ step p50 ms ┃ wait ┃   MFU ┃ GPU MiB ┃ RSS MiB
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━╇━━━━━━━╇━━━━━━━━━╇━━━━━━━━
+gpt-nano-ddp-x8-cuda-abcdef01 │      0.9877 │ 0.0% │ 45.7% │  70,123 │   2,048
 """
 
 
 def test_columns_that_a_narrow_terminal_has_no_room_for_go_below() -> None:
     case = "gpt-nano-ddp-x8-cuda-abcdef01"
     rows = [row(case, 0, **ON_GPU), row(case, 1, "crashed", reason="rank 3 was killed")]
-    # 20 of the name + 11 + 9 + 6 + 9 + 7, and 3 between each two of six, are 77; 4 + 3 of `wait` are more than 80
+    # 29 of the name + 14 + 9 + 6 + 9, and 3 between each two of five, are 79: the step goes below
     text = shown(summarise(launches(rows)), width=80)
-    assert lines(text)[:8] == lines(NARROW_GPU_TABLE)
+    assert lines(text)[:7] == lines(NARROW_GPU_TABLE)
 
 
 def test_no_figure_is_cut_whatever_the_width() -> None:
@@ -159,10 +175,10 @@ def test_no_figure_is_cut_whatever_the_width() -> None:
 
 
 ALL_FAILED = """\
-case            ┃ status      ┃ samples/s ┃ spread ┃ step ms
-━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━
-mlp-ddp-x2-cpu  │ crashed 0/2 │         — │      — │       —
-mlp-fsdp-x2-cpu │ skipped     │         — │      — │       —
+case            ┃ status  ┃ samples/s ┃ spread ┃ step p50 ms
+━━━━━━━━━━━━━━━━╇━━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━━
+mlp-ddp-x2-cpu  │ crashed │         — │      — │           —
+mlp-fsdp-x2-cpu │ skipped │         — │      — │           —
 crashed: mlp-ddp-x2-cpu: rank 1 was killed
 skipped: mlp-fsdp-x2-cpu: too big
 """
@@ -173,6 +189,41 @@ def test_table_where_every_launch_failed() -> None:
     rows = [row("mlp-ddp-x2-cpu", order, **crashed) for order in (0, 1)]
     rows.append(row("mlp-fsdp-x2-cpu", None, "skipped", reason="too big"))
     assert lines(shown(summarise(launches(rows)))) == lines(ALL_FAILED)
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"),
+    [
+        (["ok", "ok", "ok"], "ok"),
+        (["oom", "ok", "ok"], "1 oom of 3"),  # not how many were ok
+        (["ok", "oom", "oom"], "2 oom of 3"),
+        (["oom", "crashed", "ok"], "1 oom, 1 crashed of 3"),  # none of both is left out
+        (["crashed", "crashed", "oom"], "2 crashed, 1 oom of 3"),
+        (["timeout", "timeout"], "timeout"),
+    ],
+)
+def test_a_status_says_how_many_launches_ended_so(ended: list[str], words: str) -> None:
+    rows = [row("mlp", order, status, **(FIRST if status == "ok" else {})) for order, status in enumerate(ended)]
+    assert f" {words} " in shown(summarise(launches(rows)))
+
+
+def test_cases_that_failed_alike_share_a_line() -> None:
+    failed = {"status": "crashed"}
+    rows = [row(f"case-{n}", n, **failed, reason=f"rank {n % 2} on h, step {n}: ValueError: no") for n in range(20)]
+    rows.append(row("other", 20, **failed, reason="rank 0 on h, step 4: TypeError: no"))
+    told = lines(shown(summarise(launches(rows))))[2 + 21 :]
+    assert told == [
+        "crashed: 20 cases (case-0; case-1; case-2 and 17 more): rank 0 on h, step 0: ValueError: no",
+        "crashed: other: rank 0 on h, step 4: TypeError: no",
+    ]
+
+
+@pytest.mark.parametrize(("columns", "width"), [("80", 80), ("132", 132), ("", 200), ("0", 200), ("wide", 200)])
+def test_output_that_is_piped_is_as_wide_as_columns_says(
+    monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert wide_console().width == width
 
 
 # -- a report ------------------------------------------------------------------------------------------------------
@@ -196,8 +247,8 @@ def of_report(strategy: str, gpus: int, rate: float | None, **columns: object) -
 # A bar is as long as the rate is of the largest: 1/2 of 12 characters is 6. Speed-up 200 / 100, of 2 devices 100 %.
 REPORT = """\
 • 2 cases, 2 launches in 1 run; every launch was ok.
-• mlp on 1 × GPU: 100 samples/s at 2.0 GiB.
-• mlp on 2 × GPU: 200 samples/s at 2.0 GiB.
+• mlp on 1 × GPU: 100 samples/s (1 launch) at 2 GiB.
+• mlp on 2 × GPU: 200 samples/s (1 launch) at 2 GiB.
 • mlp scales weakly: from 1 to 2 devices at an efficiency of 100.0% with ddp ×2 fp32.
 
 Cases
@@ -225,4 +276,4 @@ def test_what_looks_like_markup_is_only_text_in_a_report() -> None:
     crashed = of_report("fsdp", 1, None, status="crashed", reason="[bold]no[/bold] [/]", device_name="[red]GPU[/red]")
     text = reported([crashed, of_report("ddp", 1, 100.0, device_name="[red]GPU[/red]")])
     assert "[bold]no[/bold] [/]" in text
-    assert "mlp on 1 × [red]GPU[/red]: 100 samples/s at 2.0 GiB." in text
+    assert "mlp on 1 × [red]GPU[/red]: 100 samples/s (1 launch) at 2 GiB." in text

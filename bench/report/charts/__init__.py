@@ -9,6 +9,7 @@ from bench.analysis.answers import Answers
 from bench.report.charts.chart import Chart
 from bench.report.charts.heatmap import heatmap
 from bench.report.charts.memory import memory
+from bench.report.charts.models import models
 from bench.report.charts.pareto import pareto
 from bench.report.charts.parts import parts
 from bench.report.charts.questions import Question, questions
@@ -21,7 +22,7 @@ __all__ = ["KINDS", "Chart", "charts", "svg"]
 
 # In the order of a report.
 KINDS: tuple[Callable[[Answers, Sequence[Question]], Iterator[Chart]], ...] = (
-    *(throughput, memory, scaling, heatmap, parts, steps, pareto),
+    *(models, throughput, memory, scaling, heatmap, parts, steps, pareto),
 )
 
 

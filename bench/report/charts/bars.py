@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench.analysis.order import word
 from bench.report.charts.canvas import Key, dot, drawing, filled
 from bench.report.charts.measured import Measured
 from bench.report.charts.questions import count, printable
@@ -23,7 +24,11 @@ def draw(of: Measured, colours: Colours) -> Figure:
     """The bars of one page."""
     cases = of.question.cases
     place = places(of.by, cases[of.by])
-    legend = [Key(name, "patch", f"series-{n % SERIES + 1}", HATCHES[n % SERIES]) for name, n in place.items()]
+    legend = [
+        Key(word(of.by, name), "patch", f"series-{n % SERIES + 1}", HATCHES[n % SERIES])
+        for name, n in place.items()
+        if len(place) > 1  # one colour alone needs no name
+    ]
     legend.append(Key("one launch", "line", "ink", marker=".", line=""))
     if of.low.notna().any():
         legend.append(Key("95\u00a0% interval", "whisker", "ink"))

@@ -29,7 +29,7 @@ def heatmap(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
     """For each group of cases that differ in nothing but what is tuned (and work that cannot be compared)."""
     if answers.tuning.empty:
         return
-    more = [name for name in (*AXES, "code", "ok", "launches", "reason") if name not in answers.tuning]
+    more = [name for name in (*AXES, "code", "ok", "failed", "launches", "reason") if name not in answers.tuning]
     cases = answers.tuning.merge(answers.summary[[*GROUP, *more]], on=list(GROUP), how="left")
     groups = [rows for _, rows in cases.groupby(["group", "work_key"], sort=False, dropna=False)]
     groups = [rows for rows in groups if rows["samples_per_s"].notna().any()]
@@ -192,7 +192,7 @@ def _cell(
         sheet.page.text(y=top + height / 2 + 3.5, s=status, color=ink, size=SMALL, weight="bold", **middle)
     else:
         ink = DARK if contrast(DARK, fill) > contrast(LIGHT, fill) else LIGHT
-        some = f"{case['ok']} of {case['launches']}" if case["ok"] < case["launches"] else ""
+        some = f"{case['ok']} of {case['launches']} ok" if case["ok"] < case["launches"] else ""
         sheet.page.text(y=top + height / 2 + (-1 if some else 3.5), s=number(rate), color=ink, weight="bold", **middle)
         if some:
             sheet.page.text(y=top + height - 3.5, s=some, color=ink, size=SMALL, **middle)

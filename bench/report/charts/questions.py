@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from bench.analysis.order import labels
 from bench.analysis.summary import GROUP
 from bench.analysis.tradeoff import QUESTION
 from bench.errors import shorten
+from bench.report.format import by_reason, some
 
 DEVICES = {"cuda": "GPU", "cpu": "CPU rank"}
 
@@ -124,8 +125,8 @@ def key(parts: Any) -> tuple[Any, ...]:
 
 
 def count(case: pd.Series) -> str:
-    """``2 of 3 launches`` where some failed."""
-    return "" if case["ok"] == case["launches"] else f"{case['ok']} of {case['launches']} launches"
+    """Return ``2 of 3 launches ok`` where some failed, else nothing."""
+    return "" if case["ok"] == case["launches"] else f"{case['ok']} of {case['launches']} launches ok"
 
 
 def launches_of(cases: pd.DataFrame) -> str:
@@ -139,9 +140,14 @@ def launches_of(cases: pd.DataFrame) -> str:
 
 def without(cases: pd.DataFrame) -> str:
     """Which cases have no number, and why; or that some launches failed."""
-    none = [f"{case['label']} ({case['status']}: {printable(case['reason'])})"
-            for _, case in cases[cases["ok"] == 0].iterrows()]  # fmt: skip
-    some = [f"{case['label']} ({count(case)}; {case['status']}: {printable(case['reason'])})"
-            for _, case in cases[(cases["ok"] > 0) & (cases["ok"] < cases["launches"])].iterrows()]  # fmt: skip
-    said = [f"Without a number: {'; '.join(none)}." if none else "", f"Some failed: {'; '.join(some)}." if some else ""]
+    none = _by_reason((case["label"], f"{case['status']}: {printable(case['reason'])}")
+                      for _, case in cases[cases["ok"] == 0].iterrows())  # fmt: skip
+    partly = cases[(cases["ok"] > 0) & (cases["ok"] < cases["launches"])]
+    part = _by_reason((case["label"], f"{count(case)}; {case['failed']}: {printable(case['reason'])}")
+                      for _, case in partly.iterrows())  # fmt: skip
+    said = [f"Without a number: {'; '.join(none)}." if none else "", f"Some failed: {'; '.join(part)}." if part else ""]
     return " ".join(filter(None, said))
+
+
+def _by_reason(named: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"{some(names)} ({reason})" for names, reason in by_reason(named)]
