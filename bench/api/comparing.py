@@ -47,11 +47,18 @@ class Comparing:
         spread = None if given in (None, "") else share("--session-spread", given)
         conditions = [_condition(text) for text in self.where]
         if self.runs and not self.by:
-            raise UsageError("--run goes with --by COLUMN; without it A and B are the runs.")
+            raise UsageError(
+                "--run has no effect without --by COLUMN: A and B are the runs",
+                option="--run",
+                given=list(self.runs),
+                hint="Add --by COLUMN, or leave --run out.",
+            )
         if b is None:
             if self.by or spread:
-                flag = "--by" if self.by else "--session-spread"
-                raise UsageError(f"compare {a}: {flag} needs two arguments; give B as well.")
+                flag, value = ("--by", self.by) if self.by else ("--session-spread", given)
+                raise UsageError(
+                    f"{flag} needs two arguments, A and B", option=flag, given=value, hint="Give B as well."
+                )
             rows = self._of_ab(a, conditions)
             return gate(rows, law, *self._words(a), self._blocks(a))
         column = _column("--by", self.by) if self.by else None
@@ -83,10 +90,17 @@ class Comparing:
         """The launches of a run of `bench ab`, its control pair in any case."""
         rows = [row for row in self._rows(run) if row.side]
         if not any(row.role == "measure" for row in rows):
-            raise UsageError(f"compare {run}: with what? Give B as well (one argument is a run of `bench ab`).")
+            raise UsageError(
+                option="A", given=run, allowed="a run of bench ab, where B is not given", hint="Give B as well."
+            )
         chosen = [row for row in rows if row.role != "measure" or all(holds(row) for holds in conditions)]
         if not any(row.role == "measure" for row in chosen):
-            raise ResultsError(f"{run}: no launch fits --where; bench results show {run} lists them")
+            raise ResultsError(
+                f"{run}: no launch fits --where",
+                option="--where",
+                given=list(self.where),
+                hint=f"bench results show {run} lists the launches.",
+            )
         return chosen
 
     def _check(self, name: str, rows: Sequence[LaunchRow]) -> None:
@@ -94,13 +108,18 @@ class Comparing:
         if not rows:
             fits = f" that fits --where {' --where '.join(self.where)}" if self.where else ""
             raise ResultsError(
-                f"{name}: there is no measured launch{fits}; see bench results show, or name another run"
+                f"{name}: there is no measured launch{fits}",
+                option="run",
+                given=name,
+                hint="See bench results show, or name another run.",
             )
         sides = sorted({row.side for row in rows if row.side})
         if len(sides) > 1:
             raise UsageError(
-                f"{name} is a run of `bench ab`, and has two sides; allowed: compare it alone, or --where "
-                f"side={sides[0]}, or compare {sides[0]} {sides[1]} --by side."
+                f"{name} is a run of bench ab, which has two sides",
+                option="run",
+                given=name,
+                hint=f"Compare it alone, or with --where side={sides[0]}, or {sides[0]} with {sides[1]} --by side.",
             )
 
     def _words(self, run: str) -> tuple[str, str]:
@@ -140,8 +159,8 @@ class Comparing:
         there = list(dict.fromkeys(filter(None, texts)))
         for value in (a, b):
             if value not in there:
-                known = ", ".join(there) or "nothing"
-                raise UsageError(f"--by {name}: no launch has {value!r}; there is {known}.{near(value, there)}")
+                known = ", ".join(there) or "no value, as no launch has one"
+                raise UsageError(option=f"--by {name}", given=value, allowed=known, hint=near(value, there))
         sides = [[row for row, text in zip(rows, texts, strict=True) if text == value] for value in (a, b)]
         return sides[0], sides[1]
 
@@ -153,7 +172,7 @@ def _at(value: Any, name: str) -> Any:
 def _condition(text: str) -> Condition:
     name, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"--where: got {text!r}; allowed: COLUMN=VALUE.")
+        raise UsageError(option="--where", given=text, allowed="COLUMN=VALUE")
     column = _column("--where", name)
     return lambda row: cell(getattr(row, column), LAUNCHES[column]) == value
 
@@ -163,7 +182,10 @@ def _column(flag: str, name: str) -> str:
     if known not in LAUNCHES:
         allowed = ", ".join([*AXES, "hostname", "device_name", "torch", "driver"])
         raise UsageError(
-            f"{flag}: no column {name!r}; allowed: those of launches.csv, as {allowed}.{near(known, LAUNCHES)}"
+            option=flag,
+            given=name,
+            allowed=f"a column of launches.csv, such as {allowed}",
+            hint=near(known, LAUNCHES),
         )
     return known
 

@@ -25,7 +25,7 @@ from bench.api.keywords import (
 from bench.api.margins import MARGINS, rules
 from bench.api.runs import Run, silent, warner
 from bench.api.signals import recorded_first
-from bench.errors import ResultsError, UsageError, quoted
+from bench.errors import ResultsError, UsageError
 from bench.plan.options import ALIASES
 from bench.plan.plan import make_plan
 from bench.store import baselines
@@ -99,11 +99,16 @@ def ab(
     check_names(options, (*MARGINS, *ASKING, *ALIASES))
     own = {name: options.pop(name) for name in MARGINS if name in options}
     if blocks is not None and (not isinstance(blocks, int) or isinstance(blocks, bool)):
-        raise UsageError(f"blocks: got {quoted(blocks)}; allowed: a whole number.")
+        raise UsageError(option="blocks", given=blocks, allowed="a whole number")
     if options.get("launches") is not None:
-        raise UsageError("launches: a comparison is made in blocks of A B B A; give blocks.")
+        raise UsageError(
+            option="launches",
+            given=options["launches"],
+            allowed="None: a comparison is measured in blocks of A B B A",
+            hint="Give blocks.",
+        )
     if blocks is not None and options.get("budget") is not None:
-        raise UsageError("blocks and budget both say how long a comparison is; give one.")
+        raise UsageError("blocks and budget both set the length of a comparison", option="blocks", hint="Give one.")
     from bench.comparison.setup import Gating, compete
 
     sides = _side("A", {} if a is None else a), _side("B", {} if b is None else b)
@@ -139,7 +144,7 @@ def check(
     """Measure the cases of a baseline anew, or take ``run``, and decide: is this machine slower than it was?"""
     check_names(margins, MARGINS)
     if not isinstance(baseline, str):
-        raise UsageError(f"baseline: got {quoted(baseline)}; allowed: its name.")
+        raise UsageError(option="baseline", given=baseline, allowed="the name of a baseline")
     law, folder, warn = rules(**margins), folder_of(out), warner(observer)
     kept = load_baseline(folder, baseline, warn)
     if run is not None:
@@ -160,10 +165,14 @@ def check_run(kept: Baseline, law: Rules, out: Path, run: str, warn: Callable[[s
     folder = find(out, run)
     rows = [row for row in read_launches(folder / "launches.csv", warn) if row.side is None]
     if not any(row.role == "measure" for row in rows):
-        raise ResultsError(f"no launch is recorded in {folder}; run one, or name another run.")
+        raise ResultsError(
+            f"{folder} records no launch", option="run", given=run, hint="Name another run, or resume this one."
+        )
     baselines.check_alike(kept, [row for row in rows if row.role == "measure"])
     if rows[0].run_id in kept.sessions:
-        raise UsageError(f"run {rows[0].run_id} is part of baseline {kept.name}; judge a later one by it.")
+        raise UsageError(
+            f"run {rows[0].run_id} is part of baseline {kept.name}", option="run", given=run, hint="Name a later run."
+        )
     return against(kept.rows, rows, law, kept.name, None)
 
 
@@ -211,7 +220,7 @@ def compare(
     check_names(options, (*COMPARING, *MARGINS))
     by = options.get("by")
     if by is not None and not isinstance(by, str):
-        raise UsageError(f"by: got {quoted(by)}; allowed: the name of a column.")
+        raise UsageError(option="by", given=by, allowed="the name of a column")
     found = Comparing(
         *(folder_of(out), warner(), by, words_of("run", options.get("run"))),
         *(_conditions(options.get("where")), options.get("session_spread")),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import UsageError, near, quoted
+from bench.errors import UsageError, near
 from bench.plan.options import ALIASES, AXES, SETTINGS
 from bench.plan.plan import Asked, asked
 from bench.plan.suite_file import read_suite
@@ -40,7 +40,9 @@ def check_names(given: Mapping[str, Any], allowed: Sequence[str]) -> None:
     """UsageError for a keyword that is none."""
     for name in given:
         if name not in allowed:
-            raise UsageError(f"no option {name!r}; allowed: {', '.join(allowed)}.{near(name, allowed)}")
+            raise UsageError(
+                option="options", given=name, allowed=f"the options {', '.join(allowed)}", hint=near(name, allowed)
+            )
 
 
 def takes(*names: str) -> Callable[[Function], Function]:
@@ -59,14 +61,14 @@ def takes(*names: str) -> Callable[[Function], Function]:
 def folder_of(out: Any) -> Path:
     """The folder of results; UsageError for what is no path."""
     if not isinstance(out, (str, os.PathLike)):
-        raise UsageError(f"out: got {quoted(out)}; allowed: a path.")
+        raise UsageError(option="out", given=out, allowed="a path")
     return Path(out)
 
 
 def run_name(given: Any) -> str:
     """A run's id or path, of a text, a path or a run; UsageError for anything else."""
     if not isinstance(given, (str, os.PathLike)):
-        raise UsageError(f"run: got {quoted(given)}; allowed: a run, its id, latest, or a path.")
+        raise UsageError(option="run", given=given, allowed="a run, its id, latest, or a path")
     return os.fspath(given)
 
 
@@ -74,24 +76,24 @@ def words_of(name: str, given: Any) -> list[str]:
     """A comma list, or a sequence of texts, paths or runs; UsageError for anything else."""
     words = given.split(",") if isinstance(given, str) else [given] if isinstance(given, os.PathLike) else given or ()
     if isinstance(words, (str, Mapping)) or not isinstance(words, Sequence):
-        raise UsageError(f"{name}: got {quoted(given)}; allowed: a text, or a list of texts.")
+        raise UsageError(option=name, given=given, allowed="a text, or a list of texts")
     for word in words:
         if not isinstance(word, (str, os.PathLike)):
-            raise UsageError(f"{name}: got {quoted(word)}; allowed: a text.")
+            raise UsageError(option=name, given=word, allowed="a text")
     return [os.fspath(word) for word in words]
 
 
 def mapping_of(name: str, given: Any) -> Mapping[str, Any]:
     """What a side or a condition says by name; UsageError for what is no mapping."""
     if not isinstance(given, Mapping) or not all(isinstance(one, str) for one in given):
-        raise UsageError(f"{name}: got {quoted(given)}; allowed: a mapping, as {{'batch_size': 64}}.")
+        raise UsageError(option=name, given=given, allowed="a mapping, such as {'batch_size': 64}")
     return given
 
 
 def _flag(name: str, given: Any) -> bool:
     words = {True: True, False: False, "on": True, "off": False}
     if not isinstance(given, (bool, str)) or given not in words:
-        raise UsageError(f"{name}: got {quoted(given)}; allowed: True, False.")
+        raise UsageError(option=name, given=given, allowed="True, False")
     return words[given]
 
 
@@ -101,7 +103,7 @@ def _values(name: str, given: Any) -> list[Any]:
     many = isinstance(given, Sequence) and not isinstance(given, str)
     values = [_plain(value) for value in (given if many else [given])]
     if not values:
-        raise UsageError(f"{name}: got an empty list; allowed: one value or more.")
+        raise UsageError(option=name, given=values, allowed="one value or more")
     return values
 
 

@@ -21,7 +21,7 @@ def share(flag: str, given: str | float) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
-        raise UsageError(f"{flag}: got {text!r}; allowed: a share above 0 and below 100%, as in 3%.")
+        raise UsageError(option=flag, given=given, allowed="a share above 0 and below 100%, such as 3%")
     return value
 
 
@@ -41,5 +41,10 @@ def rules(
         strict=bool(strict),
     )
     if found.detect <= found.floor:
-        raise UsageError(f"--detect {found.detect:.2%} is not beyond --floor {found.floor:.2%}; lower the floor.")
+        raise UsageError(
+            option="--detect",
+            given="3%" if detect is None else detect,
+            allowed=f"a share above --floor, which is {found.floor:.2%}",
+            hint="Give a larger --detect, or a smaller --floor.",
+        )
     return found

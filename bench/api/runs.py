@@ -89,7 +89,12 @@ def run(
     folder = folder_of(out)
     earlier = to_resume(folder, None if resume is None else run_name(resume), words_of("retry", retry), resume_anyway)
     if earlier and options.get("suite") is not None:
-        raise UsageError("resume: the run has a plan already; leave suite out, or start a new run.")
+        raise UsageError(
+            option="suite",
+            given=options["suite"],
+            allowed="None with resume: the run has a plan already",
+            hint="Leave suite out, or start a new run.",
+        )
     asked = asked_for(options, asked_of(earlier.plan) if earlier else None)
     with recorded_first():
         made = measure(asked, folder, observer or silent(), earlier, strict_machine)
@@ -155,10 +160,12 @@ def to_resume(out: Path, resume: str | None, retry: str | Iterable[str] | None, 
     words = retry.split(",") if isinstance(retry, str) else list(retry or ())
     for word in words:
         if word not in RETRY:
-            raise UsageError(f"--retry: got {word!r}; allowed: {', '.join(RETRY)}.{near(word, RETRY)}")
+            raise UsageError(option="--retry", given=word, allowed=", ".join(RETRY), hint=near(word, RETRY))
     if resume is None:
         if words or anyway:
-            raise UsageError("--retry and --resume-anyway need --resume RUN; `bench results` lists the runs.")
+            flag = "--retry" if words else "--resume-anyway"
+            hint = "Add --resume RUN; bench results lists the runs."
+            raise UsageError(f"{flag} has no effect without --resume", option=flag, hint=hint)
         return None
     return earlier_run(find(out, resume).resolve(), statuses(words), anyway)
 

@@ -46,8 +46,9 @@ def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
         keyed = {tuple(getattr(p.case, name) for name in names): p for p in plan.cases}
         if len(keyed) < len(plan.cases) or any(p.case.auto_batch for p in plan.cases):
             raise UsageError(
-                f"side {side} has several cases of one kind, or batch sizes that are to be found: give each side "
-                "one value of what the sides differ in, and a batch size."
+                f"side {side} has several cases that differ only in what the sides set, or --batch-size auto",
+                option=f"--{side.lower()}",
+                hint="Give each side one value of what the sides differ in, and a batch size.",
             )
         found[side] = dict(keyed)
     a, b = (found[side.name] for side in sides)
@@ -56,8 +57,8 @@ def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
     alone = [planned.case.case_id for key, planned in [*a.items(), *b.items()] if key not in a or key not in b]
     if alone:
         raise UsageError(
-            f"{alone[0]} is a case of one side only: what the sides set changes other axes as well; set those on both "
-            "sides (--a, --b), or compare one such case at a time."
+            f"{alone[0]} is a case of one side only: what the sides set changes other axes as well",
+            hint="Set those on both sides (--a, --b), or compare one such case at a time.",
         )
     return [Pair(a[key].case.case_id, {sides[0].name: a[key], sides[1].name: b[key]}) for key in a]
 
@@ -70,7 +71,9 @@ def _check_batches(plans: Mapping[str, Plan]) -> None:
     )
     for (workload, of_a), (_, of_b) in zip(sorted(a - b), sorted(b - a), strict=False):
         raise IncomparableError(
-            f"A and B are not the same work: a batch of {workload} is {of_a} in A and {of_b} in B; give --batch-size."
+            f"A and B do different work: the batch size of {workload} is {of_a} in A and {of_b} in B",
+            option="--batch-size",
+            hint="Give --batch-size.",
         )
 
 
@@ -197,7 +200,11 @@ class Ab:
             if not a.status == b.status == "ok":
                 continue  # the duet itself will say what is wrong
             if reason := both_fit(a, b, session.survey.machine, held):
-                raise UsageError(f"--duet has both sides of {pair.name} up at once: {reason}; leave --duet out.")
+                raise UsageError(
+                    f"--duet runs both sides of {pair.name} at once: {reason}",
+                    option="--duet",
+                    hint="Leave --duet out.",
+                )
 
     def _probe(self, name: str, side: str) -> LaunchRow:
         """A short launch of one side of a pair, alone."""

@@ -46,7 +46,7 @@ def _read(baseline: Baseline, row: LaunchRow, name: str) -> Value:
     try:
         return {**AXES, **SETTINGS}[name].read(getattr(row, name), f"{baseline.file}, column {name}")
     except UsageError as error:
-        raise ResultsError(str(error)) from None
+        raise ResultsError(error.message, **error.fields) from None
 
 
 class Check:

@@ -18,7 +18,10 @@ def check_blocks(blocks: int | None) -> None:
     """UsageError for a number on which nothing can be decided."""
     if blocks is not None and blocks < LEAST_BLOCKS:
         raise UsageError(
-            f"--blocks {blocks}: no test can decide on so few; allowed: a whole number from {LEAST_BLOCKS}."
+            option="--blocks",
+            given=blocks,
+            allowed=f"a whole number from {LEAST_BLOCKS}",
+            hint="No test can decide on fewer blocks.",
         )
     check_at_most(blocks or 0)
 
@@ -27,7 +30,10 @@ def check_at_most(blocks: int) -> None:
     """UsageError for more blocks than anybody can wait for."""
     if blocks > MOST_LAUNCHES:
         raise UsageError(
-            f"--blocks {blocks}: allowed: a whole number from {LEAST_BLOCKS}, at most {MOST_LAUNCHES:,}; give fewer."
+            option="--blocks",
+            given=blocks,
+            allowed=f"a whole number from {LEAST_BLOCKS}",
+            hint=f"At most {MOST_LAUNCHES:,}.",
         )
 
 
@@ -71,12 +77,20 @@ def _affordable(name: str, noise: Noise | None, budget: float | None, cases: int
     if budget is None:
         return None
     if noise is None:
-        raise UsageError(f"--budget: how long a block of {name} takes is not known; bench calibrate, or give --blocks.")
+        raise UsageError(
+            f"--budget: it is not known how long a block of {name} takes",
+            option="--budget",
+            given=budget,
+            hint="Run bench calibrate first, or give --blocks.",
+        )
     blocks = noise.within(budget / (cases + 1))
     if blocks is None:
         raise UsageError(
             f"--budget: {budget:.0f} s are not enough for {LEAST_BLOCKS} blocks of {name} and twice as many more at "
-            f"{noise.seconds_a_block:.0f} s each; give more, or fewer cases."
+            f"{noise.seconds_a_block:.0f} s each",
+            option="--budget",
+            given=budget,
+            hint="Give more time, or fewer cases.",
         )
     return blocks
 
@@ -91,5 +105,5 @@ def _too_few(
         f"machine, not of {change:.1%}: {need}"
     )
     if warn is None:
-        raise UsageError(f"{said}. Give --blocks, --budget or --detect accordingly.")
+        raise UsageError(said, option="--detect", given=change, hint="Change --blocks, --budget or --detect.")
     warn(said)

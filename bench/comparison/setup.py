@@ -55,7 +55,9 @@ class Contest:
         if duet and loaders:
             raise UsageError(
                 f"--duet: DataLoader workers of {loaders[0]} would fill their queues while the other side trains, "
-                "which hides what waiting for data costs; add --num-workers 0, or leave --duet out."
+                "which hides the time spent waiting for data",
+                option="--duet",
+                hint="Add --num-workers 0, or leave --duet out.",
             )
         return cls(kind, sides, plans, machine, out, duet)
 

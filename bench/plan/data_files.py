@@ -17,7 +17,7 @@ def check_inputs(case: Case) -> int | None:
     if spec.entry is None:
         where = spec.target.rpartition(":")[0]
         if where.endswith(".py") and not os.path.isfile(where):
-            raise UsageError(f"--workload {case.workload}: there is no file {where}")
+            raise UsageError(option="--workload", given=case.workload, allowed="a Python file that exists")
     kind, _, path = case.data.partition("=")
     if kind == "folder":
         return _images(path)
@@ -34,13 +34,11 @@ def _images(path: str) -> int:
     if path == "demo":
         return demo.IMAGES
     if not os.path.isdir(path):
-        raise UsageError(f"--data folder={path}: there is no such folder")
+        raise _refused("folder", path, "a folder that exists")
     count = len(paths.images_of(Path(path)))
     if not count:
-        raise UsageError(
-            f"--data folder={path}: no images in it; wanted: {path}/CLASS/FILE, "
-            f"FILE ending in {', '.join(paths.IMAGE_SUFFIXES)}"
-        )
+        suffixes = ", ".join(paths.IMAGE_SUFFIXES)
+        raise _refused("folder", path, f"a folder with images as CLASS/FILE, where FILE ends in {suffixes}")
     return count
 
 
@@ -50,7 +48,10 @@ def absolute_data(data: str) -> str:
         kind, equals, path = paths.resolve(data).partition("=")
     except OSError as error:
         raise BenchError(
-            f"--data {data}: its files cannot be made: {error}; set XDG_CACHE_HOME to a folder that can be written to"
+            f"--data {data}: cannot create its files: {error}",
+            option="--data",
+            given=data,
+            hint="Set XDG_CACHE_HOME to a writable folder.",
         ) from None
     return f"{kind}={os.path.realpath(path)}" if equals else data  # Path.resolve raises for links in a loop
 
@@ -58,12 +59,12 @@ def absolute_data(data: str) -> str:
 def _sequences(path: str, seq: object) -> int | None:
     real = absolute_data(f"text={path}").partition("=")[2]
     if not os.path.isfile(real):
-        raise UsageError(f"--data text={path}: there is no such file (give one file of text)")
+        raise _refused("text", path, "one text file that exists")
     if not isinstance(seq, int):
         return None
     size = Path(real).stat().st_size
     if size < seq + 1:
-        raise UsageError(f"--data text={path}: {size} bytes are shorter than one sequence of {seq} + 1 bytes")
+        raise _refused("text", path, f"a file of at least {seq + 1} bytes: one sequence (seq + 1); it has {size}")
     return (size - 1) // seq
 
 
@@ -73,7 +74,7 @@ def _digits(path: str) -> int:
     try:
         return mnist_idx.training_set(path)[0].shape[0]
     except (OSError, ValueError) as error:  # OSError also: no gzip file
-        raise UsageError(f"--data mnist={path}: {error}") from None
+        raise UsageError(f"--data mnist={path}: {error}", option="--data", given=f"mnist={path}") from None
 
 
 @functools.lru_cache  # one file in many cases is read once
@@ -83,4 +84,8 @@ def _clicks(path: str) -> int:
     try:
         return criteo.count(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--data criteo={path}: {error}") from None
+        raise UsageError(f"--data criteo={path}: {error}", option="--data", given=f"criteo={path}") from None
+
+
+def _refused(kind: str, path: str, allowed: str) -> UsageError:
+    return UsageError(option="--data", given=f"{kind}={path}", allowed=allowed)

@@ -42,8 +42,11 @@ def for_this(matrices: Sequence[Matrix], machine: Machine) -> list[dict[str, lis
             found.append(left)
     if not found:
         raise UsageError(
-            f"the suite has nothing for ranks on {' or '.join(asked)}: every [[matrix]] in it says machine = "
-            f"{' or '.join(named)}; add one for this machine, or choose another --device."
+            f"the suite has no cases for ranks on {' or '.join(asked)}: each [[matrix]] in it has machine = "
+            f"{' or '.join(named)}",
+            option="machine",
+            given=list(named),
+            hint="Add a [[matrix]] for this machine, or choose another --device.",
         )
     return found
 
@@ -59,7 +62,12 @@ def places(matrix: Matrix, machine: Machine) -> list[Place]:
         for given in _devices(matrix):
             device = kind(given, gpus, machine)
             if device != "cpu" and not machine.gpus:
-                raise UsageError("this machine has no GPU; add --device cpu for ranks on the CPU.")
+                raise UsageError(
+                    "this machine has no GPU",
+                    option="--device",
+                    given=given,
+                    hint="Add --device cpu for ranks on the CPU.",
+                )
             there = len(machine.gpus) if device != "cpu" else DEFAULT_CPU_RANKS
             found += [(number, device) for number in _numbers(gpus, there)]
     return list(dict.fromkeys(found))
@@ -82,12 +90,16 @@ def check_scaling(matrices: Sequence[Matrix], wanted: bool) -> None:
     scaled = [matrix for matrix in matrices if "scaling" in matrix]
     if any(AUTO in matrix.get("batch_size", ()) for matrix in scaled):
         raise UsageError(
-            "--scaling gives each number of devices its batch, and --batch-size auto would find another one for each; "
-            "give a number as --batch-size, or leave one of the two out."
+            option="--batch-size",
+            given=AUTO,
+            allowed="a number with --scaling, which derives each batch size from the first",
+            hint="Give a number, or leave one of the two options out.",
         )
     if wanted and scaled and not any(_several(matrix) for matrix in scaled):
         raise UsageError(
-            "--scaling has no effect with one number of devices; add --gpus 1..all (or 1,2,4), or leave it out."
+            "--scaling has no effect with one number of devices",
+            option="--scaling",
+            hint="Add --gpus 1..all (or 1,2,4), or leave --scaling out.",
         )
 
 

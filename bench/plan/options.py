@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.errors import UsageError, near, quoted
+from bench.errors import UsageError, near
 from bench.plan import duration
 from bench.plan.strategies import STRATEGIES
 from launch import LAUNCHERS, NUMA_BINDINGS
@@ -79,6 +79,10 @@ RETRY = {
 }
 
 
+class NotAllowed(ValueError):  # noqa: N818
+    """A text that an option does not allow; its message is a hint for the user, or empty."""
+
+
 @dataclass(frozen=True)
 class Option:
     """An axis (of a case) or a setting (of the protocol). ``default`` None means: it depends, ``help`` says on what.
@@ -108,13 +112,13 @@ class Option:
         try:
             text = ("on" if given else "off") if isinstance(given, bool) else str(given).strip()
             if not isinstance(given, (str, int, float)) or CONTROL.search(text):
-                raise ValueError("")
+                raise NotAllowed
             return self.parse(text)
         except UsageError as error:
-            raise UsageError(f"{where}: {error}") from None
-        except ValueError as error:  # also of str(), which writes no number of thousands of digits
-            hint = error if error.args and str(error).startswith(" ") else ""
-            raise UsageError(f"{where}: got {quoted(given)}; allowed: {self.allowed}.{hint}") from None
+            raise error.at(where) from None
+        except ValueError as error:  # Also of str(), which refuses to write a number of thousands of digits.
+            hint = str(error) if isinstance(error, NotAllowed) else None
+            raise UsageError(option=where, given=given, allowed=self.allowed, hint=hint) from None
 
 
 def _one_of(names: Iterable[str]) -> Callable[[str], str]:
@@ -122,7 +126,7 @@ def _one_of(names: Iterable[str]) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in allowed:
-            raise ValueError(near(text, allowed))
+            raise NotAllowed(near(text, allowed))
         return text
 
     return parse
@@ -140,10 +144,10 @@ def _number(kind: type[Number], minimum: float, most: float, text: str) -> Numbe
     try:
         value = kind(text)
     except ValueError:
-        raise ValueError("") from None
+        raise NotAllowed from None
     if minimum <= value <= most:
         return value
-    raise ValueError(f" At most {most:,}." if most < value < math.inf else "")
+    raise NotAllowed(f"At most {most:,}." if most < value < math.inf else "")
 
 
 def _gpus(text: str) -> Value:
@@ -156,16 +160,16 @@ def _gpus(text: str) -> Value:
 
 def _on_off(text: str) -> bool:
     if text not in ("on", "off"):
-        raise ValueError("")
+        raise NotAllowed
     return text == "on"
 
 
 def _data(text: str) -> str:
     kind, equals, path = text.partition("=")
     if kind not in DATA_KINDS:
-        raise ValueError(near(kind, DATA_KINDS))
+        raise NotAllowed(near(kind, DATA_KINDS))
     if not path if kind in PATH_KINDS else equals:
-        raise ValueError(f" {kind} takes {'a path' if kind in PATH_KINDS else 'no path'}.")
+        raise NotAllowed(f"{kind} takes {'a path' if kind in PATH_KINDS else 'no path'}.")
     return text
 
 
@@ -186,7 +190,7 @@ def _checkpointing(text: str) -> str:
     if every == "" and count.isascii() and count.isdecimal() and len(count) <= 40 and int(count):
         return "full" if int(count) == 1 else f"every={int(count)}"
     if text == "every=N" or text not in CHECKPOINTING:
-        raise ValueError("" if text == "every=N" else near(text, CHECKPOINTING))
+        raise NotAllowed("" if text == "every=N" else near(text, CHECKPOINTING))
     return text
 
 
@@ -199,7 +203,7 @@ def _environment(text: str) -> str:
     try:
         words = shlex.split(text)
     except ValueError:
-        raise ValueError("") from None
+        raise NotAllowed from None
     pairs = dict(_variable(word) for word in words)
     return shlex.join(f"{name}={value}" for name, value in sorted(pairs.items()))
 
@@ -207,15 +211,15 @@ def _environment(text: str) -> str:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not value.isprintable():
-        raise ValueError("")
+        raise NotAllowed
     if name in RESERVED:
-        raise ValueError(f" {name} cannot be set so: {RESERVED[name]}.")
+        raise NotAllowed(f"{name} cannot be set here: {RESERVED[name]}.")
     return name, value
 
 
 def _budget(text: str) -> float:
     if (seconds := duration.seconds(text)) > MOST_SECONDS:
-        raise ValueError(f" At most {MOST_SECONDS:,} s.")
+        raise NotAllowed(f"At most {MOST_SECONDS:,} s.")
     return seconds
 
 
@@ -448,14 +452,20 @@ def read_axis(name: str, given: Sequence[object], where: str) -> list[Value]:
     variables = [_alternatives(item, where) for item in given]
     repeated = {name for name, _ in variables if [n for n, _ in variables].count(name) > 1}
     if repeated:
-        raise UsageError(f"{where}: {min(repeated)} is given twice; give its values in one: {min(repeated)}=V1|V2.")
+        name = min(repeated)
+        raise UsageError(
+            f"{where}: {name} is given twice",
+            option=where,
+            given=list(given),
+            hint=f"Give its values together: {name}=V1|V2.",
+        )
     points = itertools.product(*([f"{name}={value}" for value in values] for name, values in variables))
     return [option.read(shlex.join(point), where) for point in points]
 
 
 def _alternatives(given: object, where: str) -> tuple[str, list[str]]:
     if not isinstance(given, str) or "=" not in given:
-        raise UsageError(f"{where}: got {given!r}; allowed: {AXES['env'].allowed}.")
+        raise UsageError(option=where, given=given, allowed=AXES["env"].allowed)
     name, _, values = given.partition("=")
     return name, values.split("|")
 

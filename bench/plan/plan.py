@@ -153,8 +153,10 @@ def _protocol(settings: Mapping[str, Value]) -> Protocol:
     least, most = values["min_seconds"], values["max_seconds"]
     if most and least > most:  # type: ignore[operator]
         raise UsageError(
-            f"--min-seconds {show(least)} and --max-seconds {show(most)}: no window can be both; "
-            "give a smaller --min-seconds, or a larger --max-seconds (0: no limit)."
+            option=SETTINGS["min_seconds"].flag,
+            given=least,
+            allowed=f"at most --max-seconds, which is {show(most)}",
+            hint="Give a smaller --min-seconds, or a larger --max-seconds (0: no limit).",
         )
     return Protocol(**values)  # type: ignore[arg-type]
 
@@ -195,7 +197,7 @@ def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
     """UsageError for an axis that was typed and changes nothing anywhere."""
     for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
         if name in typed and all(getattr(case, name) is None for case in cases):
-            raise UsageError(_without_effect(name, cases))
+            raise _without_effect(name, cases)
 
 
 def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool = False) -> Case:
@@ -208,8 +210,10 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     there = len(machine.gpus)
     if on_gpus and given["gpus"] > there and not oversubscribe:
         raise UsageError(
-            f"--gpus {given['gpus']}: this machine has {there}; ask for at most {there}, or add --device cpu (ranks on "
-            "the CPU) or --oversubscribe (ranks share a GPU over Gloo, and the rows say so)."
+            option=AXES["gpus"].flag,
+            given=given["gpus"],
+            allowed=f"at most {there}, the GPUs of this machine",
+            hint="For more ranks add --device cpu, or --oversubscribe (ranks share a GPU over Gloo; rows record it).",
         )
     if given["data"] == "resident":
         given.update(dict.fromkeys(LOADER_AXES))
@@ -239,15 +243,17 @@ def _without_idle_options(spread: StrategySpec, precision: str) -> StrategySpec:
     return dataclasses.replace(spread, options=options)
 
 
-def _without_effect(name: str, cases: Sequence[Case]) -> str:
+def _without_effect(name: str, cases: Sequence[Case]) -> UsageError:
     flag = AXES[name].flag
     if name == "channels_last":
-        return f"{flag} has no effect without images; add a workload that has them, or leave it out."
-    if name in LOADER_AXES and all(case.data == "resident" for case in cases):
-        return f"{flag} has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."
-    if name in GPU_AXES:
-        return f"{flag} has no effect on the CPU; add --device cuda, or leave it out."
-    return f"{flag} has no effect without DataLoader workers; add --num-workers 1 or more."
+        where, hint = "without images", f"Choose a workload that has images, or leave {flag} out."
+    elif name in LOADER_AXES and all(case.data == "resident" for case in cases):
+        where, hint = "with --data resident, which needs no DataLoader", "Add --data synthetic (or files)."
+    elif name in GPU_AXES:
+        where, hint = "on the CPU", f"Add --device cuda, or leave {flag} out."
+    else:
+        where, hint = "without DataLoader workers", "Add --num-workers 1 or more."
+    return UsageError(f"{flag} has no effect {where}", option=flag, hint=hint)
 
 
 def command(case: Case, protocol: Protocol) -> str:

@@ -30,18 +30,18 @@ def parse_strategy(text: str) -> StrategySpec:
     """``name[:option=value…]``; UsageError for anything else."""
     name, *rest = text.split(":")
     if name not in STRATEGIES:
-        raise UsageError(f"no strategy {name!r}; allowed: {', '.join(STRATEGIES)}.{near(name, STRATEGIES)}")
+        raise UsageError(given=name, allowed=", ".join(STRATEGIES), hint=near(name, STRATEGIES))
     known = STRATEGIES[name].options
     options = {option: choice.default for option, choice in known.items()}
     for item in rest:
         option, equals, value = item.partition("=")
         if option not in known:
-            allowed = ", ".join(known) or "none"
-            raise UsageError(f"strategy {name} has no option {option!r}; allowed: {allowed}.{near(option, known)}")
+            allowed = f"the options {', '.join(known)}" if known else "no options"
+            raise UsageError(option=name, given=option, allowed=allowed, hint=near(option, known))
         if not equals or not known[option].takes(value):
             choice = known[option]
             above = choice.most < math.inf and value.isascii() and value.isdecimal() and len(value.lstrip("0")) > 1
-            most = f" At most {choice.most:,}." if above else ""
-            raise UsageError(f"strategy {name}: {option} got {value!r}; allowed: {choice.allowed}.{most}")
+            most = f"At most {choice.most:,}." if above else None
+            raise UsageError(option=f"{name}:{option}", given=value, allowed=choice.allowed, hint=most)
         options[option] = str(int(value)) if value.isdecimal() else value
     return StrategySpec(name, options)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import IncomparableError, ResultsError, UsageError, near, shorten
+from bench.errors import IncomparableError, ResultsError, UsageError, near
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES, SCHEMA, LaunchRow
 from bench.store.environment_diff import differences
@@ -37,10 +37,8 @@ class Baseline:
 def path(out: Path, name: str) -> Path:
     """The file of a baseline; UsageError for what is no name."""
     if not NAME.fullmatch(name):
-        raise UsageError(
-            f"baseline {shorten(repr(name), 60)}: allowed: a name of at most 100 of a-z, A-Z, 0-9, '.', '_' and '-', "
-            "the first a letter or digit."
-        )
+        allowed = "a name of 1 to 100 characters of a-z, A-Z, 0-9, '.', '_' and '-', the first a letter or digit"
+        raise UsageError(option="baseline", given=name, allowed=allowed)
     return out / "baselines" / f"{name}.csv"
 
 
@@ -51,7 +49,9 @@ def names(out: Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ResultsError(f"cannot read {out / 'baselines'}: {error.strerror}; name another folder by --out") from None
+        raise ResultsError(
+            f"cannot read {out / 'baselines'}: {error.strerror}", given=str(out), hint="Name another folder with --out."
+        ) from None
     return sorted(file.stem for file in inside if file.suffix == ".csv" and NAME.fullmatch(file.stem))
 
 
@@ -60,9 +60,12 @@ def existing(out: Path, name: str) -> Path:
     file = path(out, name)
     if not os.path.exists(file):
         there = names(out)
+        meant, add = near(name, there), f"Create it: bench baseline add {name} RUN."
         raise IncomparableError(
-            f"no baseline {name!r} in {out / 'baselines'}; there {'is' if len(there) < 2 else 'are'} "
-            f"{', '.join(there) or 'none'}. Add one: bench baseline add {name} RUN.{near(name, there)}"
+            option="baseline",
+            given=name,
+            allowed=f"one in {out / 'baselines'} ({', '.join(there) or 'there are none'})",
+            hint=f"{meant} {add}" if meant else add,
         )
     return file
 
@@ -73,8 +76,10 @@ def load(out: Path, name: str, warn: Callable[[str], None]) -> Baseline:
     rows = read_launches(file, warn)
     if not any(row.case_id and row.run_id and row.status == "ok" for row in rows):
         raise ResultsError(
-            f"{file} holds no launch that was ok; restore it from a copy, or delete it (bench baseline rm {name}) and "
-            "add runs anew"
+            f"{file} has no launch with status ok",
+            option="baseline",
+            given=name,
+            hint=f"Restore it from a copy, or delete it (bench baseline rm {name}) and add the runs again.",
         )
     return Baseline(name, file, rows)
 
@@ -110,7 +115,12 @@ def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[LaunchRow]]], w
         measured = _measured(run, rows)
         _check_one_kind(run, measured)
         if str(measured[0].run_id) in found.sessions:
-            raise UsageError(f"run {measured[0].run_id} is in baseline {name} already; add another run.")
+            raise UsageError(
+                f"run {measured[0].run_id} is in baseline {name} already",
+                option="run",
+                given=run,
+                hint="Add another run.",
+            )
         if found.rows:
             check_alike(found, measured)
             for words in _told_of_code(found, run, measured):
@@ -122,10 +132,11 @@ def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[LaunchRow]]], w
 
 def _measured(run: str, rows: Sequence[LaunchRow]) -> list[LaunchRow]:
     if any(row.side for row in rows):
-        raise UsageError(f"{run} is a comparison of two sides; allowed: a run of bench run, or of bench check.")
+        allowed = "a run of bench run or bench check, not a comparison of two sides"
+        raise UsageError(option="run", given=run, allowed=allowed)
     measured = [row for row in rows if row.role == "measure" and row.order is not None and row.case_id]
     if not any(row.status == "ok" for row in measured):
-        raise ResultsError(f"{run}: no launch was ok; a baseline is made of launches that were. Add another run.")
+        raise ResultsError(f"{run}: no launch has status ok", option="run", given=run, hint="Add a run that has one.")
     return measured
 
 
@@ -141,8 +152,10 @@ def _check_one_kind(run: str, rows: Sequence[LaunchRow]) -> None:
         if len(found) > 1:
             words = " and ".join(sorted(one.words for one in found))
             raise IncomparableError(
-                f"{run}: the launches of {case_id} are of {words} (bench report {run} says what "
-                "differs), and no session. Add a run of one."
+                f"{run}: the launches of {case_id} are of {words}",
+                option="run",
+                given=run,
+                hint=f"Add a run whose launches are alike; bench report {run} shows what differs.",
             )
 
 
@@ -178,15 +191,16 @@ def check_alike(baseline: Baseline, rows: Sequence[LaunchRow]) -> None:
             if not found and any((row.schema or 0) < SCHEMA for row in before):
                 continue  # an older version's keys are of fewer columns
             raise IncomparableError(
-                f"baseline {baseline.name} is of another machine, software or settings: "
-                f"{'; '.join(found) or 'env_key'}. Make one of this: bench baseline add NAME RUN, "
-                f"by another name or after bench baseline rm {baseline.name}."
+                f"baseline {baseline.name} was measured on another machine, or with other software or settings: "
+                f"{'; '.join(found) or 'env_key'}",
+                hint=f"Create a new one: bench baseline add NAME RUN (or first bench baseline rm {baseline.name}).",
             )
     for before, now in both:
         if not {row.work_key for row in now} <= {row.work_key for row in before}:
             raise IncomparableError(
-                f"{now[0].case_id} is about other work than in baseline {baseline.name}: its data changed, or "
-                "stepbench measures otherwise. Make a new baseline: bench baseline add NAME RUN."
+                f"{now[0].case_id} does other work than in baseline {baseline.name}: its data changed, or this "
+                f"version of stepbench measures differently",
+                hint="Create a new baseline: bench baseline add NAME RUN.",
             )
 
 
@@ -208,4 +222,4 @@ def _write(file: Path, rows: Sequence[LaunchRow]) -> None:
         partial.write_bytes(text.getvalue().encode(errors="backslashreplace"))
         os.replace(partial, file)
     except OSError as error:
-        raise ResultsError(f"cannot write {file}: {error.strerror}; choose another --out") from None
+        raise ResultsError(f"cannot write {file}: {error.strerror}", hint="Choose another --out.") from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from bench.errors import shorten
+from bench.errors import ResultsError
 from bench.plan.options import Value
 from bench.store.columns import SCHEMA, Column
 from bench.untrusted.text import escaped
 
-ADVICE = "restore the file from a copy, or delete that row"
+ADVICE = "Restore the file from a copy, or delete that row."
 DIGITS = re.compile(r"[-+]?[0-9]+")
 NO_NUMBER = re.compile(r"[^-+.0-9A-Za-z]")  # blanks, underscores, digits of other scripts: float() takes them
 KEYS = {"work_key": "w", "env_key": "e"}  # the letters with which they begin, since schema 7
@@ -33,16 +33,18 @@ def cell(value: Value, column: Column) -> str:
 
 
 def value_of(name: str, column: Column, text: str) -> Value:
-    """What a cell says. ValueError says what was given, what is allowed and what to do."""
+    """Return the value of a cell; ResultsError, without the cell's place, if its kind does not allow the text."""
     if text == "":
         return None
     value = _PARSE[column.kind](text)
     if name in KEYS and OLD_KEY.fullmatch(text):
         return KEYS[name] + text
     if value is None:
-        raise ValueError(f"got {shorten(repr(text), 60)}; allowed: {_ALLOWED[column.kind]}, or nothing; {ADVICE}")
+        raise ResultsError(given=text, allowed=f"{_ALLOWED[column.kind]}, or nothing", hint=ADVICE)
     if name == "schema" and isinstance(value, int) and value > SCHEMA:
-        raise ValueError(f"{value} is of a later stepbench; this one reads up to {SCHEMA}; upgrade stepbench")
+        raise ResultsError(
+            given=value, allowed=f"{SCHEMA} or less, which this version reads", hint="Upgrade stepbench."
+        )
     return value
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import ResultsError, shorten
+from bench.errors import ResultsError
 from bench.store.cells import cell
 from bench.store.columns import ENVIRONMENT, LAUNCHES, LaunchRow
 from bench.store.env_key import ENV_KEY_COLUMNS, MEASURED_BY, in_key
@@ -102,8 +102,10 @@ def variables_of(row: Mapping[str, Any]) -> dict[str, str]:
         found = None
     if not isinstance(found, dict):
         raise ResultsError(
-            f"launch {row.get('launch_id')} of run {row.get('run_id')}, column {SETTINGS}: got "
-            f"{shorten(repr(row[SETTINGS]), 60)}; allowed: a JSON object; restore the file from a copy"
+            option=f"launch {row.get('launch_id')} of run {row.get('run_id')}, column {SETTINGS}",
+            given=row[SETTINGS],
+            allowed="a JSON object",
+            hint="Restore the file from a copy.",
         )
     return {name: str(value) for name, value in found.items()}
 

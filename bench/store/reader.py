@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.errors import ResultsError, near, shorten
+from bench.errors import ResultsError, near
 from bench.plan.options import Value
 from bench.store.cells import ADVICE, NO_NUMBER, value_of
 from bench.store.columns import FILES, LAUNCHES, Column, LaunchRow
@@ -65,7 +65,7 @@ def _values_of(
     while chunk := list(islice(rows, CHUNK)):
         try:
             yield from list(_typed(header, [cells for _, cells in chunk], wanted, names))
-        except ValueError:
+        except (ResultsError, ValueError):  # ValueError: a row has more or fewer cells than the header.
             _explain(file, wanted, header, chunk)
 
 
@@ -95,7 +95,9 @@ def check_tail(file: Path, content: bytes, end: int) -> None:
     alike = [line for line in others if _begin(line) == _begin(first) and line.count(b",") >= commas]
     if alike or (others and end == 0):  # a header is one line
         line = content.count(b"\n", 0, end) + 1
-        raise ResultsError(f"{file}, line {line}: a quote or a line end is missing, rows run into each other; {ADVICE}")
+        raise ResultsError(
+            f"{file}, line {line}: a quote or a line end is missing, so rows run into each other", hint=ADVICE
+        )
 
 
 def whole_rows(file: Path, warn: Callable[[str], None]) -> bytes:
@@ -148,7 +150,7 @@ def _damaged(file: Path, content: bytes, at: int, found: str) -> NoReturn:
         _, cells = next(_rows(content[begin:at].decode(errors="replace")), (line, [""]))
         place = len(cells) - 1
         column = f", column {names[place]}" if place < len(names) else ""
-    raise ResultsError(f"{file}, line {line}{column}: there is {found}; {ADVICE}")
+    raise ResultsError(f"{file}, line {line}{column}: there is {found}", hint=ADVICE)
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
@@ -167,15 +169,17 @@ def _header(file: Path, kind: str, names: list[str], warn: Callable[[str], None]
     known = FILES[kind]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ResultsError(f"{file}, line 1, column {twice}: it is there twice; rename or delete one of them")
+        raise ResultsError(f"{file}, line 1: two columns are named {twice}", hint="Rename or delete one of them.")
     if not known.keys() & set(names):
         raise ResultsError(
-            f"{file}, line 1: got {shorten(','.join(names), 60)!r}; allowed: a header with columns of {kind}; "
-            "restore the file from a copy"
+            option=f"{file}, line 1",
+            given=",".join(names),
+            allowed=f"a header with columns of {kind}",
+            hint="Restore the file from a copy.",
         )
     for name in (name for name in names if name not in known):
         if meant := near(name, (other for other in known if other not in names)):
-            warn(f"{file}, line 1, column {name}: nobody knows it, so it is left out.{meant}")
+            warn(f"{file}, line 1, column {name}: unknown, so it is left out. {meant}")
     return names
 
 
@@ -203,11 +207,12 @@ def _explain(
     """Find the first row that cannot be read, and say what is wrong with it."""
     for line, row in chunk:
         if len(row) != len(header):
-            raise ResultsError(f"{file}, line {line}: got {len(row)} cells; the header has {len(header)}; {ADVICE}")
+            found = f"{file}, line {line}: the row has {len(row)} cells, the header {len(header)}"
+            raise ResultsError(found, hint=ADVICE)
         cells = dict(zip(header, row, strict=True))
         for name in (name for name in columns if name in cells):
             try:
                 value_of(name, columns[name], cells[name])
-            except ValueError as error:
-                raise ResultsError(f"{file}, line {line}, column {name}: {error}") from None
+            except ResultsError as error:
+                raise error.at(f"{file}, line {line}, column {name}") from None
     raise AssertionError(f"{file}: some row was refused, and none is wrong")

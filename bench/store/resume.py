@@ -91,7 +91,8 @@ def earlier_run(folder: Path, retry: frozenset[str], anyway: bool) -> Earlier:
     try:
         plan = read_plan(folder)
     except ResultsError as error:
-        raise ResultsError(f"cannot resume {folder.name}: {error}; start a new run") from None
+        fields = {**error.fields, "hint": "Start a new run."}
+        raise ResultsError(f"cannot resume {folder.name}: {error.message}", **fields) from None
     return Earlier(folder, plan, retry, anyway)
 
 

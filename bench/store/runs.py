@@ -59,7 +59,9 @@ def folders(out: Path) -> list[Path]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ResultsError(f"cannot read {out / 'runs'}: {error.strerror}; name another folder by --out") from None
+        raise ResultsError(
+            f"cannot read {out / 'runs'}: {error.strerror}", given=str(out), hint="Name another folder with --out."
+        ) from None
     return sorted(inside, key=lambda folder: (_started(folder) or datetime.min.replace(tzinfo=UTC), folder.name))[::-1]
 
 
@@ -78,7 +80,7 @@ def find(out: Path, name: str) -> Path:
         return path.parent
     if name and any(os.path.lexists(path / file) for file in FILES):
         return path
-    raise ResultsError(_no_such_run(out, name, list(there)))
+    raise _no_such_run(out, name, list(there))
 
 
 def look(folder: Path) -> Run:
@@ -117,13 +119,15 @@ def busy(folder: Path) -> bool:
     return False
 
 
-def _no_such_run(out: Path, name: str, there: list[str]) -> str:
+def _no_such_run(out: Path, name: str, there: list[str]) -> ResultsError:
     allowed = f"a run's id, {LATEST}, or a path to its folder or to a CSV file in it"
-    if not there:
-        return f"no run {name!r}: there is none in {out / 'runs'}; allowed: {allowed}; --out names another folder"
-    more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
-    names = ", ".join(there[:SHOWN]) + more
-    return f"no run {name!r} in {out / 'runs'}; there are: {names}; allowed: {allowed}.{near(name, [*there, LATEST])}"
+    if there:
+        more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
+        hint = f"Runs in {out / 'runs'}: {', '.join(there[:SHOWN])}{more}."
+        hint += f" {meant}" if (meant := near(name, [*there, LATEST])) else ""
+    else:
+        hint = f"There are no runs in {out / 'runs'}; name another folder with --out."
+    return ResultsError(option="run", given=name, allowed=allowed, hint=hint)
 
 
 def _started(folder: Path) -> datetime | None:

@@ -55,7 +55,12 @@ class Store:
             made.rename(store.folder)
             return store
         except OSError as error:
-            raise ResultsError(f"cannot write results to {out}: {error.strerror}; choose another --out") from None
+            raise ResultsError(
+                f"cannot write results to {out}: {error.strerror}",
+                option="--out",
+                given=str(out),
+                hint="Choose another --out.",
+            ) from None
 
     @classmethod
     def resume(cls, folder: Path, warn: Callable[[str], None]) -> tuple[Store, list[LaunchRow]]:
@@ -66,7 +71,7 @@ class Store:
             for name, columns in FILES.items():
                 store._mend(name, columns, warn)
         except OSError as error:
-            raise ResultsError(f"cannot go on with {folder}: {error.strerror}") from None
+            raise ResultsError(f"cannot resume {folder}: {error.strerror}") from None
         return store, rows
 
     def close(self) -> None:
@@ -143,17 +148,17 @@ class Store:
             file.write_bytes(b"")
             self._write(name, [list(columns)])
         elif header != list(columns):
-            raise ResultsError(f"{file} was begun by another version of stepbench, with other columns; start a new run")
+            raise ResultsError(f"{file} has the columns of another version of stepbench", hint="Start a new run.")
         elif size < len(content):
             check_tail(file, content, size)
             warn(f"{file}: its last row was torn; cut off")
             os.truncate(file, size)
 
     def _stopped(self, file: Path, error: OSError) -> ResultsError:
-        advice = ""
+        message, hint = f"cannot write {file}: {error.strerror}", None
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f"; free some space, then bench run --resume {self.run_id}"
-        return ResultsError(f"cannot write {file}: {error.strerror}{advice}")
+            hint = f"Free some space, then bench run --resume {self.run_id}."
+        return ResultsError(message, hint=hint)
 
 
 def _new_folder(out: Path) -> Path:
@@ -190,4 +195,6 @@ def _lock(folder: Path) -> io.TextIOWrapper:
         else:
             return lock
     lock.close()
-    raise ResultsError(f"run {folder.name} is being written by another bench run; wait for it, or end it")
+    raise ResultsError(
+        f"run {folder.name} is being written by another bench run", hint="Wait until it ends, or stop it."
+    )

@@ -30,7 +30,7 @@ def read_bytes(file: Path) -> bytes:
 def check_regular(file: Path, found: os.stat_result) -> None:
     """Raise ResultsError for what is no file, as a FIFO."""
     if what := NO_FILES.get(stat.S_IFMT(found.st_mode)):
-        raise ResultsError(f"cannot read {file}: it is {what}; allowed: a regular file")
+        raise ResultsError(f"cannot read {file}: it is {what}", given=str(file), allowed="a regular file")
 
 
 def read_text(file: Path) -> str:
