@@ -1,4 +1,4 @@
-"""The user's data and workload files, checked before anything is launched. No torch."""
+"""Checks the user's data and workload files before anything is launched, without torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from workloads.data import criteo, demo, mnist_idx, paths
 
 
 def check_inputs(case: Case) -> int | None:
-    """Samples in the case's data where that can be told without torch, else None; UsageError if it cannot be read."""
+    """Return the number of samples in the case's data, None if only torch knows; UsageError if it cannot be read."""
     spec = case.spec
     if spec.entry is None:
         where = spec.target.rpartition(":")[0]
@@ -43,7 +43,7 @@ def _images(path: str) -> int:
 
 
 def absolute_data(data: str) -> str:
-    """Data with its full path; the demo's files are made if they are not there yet. BenchError if they cannot be."""
+    """Return the data with its full path, and create missing demo files; BenchError if they cannot be created."""
     try:
         kind, equals, path = paths.resolve(data).partition("=")
     except OSError as error:
@@ -53,7 +53,7 @@ def absolute_data(data: str) -> str:
             given=data,
             hint="Set XDG_CACHE_HOME to a writable folder.",
         ) from None
-    return f"{kind}={os.path.realpath(path)}" if equals else data  # Path.resolve raises for links in a loop
+    return f"{kind}={os.path.realpath(path)}" if equals else data  # Path.resolve raises for circular links.
 
 
 def _sequences(path: str, seq: object) -> int | None:
@@ -73,11 +73,11 @@ def _digits(path: str) -> int:
         return demo.DIGITS
     try:
         return mnist_idx.training_set(path)[0].shape[0]
-    except (OSError, ValueError) as error:  # OSError also: no gzip file
+    except (OSError, ValueError) as error:  # OSError also for a file that is not gzip.
         raise UsageError(f"--data mnist={path}: {error}", option="--data", given=f"mnist={path}") from None
 
 
-@functools.lru_cache  # one file in many cases is read once
+@functools.lru_cache  # Read each file once, however many cases use it.
 def _clicks(path: str) -> int:
     if path == "demo":
         return demo.CLICKS

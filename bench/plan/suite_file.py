@@ -1,4 +1,4 @@
-"""Suite files: TOML with a protocol and matrices of axes. Some are built in."""
+"""Reads suite files: TOML with a protocol and matrices of axes. Some suites are built in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUITES = Path(__file__).parent / "suites"
 
 
 def suites() -> dict[str, str]:
-    """The built-in suites: name -> what question each answers (the first comment of its file)."""
+    """Return the built-in suites: name -> the question it answers, which is the first comment of its file."""
     return {
         file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         for file in sorted(SUITES.glob("*.toml"))
@@ -24,14 +24,14 @@ def suites() -> dict[str, str]:
 
 
 def read_suite(name: str) -> Asked:
-    """A built-in suite by name or a file by path. UsageError names file, key, what was given and what is allowed."""
+    """Read a built-in suite by its name, or a suite file by its path; UsageError if it is invalid."""
     file = SUITES / f"{name}.toml" if name in suites() else Path(name)
-    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long
+    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long.
         allowed = f"{', '.join(suites())}, or a path to a TOML file"
         raise UsageError(option="--suite", given=name, allowed=allowed, hint=near(name, suites()))
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # also for bytes that are no UTF-8, and numbers of thousands of digits
+    except ValueError as error:  # Also for invalid UTF-8, and for numbers of thousands of digits.
         raise UsageError(f"{file}: not a TOML file: {error}", option="--suite", given=name) from None
     except RecursionError:
         raise UsageError(f"{file}: its lists or tables are nested too deeply", option="--suite", given=name) from None

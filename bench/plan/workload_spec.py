@@ -1,4 +1,4 @@
-"""What ``--workload`` says, understood without torch."""
+"""Parses ``--workload``, without torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bench.errors import UsageError, near
 from workloads import WORKLOADS, Entry
 
 OptionValue = int | float | bool | str
-MOST = 10_000_000  # of a built-in workload's option, where its table names no other
-WHOLE = range(-(2**63), 2**63)  # of a user's own option: what a tensor can hold
+MOST = 10_000_000  # Largest value of a built-in workload's option, unless its table has another.
+WHOLE = range(-(2**63), 2**63)  # Whole numbers of a user's own option: those that a tensor can hold.
 
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """A workload by name with its options. ``entry`` is None for a user's own, of which only torch knows more."""
+    """A workload's name and options. ``entry`` is None for a user's own workload."""
 
     spec: str
     target: str
@@ -27,13 +27,13 @@ class WorkloadSpec:
 
     @property
     def options(self) -> dict[str, OptionValue]:
-        """What the class is called with."""
+        """Keyword arguments of the workload's class."""
         return {**(self.entry.options if self.entry else {}), **self.given}
 
 
-@functools.lru_cache(4096)  # a plan of thousands of cases has few workloads
+@functools.lru_cache(4096)  # A plan of thousands of cases has few workloads.
 def parse_workload(text: str) -> WorkloadSpec:
-    """``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; UsageError for anything else."""
+    """Parse ``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; else UsageError."""
     head, *rest = text.split(":")
     own = head not in WORKLOADS and bool(rest) and "=" not in rest[0]
     if "," in text:
@@ -84,7 +84,7 @@ def _check_options(head: str, entry: Entry, options: Mapping[str, OptionValue]) 
 
 
 def _guess(workload: str, name: str, text: str) -> OptionValue:
-    """The value of a user's own option: on/off, a whole number of 64 bits, a number, else text (``nan`` is text)."""
+    """Return the value of a user's own option: on/off, a whole number of 64 bits, a number, else text."""
     if text in ("on", "off"):
         return text == "on"
     if re.fullmatch(r"[+-]?\d+", text):

@@ -157,7 +157,7 @@ def test_each_device_has_its_own_base() -> None:
     ]
 
 
-UNEVEN = "strong scaling keeps the 6 x 1 = 6 samples of 1 device, and they do not divide over 4; give another --batch-size or other --gpus"
+UNEVEN = "strong scaling keeps the 6 x 1 = 6 samples of 1 device, and they do not divide evenly over 4; give another --batch-size or other --gpus"
 
 
 def test_a_batch_that_cannot_be_shared_out_is_skipped_with_the_numbers() -> None:
@@ -173,7 +173,7 @@ def test_a_batch_that_cannot_be_shared_out_is_skipped_with_the_numbers() -> None
     [*_, more] = plan(workload="mlp", device="cpu", gpus="2,8", batch_size="1", scaling="strong").cases
     assert more.skip is not None
     assert more.skip.startswith(
-        "strong scaling keeps the 1 x 2 = 2 samples of 2 devices, and they do not divide over 8;"
+        "strong scaling keeps the 1 x 2 = 2 samples of 2 devices, and they do not divide evenly over 8;"
     )
 
 

@@ -320,7 +320,7 @@ def test_data_parallel_is_one_rank_on_all_gpus() -> None:
 def test_data_parallel_without_gpus_is_a_case_with_a_reason() -> None:
     [planned] = plan(strategy="dp").cases
     assert (planned.case.device, planned.case.gpus) == ("cpu", 2)
-    assert planned.skip == "nn.DataParallel copies a model to GPUs and has no form for the CPU; use ddp"
+    assert planned.skip == "nn.DataParallel copies a model to GPUs and does not support the CPU; use ddp"
 
 
 def test_oversubscribe_marks_only_cases_that_share() -> None:

@@ -144,14 +144,14 @@ def test_choice_is_of_words_or_of_numbers_from_a_minimum() -> None:
     both, words, numbers = Choice("", "a", ("a", "b"), 2), Choice("", "a", ("a", "b")), Choice("", "3", minimum=0)
     assert (both.allowed, words.allowed) == ("a, b, a whole number from 2", "a, b")
     assert numbers.allowed == "a whole number from 0"
-    assert [both.takes(text) for text in ("a", "c", "2", "1", "", "-2")] == [True, False, True, False, False, False]
-    assert [words.takes(text) for text in ("b", "2", "")] == [True, False, False]
-    assert [numbers.takes(text) for text in ("0", "00", "a", "")] == [True, True, False, False]
+    assert [both.allows(text) for text in ("a", "c", "2", "1", "", "-2")] == [True, False, True, False, False, False]
+    assert [words.allows(text) for text in ("b", "2", "")] == [True, False, False]
+    assert [numbers.allows(text) for text in ("0", "00", "a", "")] == [True, True, False, False]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_default_of_every_option_may_be_given(name: str) -> None:
-    assert [choice.takes(choice.default) for choice in STRATEGIES[name].options.values()] == [True] * len(
+    assert [choice.allows(choice.default) for choice in STRATEGIES[name].options.values()] == [True] * len(
         STRATEGIES[name].options
     )
 

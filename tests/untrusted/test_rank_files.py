@@ -149,7 +149,7 @@ def test_ranks_that_trained_other_steps_disagree() -> None:
 
 
 def test_a_description_is_checked_as_well(tmp_path: Path) -> None:
-    with pytest.raises(NonsenseError, match="is not there"):
+    with pytest.raises(NonsenseError, match="is missing"):
         Description.read(tmp_path)
     (tmp_path / "description.json").write_text('{"unit": 1}')
     with pytest.raises(NonsenseError):
