@@ -138,7 +138,7 @@ def _decoded(file: Path, content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        _damaged(file, content, error.start, f"byte 0x{content[error.start]:02x}, which is no UTF-8")
+        _damaged(file, content, error.start, f"byte 0x{content[error.start]:02x}, which is not UTF-8")
 
 
 def _damaged(file: Path, content: bytes, at: int, found: str) -> NoReturn:

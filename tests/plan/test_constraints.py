@@ -201,7 +201,9 @@ def test_static_graph_and_accumulation() -> None:
 def test_binding_needs_the_command_that_torch_binds_by() -> None:
     bound = case(device="cuda", numa_binding="node")
     facts = Facts(Machine((A100, A100)), numactl=False)
-    assert refusal(bound, facts) == "NUMA binding needs the command numactl, which this machine does not have; install it"
+    assert (
+        refusal(bound, facts) == "NUMA binding needs the command numactl, which this machine does not have; install it"
+    )
     assert refusal(bound, dataclasses.replace(facts, numactl=True)) is None
     assert refusal(dataclasses.replace(bound, numa_binding="off"), facts) is None
 
@@ -225,7 +227,10 @@ def test_offloaded_gradients_are_not_scaled() -> None:
 
 def test_ranks_that_share_a_gpu_cannot_be_bound_to_their_own() -> None:
     shared = case(device="cuda", oversubscribe=True, numa_binding="node")
-    assert why(shared, A100) == "NUMA binding assigns rank N to GPU N, and with --oversubscribe there are more ranks than GPUs"
+    assert (
+        why(shared, A100)
+        == "NUMA binding assigns rank N to GPU N, and with --oversubscribe there are more ranks than GPUs"
+    )
     assert why(dataclasses.replace(shared, numa_binding="off"), A100) is None
     assert why(dataclasses.replace(shared, numa_binding=None), A100) is None
     assert why(dataclasses.replace(shared, oversubscribe=False), A100) is None

@@ -209,7 +209,7 @@ def test_a_launch_whose_ranks_have_measured_all_is_done(
 @pytest.mark.parametrize(
     ("left", "words"),
     [
-        ("{", "rank 0: its record rank0.json is no JSON"),
+        ("{", "rank 0: its record rank0.json is not JSON"),
         ('{"rank": 7}', "rank 0: its record rank0.json lacks local_rank"),
     ],
 )

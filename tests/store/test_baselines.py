@@ -287,7 +287,7 @@ def test_a_run_of_an_older_version_is_added(tmp_path: Path) -> None:
         (b"run_id,status\r\nr,ok\r\n", "has no launch with status ok"),  # of no case
         (b"run_id,samples_per_s\r\nr,fast\r\n", "line 2, column samples_per_s: got 'fast'; allowed: a number"),
         (b"schema,run_id\r\n99,r\r\n", "column schema: got 99; allowed: "),
-        (b"run_id,status\r\nr\xff,ok\r\n", "byte 0xff, which is no UTF-8"),
+        (b"run_id,status\r\nr\xff,ok\r\n", "byte 0xff, which is not UTF-8"),
         (b"run_id,status\r\nr,ok,more\r\n", "line 2: the row has 3 cells, the header 2"),
     ],
 )

@@ -110,10 +110,10 @@ def test_a_wrong_value_is_told_with_its_place(tmp_path: Path, edit: Callable[[An
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", ", line 1, column 1: no JSON: Expecting value"),
-        (b'{"asked":\n  {,}', ", line 2, column 4: no JSON: Expecting property name enclosed in double quotes"),
-        (b'{"a": "\xff"}', ", line 1: byte 0xff is no UTF-8"),
-        (b'{"a": "\0"}', ", line 1, column 8: no JSON: Invalid control character at"),
+        (b"", ", line 1, column 1: not JSON: Expecting value"),
+        (b'{"asked":\n  {,}', ", line 2, column 4: not JSON: Expecting property name enclosed in double quotes"),
+        (b'{"a": "\xff"}', ", line 1: byte 0xff is not UTF-8"),
+        (b'{"a": "\0"}', ", line 1, column 8: not JSON: Invalid control character at"),
         (b"[" * 100_000, ": its lists or objects are nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", ": a number in it has too many digits"),
         (b"[]", ": got []; allowed: an object"),

@@ -226,8 +226,8 @@ ALLOWED_INT, ALLOWED_FLOAT = "a whole number of at most 64 bits, or nothing", "a
         ("steps.csv", b"r,l,1,1,2,3\r\n", "line 3: the row has 6 cells, the header 5"),
         ("steps.csv", b"r,l,1,1r,l,2,1,2\r\n", "line 3: the row has 8 cells, the header 5"),
         ("steps.csv", b"\r\n", "line 3: the row has 0 cells, the header 5"),
-        ("steps.csv", b"r,l,1,\xff,2\r\n", "line 3, column step_ms: there is byte 0xff, which is no UTF-8"),
-        ("steps.csv", b"r,\xc3,1,1,2\r\n", "line 3, column launch_id: there is byte 0xc3, which is no UTF-8"),
+        ("steps.csv", b"r,l,1,\xff,2\r\n", "line 3, column step_ms: there is byte 0xff, which is not UTF-8"),
+        ("steps.csv", b"r,\xc3,1,1,2\r\n", "line 3, column launch_id: there is byte 0xc3, which is not UTF-8"),
         ("steps.csv", b"\0\0\0\0r,l,1,1,2\r\n", "line 3, column run_id: there is a zero byte"),
         ("steps.csv", b"r,l,1,1\0,2\r\n", "line 3, column step_ms: there is a zero byte"),
         ("steps.csv", b'r,"l\0",1,1,2\r\n', "line 3, column launch_id: there is a zero byte"),
@@ -257,7 +257,7 @@ def test_lines_are_counted_also_inside_of_cells_and_over_many_rows(tmp_path: Pat
     )
     content = b'rank,failure\r\n0,"one\r\n' + b'two \xff"\r\n'
     assert refusal(tmp_path, content, "ranks.csv") == (
-        "ranks.csv, line 2, column failure: there is byte 0xff, which is no UTF-8"
+        "ranks.csv, line 2, column failure: there is byte 0xff, which is not UTF-8"
     )
 
 
@@ -268,7 +268,7 @@ def test_lines_are_counted_also_inside_of_cells_and_over_many_rows(tmp_path: Pat
         (b"mine,mine\r\n", "line 1: two columns are named mine"),
         (b"a,b\r\n", "line 1: got 'a,b'; allowed: a header with columns of steps.csv"),
         (b"\r\n", "line 1: got ''; allowed: a header with columns of steps.csv"),
-        (b"step,l\xffss\r\n", "line 1: there is byte 0xff, which is no UTF-8"),
+        (b"step,l\xffss\r\n", "line 1: there is byte 0xff, which is not UTF-8"),
         (b'step,l"ss"\r\n', "line 1: there is a quote out of place"),
         (b"step,loss\r1,2\r3,4\r", "line 1: a quote or a line end is missing, so rows run into each other"),
         (b'"step,loss\r\n1,2\r\n', "line 1: a quote or a line end is missing, so rows run into each other"),
