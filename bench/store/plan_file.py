@@ -1,4 +1,4 @@
-"""``plan.json`` as it is read again: every key that is used has the type and a value that it must have."""
+"""Reads ``plan.json`` and checks the type and the value of every key that is used."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bench.plan.plan import Asked, Plan
 from bench.store.columns import ENVIRONMENT, LAUNCHES
 from bench.untrusted.files import read_json
 
-Check = Callable[[Any, str], Any]  # a value and its place; gives the value, or raises ResultsError
+Check = Callable[[Any, str], Any]  # Takes a value and its place; returns the value, or raises ResultsError.
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """The plan as ``plan.json`` and ``--dry-run --json`` show it."""
+    """Return the plan as ``plan.json`` and ``--dry-run --json`` have it."""
     return {
         "asked": dataclasses.asdict(plan.asked),
         "protocol": dataclasses.asdict(plan.protocol),
@@ -36,16 +36,16 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def asked_of(plan: Mapping[str, Any]) -> Asked:
-    """What was asked for, from a ``plan.json``."""
+    """Return the request of a ``plan.json``."""
     given = plan["asked"]
-    typed = tuple(given.get("typed", ()))  # older versions have written none, and had checked them
+    typed = tuple(given.get("typed", ()))  # Older versions did not write it.
     return Asked(tuple(given["matrices"]), given["settings"], given["oversubscribe"], typed)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """The plan of a run, checked; ResultsError says which key is wrong, as ``plan.json: cases[2].gpus``.
+    """Return the checked plan of a run; ResultsError names the wrong key, such as ``plan.json: cases[2].gpus``.
 
-    Keys that nobody knows are left alone. Older versions have written fewer: what has a default may be missing.
+    Unknown keys are kept. Keys with a default may be missing, as older versions did not write them all.
     """
     file = folder / "plan.json"
     plan = _object(read_json(file), str(file))
@@ -60,7 +60,7 @@ def read_plan(folder: Path) -> dict[str, Any]:
 
 
 def case_of(entry: Mapping[str, Any]) -> Case:
-    """A case of a plan that was read."""
+    """Return the case of an entry of a plan."""
     return Case(**{field.name: entry[field.name] for field in dataclasses.fields(Case) if field.name in entry})
 
 
@@ -130,7 +130,7 @@ def _case(given: Any, at: str) -> dict[str, Any]:
 
 
 def _field(field: dataclasses.Field[Any], value: Any, at: str) -> Any:
-    """A value of a case; its type is that of the field, as the parsers of options also take words such as ``all``."""
+    """Check a value of a case, and that it has the type of its field: options also accept words such as ``all``."""
     kind = str(field.type)
     if value is None and kind.endswith("| None"):
         return None
@@ -143,7 +143,7 @@ def _field(field: dataclasses.Field[Any], value: Any, at: str) -> Any:
 
 
 def _facts(given: Any, at: str) -> dict[str, Any]:
-    """What is held against the machine of today: columns of the environment, the GPUs, and the files of workloads."""
+    """Check what a resumed run compares with the machine: columns, GPUs, and the files of workloads."""
     facts = _object(given, at)
     for name in (name for name in facts if name in ENVIRONMENT and facts[name] is not None):
         kinds = {"text": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}[LAUNCHES[name].kind]

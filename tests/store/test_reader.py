@@ -231,9 +231,9 @@ ALLOWED_INT, ALLOWED_FLOAT = "a whole number of at most 64 bits, or nothing", "a
         ("steps.csv", b"\0\0\0\0r,l,1,1,2\r\n", "line 3, column run_id: there is a zero byte"),
         ("steps.csv", b"r,l,1,1\0,2\r\n", "line 3, column step_ms: there is a zero byte"),
         ("steps.csv", b'r,"l\0",1,1,2\r\n', "line 3, column launch_id: there is a zero byte"),
-        ("steps.csv", b'r,l"l",1,1,2\r\n', "line 3, column launch_id: there is a quote out of place"),
-        ("steps.csv", b'r,"l"l,1,1,2\r\n', "line 3, column launch_id: there is a quote out of place"),
-        ("steps.csv", b"r,l,1\r,1,2\r\n", "line 3, column step: there is a carriage return that ends no line"),
+        ("steps.csv", b'r,l"l",1,1,2\r\n', "line 3, column launch_id: there is a misplaced quote"),
+        ("steps.csv", b'r,"l"l,1,1,2\r\n', "line 3, column launch_id: there is a misplaced quote"),
+        ("steps.csv", b"r,l,1\r,1,2\r\n", "line 3, column step: there is a carriage return that does not end a line"),
     ],
 )  # fmt: skip
 def test_damage_is_told_with_its_place(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -269,7 +269,7 @@ def test_lines_are_counted_also_inside_of_cells_and_over_many_rows(tmp_path: Pat
         (b"a,b\r\n", "line 1: got 'a,b'; allowed: a header with columns of steps.csv"),
         (b"\r\n", "line 1: got ''; allowed: a header with columns of steps.csv"),
         (b"step,l\xffss\r\n", "line 1: there is byte 0xff, which is not UTF-8"),
-        (b'step,l"ss"\r\n', "line 1: there is a quote out of place"),
+        (b'step,l"ss"\r\n', "line 1: there is a misplaced quote"),
         (b"step,loss\r1,2\r3,4\r", "line 1: a quote or a line end is missing, so rows run into each other"),
         (b'"step,loss\r\n1,2\r\n', "line 1: a quote or a line end is missing, so rows run into each other"),
     ],

@@ -219,7 +219,7 @@ def test_a_run_goes_on_after_its_last_whole_row(tmp_path: Path) -> None:
     store.close()
     warnings: list[str] = []
     again, _ = Store.resume(store.folder, warnings.append)
-    assert warnings == [f"{file}: its last row was torn; cut off"]
+    assert warnings == [f"{file}: its last row was incomplete and was removed"]
     again.append("steps.csv", [{**STEP, "step": 1}])
     again.append("ranks.csv", [rank_row()])
     assert file.read_bytes() == before + b"r,l,1,12.5,10,,,2.25\r\n"
