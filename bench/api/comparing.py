@@ -1,4 +1,4 @@
-"""Two results that are there already: which launches are compared with which."""
+"""Compares two existing results: chooses the launches of each side."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Condition = Callable[[LaunchRow], bool]
 
 @dataclass(frozen=True)
 class Comparing:
-    """What two results are compared by; see ``compare``. ``warn`` is told of files that are not whole."""
+    """The options of a comparison; see ``compare``. ``warn`` is called for incomplete files."""
 
     out: Path
     warn: Callable[[str], None]
@@ -39,6 +39,7 @@ class Comparing:
     session_spread: str | float | None = None
 
     def gate(self, a: str, b: str | None, law: Rules) -> Gate:
+        """Compare two results, or the two sides of a run of ``bench ab`` if ``b`` is None; UsageError, ResultsError."""
         from bench.stats.ab_gate import gate
         from bench.stats.between_sessions import Spread
         from bench.stats.comparison import compare as compared
@@ -71,8 +72,10 @@ class Comparing:
         return compared(chosen[0], chosen[1], law, names, [column] if column else [], spreads)
 
     def _known(self, sides: Sequence[Sequence[LaunchRow]]) -> dict[str, Spread]:
-        """How far sessions differ by case_id, as calibrations of this machine, torch, data and window say: each was a
-        session. Nothing of another's."""
+        """Return by case_id how far sessions differ, from calibrations with the same torch, data and window.
+
+        Each calibration is a session. The result is empty for launches of another machine.
+        """
         from bench.comparison.setup import calibrations
         from bench.stats.between_sessions import Spread
 
@@ -87,7 +90,7 @@ class Comparing:
         }
 
     def _of_ab(self, run: str, conditions: Sequence[Condition]) -> list[LaunchRow]:
-        """The launches of a run of `bench ab`, its control pair in any case."""
+        """Return the launches of a run of `bench ab` that fit the conditions, always with its control pair."""
         rows = [row for row in self._rows(run) if row.side]
         if not any(row.role == "measure" for row in rows):
             raise UsageError(
@@ -104,7 +107,7 @@ class Comparing:
         return chosen
 
     def _check(self, name: str, rows: Sequence[LaunchRow]) -> None:
-        """Whether there is one side to be compared, and not none or two."""
+        """Raise ResultsError without a measured launch, and UsageError if the launches are of two sides."""
         if not rows:
             fits = f" that fits --where {' --where '.join(self.where)}" if self.where else ""
             raise ResultsError(
@@ -123,13 +126,13 @@ class Comparing:
             )
 
     def _words(self, run: str) -> tuple[str, str]:
-        """What a run of `bench ab` calls its sides."""
+        """Return the names of the sides of a run of `bench ab`."""
         sides = self._plan(run).get("sides")
         words = [_at(_at(sides, side), "words") for side in ("A", "B")]
         return str(words[0] or "A"), str(words[1] or "B")
 
     def _blocks(self, run: str) -> dict[str, Blocks]:
-        """How many blocks it had for each pair, of both stages."""
+        """Return the number of blocks of each pair in both stages."""
         from bench.stats.power import Blocks
 
         planned = self._plan(run).get("blocks")
@@ -138,7 +141,7 @@ class Comparing:
         return {name: Blocks(*of) for name, of in whole.items()}
 
     def _plan(self, run: str) -> dict[str, Any]:
-        """Its plan; an empty one where a file has none, or none that can be read."""
+        """Return the plan of a run; an empty one if it has none, or it cannot be read."""
         try:
             plan = read_json(find(self.out, run) / "plan.json")
         except ResultsError:
@@ -146,14 +149,14 @@ class Comparing:
         return plan if isinstance(plan, dict) else {}
 
     def _rows(self, run: str) -> list[LaunchRow]:
-        """Of a run, or of any file with the columns of its launches."""
+        """Return the launches of a run, or of any file with the columns of launches.csv."""
         file = Path(run)
         if not os.path.isfile(run) or file.name in FILES:
             file = find(self.out, run) / KIND
         return read_launches(file, self.warn)
 
     def _groups(self, a: str, b: str, name: str) -> tuple[list[LaunchRow], list[LaunchRow]]:
-        """The launches of some runs by the value of a column."""
+        """Return the launches of the chosen runs with each of two values in a column."""
         rows = [row for one in dict.fromkeys(self.runs or ["latest"]) for row in self._rows(one)]
         texts = [cell(getattr(row, name), LAUNCHES[name]) for row in rows]
         there = list(dict.fromkeys(filter(None, texts)))

@@ -43,18 +43,18 @@ if TYPE_CHECKING:
     from bench.stats.verdict import Gate, Rules
 
 COMPARING = ("by", "run", "where", "session_spread")
-SHOWN = ("case", "verdict", "ratio", "low", "high", "reason")  # in a notebook
+SHOWN = ("case", "verdict", "ratio", "low", "high", "reason")  # Columns in a notebook.
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of B against A. ``gate`` has all of it."""
+    """The result of comparing B with A; ``gate`` has all details."""
 
     gate: Gate
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """A row a case: its verdict, why, and the ratio of throughput B / A with its bounds."""
+        """A row per case: its verdict with the reason, and the throughput ratio B / A with its bounds."""
         import pandas as pd
 
         from bench.stats.verdict import Verdict
@@ -64,12 +64,12 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """0 good, 1 worse, 3 undecided, 4 not comparable, 5 a launch failed."""
+        """0: good, 1: worse, 3: undecided, 4: not comparable, 5: a launch failed."""
         return self.gate.exit_code
 
     @property
     def sentence(self) -> str:
-        """The whole in one sentence."""
+        """The result in one sentence."""
         return self.gate.sentence
 
     def _repr_html_(self) -> str:
@@ -91,10 +91,11 @@ def ab(
     observer: Observer | None = None,
     **options: Any,
 ) -> Comparison:
-    """Measure two sides in turns on this machine, and decide: is B slower than A?
+    """Measure two sides in turns on this machine, and decide whether B is slower than A.
 
-    Both are what the keywords say, those of ``bench ab``; ``a`` and ``b`` have what a side does otherwise: axes,
-    ``env`` (a mapping), ``python`` (an interpreter), ``rev`` (a git revision of the workload). Raises as ``run`` does.
+    The keywords are the options of ``bench ab``, and hold for both sides. ``a`` and ``b`` are what each side overrides:
+    axes, ``env`` (a mapping), ``python`` (an interpreter), ``rev`` (a git revision of the workload). Raises the errors
+    of ``run``, and IncomparableError if the sides do different work.
     """
     check_names(options, (*MARGINS, *ASKING, *ALIASES))
     own = {name: options.pop(name) for name in MARGINS if name in options}
@@ -141,7 +142,10 @@ def check(
     observer: Observer | None = None,
     **margins: Any,
 ) -> Comparison:
-    """Measure the cases of a baseline anew, or take ``run``, and decide: is this machine slower than it was?"""
+    """Measure the cases of a baseline again, or take ``run``, and decide whether they have become slower.
+
+    Raises a child of BenchError: IncomparableError if there is no such baseline, or it is of another machine.
+    """
     check_names(margins, MARGINS)
     if not isinstance(baseline, str):
         raise UsageError(option="baseline", given=baseline, allowed="the name of a baseline")
@@ -154,12 +158,12 @@ def check(
 
 
 def load_baseline(out: Path, name: str, warn: Callable[[str], None]) -> Baseline:
-    """A baseline with launches of one kind of each case."""
+    """Return a baseline whose launches of a case are alike."""
     return baselines.settled(baselines.load(out, name, warn), warn)
 
 
 def check_run(kept: Baseline, law: Rules, out: Path, run: str, warn: Callable[[str], None]) -> Gate:
-    """The verdict on a run that was made without a control pair."""
+    """Return the verdict on an existing run, which has no control pair."""
     from bench.stats.against_baseline import against
 
     folder = find(out, run)
@@ -177,7 +181,7 @@ def check_run(kept: Baseline, law: Rules, out: Path, run: str, warn: Callable[[s
 
 
 def check_now(kept: Baseline, law: Rules, out: Path, observer: Observer) -> Gate:
-    """Measure the cases of a baseline, with a control pair, and judge. Signals are to be deferred."""
+    """Measure the cases of a baseline with a control pair, and return the verdict; the caller defers signals."""
     from bench.comparison.baseline_check import Check, asked_again
     from bench.machine.gpus import this_machine
     from bench.runner.machine_survey import Survey
@@ -210,12 +214,12 @@ def check_now(kept: Baseline, law: Rules, out: Path, observer: Observer) -> Gate
 def compare(
     a: Run | str | Path, b: Run | str | Path | None = None, *, out: str | Path = "results", **options: Any
 ) -> Comparison:
-    """Compare two results case by case: is B slower than A?
+    """Compare two results case by case, and decide whether B is slower than A.
 
-    ``a`` and ``b`` are runs (objects, ids, paths), or with ``by`` two values of a column; ``a`` alone is a run of
-    ``bench ab``. ``where`` (a mapping) leaves launches out that do not have these values, ``run`` names the runs that
-    ``by`` is about, ``session_spread`` says how far sessions differ; ``detect``, ``floor``, ``floor_memory`` and
-    ``strict`` are the margins of the verdicts.
+    ``a`` and ``b``: runs (objects, ids or paths), or with ``by`` two values of that column; ``a`` alone is a run of
+    ``bench ab``. ``where``: a mapping; only launches with these values are used. ``run``: the runs for ``by``.
+    ``session_spread``: how far sessions differ, as a share. ``detect``, ``floor``, ``floor_memory``, ``strict``: the
+    margins of the verdicts. Raises a child of BenchError.
     """
     check_names(options, (*COMPARING, *MARGINS))
     by = options.get("by")
@@ -231,14 +235,14 @@ def compare(
 
 
 def _conditions(where: Any) -> list[str]:
-    """Conditions as the command line has them: ``COLUMN=VALUE``."""
+    """Return conditions as on the command line: ``COLUMN=VALUE``."""
     if isinstance(where, Mapping):
         return [f"{name}={_cell(name, value)}" for name, value in mapping_of("where", where).items()]
     return [where] if isinstance(where, str) else words_of("where", where)
 
 
 def _cell(name: str, value: Any) -> str:
-    """A value as a column's cells have it."""
+    """Return a value as a cell of a column."""
     column = LAUNCHES.get(name.replace("-", "_"))
     if isinstance(value, (bool, float, int, type(None))) and column and column.kind != "text":
         return cell(value, column)

@@ -1,4 +1,4 @@
-"""How many blocks a comparison has: as many as asked for, as there is time for, or as find what is to be found."""
+"""The number of blocks of a comparison: as requested, as the budget allows, or as the change to detect needs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bench.stats.calibration import Noise
 from bench.stats.power import Blocks
 from bench.stats.trimmed import LEAST_BLOCKS
 
-FIRST = 8  # blocks of a first stage where nothing is known of the machine; a second one has twice as many
+FIRST = 8  # Blocks of the first stage without a calibration; the second stage has twice as many.
 
 
 def check_blocks(blocks: int | None) -> None:
-    """UsageError for a number on which nothing can be decided."""
+    """Raise UsageError for a number of blocks that is too small for a decision, or too large."""
     if blocks is not None and blocks < LEAST_BLOCKS:
         raise UsageError(
             option="--blocks",
@@ -27,7 +27,7 @@ def check_blocks(blocks: int | None) -> None:
 
 
 def check_at_most(blocks: int) -> None:
-    """UsageError for more blocks than anybody can wait for."""
+    """Raise UsageError for more blocks than the limit."""
     if blocks > MOST_LAUNCHES:
         raise UsageError(
             option="--blocks",
@@ -47,19 +47,19 @@ def planned_blocks(
     insists: bool,
     warn: Callable[[str], None],
 ) -> dict[str, Blocks]:
-    """The blocks of each pair: ``blocks`` (and twice as many), or what ``budget`` (s) pays for, or what finds
-    ``change`` by the machine's calibration, or FIRST.
+    """Return the number of blocks of each pair.
 
-    UsageError for a plan that cannot decide: fewer than LEAST_BLOCKS, or too few for a change that the user ``insists``
-    on; else a warning says so.
+    It is ``blocks`` (and twice as many in the second stage), or what ``budget`` (s) allows, or what detects ``change``
+    by the machine's calibration, or FIRST. UsageError for fewer than LEAST_BLOCKS, and for too few to detect ``change``
+    if the user ``insists`` on it; otherwise the latter is a warning.
     """
     names = list(names)
     check_blocks(blocks)
     unknown = [name for name in names if name not in noise]
     if unknown:
         warn(
-            f"{unknown[0]} is not calibrated on host {socket.gethostname()} with this data, torch and window, so what "
-            "can be found is not known before: bench calibrate (a container keeps its name by --hostname)"
+            f"{unknown[0]} is not calibrated on host {socket.gethostname()} with this data, torch and window, so it is "
+            "not known which change can be detected; run bench calibrate (in a container, set its name by --hostname)"
         )
     found = {}
     for name in names:
@@ -73,7 +73,7 @@ def planned_blocks(
 
 
 def _affordable(name: str, noise: Noise | None, budget: float | None, cases: int) -> Blocks | None:
-    """A case's share of the budget, the control pair's taken off."""
+    """Return the blocks for which a case's share of the budget is enough; the control pair has a share as well."""
     if budget is None:
         return None
     if noise is None:
@@ -98,11 +98,11 @@ def _affordable(name: str, noise: Noise | None, budget: float | None, cases: int
 def _too_few(
     name: str, blocks: Blocks, wanted: Blocks | None, noise: Noise, change: float, warn: Callable[[str], None] | None
 ) -> None:
-    """Say what cannot be decided; UsageError where nobody is to be warned."""
-    need = f"it takes {wanted.first} and {wanted.second}" if wanted else "no number of blocks does"
+    """Warn that a change cannot be detected; UsageError if ``warn`` is None."""
+    need = f"that needs {wanted.first} and {wanted.second}" if wanted else "no number of blocks does"
     said = (
-        f"{name}: {blocks.first} and {blocks.second} blocks find a slowdown of {noise.detectable(blocks):.1%} on this "
-        f"machine, not of {change:.1%}: {need}"
+        f"{name}: {blocks.first} and {blocks.second} blocks detect a slowdown of {noise.detectable(blocks):.1%} on "
+        f"this machine, not of {change:.1%}: {need}"
     )
     if warn is None:
         raise UsageError(said, option="--detect", given=change, hint="Change --blocks, --budget or --detect.")

@@ -383,7 +383,7 @@ def test_where_b_alone_fails_in_a_duet_it_is_launched_once_by_itself(
         Ab(ab.pairs, sessions, ab.blocks, 0, ab.tell, duet=True).run()
     made = [(row.role, row.side, row.stage, row.status) for row in ab.rows if row.block is not None]
     assert made == [("probe", "B", 1, "ok")] * alone
-    assert [text.endswith("failed beside A: it is launched alone") for text in told] == [True] * alone
+    assert [text.endswith("failed in the duet with A: launching it alone") for text in told] == [True] * alone
 
 
 @pytest.mark.parametrize(
@@ -514,8 +514,8 @@ def test_without_a_calibration_there_are_eight_blocks_and_a_warning() -> None:
     assert plan_of("x", insists=True) == (  # nothing is known that it could be refused by
         {"x": Blocks(8, 16)},
         [
-            f"x is not calibrated on host {socket.gethostname()} with this data, torch and window, so what can be found "
-            "is not known before: bench calibrate (a container keeps its name by --hostname)"
+            f"x is not calibrated on host {socket.gethostname()} with this data, torch and window, so it is "
+            "not known which change can be detected; run bench calibrate (in a container, set its name by --hostname)"
         ],
     )
 
@@ -556,8 +556,8 @@ def test_what_cannot_be_found_is_warned_of_or_refused_with_the_numbers() -> None
     assert wanted.first > 6
     smallest = known.detectable(Blocks(6, 12))
     words = (
-        f"q: 6 and 12 blocks find a slowdown of {smallest:.1%} on this machine, not of 3.0%: "
-        f"it takes {wanted.first} and {wanted.second}"
+        f"q: 6 and 12 blocks detect a slowdown of {smallest:.1%} on this machine, not of 3.0%: "
+        f"that needs {wanted.first} and {wanted.second}"
     )
     assert smallest > 0.03
     assert plan_of("q", noise=(known,), blocks=6) == ({"q": Blocks(6, 12)}, [words])
@@ -571,7 +571,7 @@ def test_a_machine_that_is_too_noisy_for_any_number_of_blocks() -> None:
     found, warned = plan_of("l", noise=(LOUD,))
     assert found == {"l": Blocks(8, 16)}
     [words] = warned
-    assert words.startswith("l: 8 and 16 blocks find a slowdown of 9")
+    assert words.startswith("l: 8 and 16 blocks detect a slowdown of 9")
     assert words.endswith("not of 3.0%: no number of blocks does")
     with pytest.raises(UsageError, match=r"no number of blocks does\. Change --blocks, --budget or --detect"):
         plan_of("l", noise=(LOUD,), insists=True)
@@ -637,7 +637,7 @@ def test_who_stops_a_comparison_is_told_how_to_judge_what_there_is(
         decided(monkeypatch, tmp_path, Turns(tmp_path, [[]], pace=of_b))
     [folder] = (tmp_path / "runs").iterdir()
     assert len(read_launches(folder / "launches.csv", print)) == 30
-    assert f"stopped; what there is can be judged: bench compare {folder.name}" in capsys.readouterr().err
+    assert f"stopped; to judge what was measured: bench compare {folder.name}" in capsys.readouterr().err
 
 
 def test_a_side_that_fails_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

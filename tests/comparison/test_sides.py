@@ -351,7 +351,7 @@ def test_hooks_do_not_run_and_other_worktrees_stay_registered(repo: Path, tmp_pa
     assert left == [f"worktree {repo}", f"worktree {tmp_path / 'away'}"]
 
 
-@pytest.mark.parametrize(("says", "why"), [("", "it says nothing"), ("fatal: no room", "fatal: no room")])
+@pytest.mark.parametrize(("says", "why"), [("", "without a message"), ("fatal: no room", "fatal: no room")])
 def test_a_worktree_that_git_cannot_make_is_not_left_behind(
     monkeypatch: pytest.MonkeyPatch, repo: Path, tmp_path: Path, says: str, why: str
 ) -> None:
@@ -534,7 +534,7 @@ def test_what_is_no_interpreter_is_refused(tmp_path: Path) -> None:
     for python, words in (
         (tmp_path / "nowhere", "cannot run it: No such file or directory"),
         (tmp_path / "plain", "cannot run it: Permission denied"),
-        (silent, "ranks cannot run under it: it says nothing"),
+        (silent, "ranks cannot run under it: without a message"),
     ):
         with pytest.raises(UsageError, match=f"--a-python {python}: {words}"):
             placed(Side("A", python=str(python)))
