@@ -38,7 +38,7 @@ class Comparing:
     where: Sequence[str] = ()
     session_spread: str | float | None = None
 
-    def gate(self, a: str, b: str | None, law: Rules) -> Gate:
+    def gate(self, a: str, b: str | None, gate_rules: Rules) -> Gate:
         """Compare two results, or the two sides of a run of ``bench ab`` if ``b`` is None; UsageError, ResultsError."""
         from bench.stats.ab_gate import gate
         from bench.stats.between_sessions import Spread
@@ -61,7 +61,7 @@ class Comparing:
                     f"{flag} needs two arguments, A and B", option=flag, given=value, hint="Give B as well."
                 )
             rows = self._of_ab(a, conditions)
-            return gate(rows, law, *self._words(a), self._blocks(a))
+            return gate(rows, gate_rules, *self._words(a), self._blocks(a))
         column = _column("--by", self.by) if self.by else None
         sides = self._groups(a, b, column) if column else (self._rows(a), self._rows(b))
         chosen = [_measured(side, conditions) for side in sides]
@@ -69,7 +69,7 @@ class Comparing:
             self._check(name, side)
         spreads = {str(row.case_id): Spread(spread) for row in chosen[0]} if spread else self._known(chosen)
         names = (f"{column}={a}", f"{column}={b}") if column else (a, b)
-        return compared(chosen[0], chosen[1], law, names, [column] if column else [], spreads)
+        return compared(chosen[0], chosen[1], gate_rules, names, [column] if column else [], spreads)
 
     def _known(self, sides: Sequence[Sequence[LaunchRow]]) -> dict[str, Spread]:
         """Return by case_id how far sessions differ, from calibrations with the same torch, data and window.

@@ -113,9 +113,9 @@ def ab(
     from bench.comparison.setup import Gating, compete
 
     sides = _side("A", {} if a is None else a), _side("B", {} if b is None else b)
-    law = rules(**own)
+    gate_rules = rules(**own)
     with recorded_first():
-        gating = Gating(law, blocks, own.get("detect") is not None, duet)
+        gating = Gating(gate_rules, blocks, own.get("detect") is not None, duet)
         gate = compete(asked_for(options), sides, folder_of(out), gating, observer or silent())
     return Comparison(gate)
 
@@ -149,12 +149,12 @@ def check(
     check_names(margins, MARGINS)
     if not isinstance(baseline, str):
         raise UsageError(option="baseline", given=baseline, allowed="the name of a baseline")
-    law, folder, warn = rules(**margins), folder_of(out), warner(observer)
+    gate_rules, folder, warn = rules(**margins), folder_of(out), warner(observer)
     kept = load_baseline(folder, baseline, warn)
     if run is not None:
-        return Comparison(check_run(kept, law, folder, run_name(run), warn))
+        return Comparison(check_run(kept, gate_rules, folder, run_name(run), warn))
     with recorded_first():
-        return Comparison(check_now(kept, law, folder, observer or silent()))
+        return Comparison(check_now(kept, gate_rules, folder, observer or silent()))
 
 
 def load_baseline(out: Path, name: str, warn: Callable[[str], None]) -> Baseline:
@@ -162,7 +162,7 @@ def load_baseline(out: Path, name: str, warn: Callable[[str], None]) -> Baseline
     return baselines.settled(baselines.load(out, name, warn), warn)
 
 
-def check_run(kept: Baseline, law: Rules, out: Path, run: str, warn: Callable[[str], None]) -> Gate:
+def check_run(kept: Baseline, gate_rules: Rules, out: Path, run: str, warn: Callable[[str], None]) -> Gate:
     """Return the verdict on an existing run, which has no control pair."""
     from bench.stats.against_baseline import against
 
@@ -177,10 +177,10 @@ def check_run(kept: Baseline, law: Rules, out: Path, run: str, warn: Callable[[s
         raise UsageError(
             f"run {rows[0].run_id} is part of baseline {kept.name}", option="run", given=run, hint="Name a later run."
         )
-    return against(kept.rows, rows, law, kept.name, None)
+    return against(kept.rows, rows, gate_rules, kept.name, None)
 
 
-def check_now(kept: Baseline, law: Rules, out: Path, observer: Observer) -> Gate:
+def check_now(kept: Baseline, gate_rules: Rules, out: Path, observer: Observer) -> Gate:
     """Measure the cases of a baseline with a control pair, and return the verdict; the caller defers signals."""
     from bench.comparison.baseline_check import Check, asked_again
     from bench.machine.gpus import this_machine
@@ -202,9 +202,9 @@ def check_now(kept: Baseline, law: Rules, out: Path, observer: Observer) -> Gate
     with contextlib.closing(Store.create(out, begun(plan, machine))) as store:
         session = Session(plan, survey, store, observer)
         with contextlib.closing(session):
-            checked = Check(kept, session, law, observer.note)
+            checked = Check(kept, session, gate_rules, observer.note)
             checked.run()
-    return against(kept.rows, session.rows, law, kept.name, checked.control)
+    return against(kept.rows, session.rows, gate_rules, kept.name, checked.control)
 
 
 # -- two results -------------------------------------------------------------------------------------------------------
@@ -229,9 +229,9 @@ def compare(
         *(folder_of(out), warner(), by, words_of("run", options.get("run"))),
         *(_conditions(options.get("where")), options.get("session_spread")),
     )
-    law = rules(**{name: options[name] for name in MARGINS if name in options})
+    gate_rules = rules(**{name: options[name] for name in MARGINS if name in options})
     names = [None if one is None else _cell(by, one) if by else run_name(one) for one in (a, b)]
-    return Comparison(found.gate(str(names[0]), names[1], law))
+    return Comparison(found.gate(str(names[0]), names[1], gate_rules))
 
 
 def _conditions(where: Any) -> list[str]:
