@@ -13,7 +13,7 @@ from bench.plan.case import Case
 if TYPE_CHECKING:
     from bench.plan.description import Description
 
-VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities
+VOLTA, AMPERE = (7, 0), (8, 0)  # Compute capabilities.
 
 
 @dataclass(frozen=True)

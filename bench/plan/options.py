@@ -396,7 +396,7 @@ SETTINGS: dict[str, Option] = {
             _real(0, MOST_SECONDS),
             "a number from 0",
             0.0,
-            "minimum length of the window; steps are added to reach it",
+            "minimum length of the window in seconds; steps are added to reach it",
             most=MOST_SECONDS,
         ),
         Option(
@@ -404,7 +404,7 @@ SETTINGS: dict[str, Option] = {
             _real(0, MOST_SECONDS),
             "a number from 0",
             0.0,
-            "maximum length of the window; it has fewer steps then, at least 2; 0: no limit",
+            "maximum length of the window in seconds, by fewer steps, at least 2; 0: no limit",
             most=MOST_SECONDS,
         ),
         Option(
@@ -420,7 +420,7 @@ SETTINGS: dict[str, Option] = {
             _real(1, MOST_SECONDS),
             "seconds from 1",
             600.0,
-            "maximum duration of a launch, in seconds",
+            "maximum duration of a launch in seconds",
             most=MOST_SECONDS,
         ),
         Option(
@@ -445,7 +445,7 @@ SETTINGS: dict[str, Option] = {
             _budget,
             duration.ALLOWED,
             None,
-            "time for all rounds, at least one; with launches, which is then their maximum",
+            "time for all rounds, of which the first always runs; launches, if given too, is their maximum",
             "none",
             most=MOST_SECONDS,
         ),

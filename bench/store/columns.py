@@ -137,7 +137,7 @@ class LaunchRow(NamedTuple):
     hardware_flops_per_sample: Annotated[
         Float,
         "FLOP",
-        "the same with recomputation by activation checkpointing, also by the model's own",
+        "the same plus what activation checkpointing recomputes, by the case or by the model itself",
     ] = None
     flops_convention: Annotated[Text, "", "how the FLOPs were counted"] = None
     flops_note: Annotated[
@@ -226,7 +226,7 @@ class LaunchRow(NamedTuple):
         "dense peak rate of the device at this precision; empty for unknown devices",
     ] = None
     peak_source: Annotated[Text, "", "where `peak_tflops` comes from"] = None
-    num_threads: Annotated[Int, "threads", "threads that PyTorch used after the window; smallest of the ranks"] = None
+    num_threads: Annotated[Int, "threads", "threads that PyTorch used after the window; minimum over ranks"] = None
     took_effect: Annotated[
         Text,
         "",

@@ -80,7 +80,7 @@ def environments(rows: Sequence[Row]) -> list[str]:
     found: list[_Environment] = []
     numbers = [0] * len(rows)
     last: dict[tuple[Any, ...], int] = {}  # Environment of the last launch of a session, and of a run.
-    for at in sorted(range(len(rows)), key=lambda at: not _told(rows[at])):
+    for at in sorted(range(len(rows)), key=lambda at: not _has_reported(rows[at])):
         one, session, run = _known(rows[at]), (rows[at]["run_id"], rows[at]["session"]), (rows[at]["run_id"],)
         likely = [last[key] for key in (session, run) if key in last]
         number = next((n for n in (*likely, *range(len(found))) if found[n].fits(one)), len(found))
@@ -114,7 +114,7 @@ def _known(row: Row) -> _Environment:
     columns = {
         name: row[name]
         for name in ENV_KEY_COLUMNS
-        if row[name] not in (None, "") or (_told(row) and name not in NEVER_EMPTY)
+        if row[name] not in (None, "") or (_has_reported(row) and name not in NEVER_EMPTY)
     }
     if columns.get("device_name") == "cpu":
         del columns["device_name"]
@@ -127,8 +127,8 @@ def _known(row: Row) -> _Environment:
     return _Environment(columns, settings, frozenset(own))
 
 
-def _told(row: Row) -> bool:
-    """Whether ranks came far enough to say what they run on."""
+def _has_reported(row: Row) -> bool:
+    """Return whether the ranks reported the environment that they run in."""
     return bool(row["torch"]) or row["status"] in MEASURED
 
 
