@@ -1,38 +1,72 @@
-"""What a person did or met, as opposed to a bug of ours. ``bench.cli`` makes messages and exit
-codes of them."""
+"""Errors that a user can act on, as opposed to bugs in stepbench. ``bench.cli`` prints them."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any, Self
 
 EXIT_OK, EXIT_USAGE, EXIT_INCOMPARABLE, EXIT_FAILED, EXIT_BUG = 0, 2, 4, 5, 70
 
 
 class BenchError(Exception):
-    """A message that says what was given, what is allowed and what to do; and the exit code."""
+    """An error that a user can act on.
+
+    Its text is ``{option}: got {given}; allowed: {allowed}. {hint}``. A ``message`` replaces the part before the hint.
+    All are attributes; those that are not given are None:
+
+    ``option``: where the value was given, such as ``--gpus``, ``gpus`` or ``suite.toml: matrix[0].gpus``.
+    ``given``: the value itself.
+    ``allowed``: the allowed values, in words.
+    ``hint``: what to do next, as a sentence.
+    ``message``: the text without the hint.
+    """
 
     exit_code = EXIT_FAILED
 
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        option: str | None = None,
+        given: object = None,
+        allowed: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        place = f"{option}: " if option else ""
+        self.message = message or f"{place}got {quoted(given)}; allowed: {allowed}."
+        self.option, self.given, self.allowed, self.hint = option, given, allowed, hint or None
+        super().__init__(f"{self.message.rstrip('.')}. {hint}" if hint else self.message)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields as keyword arguments for another error: ``ResultsError(error.message, **error.fields)``."""
+        return {"option": self.option, "given": self.given, "allowed": self.allowed, "hint": self.hint}
+
+    def at(self, place: str) -> Self:
+        """Return this error with ``place`` before its text and its option."""
+        option = f"{place}: {self.option}" if self.option else place
+        return type(self)(f"{place}: {self.message}", **{**self.fields, "option": option})
+
 
 class UsageError(BenchError):
-    """The command, a suite file or a user's workload asks for something that cannot be."""
+    """The command line, a suite file or a user's workload asks for something that is not possible."""
 
     exit_code = EXIT_USAGE
 
 
 class IncomparableError(BenchError):
-    """What is to be put together was not measured alike; the message says what differs."""
+    """The results to be combined or compared were not measured in the same way; the message says what differs."""
 
     exit_code = EXIT_INCOMPARABLE
 
 
 class ResultsError(BenchError):
-    """The results cannot be written or read."""
+    """Results cannot be written or read."""
 
 
 class Interrupted(BaseException):
-    """SIGINT, SIGTERM or SIGHUP arrived. No Exception, so that nothing takes it for a fault on its way up."""
+    """SIGINT, SIGTERM or SIGHUP arrived. Not an Exception, so that no ``except Exception`` swallows it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"signal {number}")
@@ -41,20 +75,21 @@ class Interrupted(BaseException):
 
 
 def near(given: str, allowed: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for a name that is close to an allowed one, else nothing."""
+    """Return ``Did you mean 'x'?`` for a name that is close to an allowed one, else an empty text."""
     matches = difflib.get_close_matches(given, list(allowed), n=2, cutoff=0.6)
-    return f" Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
+    return f"Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""
 
 
-def quoted(given: object) -> str:
-    """What was given, as Python writes it."""
+def quoted(given: object, limit: int = 200) -> str:
+    """Return a value as Python writes it, cut to ``limit`` characters."""
     try:
-        return repr(given)
-    except ValueError:  # Python writes no number of thousands of digits
+        text = repr(given)
+    except ValueError:  # Python refuses to write an integer of more than 4,300 digits.
         return f"a number of {given.bit_length():,} bits" if isinstance(given, int) else f"a {type(given).__name__}"
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def shorten(text: str, limit: int = 300) -> str:
-    """One line of at most ``limit`` characters."""
+    """Return a text as one line of at most ``limit`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP: raised at once where nothing is at stake, kept for later where something is."""
+"""SIGINT, SIGTERM and SIGHUP: raised at once, or deferred until a launch is recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _pending: int | None = None
 
 
 def install() -> None:
-    """Handle the signals of this process. One that our parent ignores (nohup, a script's &) stays ignored."""
+    """Install handlers for the signals; those that the parent ignores (nohup, a script's ``&``) stay ignored."""
     for number in NUMBERS:
         if signal.getsignal(number) not in (signal.SIG_IGN, None):
             signal.signal(number, _handle)
@@ -24,15 +24,15 @@ def install() -> None:
 
 @contextlib.contextmanager
 def handled() -> Iterator[None]:
-    """``install`` for as long as the body runs; afterwards the handlers are what they were, and no signal is pending.
+    """Call ``install`` for the body; afterwards restore the handlers and forget pending signals.
 
-    In another thread than the main one, where Python allows no handlers, nothing is changed.
+    Does nothing outside of the main thread, where Python allows no handlers.
     """
     global _pending
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)  # what comes meanwhile is delivered when it is taken off
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)  # Delivered when the mask is removed.
     before = {number: signal.getsignal(number) for number in NUMBERS}
     install()
     try:
@@ -41,7 +41,7 @@ def handled() -> Iterator[None]:
     finally:
         signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
         for number, handler in before.items():
-            if handler is not None:  # else it was none of Python's
+            if handler is not None:  # None: the handler was not installed from Python.
                 signal.signal(number, handler)
         _pending = None
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -49,13 +49,13 @@ def handled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, a signal only makes ``pending`` say so; Interrupted is raised at the end. Further ones change nothing."""
+    """Defer signals inside the body: ``pending`` returns the first one, and Interrupted is raised at the end."""
     global _deferring
     _deferring = True
     try:
         yield
     except Exception:
-        check()  # what failed may have failed of it, and says less
+        check()  # The signal may be the cause of the failure, and says more.
         raise
     finally:
         _deferring = False
@@ -63,17 +63,17 @@ def deferred() -> Iterator[None]:
 
 
 def pending() -> int | None:
-    """The number of the first signal that came, if one did."""
+    """Return the number of the first signal that arrived, or None."""
     return _pending
 
 
 def name() -> str:
-    """Of that signal, as ``SIGTERM``."""
+    """Return the name of that signal, such as ``SIGTERM``, or an empty text."""
     return signal.Signals(_pending).name if _pending else ""
 
 
 def check() -> None:
-    """Raise Interrupted if a signal came."""
+    """Raise Interrupted if a signal is pending."""
     if _pending is not None:
         raise Interrupted(_pending)
 

@@ -1,2 +1,4 @@
-"""Runs and comparisons for Python programs: ``import bench``. The commands are parsing and printing around it. Imports
-all of ``bench`` but ``cli``, each part when it is needed."""
+"""Runs and comparisons for Python programs: ``import bench``. The commands parse options and print around it.
+
+Imports all of ``bench`` except ``cli``, each part when it is needed.
+"""

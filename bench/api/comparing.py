@@ -1,4 +1,4 @@
-"""Two results that are there already: which launches are compared with which."""
+"""Compares two existing results: chooses the launches of each side."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Condition = Callable[[LaunchRow], bool]
 
 @dataclass(frozen=True)
 class Comparing:
-    """What two results are compared by; see ``compare``. ``warn`` is told of files that are not whole."""
+    """The options of a comparison; see ``compare``. ``warn`` is called for incomplete files."""
 
     out: Path
     warn: Callable[[str], None]
@@ -38,7 +38,8 @@ class Comparing:
     where: Sequence[str] = ()
     session_spread: str | float | None = None
 
-    def gate(self, a: str, b: str | None, law: Rules) -> Gate:
+    def gate(self, a: str, b: str | None, gate_rules: Rules) -> Gate:
+        """Compare two results, or the two sides of a run of ``bench ab`` if ``b`` is None; UsageError, ResultsError."""
         from bench.stats.ab_gate import gate
         from bench.stats.between_sessions import Spread
         from bench.stats.comparison import compare as compared
@@ -47,13 +48,20 @@ class Comparing:
         spread = None if given in (None, "") else share("--session-spread", given)
         conditions = [_condition(text) for text in self.where]
         if self.runs and not self.by:
-            raise UsageError("--run goes with --by COLUMN; without it A and B are the runs.")
+            raise UsageError(
+                "--run has no effect without --by COLUMN: A and B are the runs",
+                option="--run",
+                given=list(self.runs),
+                hint="Add --by COLUMN, or leave --run out.",
+            )
         if b is None:
             if self.by or spread:
-                flag = "--by" if self.by else "--session-spread"
-                raise UsageError(f"compare {a}: {flag} needs two arguments; give B as well.")
+                flag, value = ("--by", self.by) if self.by else ("--session-spread", given)
+                raise UsageError(
+                    f"{flag} needs two arguments, A and B", option=flag, given=value, hint="Give B as well."
+                )
             rows = self._of_ab(a, conditions)
-            return gate(rows, law, *self._words(a), self._blocks(a))
+            return gate(rows, gate_rules, *self._words(a), self._blocks(a))
         column = _column("--by", self.by) if self.by else None
         sides = self._groups(a, b, column) if column else (self._rows(a), self._rows(b))
         chosen = [_measured(side, conditions) for side in sides]
@@ -61,11 +69,13 @@ class Comparing:
             self._check(name, side)
         spreads = {str(row.case_id): Spread(spread) for row in chosen[0]} if spread else self._known(chosen)
         names = (f"{column}={a}", f"{column}={b}") if column else (a, b)
-        return compared(chosen[0], chosen[1], law, names, [column] if column else [], spreads)
+        return compared(chosen[0], chosen[1], gate_rules, names, [column] if column else [], spreads)
 
     def _known(self, sides: Sequence[Sequence[LaunchRow]]) -> dict[str, Spread]:
-        """How far sessions differ by case_id, as calibrations of this machine, torch, data and window say: each was a
-        session. Nothing of another's."""
+        """Return by case_id how far sessions differ, from calibrations with the same torch, data and window.
+
+        Each calibration is a session. The result is empty for launches of another machine.
+        """
         from bench.comparison.setup import calibrations
         from bench.stats.between_sessions import Spread
 
@@ -80,37 +90,49 @@ class Comparing:
         }
 
     def _of_ab(self, run: str, conditions: Sequence[Condition]) -> list[LaunchRow]:
-        """The launches of a run of `bench ab`, its control pair in any case."""
+        """Return the launches of a run of `bench ab` that fit the conditions, always with its control pair."""
         rows = [row for row in self._rows(run) if row.side]
         if not any(row.role == "measure" for row in rows):
-            raise UsageError(f"compare {run}: with what? Give B as well (one argument is a run of `bench ab`).")
+            raise UsageError(
+                option="A", given=run, allowed="a run of bench ab, where B is not given", hint="Give B as well."
+            )
         chosen = [row for row in rows if row.role != "measure" or all(holds(row) for holds in conditions)]
         if not any(row.role == "measure" for row in chosen):
-            raise ResultsError(f"{run}: no launch fits --where; bench results show {run} lists them")
+            raise ResultsError(
+                f"{run}: no launch fits --where",
+                option="--where",
+                given=list(self.where),
+                hint=f"bench results show {run} lists the launches.",
+            )
         return chosen
 
     def _check(self, name: str, rows: Sequence[LaunchRow]) -> None:
-        """Whether there is one side to be compared, and not none or two."""
+        """Raise ResultsError without a measured launch, and UsageError if the launches are of two sides."""
         if not rows:
             fits = f" that fits --where {' --where '.join(self.where)}" if self.where else ""
             raise ResultsError(
-                f"{name}: there is no measured launch{fits}; see bench results show, or name another run"
+                f"{name}: there is no measured launch{fits}",
+                option="run",
+                given=name,
+                hint="See bench results show, or name another run.",
             )
         sides = sorted({row.side for row in rows if row.side})
         if len(sides) > 1:
             raise UsageError(
-                f"{name} is a run of `bench ab`, and has two sides; allowed: compare it alone, or --where "
-                f"side={sides[0]}, or compare {sides[0]} {sides[1]} --by side."
+                f"{name} is a run of bench ab, which has two sides",
+                option="run",
+                given=name,
+                hint=f"Compare it alone, or with --where side={sides[0]}, or {sides[0]} with {sides[1]} --by side.",
             )
 
     def _words(self, run: str) -> tuple[str, str]:
-        """What a run of `bench ab` calls its sides."""
+        """Return the names of the sides of a run of `bench ab`."""
         sides = self._plan(run).get("sides")
         words = [_at(_at(sides, side), "words") for side in ("A", "B")]
         return str(words[0] or "A"), str(words[1] or "B")
 
     def _blocks(self, run: str) -> dict[str, Blocks]:
-        """How many blocks it had for each pair, of both stages."""
+        """Return the number of blocks of each pair in both stages."""
         from bench.stats.power import Blocks
 
         planned = self._plan(run).get("blocks")
@@ -119,7 +141,7 @@ class Comparing:
         return {name: Blocks(*of) for name, of in whole.items()}
 
     def _plan(self, run: str) -> dict[str, Any]:
-        """Its plan; an empty one where a file has none, or none that can be read."""
+        """Return the plan of a run; an empty one if it has none, or it cannot be read."""
         try:
             plan = read_json(find(self.out, run) / "plan.json")
         except ResultsError:
@@ -127,21 +149,21 @@ class Comparing:
         return plan if isinstance(plan, dict) else {}
 
     def _rows(self, run: str) -> list[LaunchRow]:
-        """Of a run, or of any file with the columns of its launches."""
+        """Return the launches of a run, or of any file with the columns of launches.csv."""
         file = Path(run)
         if not os.path.isfile(run) or file.name in FILES:
             file = find(self.out, run) / KIND
         return read_launches(file, self.warn)
 
     def _groups(self, a: str, b: str, name: str) -> tuple[list[LaunchRow], list[LaunchRow]]:
-        """The launches of some runs by the value of a column."""
+        """Return the launches of the chosen runs with each of two values in a column."""
         rows = [row for one in dict.fromkeys(self.runs or ["latest"]) for row in self._rows(one)]
         texts = [cell(getattr(row, name), LAUNCHES[name]) for row in rows]
         there = list(dict.fromkeys(filter(None, texts)))
         for value in (a, b):
             if value not in there:
-                known = ", ".join(there) or "nothing"
-                raise UsageError(f"--by {name}: no launch has {value!r}; there is {known}.{near(value, there)}")
+                known = ", ".join(there) or "no value, as no launch has one"
+                raise UsageError(option=f"--by {name}", given=value, allowed=known, hint=near(value, there))
         sides = [[row for row, text in zip(rows, texts, strict=True) if text == value] for value in (a, b)]
         return sides[0], sides[1]
 
@@ -153,7 +175,7 @@ def _at(value: Any, name: str) -> Any:
 def _condition(text: str) -> Condition:
     name, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"--where: got {text!r}; allowed: COLUMN=VALUE.")
+        raise UsageError(option="--where", given=text, allowed="COLUMN=VALUE")
     column = _column("--where", name)
     return lambda row: cell(getattr(row, column), LAUNCHES[column]) == value
 
@@ -163,7 +185,10 @@ def _column(flag: str, name: str) -> str:
     if known not in LAUNCHES:
         allowed = ", ".join([*AXES, "hostname", "device_name", "torch", "driver"])
         raise UsageError(
-            f"{flag}: no column {name!r}; allowed: those of launches.csv, as {allowed}.{near(known, LAUNCHES)}"
+            option=flag,
+            given=name,
+            allowed=f"a column of launches.csv, such as {allowed}",
+            hint=near(known, LAUNCHES),
         )
     return known
 

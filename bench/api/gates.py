@@ -25,7 +25,7 @@ from bench.api.keywords import (
 from bench.api.margins import MARGINS, rules
 from bench.api.runs import Run, silent, warner
 from bench.api.signals import recorded_first
-from bench.errors import ResultsError, UsageError, quoted
+from bench.errors import ResultsError, UsageError
 from bench.plan.options import ALIASES
 from bench.plan.plan import make_plan
 from bench.store import baselines
@@ -43,18 +43,18 @@ if TYPE_CHECKING:
     from bench.stats.verdict import Gate, Rules
 
 COMPARING = ("by", "run", "where", "session_spread")
-SHOWN = ("case", "verdict", "ratio", "low", "high", "reason")  # in a notebook
+SHOWN = ("case", "verdict", "ratio", "low", "high", "reason")  # Columns in a notebook.
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of B against A. ``gate`` has all of it."""
+    """The result of comparing B with A; ``gate`` has all details."""
 
     gate: Gate
 
     @property
     def verdicts(self) -> pd.DataFrame:
-        """A row a case: its verdict, why, and the ratio of throughput B / A with its bounds."""
+        """A row per case: its verdict with the reason, and the throughput ratio B / A with its bounds."""
         import pandas as pd
 
         from bench.stats.verdict import Verdict
@@ -64,12 +64,12 @@ class Comparison:
 
     @property
     def exit_code(self) -> int:
-        """0 good, 1 worse, 3 undecided, 4 not comparable, 5 a launch failed."""
+        """0: good, 1: worse, 3: undecided, 4: not comparable, 5: a launch failed."""
         return self.gate.exit_code
 
     @property
     def sentence(self) -> str:
-        """The whole in one sentence."""
+        """The result in one sentence."""
         return self.gate.sentence
 
     def _repr_html_(self) -> str:
@@ -91,25 +91,31 @@ def ab(
     observer: Observer | None = None,
     **options: Any,
 ) -> Comparison:
-    """Measure two sides in turns on this machine, and decide: is B slower than A?
+    """Measure two sides in turns on this machine, and decide whether B is slower than A.
 
-    Both are what the keywords say, those of ``bench ab``; ``a`` and ``b`` have what a side does otherwise: axes,
-    ``env`` (a mapping), ``python`` (an interpreter), ``rev`` (a git revision of the workload). Raises as ``run`` does.
+    The keywords are the options of ``bench ab``, and hold for both sides. ``a`` and ``b`` are what each side overrides:
+    axes, ``env`` (a mapping), ``python`` (an interpreter), ``rev`` (a git revision of the workload). Raises the errors
+    of ``run``, and IncomparableError if the sides do different work.
     """
     check_names(options, (*MARGINS, *ASKING, *ALIASES))
     own = {name: options.pop(name) for name in MARGINS if name in options}
     if blocks is not None and (not isinstance(blocks, int) or isinstance(blocks, bool)):
-        raise UsageError(f"blocks: got {quoted(blocks)}; allowed: a whole number.")
+        raise UsageError(option="blocks", given=blocks, allowed="a whole number")
     if options.get("launches") is not None:
-        raise UsageError("launches: a comparison is made in blocks of A B B A; give blocks.")
+        raise UsageError(
+            option="launches",
+            given=options["launches"],
+            allowed="None: a comparison is measured in blocks of A B B A",
+            hint="Give blocks.",
+        )
     if blocks is not None and options.get("budget") is not None:
-        raise UsageError("blocks and budget both say how long a comparison is; give one.")
+        raise UsageError("blocks and budget both set the length of a comparison", option="blocks", hint="Give one.")
     from bench.comparison.setup import Gating, compete
 
     sides = _side("A", {} if a is None else a), _side("B", {} if b is None else b)
-    law = rules(**own)
+    gate_rules = rules(**own)
     with recorded_first():
-        gating = Gating(law, blocks, own.get("detect") is not None, duet)
+        gating = Gating(gate_rules, blocks, own.get("detect") is not None, duet)
         gate = compete(asked_for(options), sides, folder_of(out), gating, observer or silent())
     return Comparison(gate)
 
@@ -136,39 +142,46 @@ def check(
     observer: Observer | None = None,
     **margins: Any,
 ) -> Comparison:
-    """Measure the cases of a baseline anew, or take ``run``, and decide: is this machine slower than it was?"""
+    """Measure the cases of a baseline again, or take ``run``, and decide whether they have become slower.
+
+    Raises a child of BenchError: IncomparableError if there is no such baseline, or it is of another machine.
+    """
     check_names(margins, MARGINS)
     if not isinstance(baseline, str):
-        raise UsageError(f"baseline: got {quoted(baseline)}; allowed: its name.")
-    law, folder, warn = rules(**margins), folder_of(out), warner(observer)
+        raise UsageError(option="baseline", given=baseline, allowed="the name of a baseline")
+    gate_rules, folder, warn = rules(**margins), folder_of(out), warner(observer)
     kept = load_baseline(folder, baseline, warn)
     if run is not None:
-        return Comparison(check_run(kept, law, folder, run_name(run), warn))
+        return Comparison(check_run(kept, gate_rules, folder, run_name(run), warn))
     with recorded_first():
-        return Comparison(check_now(kept, law, folder, observer or silent()))
+        return Comparison(check_now(kept, gate_rules, folder, observer or silent()))
 
 
 def load_baseline(out: Path, name: str, warn: Callable[[str], None]) -> Baseline:
-    """A baseline with launches of one kind of each case."""
+    """Return a baseline whose launches of a case are alike."""
     return baselines.settled(baselines.load(out, name, warn), warn)
 
 
-def check_run(kept: Baseline, law: Rules, out: Path, run: str, warn: Callable[[str], None]) -> Gate:
-    """The verdict on a run that was made without a control pair."""
+def check_run(kept: Baseline, gate_rules: Rules, out: Path, run: str, warn: Callable[[str], None]) -> Gate:
+    """Return the verdict on an existing run, which has no control pair."""
     from bench.stats.against_baseline import against
 
     folder = find(out, run)
     rows = [row for row in read_launches(folder / "launches.csv", warn) if row.side is None]
     if not any(row.role == "measure" for row in rows):
-        raise ResultsError(f"no launch is recorded in {folder}; run one, or name another run.")
+        raise ResultsError(
+            f"{folder} records no launch", option="run", given=run, hint="Name another run, or resume this one."
+        )
     baselines.check_alike(kept, [row for row in rows if row.role == "measure"])
     if rows[0].run_id in kept.sessions:
-        raise UsageError(f"run {rows[0].run_id} is part of baseline {kept.name}; judge a later one by it.")
-    return against(kept.rows, rows, law, kept.name, None)
+        raise UsageError(
+            f"run {rows[0].run_id} is part of baseline {kept.name}", option="run", given=run, hint="Name a later run."
+        )
+    return against(kept.rows, rows, gate_rules, kept.name, None)
 
 
-def check_now(kept: Baseline, law: Rules, out: Path, observer: Observer) -> Gate:
-    """Measure the cases of a baseline, with a control pair, and judge. Signals are to be deferred."""
+def check_now(kept: Baseline, gate_rules: Rules, out: Path, observer: Observer) -> Gate:
+    """Measure the cases of a baseline with a control pair, and return the verdict; the caller defers signals."""
     from bench.comparison.baseline_check import Check, asked_again
     from bench.machine.gpus import this_machine
     from bench.runner.machine_survey import Survey
@@ -189,9 +202,9 @@ def check_now(kept: Baseline, law: Rules, out: Path, observer: Observer) -> Gate
     with contextlib.closing(Store.create(out, begun(plan, machine))) as store:
         session = Session(plan, survey, store, observer)
         with contextlib.closing(session):
-            checked = Check(kept, session, law, observer.note)
+            checked = Check(kept, session, gate_rules, observer.note)
             checked.run()
-    return against(kept.rows, session.rows, law, kept.name, checked.control)
+    return against(kept.rows, session.rows, gate_rules, kept.name, checked.control)
 
 
 # -- two results -------------------------------------------------------------------------------------------------------
@@ -201,35 +214,35 @@ def check_now(kept: Baseline, law: Rules, out: Path, observer: Observer) -> Gate
 def compare(
     a: Run | str | Path, b: Run | str | Path | None = None, *, out: str | Path = "results", **options: Any
 ) -> Comparison:
-    """Compare two results case by case: is B slower than A?
+    """Compare two results case by case, and decide whether B is slower than A.
 
-    ``a`` and ``b`` are runs (objects, ids, paths), or with ``by`` two values of a column; ``a`` alone is a run of
-    ``bench ab``. ``where`` (a mapping) leaves launches out that do not have these values, ``run`` names the runs that
-    ``by`` is about, ``session_spread`` says how far sessions differ; ``detect``, ``floor``, ``floor_memory`` and
-    ``strict`` are the margins of the verdicts.
+    ``a`` and ``b``: runs (objects, ids or paths), or with ``by`` two values of that column; ``a`` alone is a run of
+    ``bench ab``. ``where``: a mapping; only launches with these values are used. ``run``: the runs for ``by``.
+    ``session_spread``: how far sessions differ, as a share. ``detect``, ``floor``, ``floor_memory``, ``strict``: the
+    margins of the verdicts. Raises a child of BenchError.
     """
     check_names(options, (*COMPARING, *MARGINS))
     by = options.get("by")
     if by is not None and not isinstance(by, str):
-        raise UsageError(f"by: got {quoted(by)}; allowed: the name of a column.")
+        raise UsageError(option="by", given=by, allowed="the name of a column")
     found = Comparing(
         *(folder_of(out), warner(), by, words_of("run", options.get("run"))),
         *(_conditions(options.get("where")), options.get("session_spread")),
     )
-    law = rules(**{name: options[name] for name in MARGINS if name in options})
+    gate_rules = rules(**{name: options[name] for name in MARGINS if name in options})
     names = [None if one is None else _cell(by, one) if by else run_name(one) for one in (a, b)]
-    return Comparison(found.gate(str(names[0]), names[1], law))
+    return Comparison(found.gate(str(names[0]), names[1], gate_rules))
 
 
 def _conditions(where: Any) -> list[str]:
-    """Conditions as the command line has them: ``COLUMN=VALUE``."""
+    """Return conditions as on the command line: ``COLUMN=VALUE``."""
     if isinstance(where, Mapping):
         return [f"{name}={_cell(name, value)}" for name, value in mapping_of("where", where).items()]
     return [where] if isinstance(where, str) else words_of("where", where)
 
 
 def _cell(name: str, value: Any) -> str:
-    """A value as a column's cells have it."""
+    """Return a value as a cell of a column."""
     column = LAUNCHES.get(name.replace("-", "_"))
     if isinstance(value, (bool, float, int, type(None))) and column and column.kind != "text":
         return cell(value, column)

@@ -1,4 +1,4 @@
-"""The options of the command line as keywords, from the same tables."""
+"""The options of the command line as keyword arguments, from the same tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import UsageError, near, quoted
+from bench.errors import UsageError, near
 from bench.plan.options import ALIASES, AXES, SETTINGS
 from bench.plan.plan import Asked, asked
 from bench.plan.suite_file import read_suite
@@ -20,10 +20,10 @@ ASKING = (*OF_A_MATRIX, *SETTINGS, "suite", "oversubscribe")
 
 
 def asked_for(given: Mapping[str, Any], base: Asked | None = None) -> Asked:
-    """What keywords ask for, over ``base`` (an earlier run's, say), or over the suite that they name.
+    """Return the request of keyword arguments, on top of ``base``, such as an earlier run's, or of their suite.
 
-    An axis takes a value or a list of them; a text may be a comma list, as on the command line. None is not given.
-    UsageError for a keyword that is none, and for a value that is not allowed.
+    An axis takes a value or a list of values; a text may be a comma-separated list, as on the command line. None means
+    not given. UsageError for an unknown keyword, and for a value that is not allowed.
     """
     check_names(given, (*ASKING, *ALIASES))
     known = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
@@ -37,14 +37,16 @@ def asked_for(given: Mapping[str, Any], base: Asked | None = None) -> Asked:
 
 
 def check_names(given: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    """UsageError for a keyword that is none."""
+    """Raise UsageError for an unknown keyword."""
     for name in given:
         if name not in allowed:
-            raise UsageError(f"no option {name!r}; allowed: {', '.join(allowed)}.{near(name, allowed)}")
+            raise UsageError(
+                option="options", given=name, allowed=f"the options {', '.join(allowed)}", hint=near(name, allowed)
+            )
 
 
 def takes(*names: str) -> Callable[[Function], Function]:
-    """Decorates a function with ``**options``: its signature names the keywords that it takes."""
+    """Decorate a function with ``**options`` so that its signature names the keywords that it takes."""
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -57,41 +59,41 @@ def takes(*names: str) -> Callable[[Function], Function]:
 
 
 def folder_of(out: Any) -> Path:
-    """The folder of results; UsageError for what is no path."""
+    """Return the folder of results; UsageError for anything but a path."""
     if not isinstance(out, (str, os.PathLike)):
-        raise UsageError(f"out: got {quoted(out)}; allowed: a path.")
+        raise UsageError(option="out", given=out, allowed="a path")
     return Path(out)
 
 
 def run_name(given: Any) -> str:
-    """A run's id or path, of a text, a path or a run; UsageError for anything else."""
+    """Return the id or path of a run from a text, a path or a Run; UsageError for anything else."""
     if not isinstance(given, (str, os.PathLike)):
-        raise UsageError(f"run: got {quoted(given)}; allowed: a run, its id, latest, or a path.")
+        raise UsageError(option="run", given=given, allowed="a run, its id, latest, or a path")
     return os.fspath(given)
 
 
 def words_of(name: str, given: Any) -> list[str]:
-    """A comma list, or a sequence of texts, paths or runs; UsageError for anything else."""
+    """Return the texts of a comma-separated list, or of a sequence of texts, paths or Runs; else UsageError."""
     words = given.split(",") if isinstance(given, str) else [given] if isinstance(given, os.PathLike) else given or ()
     if isinstance(words, (str, Mapping)) or not isinstance(words, Sequence):
-        raise UsageError(f"{name}: got {quoted(given)}; allowed: a text, or a list of texts.")
+        raise UsageError(option=name, given=given, allowed="a text, or a list of texts")
     for word in words:
         if not isinstance(word, (str, os.PathLike)):
-            raise UsageError(f"{name}: got {quoted(word)}; allowed: a text.")
+            raise UsageError(option=name, given=word, allowed="a text")
     return [os.fspath(word) for word in words]
 
 
 def mapping_of(name: str, given: Any) -> Mapping[str, Any]:
-    """What a side or a condition says by name; UsageError for what is no mapping."""
+    """Return a mapping with texts as keys; UsageError for anything else."""
     if not isinstance(given, Mapping) or not all(isinstance(one, str) for one in given):
-        raise UsageError(f"{name}: got {quoted(given)}; allowed: a mapping, as {{'batch_size': 64}}.")
+        raise UsageError(option=name, given=given, allowed="a mapping, such as {'batch_size': 64}")
     return given
 
 
 def _flag(name: str, given: Any) -> bool:
     words = {True: True, False: False, "on": True, "off": False}
     if not isinstance(given, (bool, str)) or given not in words:
-        raise UsageError(f"{name}: got {quoted(given)}; allowed: True, False.")
+        raise UsageError(option=name, given=given, allowed="True, False")
     return words[given]
 
 
@@ -101,12 +103,12 @@ def _values(name: str, given: Any) -> list[Any]:
     many = isinstance(given, Sequence) and not isinstance(given, str)
     values = [_plain(value) for value in (given if many else [given])]
     if not values:
-        raise UsageError(f"{name}: got an empty list; allowed: one value or more.")
+        raise UsageError(option=name, given=values, allowed="one value or more")
     return values
 
 
 def as_text(value: Any) -> str:
-    """A value as the command line has it."""
+    """Return a value as text for the command line."""
     return ("on" if value else "off") if isinstance(value, bool) else str(_plain(value))
 
 

@@ -1,4 +1,4 @@
-"""The margins of a gate, as shares."""
+"""The margins of a gate as shares."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ MARGINS = ("detect", "floor", "floor_memory", "strict")
 
 
 def share(flag: str, given: str | float) -> float:
-    """``3%`` or ``0.03`` as 0.03; UsageError for what is no share above 0 and below 1."""
+    """Return 0.03 for ``3%`` or ``0.03``; UsageError for anything but a share above 0 and below 1."""
     text = str(given)
     try:
         value = float(text.removesuffix("%").strip()) / (100 if text.endswith("%") else 1)
     except ValueError:
         value = 0.0
     if not 0 < value < 1:
-        raise UsageError(f"{flag}: got {text!r}; allowed: a share above 0 and below 100%, as in 3%.")
+        raise UsageError(option=flag, given=given, allowed="a share above 0 and below 100%, such as 3%")
     return value
 
 
@@ -31,7 +31,7 @@ def rules(
     floor_memory: str | float | None = None,
     strict: bool | None = None,
 ) -> Rules:
-    """The rules of a gate; UsageError for a margin that is not beyond the floor."""
+    """Return the rules of a gate; UsageError if ``detect`` is not above ``floor``."""
     from bench.stats.verdict import Rules
 
     found = Rules(
@@ -41,5 +41,10 @@ def rules(
         strict=bool(strict),
     )
     if found.detect <= found.floor:
-        raise UsageError(f"--detect {found.detect:.2%} is not beyond --floor {found.floor:.2%}; lower the floor.")
+        raise UsageError(
+            option="--detect",
+            given="3%" if detect is None else detect,
+            allowed=f"a share above --floor, which is {found.floor:.2%}",
+            hint="Give a larger --detect, or a smaller --floor.",
+        )
     return found

@@ -1,4 +1,4 @@
-"""``bench.run`` and ``bench.load``: a run's launches, and how it ended."""
+"""``bench.run`` and ``bench.load``: the launches of a run, and how it ended."""
 
 from __future__ import annotations
 
@@ -26,39 +26,38 @@ if TYPE_CHECKING:
 
     from bench.runner.row_recorder import Observer
 
-SHOWN = ("case_id", "status", "samples_per_s", "step_ms", "reason")  # in a notebook
+SHOWN = ("case_id", "status", "samples_per_s", "step_ms", "reason")  # Columns in a notebook.
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and its rows, a row a launch.
-
-    ``launches`` is a pandas DataFrame with the columns of ``launches.csv``, typed; what is unknown is NA.
-    """
+    """A run: its folder, and a row per launch."""
 
     folder: Path
     rows: tuple[LaunchRow, ...] = field(repr=False)
 
     @property
     def run_id(self) -> str:
+        """Id of the run: the name of its folder."""
         return self.folder.name
 
     @property
     def launches(self) -> pd.DataFrame:
+        """A row per launch with the typed columns of ``launches.csv``; unknown values are NA."""
         from bench.analysis.frames import launches
 
         return launches(self.rows)
 
     @property
     def status(self) -> str:
-        """``ok``; or how launches ended that were neither ok nor skipped, joined by ``, ``; ``skipped`` if all were."""
+        """``ok``, or the other statuses of launches, joined by ``, ``; ``skipped`` if all cases were skipped."""
         counted = {row.status or "unknown" for row in latest(self.rows).values()}
         others = sorted(counted - {"ok", "skipped"}, key=lambda status: (status not in STATUSES, status))
         return ", ".join(others) or ("ok" if "ok" in counted else "skipped")
 
     @property
     def exit_code(self) -> int:
-        """5 if a launch failed or nothing could run, else 0. A skipped case is no failure."""
+        """5 if a launch failed or nothing could run, else 0; a skipped case is not a failure."""
         return EXIT_OK if self.status == "ok" else EXIT_FAILED
 
     def __fspath__(self) -> str:
@@ -80,24 +79,29 @@ def run(
     observer: Observer | None = None,
     **options: Any,
 ) -> Run:
-    """Launch every combination of the axes, and record one row a launch in a new folder below ``out``.
+    """Launch every combination of the axes, and record one row per launch in a new folder in ``out``.
 
-    Keywords are the options of ``bench run``, with ``_`` for ``-``; an axis takes a value or a list. ``observer`` is
-    told of the progress; without one only warnings are printed, on stderr. Raises a child of BenchError for what
-    cannot be done. A launch that fails is a row, not an error: see ``status``.
+    The keywords are the options of ``bench run``, with ``_`` for ``-``; an axis takes a value or a list. ``observer``
+    is told about the progress; without one only warnings are printed, on stderr. Raises a child of BenchError if the
+    request is not possible. A launch that fails is a row and not an error: see ``status``.
     """
     folder = folder_of(out)
     earlier = to_resume(folder, None if resume is None else run_name(resume), words_of("retry", retry), resume_anyway)
     if earlier and options.get("suite") is not None:
-        raise UsageError("resume: the run has a plan already; leave suite out, or start a new run.")
+        raise UsageError(
+            option="suite",
+            given=options["suite"],
+            allowed="None with resume: the run has a plan already",
+            hint="Leave suite out, or start a new run.",
+        )
     asked = asked_for(options, asked_of(earlier.plan) if earlier else None)
     with recorded_first():
         made = measure(asked, folder, observer or silent(), earlier, strict_machine)
-    return load(made.folder)  # with as many digits as the file has
+    return load(made.folder)  # Floats have the digits of the file.
 
 
 def load(run: str | Path | Run, out: str | Path = "results") -> Run:
-    """A run that was made: its id or ``latest`` in ``out``, or a path to its folder. ResultsError if there is none."""
+    """Read a run by its id or ``latest`` in ``out``, or by the path of its folder; ResultsError if there is none."""
     from bench.store.reader import read_launches
 
     folder = find(folder_of(out), run_name(run)).resolve()
@@ -112,10 +116,10 @@ def measure(
     strict: bool = False,
     at_end: Callable[[Run], None] = lambda run: None,
 ) -> Run:
-    """Measure what is asked for, in a new run or as the rest of an earlier one.
+    """Measure a request in a new run, or the rest of an ``earlier`` one.
 
-    However it ends, ``at_end`` is called with what was measured, if anything was. ``strict``: a machine that does not
-    fit is refused. Signals are to be deferred.
+    ``strict``: raise BenchError if the machine has warnings. ``at_end``: called with the run if anything was measured,
+    also after an error. The caller defers signals.
     """
     from bench.machine.gpus import this_machine
     from bench.runner.machine_survey import Survey
@@ -151,20 +155,22 @@ def measure(
 
 
 def to_resume(out: Path, resume: str | None, retry: str | Iterable[str] | None, anyway: bool) -> Earlier | None:
-    """The run to go on with; UsageError for options that make no sense without one."""
+    """Return the run to resume, or None; UsageError for options that have no effect without one."""
     words = retry.split(",") if isinstance(retry, str) else list(retry or ())
     for word in words:
         if word not in RETRY:
-            raise UsageError(f"--retry: got {word!r}; allowed: {', '.join(RETRY)}.{near(word, RETRY)}")
+            raise UsageError(option="--retry", given=word, allowed=", ".join(RETRY), hint=near(word, RETRY))
     if resume is None:
         if words or anyway:
-            raise UsageError("--retry and --resume-anyway need --resume RUN; `bench results` lists the runs.")
+            flag = "--retry" if words else "--resume-anyway"
+            hint = "Add --resume RUN; bench results lists the runs."
+            raise UsageError(f"{flag} has no effect without --resume", option=flag, hint=hint)
         return None
     return earlier_run(find(out, resume).resolve(), statuses(words), anyway)
 
 
 def silent() -> Observer:
-    """Prints warnings on stderr, and nothing else."""
+    """Return an observer that prints only warnings, on stderr."""
     from bench.report.format import Listened
     from bench.report.progress import Quiet
 
@@ -172,6 +178,6 @@ def silent() -> Observer:
 
 
 def warner(observer: Observer | None = None) -> Callable[[str], None]:
-    """Has warnings told, to ``observer`` or on stderr."""
+    """Return a function that passes warnings to ``observer``, or prints them on stderr."""
     watcher = observer or silent()
     return lambda text: watcher.note(f"warning: {text}")

@@ -1,4 +1,4 @@
-"""Signals while a Python program has something measured: what runs is recorded first, then the program gets them."""
+"""Signals during a measurement in a Python program: the launch is recorded first, then the program gets the signal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from bench.errors import Interrupted
 
 @contextlib.contextmanager
 def recorded_first() -> Iterator[None]:
-    """Inside, SIGINT, SIGTERM and SIGHUP end what is measured; afterwards the program's own handlers get them.
+    """End the measurement on SIGINT, SIGTERM or SIGHUP, and then send the signal to the program's own handlers.
 
-    In another thread than the main one, where Python allows no handlers, a signal goes where it always does. Only one
-    measurement at a time is looked after.
+    Does nothing outside of the main thread, where Python allows no handlers. Handles one measurement at a time.
     """
     try:
         with interrupts.handled(), interrupts.deferred():
             yield
     except Interrupted as interrupt:
         signal.raise_signal(interrupt.number)
-        raise KeyboardInterrupt from None  # the handler let it pass
+        raise KeyboardInterrupt from None  # The program's handler ignored it.

@@ -29,7 +29,7 @@ def list_(
     elif what in _TABLES:
         print_table(_TABLES[what](), wide_console())
     else:
-        raise UsageError(f"list: got {what!r}; allowed: {', '.join(_TABLES)}.{near(what, _TABLES)}")
+        raise UsageError(option="list", given=what, allowed=", ".join(_TABLES), hint=near(what, _TABLES))
     return EXIT_OK
 
 

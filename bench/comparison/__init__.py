@@ -1,1 +1,1 @@
-"""Measures two sides in turns, or a baseline's cases anew. Imports ``runner``, ``stats`` and what is below them."""
+"""Measures two sides in turns, or the cases of a baseline again. Imports ``runner``, ``stats`` and below."""

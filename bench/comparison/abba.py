@@ -1,4 +1,4 @@
-"""Two sides, measured in turns: blocks of launches A B B A, a fresh server each, then fresh blocks for candidates."""
+"""Measures two sides in blocks of launches A B B A, with new servers for each block, and candidates once more."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from bench.stats.power import Blocks
 from bench.store.columns import LaunchRow, Row
 
 CONTROL = "control"
-SET_BATCHES = {"workload", "batch_size", "gpus", "strategy", "grad_accum_steps"}  # axes that say what a batch is
-ORDERS = ("ABBA", "BAAB")  # in both, a drift that is a straight line cancels
+SET_BATCHES = {"workload", "batch_size", "gpus", "strategy", "grad_accum_steps"}  # Axes that determine the batch.
+ORDERS = ("ABBA", "BAAB")  # In both orders a linear drift cancels.
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One case on both sides. ``name`` is A's case_id."""
+    """A case on both sides. ``name``: the case_id of side A."""
 
     name: str
     sides: Mapping[str, Planned]
@@ -35,8 +35,10 @@ class Pair:
 
 
 def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
-    """The cases of both plans, put together by the axes that no side sets, or whatever they are if each side has one.
-    UsageError if a side lacks one, IncomparableError if both train with batches that nobody has set apart."""
+    """Match cases on the axes that neither side overrides; a lone pair always matches.
+
+    UsageError if a case has no match; IncomparableError if batch sizes differ that neither side overrides.
+    """
     own = {axis for side in sides for axis in side.axes}
     if not own & SET_BATCHES:
         _check_batches(plans)
@@ -46,8 +48,9 @@ def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
         keyed = {tuple(getattr(p.case, name) for name in names): p for p in plan.cases}
         if len(keyed) < len(plan.cases) or any(p.case.auto_batch for p in plan.cases):
             raise UsageError(
-                f"side {side} has several cases of one kind, or batch sizes that are to be found: give each side "
-                "one value of what the sides differ in, and a batch size."
+                f"side {side} has several cases that differ only in what the sides set, or --batch-size auto",
+                option=f"--{side.lower()}",
+                hint="Give each side one value of what the sides differ in, and a batch size.",
             )
         found[side] = dict(keyed)
     a, b = (found[side.name] for side in sides)
@@ -56,26 +59,28 @@ def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
     alone = [planned.case.case_id for key, planned in [*a.items(), *b.items()] if key not in a or key not in b]
     if alone:
         raise UsageError(
-            f"{alone[0]} is a case of one side only: what the sides set changes other axes as well; set those on both "
-            "sides (--a, --b), or compare one such case at a time."
+            f"{alone[0]} is a case of one side only: what the sides set changes other axes as well",
+            hint="Set those on both sides (--a, --b), or compare one such case at a time.",
         )
     return [Pair(a[key].case.case_id, {sides[0].name: a[key], sides[1].name: b[key]}) for key in a]
 
 
 def _check_batches(plans: Mapping[str, Plan]) -> None:
-    """A workload says how large its batches are where nobody else does, and another revision may say otherwise."""
+    """Raise IncomparableError if a workload's own batch size differs between its revisions."""
     a, b = (
         {(p.case.workload, p.case.batch_size) for p in plan.cases if p.skip is None and p.case.batch_size}
         for plan in plans.values()
     )
     for (workload, of_a), (_, of_b) in zip(sorted(a - b), sorted(b - a), strict=False):
         raise IncomparableError(
-            f"A and B are not the same work: a batch of {workload} is {of_a} in A and {of_b} in B; give --batch-size."
+            f"A and B do different work: the batch size of {workload} is {of_a} in A and {of_b} in B",
+            option="--batch-size",
+            hint="Give --batch-size.",
         )
 
 
 class Ab:
-    """The launches of a comparison: ``rows`` of both sessions, each with its pair, side, stage, block and turn."""
+    """The launches of a comparison; each row has its pair, side, stage, block and turn."""
 
     def __init__(
         self,
@@ -86,21 +91,25 @@ class Ab:
         tell: Callable[[str], None],
         duet: bool = False,
     ) -> None:
-        """``sessions`` by side. Where sides have servers of their own, as in a duet, there is one more, CONTROL, in
-        which A stands against itself."""
+        """Prepare the comparison; nothing is launched.
+
+        ``sessions``: by side. If each side has its own servers, as in a duet, a third session CONTROL runs side A
+        against itself.
+        """
         self.pairs, self.sessions, self.blocks, self.tell, self.duet = list(pairs), sessions, blocks, tell, duet
         self._random = random.Random(seed)
         self._failed: set[Pair] = set()
-        self._made = self._due = 0  # launches of the stage
+        self._made = self._due = 0  # Launches of the stage.
         self._cases: dict[tuple[str, str], Case] = {}
 
     @property
     def rows(self) -> list[LaunchRow]:
+        """Rows of all sessions in the order of their launches."""
         rows = {id(row): row for session in self.sessions.values() for row in session.rows}
         return sorted(rows.values(), key=lambda row: (row.order is None, row.order))
 
     def run(self) -> None:
-        """Both stages. The control pair is in each: the first case against itself, or another where that one failed."""
+        """Run both stages, each with a control pair: the first case against itself, or another if that failed."""
         ready = [pair for pair in self.pairs if self._ready(pair)]
         control = list(map(self._control, ready[:1]))
         self._check_memory([*ready, *control])
@@ -118,13 +127,13 @@ class Ab:
             self.stage(2, [*chosen, *control])
 
     def calibrate(self) -> None:
-        """One stage of every pair against itself."""
+        """Run one stage with every case against itself."""
         pairs = [self._control(pair) for pair in self.pairs if self._ready(pair)]
         self._check_memory(pairs)
         self.stage(1, pairs)
 
     def stage(self, stage: int, pairs: Sequence[Pair]) -> None:
-        """Round by round one block of each pair that has one left, in an order drawn anew."""
+        """Run the blocks of a stage: in each round one block of each pair that has one left, in random order."""
         counts = {pair: self._count(pair, stage, pairs) for pair in pairs}
         self._made, self._due = 0, sum(counts.values()) * (len(SIDES) if self.duet else len(ORDERS[0]))
         before = max((row.block for row in self.rows if row.block is not None), default=-1) + 1
@@ -134,13 +143,13 @@ class Ab:
                 self._block(pair, stage, before + block)
 
     def _count(self, pair: Pair, stage: int, pairs: Sequence[Pair]) -> int:
-        """The control has as many blocks as the others have at most, in a second stage as in the first."""
+        """Return the number of blocks of a pair; the control has the most that another pair has in its first stage."""
         if pair.role == CONTROL:
             return max(self.blocks[other.name].first for other in pairs if other is not pair or len(pairs) == 1)
         return self.blocks[pair.name][stage - 1]
 
     def _block(self, pair: Pair, stage: int, block: int) -> None:
-        if pair in self._failed:  # whatever more launches say, there is no number for it
+        if pair in self._failed:  # A pair with a failed launch gets no verdict.
             return
         for session in self.sessions.values():
             session.renew()
@@ -150,7 +159,7 @@ class Ab:
             self._failed.add(pair)
 
     def _in_turns(self, pair: Pair, where: Row) -> list[LaunchRow]:
-        """Four launches, one after the other; once one has failed, no more than to see both sides."""
+        """Run four launches one after the other; stop after a failure, once both sides were launched."""
         rows: list[LaunchRow] = []
         sessions, cases = self._sides(pair)
         for turn, side in enumerate(self._random.choice(ORDERS)):
@@ -161,20 +170,19 @@ class Ab:
         return rows
 
     def _sides(self, pair: Pair) -> tuple[dict[str, Session], dict[str, Case]]:
-        """The session and the case of each side: A's on both sides of the control pair, of which the second has a
-        session of its own where there is one."""
+        """Return the session and the case of each side; a control pair has side A twice."""
         if pair.role != CONTROL:
             return {side: self.sessions[side] for side in SIDES}, {side: self._cases[pair.name, side] for side in SIDES}
         a, case = self.sessions["A"], self._cases[pair.name, "A"]
         return {"A": a, "B": self.sessions.get(CONTROL, a)}, dict.fromkeys(SIDES, case)
 
     def _begins(self, session: Session, case: Case) -> None:
-        """Tell who watches: a launch of this stage; a second one may follow."""
+        """Tell the observer that a launch of this stage begins, and that a second stage may follow."""
         self._made += 1
         session.begins(case, self._made, self._due, or_more=True)
 
     def _in_a_duet(self, pair: Pair, where: Row) -> list[LaunchRow]:
-        """Two launches at once; one more of B where it alone failed, by itself: it may not be to blame."""
+        """Run two launches at once, and B again alone if only B failed, as A may be the cause."""
         sessions, cases = self._sides(pair)
         for side, session in sessions.items():
             self._begins(session, cases[side])
@@ -184,28 +192,32 @@ class Ab:
         }
         rows = launch_and_record(list(opened.values()), Duet(opened["A"], opened["B"]))
         if pair.role != CONTROL and [row.side for row in failures(rows)] == ["B"]:
-            self.tell(f"B of {pair.name} failed beside A: it is launched alone")
+            self.tell(f"B of {pair.name} failed in the duet with A: launching it alone")
             sessions["B"].launch(cases["B"], {**where, "side": "B", "role": "probe"})
         return rows
 
     def _check_memory(self, pairs: Sequence[Pair]) -> None:
-        """Before a duet, see what each side takes alone; UsageError if both sides of a pair have no room together."""
+        """Measure the memory of each side alone; UsageError if both sides of a pair do not fit together."""
         session, probe = self.sessions["A"], functools.cache(self._probe)
         held = {gpu.uuid: gpu.used_mib for gpu in session.survey.look.gpus if gpu.used_mib is not None}
         for pair in pairs if self.duet else ():
             a, b = (probe(pair.name, "A" if pair.role == CONTROL else side) for side in SIDES)
             if not a.status == b.status == "ok":
-                continue  # the duet itself will say what is wrong
+                continue  # The duet will record the failure.
             if reason := both_fit(a, b, session.survey.machine, held):
-                raise UsageError(f"--duet has both sides of {pair.name} up at once: {reason}; leave --duet out.")
+                raise UsageError(
+                    f"--duet runs both sides of {pair.name} at once: {reason}",
+                    option="--duet",
+                    hint="Leave --duet out.",
+                )
 
     def _probe(self, name: str, side: str) -> LaunchRow:
-        """A short launch of one side of a pair, alone."""
+        """Run a short launch of one side of a pair alone."""
         session, more = self.sessions[side], {"role": "probe", "pair": name, "side": side}
         return session.launch(self._cases[name, side], more, probing(session.plan.protocol))
 
     def _ready(self, pair: Pair) -> bool:
-        """Whether both sides can run; a row says why not."""
+        """Return whether both sides can run; if not, a row records why."""
         for side, planned in pair.sides.items():
             case = self.sessions[side].ready(planned, {"pair": pair.name, "side": side})
             if case is not None:

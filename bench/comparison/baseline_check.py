@@ -1,4 +1,4 @@
-"""A baseline's cases measured anew: round by round, the first one twice as a control, candidates once more."""
+"""Measures the cases of a baseline again: in rounds, the first case twice as a control, candidates once more."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from bench.store.columns import LaunchRow, Row
 
 
 def asked_again(baseline: Baseline) -> Asked:
-    """The cases of a baseline, as its last session had them, with enough launches for a control.
+    """Return the request for the cases of a baseline's last session, with enough launches for a control.
 
-    ResultsError for a cell that no option would take, as after an edit of the file.
+    ResultsError for a cell that is not a value of its option, as after an edit of the file.
     """
     last = [row for row in baseline.rows if row.run_id == baseline.sessions[-1]]
     cases = {row.case_id: row for row in last}.values()
@@ -46,7 +46,7 @@ def _read(baseline: Baseline, row: LaunchRow, name: str) -> Value:
     try:
         return {**AXES, **SETTINGS}[name].read(getattr(row, name), f"{baseline.file}, column {name}")
     except UsageError as error:
-        raise ResultsError(str(error)) from None
+        raise ResultsError(error.message, **error.fields) from None
 
 
 class Check:
@@ -56,10 +56,10 @@ class Check:
         self.baseline, self.session, self.rules, self.tell = baseline, session, rules, tell
         self.control: Control | None = None
         self._failed: set[Case] = set()
-        self._made = 0  # launches of the stage
+        self._made = 0  # Launches of the stage.
 
     def run(self) -> None:
-        """IncomparableError as soon as a launch shows that the baseline is another machine's."""
+        """Run both stages; IncomparableError as soon as a launch shows that the baseline is of another machine."""
         prepared = self.session.prepare()
         ready = [case for case in map(self.session.ready, prepared) if case is not None]
         self._rounds(ready, 1)
@@ -74,8 +74,10 @@ class Check:
             self.control = control(ready[0].case_id, self._against_itself(ready[0]), self.rules)
 
     def _rounds(self, cases: Sequence[Case], stage: int) -> None:
-        """As many rounds as the baseline had; in the first stage its first case is launched twice in each. A case that
-        failed is not launched again."""
+        """Run as many rounds as the baseline has; in the first stage its first case is launched twice in each.
+
+        A case that failed is not launched again.
+        """
         protocol = self.session.plan.protocol
         of = (protocol.launches or 0) * (len(cases) + (stage == 1))
         self._made = 0
@@ -84,7 +86,7 @@ class Check:
             self.session.renew()
             for case in shuffled(list(cases), number, protocol.order_seed):
                 roles = ["measure", "control"] if stage == 1 and case is cases[0] else ["measure"]
-                for role in roles if number % 2 == 0 else reversed(roles):  # neither always comes first
+                for role in roles if number % 2 == 0 else reversed(roles):  # Neither role always comes first.
                     self._launch(case, {"block": number, "stage": stage, "role": role}, of)
 
     def _launch(self, case: Case, where: Row, of: int) -> None:
@@ -99,7 +101,7 @@ class Check:
             check_alike(self.baseline, [row])
 
     def _against_itself(self, case: Case) -> list[float]:
-        """By block, the log ratio of the control's throughput and the case's own."""
+        """Return for each block the log ratio of the control's throughput to that of the case."""
         rates: dict[str | None, dict[int | None, float]] = {"measure": {}, "control": {}}
         for row in self.session.rows:
             if row.case_id == case.case_id and row.stage == 1 and row.status == "ok":

@@ -1,4 +1,4 @@
-"""How many blocks a comparison has: as many as asked for, as there is time for, or as find what is to be found."""
+"""The number of blocks of a comparison: as requested, as the budget allows, or as the change to detect needs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from bench.stats.calibration import Noise
 from bench.stats.power import Blocks
 from bench.stats.trimmed import LEAST_BLOCKS
 
-FIRST = 8  # blocks of a first stage where nothing is known of the machine; a second one has twice as many
+FIRST = 8  # Blocks of the first stage without a calibration; the second stage has twice as many.
 
 
 def check_blocks(blocks: int | None) -> None:
-    """UsageError for a number on which nothing can be decided."""
+    """Raise UsageError for a number of blocks that is too small for a decision, or too large."""
     if blocks is not None and blocks < LEAST_BLOCKS:
         raise UsageError(
-            f"--blocks {blocks}: no test can decide on so few; allowed: a whole number from {LEAST_BLOCKS}."
+            option="--blocks",
+            given=blocks,
+            allowed=f"a whole number from {LEAST_BLOCKS}",
+            hint="No test can decide on fewer blocks.",
         )
     check_at_most(blocks or 0)
 
 
 def check_at_most(blocks: int) -> None:
-    """UsageError for more blocks than anybody can wait for."""
+    """Raise UsageError for more blocks than the limit."""
     if blocks > MOST_LAUNCHES:
         raise UsageError(
-            f"--blocks {blocks}: allowed: a whole number from {LEAST_BLOCKS}, at most {MOST_LAUNCHES:,}; give fewer."
+            option="--blocks",
+            given=blocks,
+            allowed=f"a whole number from {LEAST_BLOCKS}",
+            hint=f"At most {MOST_LAUNCHES:,}.",
         )
 
 
@@ -41,19 +47,19 @@ def planned_blocks(
     insists: bool,
     warn: Callable[[str], None],
 ) -> dict[str, Blocks]:
-    """The blocks of each pair: ``blocks`` (and twice as many), or what ``budget`` (s) pays for, or what finds
-    ``change`` by the machine's calibration, or FIRST.
+    """Return the number of blocks of each pair.
 
-    UsageError for a plan that cannot decide: fewer than LEAST_BLOCKS, or too few for a change that the user ``insists``
-    on; else a warning says so.
+    It is ``blocks`` (and twice as many in the second stage), or what ``budget`` (s) allows, or what detects ``change``
+    by the machine's calibration, or FIRST. UsageError for fewer than LEAST_BLOCKS, and for too few to detect ``change``
+    if the user ``insists`` on it; otherwise the latter is a warning.
     """
     names = list(names)
     check_blocks(blocks)
     unknown = [name for name in names if name not in noise]
     if unknown:
         warn(
-            f"{unknown[0]} is not calibrated on host {socket.gethostname()} with this data, torch and window, so what "
-            "can be found is not known before: bench calibrate (a container keeps its name by --hostname)"
+            f"{unknown[0]} is not calibrated on host {socket.gethostname()} with this data, torch and window, so it is "
+            "not known which change can be detected; run bench calibrate (in a container, set its name by --hostname)"
         )
     found = {}
     for name in names:
@@ -67,16 +73,24 @@ def planned_blocks(
 
 
 def _affordable(name: str, noise: Noise | None, budget: float | None, cases: int) -> Blocks | None:
-    """A case's share of the budget, the control pair's taken off."""
+    """Return the blocks for which a case's share of the budget is enough; the control pair has a share as well."""
     if budget is None:
         return None
     if noise is None:
-        raise UsageError(f"--budget: how long a block of {name} takes is not known; bench calibrate, or give --blocks.")
+        raise UsageError(
+            f"--budget: it is not known how long a block of {name} takes",
+            option="--budget",
+            given=budget,
+            hint="Run bench calibrate first, or give --blocks.",
+        )
     blocks = noise.within(budget / (cases + 1))
     if blocks is None:
         raise UsageError(
             f"--budget: {budget:.0f} s are not enough for {LEAST_BLOCKS} blocks of {name} and twice as many more at "
-            f"{noise.seconds_a_block:.0f} s each; give more, or fewer cases."
+            f"{noise.seconds_a_block:.0f} s each",
+            option="--budget",
+            given=budget,
+            hint="Give more time, or fewer cases.",
         )
     return blocks
 
@@ -84,12 +98,12 @@ def _affordable(name: str, noise: Noise | None, budget: float | None, cases: int
 def _too_few(
     name: str, blocks: Blocks, wanted: Blocks | None, noise: Noise, change: float, warn: Callable[[str], None] | None
 ) -> None:
-    """Say what cannot be decided; UsageError where nobody is to be warned."""
-    need = f"it takes {wanted.first} and {wanted.second}" if wanted else "no number of blocks does"
+    """Warn that a change cannot be detected; UsageError if ``warn`` is None."""
+    need = f"that needs {wanted.first} and {wanted.second}" if wanted else "no number of blocks does"
     said = (
-        f"{name}: {blocks.first} and {blocks.second} blocks find a slowdown of {noise.detectable(blocks):.1%} on this "
-        f"machine, not of {change:.1%}: {need}"
+        f"{name}: {blocks.first} and {blocks.second} blocks detect a slowdown of {noise.detectable(blocks):.1%} on "
+        f"this machine, not of {change:.1%}: {need}"
     )
     if warn is None:
-        raise UsageError(f"{said}. Give --blocks, --budget or --detect accordingly.")
+        raise UsageError(said, option="--detect", given=change, hint="Change --blocks, --budget or --detect.")
     warn(said)

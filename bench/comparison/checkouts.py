@@ -1,6 +1,6 @@
-"""The folder of a comparison's sides, with git worktrees of the user's repository in it; it goes away with us.
+"""The temporary folder of a comparison's sides, with git worktrees of the user's repository.
 
-A process beside us waits for our end, however we end, and takes the worktrees out of the repository then.
+A separate process waits until this one ends, for whatever reason, and then removes the worktrees from the repository.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from bench.machine.environment import git_environment
 from launch import folders
 
 PREFIX = "bench-sides-"
-REPOSITORY = "repository"  # a file in the folder: the path of the user's repository
-GONE_WITHIN_S = 10.0  # ranks of ours that are being ended may still write to a worktree
+REPOSITORY = "repository"  # File in the folder with the path of the user's repository.
+GONE_WITHIN_S = 10.0  # Time for removal, as ranks that are being ended may still write to a worktree.
 
 
 @contextlib.contextmanager
 def folder_of_sides(top: Path | None, where: str) -> Iterator[Path]:
-    """A folder in ``where`` for worktrees of the repository ``top`` and other things of the sides, gone afterwards.
+    """Create a folder in ``where`` for worktrees of the repository ``top``, and remove it afterwards.
 
-    Those of comparisons that were killed together with who waited for their end are removed as well.
+    Folders left by comparisons that were killed together with their cleanup process are removed as well.
     """
     for left in folders.left_behind(PREFIX, where):
         remove(left)
     folder = folders.make(PREFIX, where)
     if top:
         (folder / REPOSITORY).write_bytes(os.fsencode(top))
-    keeper = subprocess.Popen(
+    cleaner = subprocess.Popen(
         [sys.executable, "-P", "-m", "bench.comparison.checkouts", str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -44,14 +44,14 @@ def folder_of_sides(top: Path | None, where: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        assert keeper.stdin is not None
-        keeper.stdin.close()
-        keeper.wait()
-        remove(folder)  # the keeper may have been killed
+        assert cleaner.stdin is not None
+        cleaner.stdin.close()
+        cleaner.wait()
+        remove(folder)  # The cleanup process may have been killed.
 
 
 def remove(folder: Path) -> None:
-    """Take the worktrees in a folder of sides out of their repository, and remove it."""
+    """Remove a folder of sides, and its worktrees from their repository."""
     try:
         top = os.fsdecode((folder / REPOSITORY).read_bytes())
     except OSError:
@@ -60,8 +60,8 @@ def remove(folder: Path) -> None:
     while True:
         for worktree in [path for path in _inside(folder) if path.is_dir() and not path.is_symlink()]:
             shutil.rmtree(worktree, ignore_errors=True)
-            if top:  # one by one: git worktree prune would also forget those on a disk that is not mounted
-                git(top, "worktree", "remove", "--force", "--force", str(worktree))  # a half-made one is locked
+            if top:  # Not git worktree prune, which also removes those on unmounted disks.
+                git(top, "worktree", "remove", "--force", "--force", str(worktree))  # Unfinished ones are locked.
         folders.remove(folder)
         if not folder.exists() or time.monotonic() > deadline:
             return
@@ -69,7 +69,7 @@ def remove(folder: Path) -> None:
 
 
 def git(folder: Path | str | None, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run git in a folder; FileNotFoundError if there is none."""
+    """Run git in a folder; FileNotFoundError if git is not installed."""
     command = ["git", "-C", str(folder), *words]
     return subprocess.run(command, capture_output=True, text=True, errors="replace", env=git_environment())
 
@@ -82,9 +82,9 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """``FOLDER``: wait until our standard input closes, then remove the folder."""
+    """Wait until standard input closes, then remove the folder ``argv[0]``."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # whoever signals a group means bench
+        signal.signal(number, signal.SIG_IGN)  # Signals to the process group are meant for bench.
     sys.stdin.read()
     remove(Path(argv[0]))
 

@@ -1,4 +1,4 @@
-"""Sets up what is measured in turns: two sides with their plans, sites and sessions, and one run with all rows."""
+"""Sets up a comparison: two sides with their plans, sites and sessions, and one run for all rows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CALIBRATE = "calibrate"
 
 @dataclasses.dataclass(frozen=True)
 class Contest:
-    """Both sides, planned and not yet launched. ``kind`` is the command's name."""
+    """Both sides of a comparison, planned but not launched. ``kind``: name of the command."""
 
     kind: str
     sides: Sequence[Side]
@@ -47,7 +47,7 @@ class Contest:
 
     @classmethod
     def planned(cls, kind: str, asked: Asked, sides: Sequence[Side], out: Path, duet: bool = False) -> Contest:
-        """UsageError for what cannot be run on this machine."""
+        """Plan both sides; UsageError if they cannot run on this machine."""
         machine = this_machine()
         plans = {side.name: make_plan(side.asked(asked), machine) for side in sides}
         cases = [planned.case for plan in plans.values() for planned in plan.cases if planned.skip is None]
@@ -55,22 +55,25 @@ class Contest:
         if duet and loaders:
             raise UsageError(
                 f"--duet: DataLoader workers of {loaders[0]} would fill their queues while the other side trains, "
-                "which hides what waiting for data costs; add --num-workers 0, or leave --duet out."
+                "which hides the time spent waiting for data",
+                option="--duet",
+                hint="Add --num-workers 0, or leave --duet out.",
             )
         return cls(kind, sides, plans, machine, out, duet)
 
     @property
     def protocol(self) -> Protocol:
+        """The protocol, which is the same for both sides."""
         return next(iter(self.plans.values())).protocol
 
     @property
     def _apart(self) -> bool:
-        """Whether the sides have launch servers of their own: another interpreter, revision or environment."""
+        """Whether each side has its own launch servers, for another interpreter, revision or environment."""
         return any(side.python or side.rev or {"env", "omp_num_threads"} & side.axes.keys() for side in self.sides)
 
     @contextlib.contextmanager
     def begun(self, watcher: Observer) -> Iterator[tuple[Store, dict[str, Session]]]:
-        """A new run, and a session for each side. Servers and worktrees are gone afterwards."""
+        """Create a run and a session for each side; servers and worktrees are removed afterwards."""
         cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
         variables = {name: plan.cases[0].case.environment for name, plan in self.plans.items()}
         survey = Survey.taken(self.machine, cases, self.out)
@@ -83,8 +86,9 @@ class Contest:
             store = stack.enter_context(contextlib.closing(Store.create(self.out, self.described())))
             sessions: dict[str, Session] = {}
             shared: dict[Site, CaseLauncher] = {}
-            # Sides of a duet are up at once, the control's second A among them; else those of one site share servers.
-            # Servers differ, as address layouts do: where sides do not share theirs, the control must not either.
+            # Both sides of a duet run at once, so each has its own server, as has the second A of the control. Else
+            # sides of the same site share servers. The speed of servers differs, for example with their address
+            # layout: where the sides do not share a server, the control must not either.
             for name in [*self.plans, CONTROL] if self.duet or self._apart else self.plans:
                 plan, site = (self.plans["A"], places["A"]) if name == CONTROL else (self.plans[name], places[name])
                 launcher = None if self.duet or name == CONTROL else shared.get(site)
@@ -95,7 +99,7 @@ class Contest:
             yield store, sessions
 
     def completed(self, sessions: Mapping[str, Session]) -> list[Pair]:
-        """The pairs, with what only torch knows of their workloads."""
+        """Return the pairs, with the descriptions of their workloads completed."""
         plans = {
             name: dataclasses.replace(plan, cases=tuple(dict.fromkeys(sessions[name].workloads.complete(plan.cases))))
             for name, plan in self.plans.items()
@@ -103,16 +107,19 @@ class Contest:
         return pairs(plans, self.sides)
 
     def described(self, **known: Any) -> dict[str, Any]:
-        """What ``plan.json`` says of it."""
+        """Return the content of ``plan.json``."""
         sides = {side.name: {**plan_json(self.plans[side.name]), "words": side.words} for side in self.sides}
-        protocol = dataclasses.asdict(self.protocol) | {"launches": None}  # it has blocks
+        protocol = dataclasses.asdict(self.protocol) | {"launches": None}  # It has blocks instead.
         return {"kind": self.kind, "duet": self.duet, "protocol": protocol, "sides": sides, **known}
 
 
 @dataclasses.dataclass(frozen=True)
 class Gating:
-    """How two sides are measured and judged. ``blocks`` None: as many as calibrations ask for; ``insists``: what is to
-    be detected was said, and is no default; ``duet``: both sides are up at once, in turns of a few steps."""
+    """How two sides are measured and judged.
+
+    ``blocks``: None for the number that calibrations suggest. ``insists``: the user gave the change to detect.
+    ``duet``: both sides run at once, and take turns after a few steps.
+    """
 
     rules: Rules
     blocks: int | None = None
@@ -121,7 +128,7 @@ class Gating:
 
 
 def compete(asked: Asked, sides: Sequence[Side], out: Path, gating: Gating, watcher: Observer) -> Gate:
-    """Measure two sides in turns, and decide. Whatever was measured is recorded, however it ends."""
+    """Measure two sides in turns and return the verdict; all measurements are recorded, even if it is interrupted."""
     rules, blocks, duet = gating.rules, gating.blocks, gating.duet
     check_blocks(blocks)
     contest = Contest.planned("ab", asked, sides, out, duet)
@@ -142,14 +149,14 @@ def compete(asked: Asked, sides: Sequence[Side], out: Path, gating: Gating, watc
             ab.run()
         except Interrupted:
             if ab.rows:
-                watcher.note(f"warning: stopped; what there is can be judged: bench compare {store.run_id}")
+                watcher.note(f"warning: stopped; to judge what was measured: bench compare {store.run_id}")
             raise
     a, b = (side.words for side in sides)
     return gate(ab.rows, rules, a, b, counts)
 
 
 def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observer) -> tuple[list[Noise], bool]:
-    """The noise of every case, measured against itself; and whether a launch failed."""
+    """Measure every case against itself; return the noise of each, and whether a launch failed."""
     contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out, duet)
     with contest.begun(watcher) as (store, sessions):
         ready = contest.completed(sessions)
@@ -166,7 +173,7 @@ def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observ
 
 
 def _alike(known: Mapping[str, Noise], ready: Sequence[Pair], protocol: Protocol) -> dict[str, Noise]:
-    """The calibrations that were made with the same data and torch as is here now, and windows of the same length."""
+    """Return the calibrations with the same data, torch and length of the window as now."""
     torch = installed()["torch"].partition("+")[0]
     cases = {pair.name: pair.sides["A"].case for pair in ready}
     return {
@@ -180,8 +187,10 @@ def _alike(known: Mapping[str, Noise], ready: Sequence[Pair], protocol: Protocol
 
 
 def calibrations(out: Path, duet: bool) -> dict[str, Noise]:
-    """By case_id, the latest calibration on this machine, of duets or of launches in turns; how far sessions differ,
-    from all that are like it."""
+    """Return by case_id the latest calibration on this machine, of duets or of launches in turns.
+
+    Its spread between sessions is that of all calibrations that are alike.
+    """
     found = {}
     for name, of in _calibrations(out, duet).items():
         rates = [noise.samples_per_s for noise in of if noise.is_like(of[0])]
@@ -190,7 +199,7 @@ def calibrations(out: Path, duet: bool) -> dict[str, Noise]:
 
 
 def _calibrations(out: Path, duet: bool, but: str = "") -> dict[str, list[Noise]]:
-    """By case_id, the newest first. What cannot be read was none."""
+    """Return all calibrations by case_id, the newest first. Unreadable calibrations are skipped."""
     import socket
 
     found: dict[str, list[Noise]] = {}

@@ -1,4 +1,4 @@
-"""The two sides of a comparison: what each changes of what both are asked for, and where its ranks run."""
+"""The two sides of a comparison: what each overrides in the common request, and where its ranks run."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ PROBE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Side:
-    """``axes`` are overrides, axis -> texts as on the command line; ``python`` is an interpreter, and ``rev`` a git
-    revision of the user's workload: both None for what is here."""
+    """A side of a comparison.
+
+    ``axes``: overrides, axis -> texts as on the command line. ``python``: an interpreter, None for this one. ``rev``: a
+    git revision of the user's workload, None for the files as they are.
+    """
 
     name: str
     axes: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -41,24 +44,28 @@ class Side:
 
     @property
     def words(self) -> str:
-        """What it changes of what both are asked for, for people."""
+        """The overrides of this side, in words."""
         said = [f"{axis}={' '.join(texts)}" for axis, texts in self.axes.items()]
         said += [f"python={self.python}"] if self.python else []
         said += [f"rev={self.rev}"] if self.rev else []
         return ", ".join(said) or "as asked"
 
     def asked(self, both: Asked) -> Asked:
-        """What this side is asked for; UsageError for an override that is no single value. Its variables are added to
-        those of both."""
+        """Return the request of this side; UsageError for an override with several values.
+
+        Its environment variables are added to those of both sides.
+        """
         try:
             wanted = asked(axes=self.axes, settings={}, base=both, oversubscribe=both.oversubscribe)
         except UsageError as error:
-            raise UsageError(f"--{self.name.lower()}: {error}") from None
+            raise error.at(f"--{self.name.lower()}") from None
         for axis, texts in self.axes.items():
             for matrix in wanted.matrices:
                 if len(matrix[axis]) != 1:
                     raise UsageError(
-                        f"--{self.name.lower()} {axis}={','.join(texts)}: a side has one value of an axis."
+                        option=f"--{self.name.lower()}",
+                        given=f"{axis}={','.join(texts)}",
+                        allowed="one value for each axis of a side",
                     )
         if "env" not in self.axes:
             return wanted
@@ -72,25 +79,23 @@ class Side:
 
 
 def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: str | None, rev: str | None) -> Side:
-    """From its options; UsageError says which one is wrong."""
+    """Return the side of its options; UsageError if one is invalid."""
     flag, axes = f"--{name.lower()}", dict[str, list[str]]()
     for text in overrides:
         axis, equals, value = text.partition("=")
         axis = axis.strip().lstrip("-").replace("-", "_")
         if not equals or axis not in AXES:
-            raise UsageError(
-                f"{flag}: got {text!r}; allowed: AXIS=VALUE, an axis of {', '.join(AXES)}.{near(axis, AXES)}"
-            )
+            allowed = f"AXIS=VALUE, where AXIS is one of {', '.join(AXES)}"
+            raise UsageError(option=flag, given=text, allowed=allowed, hint=near(axis, AXES))
         if axis in axes and axis != "env":
-            raise UsageError(f"{flag}: {axis} is given twice; give it once.")
+            raise UsageError(f"{flag}: {axis} is given twice", option=flag, given=text, hint="Give it once.")
         axes.setdefault(axis, []).append(value)
     if env:
         axes.setdefault("env", []).extend(env)
     for what, given, allowed in (("python", python, "an interpreter"), ("rev", rev, "a revision")):
-        if given is not None and not given.strip():  # a script's variable that is not set, say: it would be A against A
-            raise UsageError(
-                f"{flag}-{what}: got {given!r}; allowed: {allowed}. Name one, or leave the option out for what is here."
-            )
+        if given is not None and not given.strip():  # From an unset shell variable: both sides would be the same.
+            hint = f"Name one, or leave the option out for the current {what}."
+            raise UsageError(option=f"{flag}-{what}", given=given, allowed=allowed, hint=hint)
     return Side(name, axes, python, rev)
 
 
@@ -98,11 +103,11 @@ def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: s
 def sites(
     sides: Sequence[Side], workloads: Sequence[str], variables: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 ) -> Iterator[dict[str, Site]]:
-    """Where the ranks of each side run: here, under another interpreter, or in a worktree of another revision.
-    ``variables``, by side, are what its ranks' environment has more than ours.
+    """Return where the ranks of each side run: here, under another interpreter, or in a worktree of a revision.
 
-    Worktrees and the folder that lends our packages to another interpreter are gone afterwards. UsageError for an
-    interpreter that cannot run ranks, and for a revision that is none or of which no workload is.
+    ``variables``: by side, environment variables of its ranks. Worktrees, and the folder that gives stepbench's
+    packages to another interpreter, are removed afterwards. UsageError for an interpreter that cannot run ranks, for an
+    unknown revision, and for a revision without a workload in a git repository.
     """
     top = _top(workloads) if any(side.rev for side in sides) else None
     with folder_of_sides(top, tempfile.gettempdir()) as folder:
@@ -116,41 +121,54 @@ def sites(
 
 
 def _top(workloads: Sequence[str]) -> Path:
-    """The repository of the user's workloads; UsageError if they are none of a user, or in no repository, or in two."""
+    """Return the git repository of the user's workloads; UsageError unless all are in one repository."""
     tops: set[Path] = set()
     for workload in workloads:
         spec = parse_workload(workload)
         if spec.entry:
-            raise UsageError(f"--workload {workload} is built in: a revision is one of your own workload's repository.")
+            raise UsageError(
+                option="--workload", given=workload, allowed="your own workload: a revision is one of its repository"
+            )
         where = spec.target.rpartition(":")[0]
         folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
         done = _git(folder, "rev-parse", "--show-toplevel")
         if done.returncode:
-            why = shorten(done.stderr.removeprefix("fatal: "))  # none, or one that git does not trust
+            why = shorten(done.stderr.removeprefix("fatal: "))  # No repository, or one that git does not trust.
             raise UsageError(
-                f"--workload {workload}: a revision is one of a git repository; git says of {folder}: {why}"
+                f"--workload {workload}: a revision needs a git repository; git says of {folder}: {why}",
+                option="--workload",
+                given=workload,
+                allowed="a workload in a git repository",
             )
         tops.add(Path(done.stdout.strip()).resolve())
     if len(tops) != 1:
         raise UsageError(
-            f"the workloads are in {len(tops)} repositories; a revision is of one: compare them one by one."
+            f"the workloads are in {len(tops)} git repositories, and a revision belongs to one",
+            option="--workload",
+            given=list(workloads),
+            hint="Compare them one by one.",
         )
     return tops.pop()
 
 
 def _worktree(side: Side, top: Path, folder: Path) -> Path:
-    """A fresh checkout of the revision, beside nothing of the user's."""
+    """Check the revision out into a new worktree in the temporary folder."""
     path = (folder / side.name).resolve()
     known = _git(top, "rev-parse", "--verify", "--quiet", f"{side.rev}^{{commit}}")
-    if known.returncode or str(side.rev).startswith("-"):  # no revision, and git before 2.30 cannot be told that
+    if known.returncode or str(side.rev).startswith("-"):  # git before 2.30 would take it for an option.
         raise UsageError(
-            f"--{side.name.lower()}-rev {side.rev}: no such revision in {top}; git fetch it, or name another."
+            option=f"--{side.name.lower()}-rev",
+            given=side.rev,
+            allowed=f"a revision in {top}",
+            hint="Fetch it with git fetch, or name another.",
         )
-    without_hooks = ("-c", "core.hooksPath=/dev/null")  # the user's are for their own checkouts
+    without_hooks = ("-c", "core.hooksPath=/dev/null")  # The user's hooks are for their own checkouts.
     done = _git(top, *without_hooks, "worktree", "add", "--detach", "--quiet", str(path), known.stdout.strip())
     if done.returncode:
-        why = shorten(done.stderr) or "it says nothing"
-        raise UsageError(f"--{side.name.lower()}-rev {side.rev}: git worktree add ended with {done.returncode}: {why}")
+        why = shorten(done.stderr) or "without a message"
+        flag = f"--{side.name.lower()}-rev"
+        said = f"{flag} {side.rev}: git worktree add ended with {done.returncode}: {why}"
+        raise UsageError(said, option=flag, given=side.rev)
     return path
 
 
@@ -158,11 +176,11 @@ def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     try:
         return git(folder, *words)
     except FileNotFoundError:
-        raise UsageError("a revision needs git, and there is none on the PATH.") from None
+        raise UsageError("a revision needs git, which is not on the PATH", hint="Install git.") from None
 
 
 def _lend(folder: Path) -> Path:
-    """A folder that holds our packages and nothing else, for an interpreter that has them not, or older ones."""
+    """Create a folder with only stepbench's packages, for an interpreter that has none or older ones."""
     lent = folder / "packages"
     if not lent.exists():
         lent.mkdir()
@@ -173,8 +191,8 @@ def _lend(folder: Path) -> Path:
 
 
 def _interpreter(side: Side, lent: Path | None, variables: Mapping[str, str]) -> str:
-    """The path of an interpreter that has what ranks import; not resolved, as a virtual environment is its link."""
-    flag, given = f"--{side.name.lower()}-python {side.python}", str(side.python)
+    """Return the absolute path of an interpreter that can run ranks; a link is kept, as in a virtual environment."""
+    flag, given = f"--{side.name.lower()}-python", str(side.python)
     python = os.path.abspath(shutil.which(given) or given)
     ranks = {**rank_environment(), **variables}
     try:
@@ -187,10 +205,14 @@ def _interpreter(side: Side, lent: Path | None, variables: Mapping[str, str]) ->
             timeout=PROBE_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UsageError(
-            f"{flag}: cannot run it: {getattr(error, 'strerror', None) or 'it does not answer'}."
-        ) from None
+        why = getattr(error, "strerror", None) or f"it does not answer within {PROBE_SECONDS:.0f} s"
+        raise UsageError(f"{flag} {given}: cannot run it: {why}", option=flag, given=given) from None
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        raise UsageError(f"{flag}: ranks need Python 3.11 or newer with torch, torchvision and psutil: {shorten(last)}")
+        last = (done.stderr.strip().splitlines() or ["without a message"])[-1]
+        raise UsageError(
+            f"{flag} {given}: ranks cannot run under it: {shorten(last)}",
+            option=flag,
+            given=given,
+            allowed="Python 3.11 or newer with torch, torchvision and psutil",
+        )
     return python

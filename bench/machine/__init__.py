@@ -1,1 +1,1 @@
-"""What this machine is and has: GPUs, limits, software, load. Imports nothing of ``bench`` but errors."""
+"""This machine: its GPUs, limits, software and load. Imports nothing of ``bench`` except ``errors``."""

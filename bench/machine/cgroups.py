@@ -1,35 +1,35 @@
-"""What a cgroup leaves to this process: v1 (a hierarchy a controller), v2 (one for all), or v1 with an empty v2."""
+"""Limits of this process by cgroups: v1 (one hierarchy per controller), v2 (one for all), or both mounted."""
 
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
 CGROUPS = Path("/sys/fs/cgroup")
-UNLIMITED = 2**62  # cgroup v1 has no word for it, but 2**63 less a page of the kernel's
+UNLIMITED = 2**62  # cgroup v1 writes 2**63 minus a page for "no limit".
 
 
 def cpu_quota(membership: str, root: Path = CGROUPS) -> float | None:
-    """Processors that this process may keep busy, by the tightest of its cgroups; None without a limit.
+    """Return how many processors this process may keep busy, by its tightest cgroup; None without a limit.
 
-    ``membership`` is the text of /proc/self/cgroup, ``root`` where the hierarchies are mounted.
+    ``membership``: the text of /proc/self/cgroup. ``root``: where the hierarchies are mounted.
     """
     quotas = []
     for folder in _groups("cpu", membership, root):
         words = _words(folder / "cpu.max") or _words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us")
-        if len(words) == 2 and all(word.isdecimal() for word in words):  # not "max", and not -1
+        if len(words) == 2 and all(word.isdecimal() for word in words):  # Neither "max" nor -1.
             quotas.append(int(words[0]) / int(words[1]))
     return min(quotas, default=None)
 
 
 def memory_limit(membership: str, root: Path = CGROUPS) -> tuple[float, float] | None:
-    """(limit, what is left below it) in MiB, each by the tightest of this process's cgroups; None without a limit.
+    """Return (limit, memory left) in MiB, each by the tightest cgroup of this process; None without a limit.
 
-    Arguments as of ``cpu_quota``. Cached files count as left, for the kernel drops them when memory is wanted, and as
-    it counts them in its own MemAvailable.
+    The arguments are those of ``cpu_quota``. Cached files count as memory left, as in the kernel's MemAvailable: the
+    kernel drops them when memory is needed.
     """
     found = []
     for folder in _groups("memory", membership, root):
-        files = ("memory.max", "memory.high", "memory.limit_in_bytes")  # above "high" a group is slowed, not killed
+        files = ("memory.max", "memory.high", "memory.limit_in_bytes")  # Above "high" a group is throttled, not killed.
         limits = [int(word) for file in files for word in _words(folder / file) if word.isdecimal()]
         limit = min(limits, default=UNLIMITED)
         if limit < UNLIMITED:
@@ -40,26 +40,26 @@ def memory_limit(membership: str, root: Path = CGROUPS) -> tuple[float, float] |
 
 
 def _cached_files(group: Path) -> int:
-    """Bytes, of the group and those below it: v1 calls that total_, v2 has no other."""
+    """Return the bytes of cached files of a group and those below it: ``total_*`` in v1, the only values in v2."""
     words = _words(group / "memory.stat")
     stat = dict(zip(words[::2], words[1::2], strict=False))
     return sum(int(stat.get(f"total_{name}", stat.get(name, "0"))) for name in ("active_file", "inactive_file"))
 
 
 def _groups(controller: str, membership: str, root: Path) -> list[Path]:
-    """The folders of the process's group and all above it: a limit of any of them holds.
+    """Return the folders of the process's group and of all groups above it: the limit of each of them applies.
 
-    In a container the path may be the host's while the container's own group is mounted as root: then only that is
-    there, and the others are folders without files.
+    In a container the path may be that on the host while the container's own group is mounted as root. Then only the
+    root has files, and the other folders do not exist.
     """
     folders = []
     for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        bases = (root / controller, root / controllers) if controllers else (root,)  # no controllers: v2
+        bases = (root / controller, root / controllers) if controllers else (root,)  # No controllers: v2.
         parts = PurePosixPath(path).parts[1:]
-        if ".." in parts:  # it lies above what is mounted
+        if ".." in parts:  # The group is above the mounted root.
             parts = ()
         folders += [base.joinpath(*parts[:depth]) for base in bases for depth in range(len(parts) + 1)]
     return folders

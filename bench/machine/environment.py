@@ -1,4 +1,4 @@
-"""What a row says about machine, software and settings."""
+"""Columns of a row about the machine, its software and its settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SETTINGS = (
     "ATEN_",
     "DNNL_",
     "ONEDNN_",
-    "LD_PRELOAD",  # another allocator, say
+    "LD_PRELOAD",  # For example another allocator.
     "MALLOC_",
     "GLIBC_TUNABLES",
 )
@@ -51,11 +51,11 @@ GIT_SECONDS = 5.0
 
 
 def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | None = None) -> dict[str, Any]:
-    """Columns that are the same for every launch of a run on this host. ``work``: where ranks run, by default here."""
-    import psutil  # not on the way to --help, as importlib.metadata below
+    """Return the columns that are equal for all launches of a run; ``work`` is the folder of the ranks."""
+    import psutil  # Imported here, like importlib.metadata below, to keep --help fast.
 
     home = Path(bench.__file__).parent.parent
-    # not that of a checkout which only holds our venv
+    # Only if stepbench itself is a checkout, not if its virtual environment is inside of one.
     commit = _git_says(home, "rev-parse", "HEAD") if (home / ".git").exists() else ""
     work_commit, dirty = _git(work or Path.cwd())
     return {
@@ -78,12 +78,12 @@ def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | No
 
 
 def rank_environment() -> dict[str, str]:
-    """The environment of every rank, less what a case decides: nothing of the user's folder may shadow our modules."""
+    """Return the environment of every rank without the variables of a case; the user's folder cannot shadow modules."""
     return {**os.environ, "PYTHONSAFEPATH": "1", **_user()}
 
 
 def _user() -> dict[str, str]:
-    """A name for who has none, as in many a container: before 2.13 torch cannot be imported without one."""
+    """Set LOGNAME if the user id has no passwd entry, without which torch before 2.13 cannot be imported."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -92,15 +92,15 @@ def _user() -> dict[str, str]:
 
 
 def settings(environment: Mapping[str, str], always: Collection[str] = ()) -> str:
-    """The environment variables that steer libraries, and those of ``always``, as JSON with sorted keys."""
+    """Return the environment variables that configure libraries, and those in ``always``, as JSON with sorted keys."""
     return json.dumps({k: v for k, v in sorted(environment.items()) if k.startswith(SETTINGS) or k in always})
 
 
 @functools.cache
 def compiler_lacks() -> str:
-    """What torch.compile needs of this machine and does not find, in words; empty if all is there.
+    """Return what torch.compile needs and this machine does not have, in words; an empty text if it has everything.
 
-    Inductor builds its kernels for the CPU, and Triton its launchers, with a compiler and Python's own headers.
+    Inductor's CPU kernels and Triton's launchers are built with a C++ compiler and Python's headers.
     """
     lacks = []
     if not shutil.which(shlex.split(os.environ.get("CXX") or "g++")[0]):
@@ -111,12 +111,12 @@ def compiler_lacks() -> str:
 
 
 def numactl() -> bool:
-    """Whether there is the command that torch binds ranks to processors with."""
+    """Return whether the command numactl is installed, with which torch binds ranks to processors."""
     return shutil.which("numactl") is not None
 
 
 def installed() -> dict[str, str]:
-    """Versions of what a rank will import, without importing it."""
+    """Return the versions of the packages that ranks import, without importing them."""
     import importlib.metadata
 
     versions = {}
@@ -129,7 +129,7 @@ def installed() -> dict[str, str]:
 
 
 def proc(name: str) -> str:
-    """The text of a file of /proc; empty where it cannot be read."""
+    """Return the text of a file in /proc; an empty text if it cannot be read."""
     try:
         return Path("/proc", name).read_text()
     except OSError:
@@ -137,25 +137,25 @@ def proc(name: str) -> str:
 
 
 def _cpu_model(cpuinfo: str) -> str:
-    """By its name, or as the kernel numbers it: on ARM there are no names, and every processor is an ``aarch64``.
+    """Return the name of the processor or, as ARM has no names, the numbers of its implementer and part.
 
-    ``cpuinfo`` is the text of /proc/cpuinfo.
+    ``cpuinfo``: the text of /proc/cpuinfo.
     """
     pairs = [line.partition(":")[::2] for line in cpuinfo.splitlines()]
-    known = {key.strip(): value.strip() for key, value in reversed(pairs)}  # the first processor's
+    known = {key.strip(): value.strip() for key, value in reversed(pairs)}  # Those of the first processor.
     numbered = [f"{key} {known[key]}" for key in ("cpu", "CPU implementer", "CPU part", "CPU variant") if key in known]
     return known.get("model name") or " ".join([platform.machine(), *numbered])
 
 
 def _git(folder: Path) -> tuple[str, bool | None]:
-    """(commit, whether files differ from it) of the checkout that holds ``folder``; ('', None) outside of one."""
+    """Return (commit, whether files differ from it) of the checkout around ``folder``; ('', None) outside of one."""
     commit = _git_says(folder, "rev-parse", "HEAD") or ""
     changed = _git_says(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
     return commit, None if changed is None else bool(changed)
 
 
 def _git_says(folder: Path, *words: str) -> str | None:
-    """None where it cannot tell, or not within GIT_SECONDS, as on a large repository far away."""
+    """Return the output of a git command; None if it fails or takes longer than GIT_SECONDS."""
     command = ["git", "-C", str(folder), *words]
     try:
         done = subprocess.run(
@@ -167,7 +167,9 @@ def _git_says(folder: Path, *words: str) -> str | None:
 
 
 def git_environment() -> dict[str, str]:
-    """Ours, for git to look at a folder's own repository: hooks and aliases set these variables for another. It takes
-    no lock to look, which would stay if it were killed."""
+    """Return this environment without the variables by which hooks and aliases name another repository.
+
+    Git takes no optional locks, which would remain if it were killed.
+    """
     ours = {name: value for name, value in os.environ.items() if name not in OF_A_REPOSITORY}
     return {**ours, "GIT_OPTIONAL_LOCKS": "0"}

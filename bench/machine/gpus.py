@@ -1,4 +1,4 @@
-"""The GPUs of this machine, as NVML sees them: without torch and without a CUDA context."""
+"""The GPUs of this machine by NVML: without torch and without a CUDA context."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# The driver's own files, there in a container without NVML's library and under WSL as well.
+# Files of the driver, which exist under WSL and in containers without the NVML library as well.
 DRIVER_FILES = ("/dev/nvidiactl", "/dev/dxg")
 LIST_BY_TORCH = """
 import json, torch
@@ -28,7 +28,7 @@ TORCH_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Gpu:
-    """``capability`` is CUDA's compute capability, as (major, minor); ``memory_mib`` is NaN where NVML cannot say."""
+    """A GPU. ``memory_mib``: NaN if NVML cannot tell. ``capability``: CUDA's compute capability (major, minor)."""
 
     uuid: str
     name: str
@@ -38,9 +38,9 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Machine:
-    """The GPUs that a rank started here may use, and their driver's version (empty without NVML).
+    """The GPUs that a rank may use, and the version of their driver (empty without NVML).
 
-    ``note`` says in one line why a GPU that one would expect is not among them; else it is empty.
+    ``note``: one line that says why an expected GPU is missing, else empty.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -49,7 +49,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """What NVML says, less what CUDA_VISIBLE_DEVICES hides; no GPUs where there is no NVML."""
+    """Return the GPUs that NVML lists and CUDA_VISIBLE_DEVICES does not hide; no GPUs without NVML."""
     import pynvml
 
     try:
@@ -58,7 +58,7 @@ def this_machine() -> Machine:
     except pynvml.NVMLError as error:
         absent = isinstance(error, (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded))
         if absent and not any(Path(file).exists() for file in DRIVER_FILES):
-            return Machine()  # a machine without NVIDIA's driver is nothing to write home about
+            return Machine()  # No NVIDIA driver: expected, no note.
         gpus = _listed_by_torch()
         if not gpus:
             return Machine(note=f"NVML cannot be used ({error}), and torch sees no GPU either")
@@ -66,7 +66,7 @@ def this_machine() -> Machine:
 
 
 def _listed_by_torch() -> tuple[Gpu, ...]:
-    """The GPUs that a process with torch sees (CUDA_VISIBLE_DEVICES applied); none if it cannot say."""
+    """Return the GPUs that torch lists in a process (CUDA_VISIBLE_DEVICES applied); none if that fails."""
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-c", LIST_BY_TORCH], capture_output=True, check=True, timeout=TORCH_SECONDS
@@ -79,11 +79,12 @@ def _listed_by_torch() -> tuple[Gpu, ...]:
 
 
 def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
-    """What a value of CUDA_VISIBLE_DEVICES leaves of ``gpus``: indices or UUID prefixes, up to the first unknown one;
-    nothing if a GPU is named twice.
+    """Return the GPUs that a value of CUDA_VISIBLE_DEVICES leaves visible.
 
-    Source: CUDA C++ Programming Guide, "CUDA Environment Variables". With unlike GPUs, CUDA's indices follow NVML's
-    order only under CUDA_DEVICE_ORDER=PCI_BUS_ID; the count is right in any case, and rows take names from ranks.
+    The value has indices or UUID prefixes; those after the first unknown one are ignored, and no GPU is visible if one
+    is named twice. Source: CUDA C++ Programming Guide, "CUDA Environment Variables". If the GPUs differ, CUDA's indices
+    have NVML's order only with CUDA_DEVICE_ORDER=PCI_BUS_ID; the number of GPUs is right in any case, and rows have
+    the names that ranks report.
     """
     if setting is None:
         return gpus
@@ -104,20 +105,22 @@ def visible(gpus: tuple[Gpu, ...], setting: str | None) -> tuple[Gpu, ...]:
 
 @contextlib.contextmanager
 def nvml() -> Iterator[Any]:
-    """The pynvml module, initialised. Raises its NVMLError where there is no driver that works."""
+    """Initialise NVML and give the pynvml module; its NVMLError if there is no working driver."""
     import pynvml
 
     pynvml.nvmlInit()
     try:
         yield pynvml
     finally:
-        with contextlib.suppress(pynvml.NVMLError):  # a GPU that fell off the bus; what was read stays true
+        with contextlib.suppress(pynvml.NVMLError):  # A GPU may have failed meanwhile; what was read remains valid.
             pynvml.nvmlShutdown()
 
 
 def _listed(library: Any, setting: str | None) -> Machine:
-    """A GPU that cannot be read is left out, with a note: the others are still there. One that MIG divides leaves none:
-    a process then sees one of its parts, whatever else there is."""
+    """List the GPUs. A GPU that cannot be read is left out, with a note.
+
+    If MIG divides a visible GPU, no GPU is left, as processes would see only one part of it.
+    """
     gpus, notes, divided = [], [], set()
     for index in range(library.nvmlDeviceGetCount()):
         try:
@@ -145,7 +148,7 @@ def _gpu(library: Any, handle: Any) -> Gpu:
     return Gpu(
         uuid=_text(library.nvmlDeviceGetUUID(handle)),
         name=_text(library.nvmlDeviceGetName(handle)),
-        # not supported where CPU and GPU share one memory (GB10, Jetson)
+        # Not supported where CPU and GPU share memory (GB10, Jetson).
         memory_mib=_known(library, lambda: library.nvmlDeviceGetMemoryInfo(handle).total / 2**20, math.nan),
         capability=tuple(library.nvmlDeviceGetCudaComputeCapability(handle)),
     )

@@ -1,6 +1,6 @@
-"""Dense peak arithmetic rates of devices: what MFU is measured against.
+"""Dense peak arithmetic rates of devices, by which MFU is computed.
 
-Only devices whose figure the vendor publishes, by the exact name that CUDA gives them: an unknown one has no peak.
+The table has devices whose rates the vendor publishes, by the exact names that CUDA reports; others have no peak.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Peak(NamedTuple):
-    """TFLOP/s. ``fp32`` is without tensor cores, the others with them, dense: half of a sparse figure."""
+    """Peak rates in TFLOP/s: ``fp32`` without tensor cores, the others dense with tensor cores."""
 
     fp32: float | None
     tf32: float | None
@@ -19,7 +19,7 @@ class Peak(NamedTuple):
 
 
 def _ampere(fp32: float | None, tf32: float | None, half: float, source: str) -> Peak:
-    """From Ampere on, float16 and bfloat16 have one rate."""
+    """Return the peak of a GPU from Ampere on, where float16 and bfloat16 have the same rate."""
     return Peak(fp32, tf32, half, half, f"NVIDIA {source} datasheet, dense")
 
 
@@ -51,7 +51,7 @@ PEAKS: dict[str, Peak] = {
 
 
 def peak_tflops(device: str, precision: str) -> tuple[float, str] | None:
-    """(dense peak in TFLOP/s, its source) for a device and a value of ``--precision``; None where unknown."""
+    """Return (dense peak in TFLOP/s, its source) of a device at a value of ``--precision``; None if unknown."""
     peak = PEAKS.get(device)
     rate = getattr(peak, precision.removeprefix("amp-")) if peak else None
     return None if peak is None or rate is None else (rate, peak.source)

@@ -1,4 +1,4 @@
-"""Whether the machine fits a run, looked at before anything is started: facts, and what they mean in words."""
+"""Checks before a run whether the machine is idle and has enough memory and disk space; warns if not."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from bench.machine.gpus import Gpu, Machine, nvml
 
 T = TypeVar("T")
 
-GPU_USED_SHARE = 0.05  # a desktop's windows take less
+GPU_USED_SHARE = 0.05  # More than a desktop takes.
 MEMORY_SHARE, MEMORY_MIB = 0.1, 1024.0
 DISK_MIB = 1024.0
 BUSY_SHARE, BUSY_PROCESSORS = 0.1, 0.5
 BUSY_SECONDS = 0.3
-NAMED = 3  # of the busiest programs
-NAMED_FROM = 0.05  # processors; who takes less disturbs nobody
+NAMED = 3  # How many of the busiest programs a warning names.
+NAMED_FROM = 0.05  # Processors; programs below do not disturb a measurement.
 
 THREAD_VARIABLES = ("MKL_NUM_THREADS", "OMP_THREAD_LIMIT", "OMP_DYNAMIC")
 
 SHM = Path("/dev/shm")
 
-Load = tuple[str, float]  # a program's name, and the processors that it keeps busy
+Load = tuple[str, float]  # A program's name, and how many processors it keeps busy.
 
 
 @dataclass(frozen=True)
 class GpuLook:
-    """A GPU before the run. ``index`` is its place among the visible ones; ``memory_mib`` is as ``Gpu`` has it.
+    """The state of a GPU before the run. ``index``: its place among the visible GPUs; ``memory_mib``: as in ``Gpu``.
 
-    ``used_mib`` is what all processes hold, graphics as well; None where NVML does not say. ``processes`` are those of
-    others that compute on it: (pid, MiB), with None for MiB that NVML does not tell.
+    ``used_mib``: memory of all processes, graphics included; None if NVML cannot tell. ``processes``: (pid, MiB) of
+    other processes that compute on it, with None for MiB if NVML cannot tell.
     """
 
     index: int
@@ -52,11 +52,11 @@ class GpuLook:
 
 @dataclass(frozen=True)
 class Look:
-    """What was found before anything was started; None is what could not be read, and gives no warning.
+    """The state of the machine before a run; None for what could not be read, which gives no warning.
 
-    ``processors`` are those that this process may run on, ``cpu_quota`` how many of them it may keep busy at a time;
-    ``busy_processors`` are those of them that others keep busy. Memory is what this process may have: a cgroup's where
-    that is less than the host's. ``variables`` are those of THREAD_VARIABLES that are set.
+    ``processors``: those that this process may run on. ``cpu_quota``: how many it may keep busy at a time.
+    ``busy_processors``: how many of ``processors`` other programs keep busy. Memory is that of the cgroup if it is less
+    than the host's. ``variables``: those of THREAD_VARIABLES that are set.
     """
 
     processors: int | None = None
@@ -72,13 +72,13 @@ class Look:
 
     @property
     def usable_processors(self) -> int | None:
-        """How many threads can run at once: the processors, or the quota (rounded up) if that is less."""
+        """Number of threads that can run at once: the processors, or the quota (rounded up) if it is smaller."""
         limits = [self.processors, None if self.cpu_quota is None else math.ceil(self.cpu_quota)]
         return min((limit for limit in limits if limit is not None), default=None)
 
 
 def look(machine: Machine, folder: Path) -> Look:
-    """The machine as it is now, with the disk that ``folder`` (there or not yet) is on. Takes BUSY_SECONDS.
+    """Return the state of the machine, and of the disk of ``folder`` (existing or not); takes BUSY_SECONDS.
 
     Raises nothing: what cannot be read is None. Call it before any rank is started.
     """
@@ -101,11 +101,11 @@ def look(machine: Machine, folder: Path) -> Look:
     )
 
 
-# -- what the facts mean, in words: pure functions ------------------------------------------------------------------
+# -- warnings, by pure functions ------------------------------------------------------------------------------------
 
 
 def run_warnings(look: Look) -> list[str]:
-    """What will make any case's numbers worse, or end its launches; a line each, with what to do."""
+    """Return a line for each thing that slows launches down or ends them, with what to do."""
     of_gpus = [_gpu_warning(gpu) for gpu in look.gpus]
     found = [*of_gpus, _memory_warning(look), _disk_warning(look), _load_warning(look)]
     return [warning for warning in found if warning]
@@ -122,7 +122,7 @@ def _gpu_warning(gpu: GpuLook) -> str:
         return ""
     return (
         f"GPU {gpu.index} ({gpu.uuid}) is in use already: {listed(uses)}; steps may be slower and uneven, and memory "
-        "runs out sooner; stop what uses it (see nvidia-smi), or leave it out by CUDA_VISIBLE_DEVICES"
+        "runs out sooner; stop what uses it (see nvidia-smi), or exclude it with CUDA_VISIBLE_DEVICES"
     )
 
 
@@ -131,7 +131,7 @@ def _memory_warning(look: Look) -> str:
     if total is None or available is None or available >= max(MEMORY_SHARE * total, MEMORY_MIB):
         return ""
     return (
-        f"{available:,.0f} of {total:,.0f} MiB of host memory are left for the run: ranks may swap, which makes "
+        f"{available:,.0f} of {total:,.0f} MiB of host memory are available: ranks may swap, which makes "
         "steps slower, or be killed; end other programs, or run with fewer ranks and DataLoader workers"
     )
 
@@ -147,30 +147,32 @@ def _disk_warning(look: Look) -> str:
 
 def _load_warning(look: Look) -> str:
     busy, processors = look.busy_processors, look.processors
-    # of all that we may run on: where a quota allows fewer, they may be any of these
+    # Of all allowed processors: with a quota the ranks may run on any of them.
     if busy is None or processors is None or busy <= max(BUSY_SHARE * processors, BUSY_PROCESSORS):
         return ""
     names = listed([f"{name} ({share:.1f})" for name, share in look.busiest])
     return (
-        f"others keep {busy:.1f} of {counted(processors, 'processor')} busy before anything is started"
-        f"{f', most of all {names}' if names else ''}: they take time from the ranks, so steps are slower and uneven; "
-        "stop them, or wait until they are done"
+        f"other programs keep {busy:.1f} of {counted(processors, 'processor')} busy"
+        f"{f', mostly {names}' if names else ''}: they take time from the ranks, so steps are slower and uneven; "
+        "stop them, or wait until they end"
     )
 
 
 def counted(number: int, what: str) -> str:
+    """Return a number with its noun: ``1 rank``, ``2 ranks``."""
     return f"{number} {what}{'s' * (number != 1)}"
 
 
 def listed(words: Sequence[str], last: str = "and") -> str:
+    """Join words as a list in a sentence: ``a, b and c``."""
     return f" {last} ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-# -- how facts are found --------------------------------------------------------------------------------------------
+# -- reading the state ----------------------------------------------------------------------------------------------
 
 
 def _known(read: Callable[[], T]) -> T | None:
-    """None where it cannot be read, for whatever reason: a look must not end the run that it is for."""
+    """Return None instead of raising: a check that fails must not end the run."""
     try:
         return read()
     except Exception:
@@ -178,19 +180,18 @@ def _known(read: Callable[[], T]) -> T | None:
 
 
 def _own_pids() -> set[int]:
-    """This process and those that it started: what they do is no stranger's work."""
+    """Return the ids of this process and its descendants, which do not count as other programs."""
     process = psutil.Process()
     return {process.pid, *(child.pid for child in process.children(recursive=True))}
 
 
 def available_mib() -> float:
-    """The host memory that this process may still have, in MiB."""
+    """Return the host memory that is available to this process, in MiB."""
     return memory_mib(proc("self/cgroup"))[1]
 
 
 def memory_mib(membership: str) -> tuple[float, float]:
-    """(total, available) host memory of this process in MiB: a cgroup's, by the text of its membership, or the host's
-    where that has less."""
+    """Return (total, available) host memory in MiB, by the cgroups in ``membership`` or the host if that has less."""
     host = psutil.virtual_memory()
     limited = _known(lambda: memory_limit(membership))
     limit, left = limited or (math.inf, math.inf)
@@ -198,7 +199,7 @@ def memory_mib(membership: str) -> tuple[float, float]:
 
 
 def _free_mib(folder: Path) -> float | None:
-    """Of the disk that the folder, or the nearest one above it that exists, is on; None if that has no size."""
+    """Return the free space of the folder's disk in MiB; None if the file system has no size."""
     real = Path(os.path.realpath(folder))
     there = next(path for path in (real, *real.parents) if os.path.exists(path))
     usage = shutil.disk_usage(there)
@@ -208,14 +209,14 @@ def _free_mib(folder: Path) -> float | None:
 def _load(allowed: Set[int], ours: Set[int]) -> tuple[float | None, tuple[Load, ...]]:
     if not allowed:
         return None, ()
-    processes = [process for process in psutil.process_iter() if process.pid != os.getpid()]  # we only wait
+    processes = [process for process in psutil.process_iter() if process.pid != os.getpid()]  # This process is idle.
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            process.cpu_percent()  # since when the next call counts
+            process.cpu_percent()  # The next call measures from here.
     percents = psutil.cpu_percent(BUSY_SECONDS, percpu=True)
     shares = []
     for process in processes:
-        with contextlib.suppress(psutil.Error):  # it ended meanwhile, or is not ours to look at
+        with contextlib.suppress(psutil.Error):  # It ended meanwhile, or is not accessible.
             share = process.cpu_percent() / 100
             if share and allowed & set(process.cpu_affinity()):
                 shares.append((process.pid, process.name(), share))
@@ -225,9 +226,9 @@ def _load(allowed: Set[int], ours: Set[int]) -> tuple[float | None, tuple[Load, 
 def strangers_load(
     percents: Sequence[float], shares: Iterable[tuple[int, str, float]], allowed: Set[int], ours: Set[int]
 ) -> tuple[float, tuple[Load, ...]]:
-    """(processors of ``allowed`` that others keep busy, the busiest of them by name).
+    """Return (how many of the ``allowed`` processors other programs keep busy, the busiest programs).
 
-    ``percents`` has how busy each processor is; ``shares`` has (pid, name, processors kept busy), ``ours`` our pids.
+    ``percents``: load of each processor. ``shares``: (pid, name, processors kept busy). ``ours``: our own pids.
     """
     busy = sum(percents[index] for index in allowed if index < len(percents)) / 100
     by_name: dict[str, float] = defaultdict(float)
@@ -251,7 +252,7 @@ def _gpu(library: Any, index: int, gpu: Gpu, ours: Set[int]) -> GpuLook:
     handle = _known(lambda: library.nvmlDeviceGetHandleByUUID(gpu.uuid.encode()))
     if handle is None:
         return GpuLook(index, gpu.uuid, gpu.memory_mib)
-    # version 2 has the memory that the driver holds in a field of its own
+    # Version 2 reports the memory of the driver separately.
     used = _known(lambda: library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used / 2**20)
     listed = _known(lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or []
     strangers = [(p.pid, p.usedGpuMemory / 2**20 if p.usedGpuMemory else None) for p in listed if p.pid not in ours]

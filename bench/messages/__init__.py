@@ -1,2 +1,1 @@
-"""What ``bench run`` and its ranks tell each other: JSON files in a launch's folder, and shared memory. Imports
-``plan``."""
+"""Messages between ``bench run`` and its ranks: JSON files and shared memory. Imports ``plan``."""

@@ -1,4 +1,4 @@
-"""How far a rank has come, in shared memory: it writes, ``bench run`` reads."""
+"""The progress of a rank in shared memory: the rank writes it, ``bench run`` reads it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from typing import NamedTuple
 from bench.messages.rank_record import PARTS, Failure
 from bench.untrusted.rank_files import NonsenseError, checked, read_file
 
-# Where a rank may stand, in the order in which it comes there; PARTS, "sync" and "turn" again and again.
+# Stages of a rank in their order; PARTS, "sync" and "turn" are repeated.
 STAGES = ("starting", "building", *PARTS, "sync", "turn", "ending", "done", "failed")
 STAGE = {name: number for number, name in enumerate(STAGES)}
 MOST_STEPS = 1 << 40
-LAST_WORDS = 1024  # bytes
+LAST_WORDS = 1024  # Bytes.
 
 
 class Beat(NamedTuple):
-    """How far a rank has come: ``time_ns`` is its wall clock when it ended its last step, 0 before the first.
+    """The progress of a rank: ``done`` of ``planned`` steps, and the ``stage`` it is in.
 
-    The host of an accelerator runs ahead of it: it has waited for all but the last ``done - synced`` steps, and
-    ``step_ns`` is the longest mean step between two such waits.
+    ``time_ns``: the rank's wall clock at the end of its last step, 0 before the first. ``synced``: steps that the
+    device is known to have finished, as the host runs ahead of a GPU. ``step_ns``: the longest mean step between two
+    synchronizations.
     """
 
     done: int = 0
@@ -35,14 +36,14 @@ class Beat(NamedTuple):
 
 
 class Heartbeat:
-    """A Beat in 48 bytes of shared memory that a rank writes and its parent reads, and room for its last words.
+    """A Beat in 48 bytes of shared memory that a rank writes and its parent reads, followed by a failure message.
 
-    A store into mapped memory costs the rank 0.3 µs and no system call, so it can be written several times a step. It
-    needs neither a descriptor nor room on a disk, so a rank that has run out of those can still say why it gives up.
+    A write to mapped memory takes the rank 0.3 µs and no system call, so that several per step cost nothing. It needs
+    neither a file descriptor nor disk space, so a rank that has run out of those can still report why it failed.
     """
 
     _STEPS, _SYNCED, _STAGE = struct.Struct("<qqq"), struct.Struct("<qq"), struct.Struct("<q")
-    _WORDS = _STEPS.size + _SYNCED.size + _STAGE.size  # where the last words begin
+    _WORDS = _STEPS.size + _SYNCED.size + _STAGE.size  # Offset of the failure message.
     _SIZE = _WORDS + LAST_WORDS
 
     def __init__(self, scratch: str | Path, launch: str, rank: int) -> None:
@@ -52,18 +53,19 @@ class Heartbeat:
             self._memory = mmap.mmap(stream.fileno(), self._SIZE)
 
     def beat(self, done: int, planned: int, time_ns: int) -> None:
+        """Write how many steps are done and planned, and the time."""
         self._STEPS.pack_into(self._memory, 0, done, planned, time_ns)
 
     def synced(self, done: int, step_ns: int) -> None:
-        """Say that the device has done so many steps."""
+        """Write how many steps the device has finished."""
         self._SYNCED.pack_into(self._memory, self._STEPS.size, done, step_ns)
 
     def enter(self, stage: int) -> None:
-        """Say where the rank stands now: a value of STAGE."""
+        """Write the stage that begins now: a value of STAGE."""
         self._STAGE.pack_into(self._memory, self._STEPS.size + self._SYNCED.size, stage)
 
     def say(self, failure: Failure) -> None:
-        """Say why the rank gives up, for when its record cannot be written; a long message is cut."""
+        """Write why the rank fails, in case its record cannot be written; a long message is cut."""
         for length in (LAST_WORDS, LAST_WORDS // 2, LAST_WORDS // 8, 0):
             cut = dataclasses.replace(failure, message=failure.message[:length])
             words = json.dumps(dataclasses.asdict(cut)).encode()
@@ -73,7 +75,7 @@ class Heartbeat:
 
     @classmethod
     def read(cls, scratch: Path, launch: str, rank: int) -> Beat | None:
-        """None before the rank has come so far; NonsenseError for what no rank of ours can have written."""
+        """Return the progress of a rank; None before it wrote any, NonsenseError for invalid values."""
         raw = cls._read(scratch, launch, rank)
         if not raw:
             return None
@@ -81,17 +83,17 @@ class Heartbeat:
         synced, step_ns = cls._SYNCED.unpack_from(raw, cls._STEPS.size)
         (stage,) = cls._STAGE.unpack_from(raw, cls._STEPS.size + cls._SYNCED.size)
         if not 0 <= stage < len(STAGES):
-            raise NonsenseError(f"tells of stage {stage}, which there is not")
+            raise NonsenseError(f"has stage {stage}, which does not exist")
         for name, number in (("steps done", done), ("steps planned", planned), ("steps waited for", synced)):
             if not 0 <= number <= MOST_STEPS:
-                raise NonsenseError(f"tells of {number} {name}")
+                raise NonsenseError(f"has {number} {name}")
         if min(time_ns, step_ns) < 0:
-            raise NonsenseError("tells of a time below 0")
+            raise NonsenseError("has a time below 0")
         return Beat(done, planned, time_ns, synced, step_ns, STAGES[stage])
 
     @classmethod
     def last_words(cls, scratch: Path, launch: str, rank: int) -> Failure | None:
-        """Why the rank gave up, if it said so."""
+        """Return why the rank failed, None if it wrote nothing."""
         try:
             raw = cls._read(scratch, launch, rank)
             return checked(Failure, json.loads(raw[cls._WORDS :].rstrip(b"\0"))) if raw else None

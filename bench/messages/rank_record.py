@@ -1,4 +1,4 @@
-"""What a rank tells of itself: ``rank<N>.json`` in the folder of its launch, checked when it is read."""
+"""The record of a rank: ``rank<N>.json`` in the folder of its launch, checked when it is read."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from bench.untrusted.rank_files import NonsenseError, read_json, write_json
 
 # Parts of a step, in the order in which they happen. A part begins where the one before it ended.
 PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
-# Columns of a row that ranks tell of their software.
+# Columns of a row about the software of ranks.
 SOFTWARE = ("python", "torch", "torchvision", "cuda", "cudnn", "nccl", "backend", "loader_start_method")
-# What a rank measures of its memory: the names of columns.
+# Columns of a row about the memory of a rank.
 MEMORY = (
     *("peak_allocated_mib", "peak_reserved_mib", "life_peak_allocated_mib", "alloc_retries", "device_used_mib"),
     *("peak_rss_mib", "rss_growth_mib", "life_peak_rss_mib"),
 )
-# What became of resident data: whether a model changed it in place, and since when it was handed a copy in each step.
+# State of resident data: whether the model changed it in place, and since when each step uses a copy.
 BATCH = ("as made", "copied", "copied in the window", "changed")
-OTHER_IS_GONE = "the other side of the duet ended before it was this one's turn"  # what a rank says that waited for it
+OTHER_IS_GONE = (
+    "the other side of the duet ended before it was this one's turn"  # The failure of a rank that waited for it.
+)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a rank gave up. ``kind`` is ``oom`` or ``crashed``; the peaks are of its memory until then, in MiB."""
+    """Why a rank failed. ``kind`` is ``oom`` or ``crashed``; ``*_mib`` are its peaks of memory until then, in MiB."""
 
     kind: str
     message: str
@@ -37,19 +39,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one rank saw of the window. Times are nanoseconds of its own clock, except where said.
+    """What one rank measured in the window. Times are nanoseconds of its own clock, unless noted.
 
-    ``parts_ns`` holds for each of PARTS its duration in each step; on an accelerator they are the device's, and
-    ``data_wait_host_ns`` has what the host waited. ``waited_ns`` is what the kernel took of the window outside of all
-    steps, as the host waited for a processor. ``losses`` are of every step, the warm-up's first. With accumulation
-    a part is the sum over a step's micro-batches. The compiler's figures are None where nothing is compiled.
+    ``parts_ns``: for each of PARTS its duration in each step; with gradient accumulation the sum over micro-batches.
+    On a GPU these are times of the device, and ``data_wait_host_ns`` has the times that the host waited for a batch.
+    ``waited_ns``: time of the window between steps in which the host waited for a processor. ``losses``: one per step,
+    warm-up included. Values about the compiler are None where nothing is compiled.
 
-    In a duet the window is the sum of this side's bursts: ``bursts_ns`` has the time of each, ``bursts_at_ns`` when it
-    began by the wall clock. The untimed steps before a burst then count as warm-up, wherever they come.
+    In a duet the window is the sum of the bursts of this side. ``bursts_ns``: duration of each burst. ``bursts_at_ns``:
+    wall clock at its start. Untimed steps before each burst count as warm-up.
     """
 
-    first_step_at_ns: int  # wall clock, to be compared with the request's
-    window_at_ns: int  # wall clock at its start
+    first_step_at_ns: int  # Wall clock, to be compared with the time of the request.
+    window_at_ns: int  # Wall clock at the start of the window.
     first_step_ns: int
     warmup_steps: int
     window_ns: int
@@ -65,7 +67,7 @@ class Measurement:
     recompilations: int | None = None
     window_compilations: int | None = None
     compile_cache_hits: int | None = None
-    graphs: int | None = None  # that were compiled
+    graphs: int | None = None  # Compiled graphs.
     graph_breaks: int | None = None
     optimizer_steps_skipped: int | None = None
     waited_ns: int = 0
@@ -73,7 +75,7 @@ class Measurement:
     bursts_at_ns: list[int] = field(default_factory=list)
 
     def odd(self) -> str:
-        """Why this cannot be what was seen of a window; empty if it can."""
+        """Return why this cannot be the measurement of a window; an empty text if it can."""
         steps = len(self.steps_ns)
         if not sum(self.steps_ns) or not self.window_ns:
             return "measured no time"
@@ -90,14 +92,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class State:
-    """How a rank stood when its window had ended.
+    """The state of a rank at the end of its window.
 
-    ``num_threads`` is what PyTorch computes with; ``dynamic_threads`` says that OpenMP may take fewer. ``settings`` has
-    PyTorch's settings that are no longer as the case pinned them: name -> [pinned, found]. ``forwards`` counts the
-    forward passes through DistributedDataParallel whose gradients were to be exchanged, from the first step on; None
-    under other strategies. ``checksums`` has one of the bits of each parameter, or of this rank's shard of it: ranks
-    with the same ``shard`` must have the same. ``types`` counts the numbers in parameters by their floating-point type.
-    ``batch`` is one of BATCH.
+    ``num_threads``: threads that PyTorch computes with. ``dynamic_threads``: whether OpenMP may use fewer.
+    ``settings``: settings of PyTorch that differ from what the case set: name -> [set, found]. ``forwards``: number of
+    forward passes through DistributedDataParallel whose gradients were to be reduced, from the first step on; None
+    under other strategies. ``checksums``: one for each parameter, or for this rank's shard of it; equal on all ranks
+    with the same ``shard``. ``types``: how many numbers the parameters have in each floating-point type. ``batch``: one
+    of BATCH.
     """
 
     num_threads: int
@@ -112,14 +114,14 @@ class State:
 
 @dataclass(frozen=True)
 class Observed:
-    """One more step after the window, looked at operation by operation. What was not seen is not in the tables.
+    """One more step after the window, observed operation by operation.
 
-    ``matmuls`` counts matrix products and convolutions of the forward pass by type, ``attention`` the calls of
-    scaled_dot_product_attention by kernel, ``convolutions`` those with activations in [NHWC, any layout].
-    ``collectives`` has ``phase kind type`` -> [calls, numbers], where a phase is ``forward`` or ``backward`` for the
-    last micro-batch, ``early forward`` or ``early backward`` for those before it. ``gradients`` counts the numbers in
-    the gradients that the optimizer was given, ``gradient_norm`` is theirs before clipping. ``checkpointed`` layers are
-    to be recomputed in the backward pass, ``recomputed`` ones were.
+    ``matmuls``: number of matrix products and convolutions of the forward pass by type. ``attention``: number of calls
+    of scaled_dot_product_attention by kernel. ``convolutions``: how many have activations in [NHWC, any layout].
+    ``collectives``: ``phase kind type`` -> [calls, numbers]; the phase is ``forward`` or ``backward`` for the last
+    micro-batch, ``early forward`` or ``early backward`` for those before it. ``gradients``: number of values in the
+    gradients that the optimizer received. ``gradient_norm``: their norm before clipping. ``checkpointed``: layers that
+    the backward pass shall recompute. ``recomputed``: layers that it did recompute.
     """
 
     matmuls: dict[str, int] = field(default_factory=dict)
@@ -134,7 +136,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class RankRecord:
-    """A rank's own account: written when it starts, and again when it is done or gives up."""
+    """The record of a rank: written when it starts, and again when it is done or fails."""
 
     rank: int
     local_rank: int
@@ -148,20 +150,21 @@ class RankRecord:
     state: State | None = None
     observed: Observed | None = None
     failure: Failure | None = None
-    sources: list[str] = field(default_factory=list)  # imported from the folders that are watched
-    code: list[Source] = field(default_factory=list)  # all that it imported of the user's
+    sources: list[str] = field(default_factory=list)  # Files imported from the watched folders.
+    code: list[Source] = field(default_factory=list)  # All of the user's files that it imported.
 
     def write(self, folder: str | Path) -> None:
+        """Write the record into the folder of its launch."""
         write_json(Path(folder) / f"rank{self.rank}.json", dataclasses.asdict(self))
 
     @classmethod
     def read_all(cls, folder: Path, ranks: int) -> dict[int, RankRecord]:
-        """The records that are there and make sense, by rank."""
+        """Return the valid records by rank."""
         return cls.sound_and_odd(folder, ranks)[0]
 
     @classmethod
     def sound_and_odd(cls, folder: Path, ranks: int) -> tuple[dict[int, RankRecord], dict[int, str]]:
-        """The records that are there, by rank; and what is wrong with those that make no sense."""
+        """Return the valid records by rank, and what is wrong with each invalid one."""
         records, nonsense = {}, {}
         for rank in range(ranks):
             try:
@@ -173,19 +176,19 @@ class RankRecord:
 
     @classmethod
     def read(cls, folder: Path, rank: int) -> RankRecord | None:
-        """None before the rank has written one; NonsenseError if what is there is no record of it."""
+        """Return the record of a rank; None if it has not written one, NonsenseError if it is invalid."""
         record = read_json(folder / f"rank{rank}.json", cls)
         if record and record.rank != rank:
-            raise NonsenseError(f"is that of rank {record.rank}")
+            raise NonsenseError(f"is the record of rank {record.rank}")
         if record and (unknown := record.software.keys() - set(SOFTWARE)):
-            raise NonsenseError(f"tells of {min(unknown)[:40]!r} as software")
+            raise NonsenseError(f"has an unknown software {min(unknown)[:40]!r}")
         if record and record.measurement and (why := record.measurement.odd()):
             raise NonsenseError(why)
         return record
 
 
 def disagreement(records: Mapping[int, RankRecord]) -> dict[int, str]:
-    """By rank, what its measurement says otherwise than that of the first rank, though both trained the same steps."""
+    """Return by rank how its measurement contradicts that of the first rank, which trained the same steps."""
     measured = {rank: record.measurement for rank, record in sorted(records.items()) if record.measurement}
     first = next(iter(measured.values()), None)
     found = {}

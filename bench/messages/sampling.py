@@ -1,4 +1,4 @@
-"""When a rank's host memory is sampled: it and ``bench run`` tell each other by empty files in the scratch folder."""
+"""When host memory is sampled: ranks and ``bench run`` signal each other with empty files in the scratch folder."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import contextlib
 import time
 from pathlib import Path
 
-MEASURING, MEASURED = "measuring", "measured"  # what a rank says
-SAMPLED = "sampled"  # the answer
+MEASURING, MEASURED = "measuring", "measured"  # Signals of a rank.
+SAMPLED = "sampled"  # The answer of ``bench run``.
 POLL_S = 0.005
-PATIENCE_S = 3.0  # of a rank, for its sample
+PATIENCE_S = 3.0  # How long a rank waits for the sample.
 
 
 def tell(scratch: str | Path, launch: str, rank: int, what: str) -> None:
-    """A rank has come to MEASURING or MEASURED. A disk without room for it costs a figure and no more."""
+    """Signal that a rank is MEASURING or MEASURED. On a full disk only the sample is lost."""
     with contextlib.suppress(OSError):
         (Path(scratch) / f"{what}-{launch}-{rank}").touch()
 
 
 def await_sample(scratch: str | Path, launch: str) -> None:
-    """Return when this launch has been sampled after its window, or nobody seems to do it."""
+    """Wait until the launch has been sampled after its window, at most PATIENCE_S."""
     answer, deadline = Path(scratch) / f"{SAMPLED}-{launch}", time.monotonic() + PATIENCE_S
     while not answer.exists() and time.monotonic() < deadline:
         time.sleep(POLL_S)

@@ -1,4 +1,4 @@
-"""What a rank is told: ``spec.json`` in the folder of its launch."""
+"""The instructions for ranks: ``spec.json`` in the folder of their launch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from bench.plan.case import Case
 from bench.untrusted.rank_files import write_json
 
-SIDES = ("A", "B")  # of a comparison
+SIDES = ("A", "B")  # The sides of a comparison.
 
 
 @dataclass(frozen=True)
 class Turns:
-    """A rank's part in a duet: two launches that are up at once and train in turn, a burst of steps each.
+    """How a rank takes part in a duet: two launches run at once and train in turns, a burst of steps each.
 
-    They meet at a store on ``address`` and ``port``, which rank 0 of side A holds. ``side`` is one of SIDES and
-    ``ranks`` how many it has. A burst is to take the slower side about ``burst_seconds``.
+    Their ranks meet at a store on ``address`` and ``port``, which rank 0 of side A hosts. ``side`` is one of SIDES,
+    ``ranks`` the number of its ranks. A burst shall take the slower side about ``burst_seconds``.
     """
 
     address: str
@@ -31,7 +31,7 @@ class Turns:
 
 @dataclass(frozen=True)
 class Spec:
-    """All that a rank needs to know."""
+    """All instructions for a rank."""
 
     case: Case
     target: str
@@ -44,17 +44,19 @@ class Spec:
     folder: str
     scratch: str
     max_seconds: float = 0.0
-    compile_cache: str = ""  # for this launch alone; empty where the user's environment names one
-    watched: list[str] = field(default_factory=list)  # folders of which the files that are imported are told
-    turns: Turns | None = None  # only in a duet
+    compile_cache: str = ""  # For this launch only; empty if the user's environment names one.
+    watched: list[str] = field(default_factory=list)  # Folders whose imported files the rank reports.
+    turns: Turns | None = None  # Only in a duet.
 
     def write(self) -> Path:
+        """Write ``spec.json`` and return its path."""
         path = Path(self.folder) / "spec.json"
         write_json(path, dataclasses.asdict(self))
         return path
 
     @classmethod
     def read(cls, path: str | Path) -> Spec:
+        """Read a ``spec.json``."""
         values = json.loads(Path(path).read_text())
         turns = Turns(**values["turns"]) if values.get("turns") else None
         return cls(**{**values, "case": Case(**values["case"]), "turns": turns})

@@ -1,1 +1,1 @@
-"""From what was asked to cases in order, and why some cannot run. Imports ``machine``, ``workloads`` and ``launch``."""
+"""From the options to the cases of a run, and why some cannot run. Imports ``machine``, ``workloads``, ``launch``."""

@@ -1,4 +1,4 @@
-"""A case: one point of the matrix, and its readable, stable id."""
+"""A case: one point of the matrix, with a readable and stable id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bench.plan.workload_spec import WorkloadSpec, parse_workload
 
 @dataclass(frozen=True)
 class Case:
-    """A value for every axis; None where the axis has no effect, or where only the workload knows it."""
+    """A value for every axis; None where the axis has no effect, or where only the workload knows the value."""
 
     workload: str
     strategy: str
@@ -45,55 +45,59 @@ class Case:
     numa_binding: str | None = "off"
     env: str = ""
     oversubscribe: bool = False
-    auto_batch: bool = False  # the batch size is to be found; until then it is None
+    auto_batch: bool = False  # The batch size will be searched for; it is None until then.
 
     @property
     def spread(self) -> StrategySpec:
-        """The strategy and its options, understood."""
+        """The parsed strategy."""
         return parse_strategy(self.strategy)
 
     @property
     def world_size(self) -> int:
+        """Number of ranks."""
         return 1 if self.spread.name in ONE_PROCESS else self.gpus
 
     @property
     def devices(self) -> int:
-        """All that compute, over all ranks."""
+        """Number of devices that compute, over all ranks."""
         return 1 if self.spread.name == "single" else self.gpus
 
     @property
     def on_accelerator(self) -> bool:
-        """Whether ranks compute on devices of their own and not on the host."""
+        """Whether ranks compute on GPUs and not on the host."""
         return self.device != "cpu"
 
     @property
     def rank_batch(self) -> int | None:
-        """Samples of a micro-batch in one rank, over all its devices."""
+        """Samples of a micro-batch in one rank, over all devices of the rank."""
         return None if self.batch_size is None else self.batch_size * self.devices // self.world_size
 
     @property
     def global_batch(self) -> int | None:
+        """Samples of a step, over all devices and micro-batches."""
         return None if self.batch_size is None else self.batch_size * self.devices * self.grad_accum_steps
 
     @property
     def environment(self) -> dict[str, str]:
-        """What ``--env`` adds to the ranks' environment."""
+        """Variables that ``--env`` adds to the environment of the ranks."""
         pairs = (word.partition("=") for word in shlex.split(self.env))
         return {name: value for name, _, value in pairs}
 
     @property
     def spec(self) -> WorkloadSpec:
+        """The parsed workload."""
         return parse_workload(self.workload)
 
     @property
     def data_kind(self) -> str:
+        """Kind of the data: ``folder`` for ``folder=PATH``."""
         return self.data.partition("=")[0]
 
     @functools.cached_property
     def case_id(self) -> str:
-        """A slug of what differs from the defaults, and eight digits of a hash of the same.
+        """A slug of the values that differ from the defaults, and eight digits of their hash.
 
-        An axis at its default is not hashed, so that a later version with more axes gives the same id.
+        Axes at their default are not hashed, so that the id stays the same when a later version adds axes.
         """
         differs = {
             name: value

@@ -1,4 +1,4 @@
-"""Which of the combinations can run, by the rules: strategy × precision × checkpointing × compile on one device."""
+"""Which combinations of strategy, precision, checkpointing and compile can run, by the constraints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ASSUMED = Gpu("", "a GPU of compute capability 8.0 or newer", 0.0, (8, 0))
 
 @dataclass(frozen=True)
 class Cell:
-    """``values`` are those of MATRIX in its order; ``reason`` says why the case cannot run, None if it can."""
+    """A combination: ``values`` in the order of MATRIX; ``reason`` says why it cannot run, None if it can."""
 
     values: tuple[str, ...]
     case: Case
@@ -33,7 +33,7 @@ class Cell:
 
 
 def cells(workload: str, device: str, machine: Machine, compiler_lacks: str) -> list[Cell]:
-    """All cells on this machine, with two devices; where it has fewer GPUs, on two that are assumed."""
+    """Return all combinations on two devices of this machine; missing GPUs are replaced by assumed ones."""
     if device == "cuda" and len(machine.gpus) < GPUS:
         machine = Machine((*machine.gpus, *[ASSUMED] * GPUS)[:GPUS])
     facts = Facts(machine, compiler_lacks=compiler_lacks)

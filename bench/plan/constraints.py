@@ -1,4 +1,4 @@
-"""Which cases cannot run, and why: one table. A case that breaks a rule is a row with a reason, never a missing row."""
+"""The table of constraints: which cases cannot run, and why. Each such case becomes a row with its reason."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from bench.plan.case import Case
 if TYPE_CHECKING:
     from bench.plan.description import Description
 
-VOLTA, AMPERE = (7, 0), (8, 0)  # compute capabilities
+VOLTA, AMPERE = (7, 0), (8, 0)  # Compute capabilities.
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a rule may look at beside the case. ``samples`` are those of the data; None where it is not known yet.
+    """What a rule may use in addition to the case.
 
-    ``compiler_lacks`` is what torch.compile needs and this machine has not, in words; empty if it has all. ``numactl``
-    is whether there is that command.
+    ``samples``: number of samples in the data, None if not known yet. ``compiler_lacks``: what torch.compile needs and
+    this machine does not have, in words; empty if nothing is missing. ``numactl``: whether that command is installed.
     """
 
     machine: Machine
@@ -33,7 +33,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Rule:
-    """``broken`` says whether a case breaks the rule; ``reason`` why that cannot run, for a person to act on."""
+    """A constraint: ``broken`` returns whether a case violates it, ``reason`` why such a case cannot run."""
 
     broken: Callable[[Case, Facts], bool]
     reason: Callable[[Case, Facts], str]
@@ -50,12 +50,12 @@ def _has_gpu_before(facts: Facts, capability: tuple[int, int]) -> bool:
 
 
 def _option(case: Case, strategy: str, option: str) -> str:
-    """The value of a strategy's option; empty for another strategy."""
+    """Return the value of a strategy's option; an empty text for other strategies."""
     return case.spread.options[option] if case.spread.name == strategy else ""
 
 
 def _shards(case: Case) -> int:
-    """Ranks over which FSDP shards one replica."""
+    """Return the number of ranks over which FSDP shards one replica."""
     return case.gpus // int(case.spread.options["replicate"])
 
 
@@ -64,7 +64,7 @@ def _binds(case: Case) -> bool:
 
 
 def _layers(facts: Facts) -> int | None:
-    """How many the workload names; None where that is not known."""
+    """Return the number of layers that the workload names; None if not known."""
     return facts.description.layers if facts.description else None
 
 
@@ -91,7 +91,7 @@ DATA = (
 STRATEGY = (
     Rule(
         lambda case, facts: case.spread.name == "dp" and case.device == "cpu",
-        lambda case, facts: "nn.DataParallel copies a model to GPUs and has no form for the CPU; use ddp",
+        lambda case, facts: "nn.DataParallel copies a model to GPUs and does not support the CPU; use ddp",
     ),
     Rule(
         lambda case, facts: case.oversubscribe and case.spread.name == "fsdp",
@@ -135,15 +135,17 @@ STRATEGY = (
     ),
     Rule(
         lambda case, facts: _binds(case) and not facts.numactl,
-        lambda case, facts: "torch binds ranks by the command numactl, which this machine lacks; install it",
+        lambda case, facts: "NUMA binding needs the command numactl, which this machine does not have; install it",
     ),
     Rule(
         lambda case, facts: _binds(case) and case.oversubscribe,
-        lambda case, facts: "NUMA binding takes rank N to GPU N, and ranks that share a GPU are more than there are",
+        lambda case, facts: (
+            "NUMA binding assigns rank N to GPU N, and with --oversubscribe there are more ranks than GPUs"
+        ),
     ),
     Rule(
         lambda case, facts: _binds(case) and case.spread.name == "dp" and case.gpus > 1,
-        lambda case, facts: "NUMA binding would take the one process of dp to its first GPU and away from the others",
+        lambda case, facts: "NUMA binding would place the one process of dp near its first GPU and far from the others",
     ),
 )
 
@@ -151,8 +153,8 @@ PRECISION = (
     Rule(
         lambda case, facts: _option(case, "fsdp", "offload") == "cpu" and case.precision == "amp-fp16",
         lambda case, facts: (
-            "GradScaler copies its scale to the host without waiting for it, and offloaded gradients may be divided by "
-            "an old one; use amp-bf16"
+            "GradScaler copies its scale to the host asynchronously, so offloaded gradients may be divided by an old "
+            "scale; use amp-bf16"
         ),
     ),
     Rule(
@@ -200,7 +202,7 @@ COMPILE = (
     Rule(
         lambda case, facts: case.compile != "off" and _option(case, "ddp", "static-graph") == "on",
         lambda case, facts: (
-            "torch.compile's DDP support takes no static graph (torchdynamo#1237); use ddp:static-graph=off"
+            "torch.compile's DDP support does not include static graphs (torchdynamo#1237); use ddp:static-graph=off"
         ),
     ),
 )
@@ -209,5 +211,5 @@ RULES = (*DATA, *STRATEGY, *PRECISION, *CHECKPOINTING, *COMPILE)
 
 
 def refusal(case: Case, facts: Facts) -> str | None:
-    """The reason why this case cannot run, of the first rule that it breaks; None if it can."""
+    """Return the reason of the first rule that the case breaks; None if the case can run."""
     return next((rule.reason(case, facts) for rule in RULES if rule.broken(case, facts)), None)

@@ -1,4 +1,4 @@
-"""The user's data and workload files, checked before anything is launched. No torch."""
+"""Checks the user's data and workload files before anything is launched, without torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from workloads.data import criteo, demo, mnist_idx, paths
 
 
 def check_inputs(case: Case) -> int | None:
-    """Samples in the case's data where that can be told without torch, else None; UsageError if it cannot be read."""
+    """Return the number of samples in the case's data, None if only torch knows; UsageError if it cannot be read."""
     spec = case.spec
     if spec.entry is None:
         where = spec.target.rpartition(":")[0]
         if where.endswith(".py") and not os.path.isfile(where):
-            raise UsageError(f"--workload {case.workload}: there is no file {where}")
+            raise UsageError(option="--workload", given=case.workload, allowed="a Python file that exists")
     kind, _, path = case.data.partition("=")
     if kind == "folder":
         return _images(path)
@@ -34,36 +34,37 @@ def _images(path: str) -> int:
     if path == "demo":
         return demo.IMAGES
     if not os.path.isdir(path):
-        raise UsageError(f"--data folder={path}: there is no such folder")
+        raise _refused("folder", path, "a folder that exists")
     count = len(paths.images_of(Path(path)))
     if not count:
-        raise UsageError(
-            f"--data folder={path}: no images in it; wanted: {path}/CLASS/FILE, "
-            f"FILE ending in {', '.join(paths.IMAGE_SUFFIXES)}"
-        )
+        suffixes = ", ".join(paths.IMAGE_SUFFIXES)
+        raise _refused("folder", path, f"a folder with images as CLASS/FILE, where FILE ends in {suffixes}")
     return count
 
 
 def absolute_data(data: str) -> str:
-    """Data with its full path; the demo's files are made if they are not there yet. BenchError if they cannot be."""
+    """Return the data with its full path, and create missing demo files; BenchError if they cannot be created."""
     try:
         kind, equals, path = paths.resolve(data).partition("=")
     except OSError as error:
         raise BenchError(
-            f"--data {data}: its files cannot be made: {error}; set XDG_CACHE_HOME to a folder that can be written to"
+            f"--data {data}: cannot create its files: {error}",
+            option="--data",
+            given=data,
+            hint="Set XDG_CACHE_HOME to a writable folder.",
         ) from None
-    return f"{kind}={os.path.realpath(path)}" if equals else data  # Path.resolve raises for links in a loop
+    return f"{kind}={os.path.realpath(path)}" if equals else data  # Path.resolve raises for circular links.
 
 
 def _sequences(path: str, seq: object) -> int | None:
     real = absolute_data(f"text={path}").partition("=")[2]
     if not os.path.isfile(real):
-        raise UsageError(f"--data text={path}: there is no such file (give one file of text)")
+        raise _refused("text", path, "one text file that exists")
     if not isinstance(seq, int):
         return None
     size = Path(real).stat().st_size
     if size < seq + 1:
-        raise UsageError(f"--data text={path}: {size} bytes are shorter than one sequence of {seq} + 1 bytes")
+        raise _refused("text", path, f"a file of at least {seq + 1} bytes: one sequence (seq + 1); it has {size}")
     return (size - 1) // seq
 
 
@@ -72,15 +73,19 @@ def _digits(path: str) -> int:
         return demo.DIGITS
     try:
         return mnist_idx.training_set(path)[0].shape[0]
-    except (OSError, ValueError) as error:  # OSError also: no gzip file
-        raise UsageError(f"--data mnist={path}: {error}") from None
+    except (OSError, ValueError) as error:  # OSError also for a file that is not gzip.
+        raise UsageError(f"--data mnist={path}: {error}", option="--data", given=f"mnist={path}") from None
 
 
-@functools.lru_cache  # one file in many cases is read once
+@functools.lru_cache  # Read each file once, however many cases use it.
 def _clicks(path: str) -> int:
     if path == "demo":
         return demo.CLICKS
     try:
         return criteo.count(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--data criteo={path}: {error}") from None
+        raise UsageError(f"--data criteo={path}: {error}", option="--data", given=f"criteo={path}") from None
+
+
+def _refused(kind: str, path: str, allowed: str) -> UsageError:
+    return UsageError(option="--data", given=f"{kind}={path}", allowed=allowed)

@@ -1,4 +1,4 @@
-"""What only torch can know of a workload, told by the one rank that describes it."""
+"""Properties of a workload that only torch can determine; one rank writes them to a file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bench.untrusted.rank_files import NonsenseError, read_json, write_json
 
 @dataclass(frozen=True)
 class Description:
-    """What only torch can know of a workload; None for what cannot be found out before ranks train.
+    """Properties of a workload that only torch can determine; None for those that are unknown before training.
 
-    FLOPs are of a forward and a backward pass, ``flops_convention`` says how they were counted, and ``flops_note`` why
-    there are none, or that the workload says them itself.
+    FLOPs are those of a forward and a backward pass. ``flops_convention`` says how they were counted, ``flops_note``
+    why there are none, or that the workload states them itself.
     """
 
     unit: str
@@ -30,7 +30,7 @@ class Description:
 
     @classmethod
     def found(cls, folder: Path) -> Description | None:
-        """None where none was written, or something else."""
+        """Return the description in a folder; None if it is missing or invalid."""
         try:
             return cls.read(folder)
         except NonsenseError:
@@ -38,11 +38,12 @@ class Description:
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        """NonsenseError if the rank that was to write it wrote none, or something else."""
+        """Return the description in a folder; NonsenseError if it is missing or invalid."""
         found = read_json(folder / "description.json", cls)
         if found is None:
-            raise NonsenseError("is not there")
+            raise NonsenseError("is missing")
         return found
 
     def write(self, folder: Path) -> None:
+        """Write the description into a folder."""
         write_json(folder / "description.json", dataclasses.asdict(self))

@@ -1,4 +1,4 @@
-"""How many devices of which kind a matrix asks for on this machine, and the batch of each under strong scaling."""
+"""Numbers and kinds of devices that a matrix asks for on this machine, and batch sizes under strong scaling."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bench.plan.case import Case
 from bench.plan.options import AUTO, MACHINES, Value
 
 DEFAULT_CPU_RANKS = 2
-MOST = 2**40  # devices: more than there are anywhere
+MOST = 2**40  # More devices than any machine has.
 
 Matrix = Mapping[str, Sequence[Value]]
 Place = tuple[int, str]
 
 
 def kind(device: Value, gpus: Value, machine: Machine) -> str:
-    """``cuda`` or ``cpu``, whatever ``auto`` is here: a number of GPUs asks for GPUs, ``all`` for what there is."""
+    """Return ``cuda`` or ``cpu``. ``auto`` is ``cuda`` if the machine has GPUs, or if a number of GPUs is given."""
     if device != "auto":
         return str(device)
     counted = gpus is not None and "all" not in str(gpus)
@@ -26,9 +26,9 @@ def kind(device: Value, gpus: Value, machine: Machine) -> str:
 
 
 def for_this(matrices: Sequence[Matrix], machine: Machine) -> list[dict[str, list[Value]]]:
-    """The matrices that are for this machine, or for the devices asked for; UsageError if none is left.
+    """Return the matrices for this machine, or for the given devices; UsageError if there is none.
 
-    One that names its machine says thereby which devices a number of ``--gpus`` counts.
+    The key ``machine`` of a matrix also decides which devices ``--gpus`` counts.
     """
     found, asked, named = [], dict[str, None](), dict[str, None]()
     for matrix in matrices:
@@ -42,8 +42,11 @@ def for_this(matrices: Sequence[Matrix], machine: Machine) -> list[dict[str, lis
             found.append(left)
     if not found:
         raise UsageError(
-            f"the suite has nothing for ranks on {' or '.join(asked)}: every [[matrix]] in it says machine = "
-            f"{' or '.join(named)}; add one for this machine, or choose another --device."
+            f"the suite has no cases for ranks on {' or '.join(asked)}: each [[matrix]] in it has machine = "
+            f"{' or '.join(named)}",
+            option="machine",
+            given=list(named),
+            hint="Add a [[matrix]] for this machine, or choose another --device.",
         )
     return found
 
@@ -53,20 +56,25 @@ def _devices(matrix: Matrix) -> Sequence[Value]:
 
 
 def places(matrix: Matrix, machine: Machine) -> list[Place]:
-    """(how many, device) as asked for, words of ``--gpus`` made numbers; UsageError for GPUs where there is none."""
+    """Return (number, device) pairs, with ``--gpus`` resolved to numbers; UsageError for CUDA without a GPU."""
     found = []
     for gpus in matrix.get("gpus", [None]):
         for given in _devices(matrix):
             device = kind(given, gpus, machine)
             if device != "cpu" and not machine.gpus:
-                raise UsageError("this machine has no GPU; add --device cpu for ranks on the CPU.")
+                raise UsageError(
+                    "this machine has no GPU",
+                    option="--device",
+                    given=given,
+                    hint="Add --device cpu for ranks on the CPU.",
+                )
             there = len(machine.gpus) if device != "cpu" else DEFAULT_CPU_RANKS
             found += [(number, device) for number in _numbers(gpus, there)]
     return list(dict.fromkeys(found))
 
 
 def _numbers(gpus: Value, there: int) -> list[int]:
-    """``1..6`` is 1, 2, 4, 6."""
+    """Return the numbers of a value of ``--gpus``: 1, 2, 4, 6 for ``1..6``."""
     first, dots, last = str("all" if gpus is None else gpus).partition("..")
     if not dots:
         return [there if first == "all" else int(first)]
@@ -78,26 +86,33 @@ def _numbers(gpus: Value, there: int) -> list[int]:
 
 
 def check_scaling(matrices: Sequence[Matrix], wanted: bool) -> None:
-    """UsageError where there is no batch to scale from, or, if scaling is ``wanted``, nothing to scale."""
+    """Raise UsageError if there is no batch size to scale from or, with ``wanted``, nothing to scale."""
     scaled = [matrix for matrix in matrices if "scaling" in matrix]
     if any(AUTO in matrix.get("batch_size", ()) for matrix in scaled):
         raise UsageError(
-            "--scaling gives each number of devices its batch, and --batch-size auto would find another one for each; "
-            "give a number as --batch-size, or leave one of the two out."
+            option="--batch-size",
+            given=AUTO,
+            allowed="a number with --scaling, which derives each batch size from the first",
+            hint="Give a number, or leave one of the two options out.",
         )
     if wanted and scaled and not any(_several(matrix) for matrix in scaled):
         raise UsageError(
-            "--scaling has no effect with one number of devices; add --gpus 1..all (or 1,2,4), or leave it out."
+            "--scaling has no effect with one number of devices",
+            option="--scaling",
+            hint="Add --gpus 1..all (or 1,2,4), or leave --scaling out.",
         )
 
 
 def _several(matrix: Matrix) -> bool:
-    """Whether there are several numbers of devices, on a machine with more than anybody names."""
+    """Return whether the matrix has several numbers of devices, on a machine with enough of them."""
     return len({number for gpus in matrix.get("gpus", [None]) for number in _numbers(gpus, MOST)}) > 1
 
 
 def strong(case: Case, base: int) -> tuple[Case, str | None]:
-    """The case with the samples that its batch makes on ``base`` devices, and None; or without a batch, and why."""
+    """Return the case with the global batch that it has on ``base`` devices.
+
+    The second value is None, or the reason why the samples cannot be divided; the case then has no batch size.
+    """
     assert case.batch_size is not None
     samples = case.batch_size * base
     batch, rest = divmod(samples, case.devices)
@@ -105,6 +120,6 @@ def strong(case: Case, base: int) -> tuple[Case, str | None]:
         return dataclasses.replace(case, batch_size=batch), None
     return dataclasses.replace(case, batch_size=None), (
         f"strong scaling keeps the {case.batch_size} x {base} = {samples} samples of {base} "
-        f"{'device' if base == 1 else 'devices'}, and they do not divide over {case.devices}; "
+        f"{'device' if base == 1 else 'devices'}, and they do not divide evenly over {case.devices}; "
         "give another --batch-size or other --gpus"
     )

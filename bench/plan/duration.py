@@ -11,8 +11,8 @@ _PARTS = re.compile(rf"(?:([0-9]{{1,9}})h)?(?:([0-9]{{1,9}})m)?(?:{_NUMBER}s)?")
 
 
 def seconds(text: str) -> float:
-    """The seconds of a duration; ValueError if it is none, or not above 0."""
-    parts = _PARTS.fullmatch(f"{text}s" if re.fullmatch(_NUMBER, text) else text)  # 1h30 could be 30 of either
+    """Return the seconds of a duration; ValueError if the text is not one, or not above 0."""
+    parts = _PARTS.fullmatch(f"{text}s" if re.fullmatch(_NUMBER, text) else text)  # 1h30 is ambiguous.
     hours, minutes, rest = (float(part or 0) for part in parts.groups()) if parts else (0.0, 0.0, 0.0)
     if not (total := 3600 * hours + 60 * minutes + rest):
         raise ValueError("")
@@ -20,7 +20,7 @@ def seconds(text: str) -> float:
 
 
 def words(seconds: float) -> str:
-    """For people, to the second: ``1h05m00s``, ``2m05s``, ``45s``; below ten seconds to the tenth."""
+    """Return a duration as text: ``1h05m00s``, ``2m05s``, ``45s``, and with tenths below ten seconds."""
     if seconds < 9.95:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,5 +1,4 @@
-"""Every axis and protocol setting: one literal table that the command line, suite files, cases and rows share; and the
-keys of a matrix that are neither."""
+"""The table of axes, settings and selectors that the command line, suite files, cases and rows share."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.errors import UsageError, near, quoted
+from bench.errors import UsageError, near
 from bench.plan import duration
 from bench.plan.strategies import STRATEGIES
 from launch import LAUNCHERS, NUMA_BINDINGS
@@ -22,8 +21,8 @@ Value = str | int | float | bool | None
 Number = TypeVar("Number", int, float)
 AUTO = "auto"
 
-# More than anybody has or can wait for; products of them stay within the 64 bits of a column, and what a rank keeps of
-# each step within its memory. A seed is one that NumPy takes as well.
+# Upper limits, above anything that is practical: their products fit into the 64 bits of a column, and the records of
+# each step into a rank's memory. The limit of seeds is NumPy's.
 MOST_GPUS, MOST_SAMPLES, MOST_MICRO_BATCHES = 2**16, 2**30, 2**16
 MOST_WORKERS, MOST_THREADS = 1024, 4096
 MOST_STEPS, MOST_LAUNCHES = 1_000_000, 100_000
@@ -34,31 +33,31 @@ PRECISIONS = {
     "fp32": "float32 everywhere, TF32 off",
     "tf32": "float32 with TF32 matmuls and convolutions; CUDA only",
     "amp-bf16": "autocast to bfloat16, weights in float32; FSDP by its MixedPrecisionPolicy, reduced in float32",
-    "amp-fp16": "the same with float16, and a GradScaler",
-    "bf16": "all in bfloat16: parameters, gradients and optimizer state as well",
+    "amp-fp16": "like amp-bf16 with float16, and a GradScaler",
+    "bf16": "bfloat16 everywhere: also parameters, gradients and optimizer state",
 }
 CHECKPOINTING = {
     "none": "keep all activations",
     "full": "recompute every layer in the backward pass (non-reentrant)",
-    "selective": "recompute every layer, but keep what its matmuls, convolutions and attention gave",
+    "selective": "recompute every layer, but keep the outputs of its matmuls, convolutions and attention",
     "every=N": "recompute every N-th layer",
 }
 COMPILE = {
-    "off": "eager",
-    "default": "torch.compile: the whole model; under fsdp layer by layer",
-    "max-autotune": "the same, and kernels are chosen by trying them out (without CUDA graphs)",
+    "off": "eager execution",
+    "default": "torch.compile of the whole model; under fsdp of each layer",
+    "max-autotune": "like default, with kernels chosen by measurement (without CUDA graphs)",
 }
 OPTIMIZERS = {
     "adamw": "AdamW, fused, with GPT-3's hyperparameters",
-    "sgd": "SGD with momentum 0.9 and weight decay, foreach; under amp-fp16 it waits for the device in each step",
+    "sgd": "SGD with momentum 0.9 and weight decay, foreach; under amp-fp16 each step waits for the device",
 }
 SCALING = {
-    "weak": "every number of devices has the batch size of the first: the global batch grows with the devices",
-    "strong": "the global batch stays that of the smallest number of devices: each device has less",
+    "weak": "the batch size per device stays the same: the global batch grows with the number of devices",
+    "strong": "the global batch stays that of the smallest number of devices: the batch per device shrinks",
 }
-MACHINES = {"gpu": "cuda", "cpu": "cpu"}  # machine = "gpu" in a suite: where ranks are on CUDA devices
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # no value has any, not even a path
-# What the tool itself sets in a rank's environment, or must know before it plans.
+MACHINES = {"gpu": "cuda", "cpu": "cpu"}  # machine = "gpu" in a suite: ranks compute on CUDA devices.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # Control characters, which no value may contain.
+# Variables that stepbench itself sets for ranks, or must know before it plans.
 RESERVED = {
     "OMP_NUM_THREADS": "use --omp-num-threads",
     "CUDA_VISIBLE_DEVICES": "set it for bench itself",
@@ -68,9 +67,9 @@ RESERVED = {
     ),
     **dict.fromkeys(("MASTER_ADDR", "MASTER_PORT", "PYTHONSAFEPATH", "TMPDIR"), "the launcher sets it"),
 }
-LEAST_WARMUP_STEPS = 3  # that ranks make before the window, whatever is asked for
-ALIASES = {"checkpointing": "activation_checkpointing"}  # shorter names of axes
-# --retry NAME -> the statuses that are launched again
+LEAST_WARMUP_STEPS = 3  # Ranks make at least this many steps before the window.
+ALIASES = {"checkpointing": "activation_checkpointing"}  # Shorter names of axes.
+# Words of --retry, with the statuses whose launches are repeated.
 RETRY = {
     "failed": ("crashed", "invalid"),
     "oom": ("oom",),
@@ -79,12 +78,16 @@ RETRY = {
 }
 
 
+class NotAllowed(ValueError):  # noqa: N818
+    """A text that an option does not allow; its message is a hint for the user, or empty."""
+
+
 @dataclass(frozen=True)
 class Option:
-    """An axis (of a case) or a setting (of the protocol). ``default`` None means: it depends, ``help`` says on what.
+    """An axis of a case, a setting of the protocol, or a selector.
 
-    ``default_text`` is for people, where the default as it would be typed says too little. ``most`` is the largest
-    number that is allowed.
+    ``default``: None if the default depends on something that ``help`` names. ``default_text``: the default as users
+    see it, where its value says too little. ``most``: the largest number that is allowed.
     """
 
     name: str
@@ -97,24 +100,26 @@ class Option:
 
     @property
     def flag(self) -> str:
+        """The option's name on the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def shown_default(self) -> str:
+        """The default as users see it."""
         return self.default_text or show(self.default) or "it depends"
 
     def read(self, given: object, where: str) -> Value:
-        """The value of what was given as text or in TOML; UsageError names ``where``, the value and what is allowed."""
+        """Return the value of a text or a TOML value; UsageError, with the option ``where``, if it is not allowed."""
         try:
             text = ("on" if given else "off") if isinstance(given, bool) else str(given).strip()
             if not isinstance(given, (str, int, float)) or CONTROL.search(text):
-                raise ValueError("")
+                raise NotAllowed
             return self.parse(text)
         except UsageError as error:
-            raise UsageError(f"{where}: {error}") from None
-        except ValueError as error:  # also of str(), which writes no number of thousands of digits
-            hint = error if error.args and str(error).startswith(" ") else ""
-            raise UsageError(f"{where}: got {quoted(given)}; allowed: {self.allowed}.{hint}") from None
+            raise error.at(where) from None
+        except ValueError as error:  # Also of str(), which refuses to write a number of thousands of digits.
+            hint = str(error) if isinstance(error, NotAllowed) else None
+            raise UsageError(option=where, given=given, allowed=self.allowed, hint=hint) from None
 
 
 def _one_of(names: Iterable[str]) -> Callable[[str], str]:
@@ -122,7 +127,7 @@ def _one_of(names: Iterable[str]) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in allowed:
-            raise ValueError(near(text, allowed))
+            raise NotAllowed(near(text, allowed))
         return text
 
     return parse
@@ -140,10 +145,10 @@ def _number(kind: type[Number], minimum: float, most: float, text: str) -> Numbe
     try:
         value = kind(text)
     except ValueError:
-        raise ValueError("") from None
+        raise NotAllowed from None
     if minimum <= value <= most:
         return value
-    raise ValueError(f" At most {most:,}." if most < value < math.inf else "")
+    raise NotAllowed(f"At most {most:,}." if most < value < math.inf else "")
 
 
 def _gpus(text: str) -> Value:
@@ -156,16 +161,16 @@ def _gpus(text: str) -> Value:
 
 def _on_off(text: str) -> bool:
     if text not in ("on", "off"):
-        raise ValueError("")
+        raise NotAllowed
     return text == "on"
 
 
 def _data(text: str) -> str:
     kind, equals, path = text.partition("=")
     if kind not in DATA_KINDS:
-        raise ValueError(near(kind, DATA_KINDS))
+        raise NotAllowed(near(kind, DATA_KINDS))
     if not path if kind in PATH_KINDS else equals:
-        raise ValueError(f" {kind} takes {'a path' if kind in PATH_KINDS else 'no path'}.")
+        raise NotAllowed(f"{kind} takes {'a path' if kind in PATH_KINDS else 'no path'}.")
     return text
 
 
@@ -186,7 +191,7 @@ def _checkpointing(text: str) -> str:
     if every == "" and count.isascii() and count.isdecimal() and len(count) <= 40 and int(count):
         return "full" if int(count) == 1 else f"every={int(count)}"
     if text == "every=N" or text not in CHECKPOINTING:
-        raise ValueError("" if text == "every=N" else near(text, CHECKPOINTING))
+        raise NotAllowed("" if text == "every=N" else near(text, CHECKPOINTING))
     return text
 
 
@@ -195,11 +200,11 @@ def _batch_size(text: str) -> Value:
 
 
 def _environment(text: str) -> str:
-    """One environment, ``NAME=VALUE`` words quoted as for a shell, as the same text with sorted names."""
+    """Parse ``NAME=VALUE`` words, quoted as for a shell, and return the same text with sorted names."""
     try:
         words = shlex.split(text)
     except ValueError:
-        raise ValueError("") from None
+        raise NotAllowed from None
     pairs = dict(_variable(word) for word in words)
     return shlex.join(f"{name}={value}" for name, value in sorted(pairs.items()))
 
@@ -207,15 +212,15 @@ def _environment(text: str) -> str:
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or not value.isprintable():
-        raise ValueError("")
+        raise NotAllowed
     if name in RESERVED:
-        raise ValueError(f" {name} cannot be set so: {RESERVED[name]}.")
+        raise NotAllowed(f"{name} cannot be set here: {RESERVED[name]}.")
     return name, value
 
 
 def _budget(text: str) -> float:
     if (seconds := duration.seconds(text)) > MOST_SECONDS:
-        raise ValueError(f" At most {MOST_SECONDS:,} s.")
+        raise NotAllowed(f"At most {MOST_SECONDS:,} s.")
     return seconds
 
 
@@ -231,39 +236,47 @@ AXES: dict[str, Option] = {
             _workload,
             "a built-in name, file.py:Name or package.module:Name, each with :option=value",
             "resnet18",
-            "what is trained; see `bench list workloads`",
+            "model and data to train; see `bench list workloads`",
         ),
         Option(
             "strategy",
             _strategy,
             _words(STRATEGIES) + ", each with :option=value",
             "ddp",
-            "how it is spread over devices; see `bench list strategies`",
+            "parallelism over the devices; see `bench list strategies`",
         ),
         Option(
             "gpus",
             _gpus,
             "a whole number from 1, all, 1..N, 1..all",
             None,
-            "devices; ranks where the device is cpu; 1..N: 1, 2, 4 … and N (default: all GPUs, or 2 CPU ranks)",
+            "number of GPUs, or of CPU ranks; 1..N: 1, 2, 4 … and N (default: all GPUs, or 2 CPU ranks)",
             most=MOST_GPUS,
         ),
-        Option("device", _one_of(("auto", "cuda", "cpu")), "auto, cuda, cpu", "auto", "auto is cuda if there is any"),
-        Option("precision", _one_of(PRECISIONS), _words(PRECISIONS), "fp32", "of the computation"),
+        Option(
+            "device",
+            _one_of(("auto", "cuda", "cpu")),
+            "auto, cuda, cpu",
+            "auto",
+            "device type; auto: cuda if there is a GPU",
+        ),
+        Option("precision", _one_of(PRECISIONS), _words(PRECISIONS), "fp32", "precision of the computation"),
         Option(
             "activation_checkpointing",
             _checkpointing,
             _words(CHECKPOINTING),
             "none",
-            "what the backward pass recomputes",
+            "activations that the backward pass recomputes",
         ),
-        Option("compile", _one_of(COMPILE), _words(COMPILE), "off", "torch.compile; each launch compiles anew"),
+        Option(
+            "compile", _one_of(COMPILE), _words(COMPILE), "off", "mode of torch.compile; each launch compiles again"
+        ),
         Option(
             "batch_size",
             _batch_size,
             "a whole number from 1, or auto",
             None,
-            "samples a device and micro-batch (default: the workload's); auto: as many as fit",
+            "samples per device and micro-batch (default: the workload's own); auto: the largest that fits",
             most=MOST_SAMPLES,
         ),
         Option(
@@ -271,7 +284,7 @@ AXES: dict[str, Option] = {
             _whole(1, MOST_MICRO_BATCHES),
             "a whole number from 1",
             1,
-            "micro-batches a step; gradients are exchanged after the last",
+            "micro-batches per step; gradients are reduced after the last one",
             most=MOST_MICRO_BATCHES,
         ),
         Option(
@@ -279,41 +292,41 @@ AXES: dict[str, Option] = {
             _real(0, MOST_NORM),
             "a number from 0",
             0.0,
-            "clips the norm of all gradients to this; 0: no clipping",
+            "maximum norm of all gradients, by clipping; 0: no clipping",
             most=MOST_NORM,
         ),
-        Option("optimizer", _one_of(OPTIMIZERS), _words(OPTIMIZERS), "adamw", "what updates the parameters"),
+        Option("optimizer", _one_of(OPTIMIZERS), _words(OPTIMIZERS), "adamw", "optimizer of the parameters"),
         Option(
             "data",
             _data,
             "resident, synthetic, folder=PATH, text=PATH, mnist=PATH, criteo=PATH (PATH may be demo)",
             "resident",
-            "resident: one batch that stays on the device; synthetic: made by the DataLoader; real files",
+            "training data; resident: one batch, kept on the device; synthetic: made by the DataLoader; else files",
         ),
         Option(
             "num_workers",
             _whole(0, MOST_WORKERS),
             "a whole number from 0",
             2,
-            "DataLoader processes a rank",
+            "DataLoader workers per rank",
             most=MOST_WORKERS,
         ),
-        Option("pin_memory", _on_off, "on, off", True, "page-locked batches (no effect on the CPU)"),
+        Option("pin_memory", _on_off, "on, off", True, "page-locked memory for batches (no effect on the CPU)"),
         Option(
             "prefetch_factor",
             _whole(1, MOST_WORKERS),
             "a whole number from 1",
             2,
-            "batches ahead a DataLoader worker",
+            "batches that each DataLoader worker loads in advance",
             most=MOST_WORKERS,
         ),
-        Option("persistent_workers", _on_off, "on, off", True, "keep DataLoader workers from epoch to epoch"),
+        Option("persistent_workers", _on_off, "on, off", True, "DataLoader workers stay alive between epochs"),
         Option(
             "omp_num_threads",
             _whole(1, MOST_THREADS),
             "a whole number from 1",
             1,
-            "OpenMP threads of every rank",
+            "OpenMP threads per rank",
             most=MOST_THREADS,
         ),
         Option(
@@ -321,7 +334,7 @@ AXES: dict[str, Option] = {
             _whole(0, MOST_SEED),
             "a whole number from 0",
             0,
-            "of weights and of the order of the data",
+            "seed of the weights and of the order of the data",
             most=MOST_SEED,
         ),
         Option(
@@ -329,25 +342,31 @@ AXES: dict[str, Option] = {
             _on_off,
             "on, off",
             False,
-            "images in NHWC order, and convolutions (under fsdp their activations alone)",
+            "NHWC memory format of images and convolutions (under fsdp of activations only)",
         ),
         Option(
-            "deterministic", _on_off, "on, off", False, "torch's deterministic algorithms; turns cudnn-benchmark off"
+            "deterministic", _on_off, "on, off", False, "PyTorch's deterministic algorithms; turns cudnn-benchmark off"
         ),
-        Option("cudnn_benchmark", _on_off, "on, off", True, "cuDNN picks its fastest kernel in warm-up (GPUs only)"),
+        Option(
+            "cudnn_benchmark",
+            _on_off,
+            "on, off",
+            True,
+            "cuDNN measures its kernels in warm-up and uses the fastest (GPUs only)",
+        ),
         Option(
             "numa_binding",
             _one_of(("off", *NUMA_BINDINGS)),
             _words(("off", *NUMA_BINDINGS)),
             "off",
-            "torchrun's: ranks stay on the processors beside their GPU (GPUs only)",
+            "torchrun's NUMA binding of ranks to the processors close to their GPU (GPUs only)",
         ),
         Option(
             "env",
             _environment,
             "NAME=VALUE, or NAME=V1|V2 for an axis",
             "",
-            "environment variables of the ranks; repeatable",
+            "environment variable of the ranks; repeatable",
             "none",
         ),
     )
@@ -361,18 +380,23 @@ SETTINGS: dict[str, Option] = {
             _whole(0, MOST_STEPS),
             "a whole number from 0",
             5,
-            "steps before the window; never fewer than 3, nor than drains the DataLoader's queues",
+            "steps before the window; at least 3, and enough to empty the DataLoader's queues",
             most=MOST_STEPS,
         ),
         Option(
-            "steps", _whole(2, MOST_STEPS), "a whole number from 2", 30, "measured steps: the window", most=MOST_STEPS
+            "steps",
+            _whole(2, MOST_STEPS),
+            "a whole number from 2",
+            30,
+            "measured steps, which form the window",
+            most=MOST_STEPS,
         ),
         Option(
             "min_seconds",
             _real(0, MOST_SECONDS),
             "a number from 0",
             0.0,
-            "lengthens a window that is shorter",
+            "minimum length of the window in seconds; steps are added to reach it",
             most=MOST_SECONDS,
         ),
         Option(
@@ -380,7 +404,7 @@ SETTINGS: dict[str, Option] = {
             _real(0, MOST_SECONDS),
             "a number from 0",
             0.0,
-            "a window that would take longer has fewer steps, but two; 0: no limit",
+            "maximum length of the window in seconds, by fewer steps, at least 2; 0: no limit",
             most=MOST_SECONDS,
         ),
         Option(
@@ -388,27 +412,32 @@ SETTINGS: dict[str, Option] = {
             _whole(1, MOST_LAUNCHES),
             "a whole number from 1",
             3,
-            "fresh starts of every case",
+            "launches per case, each with new processes",
             most=MOST_LAUNCHES,
         ),
         Option(
-            "timeout", _real(1, MOST_SECONDS), "seconds from 1", 600.0, "seconds a launch may take", most=MOST_SECONDS
+            "timeout",
+            _real(1, MOST_SECONDS),
+            "seconds from 1",
+            600.0,
+            "maximum duration of a launch in seconds",
+            most=MOST_SECONDS,
         ),
         Option(
             "hang_timeout",
             _real(1, MOST_SECONDS),
             "seconds from 1",
             60.0,
-            "seconds without a step that end a launch (or 10 times its slowest step; before the first, 5 times this)",
+            "seconds without a step that end a launch (or 10 times its slowest step; 5 times this before the first)",
             most=MOST_SECONDS,
         ),
-        Option("launcher", _one_of(LAUNCHERS), _words(LAUNCHERS), "server", "who starts the ranks"),
+        Option("launcher", _one_of(LAUNCHERS), _words(LAUNCHERS), "server", "program that starts the ranks"),
         Option(
             "order_seed",
             _whole(0, MOST_SEED),
             "a whole number from 0",
             0,
-            "of the order of the cases, which is another in each round",
+            "seed of the order of the cases, which differs in each round",
             most=MOST_SEED,
         ),
         Option(
@@ -416,19 +445,25 @@ SETTINGS: dict[str, Option] = {
             _budget,
             duration.ALLOWED,
             None,
-            "as many rounds as fit into this time, the first always; launches, if given with it, is the most",
+            "time for all rounds, of which the first always runs; launches, if given too, is their maximum",
             "none",
             most=MOST_SECONDS,
         ),
     )
 }
 
-# Keys of a matrix that are no axes: they choose cases, and no case has them.
+# Keys of a matrix that choose cases and are not part of any case.
 SELECTORS: dict[str, Option] = {
     option.name: option
     for option in (
-        Option("scaling", _one_of(SCALING), _words(SCALING), "weak", "which batch each number of --gpus gets"),
-        Option("machine", _one_of(MACHINES), _words(MACHINES), None, "a matrix for machines with GPUs, or without"),
+        Option("scaling", _one_of(SCALING), _words(SCALING), "weak", "batch size for each number of --gpus"),
+        Option(
+            "machine",
+            _one_of(MACHINES),
+            _words(MACHINES),
+            None,
+            "kind of machine that a matrix is for: with GPUs, or without",
+        ),
     )
 }
 
@@ -436,32 +471,38 @@ _NEXT_DATA = re.compile(rf",(?=(?:resident|synthetic)(?:,|$)|(?:{'|'.join(PATH_K
 
 
 def split_list(name: str, text: str) -> list[str]:
-    """The values of a comma list. A comma inside a path of ``--data`` splits nothing unless a kind follows it."""
+    """Split a comma-separated list; for ``data`` only at commas that a kind of data follows, as paths have commas."""
     return _NEXT_DATA.split(text) if name == "data" else text.split(",")
 
 
 def read_axis(name: str, given: Sequence[object], where: str) -> list[Value]:
-    """The values of an axis or selector, given in a list; for ``env`` the product of all its variables' values."""
+    """Return the values of an axis or selector; for ``env`` the product of the values of all variables."""
     option = {**AXES, **SELECTORS}[name]
     if name != "env":
         return [option.read(value, where) for value in given]
     variables = [_alternatives(item, where) for item in given]
     repeated = {name for name, _ in variables if [n for n, _ in variables].count(name) > 1}
     if repeated:
-        raise UsageError(f"{where}: {min(repeated)} is given twice; give its values in one: {min(repeated)}=V1|V2.")
+        name = min(repeated)
+        raise UsageError(
+            f"{where}: {name} is given twice",
+            option=where,
+            given=list(given),
+            hint=f"Give its values together: {name}=V1|V2.",
+        )
     points = itertools.product(*([f"{name}={value}" for value in values] for name, values in variables))
     return [option.read(shlex.join(point), where) for point in points]
 
 
 def _alternatives(given: object, where: str) -> tuple[str, list[str]]:
     if not isinstance(given, str) or "=" not in given:
-        raise UsageError(f"{where}: got {given!r}; allowed: {AXES['env'].allowed}.")
+        raise UsageError(option=where, given=given, allowed=AXES["env"].allowed)
     name, _, values = given.partition("=")
     return name, values.split("|")
 
 
 def show(value: Value) -> str:
-    """A value as it stands on the command line, in a row and in a case's id."""
+    """Return a value as text: as on the command line, in a row and in a case's id."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return "" if value is None else str(value)

@@ -1,5 +1,7 @@
-"""From what was asked, as options or in a suite file, to the plan: cases, in order, and the reasons of those that
-cannot run. No torch."""
+"""Makes the plan of a run from options and suite files: its cases in order, with reasons for those that cannot run.
+
+Nothing here imports torch.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,16 @@ if TYPE_CHECKING:
 
 LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")
 GPU_AXES = ("pin_memory", "cudnn_benchmark", "numa_binding")
-NOT_OF_A_CASE = ("order_seed", "budget")  # settings of the run: they change nothing in one case alone
+NOT_OF_A_CASE = ("order_seed", "budget")  # Settings of a run that have no effect on a single case.
 
-KEYS = {**AXES, **SELECTORS}  # of a matrix
+KEYS = {**AXES, **SELECTORS}  # The keys of a matrix.
 
 Axes = dict[str, list[Value]]
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How each case is measured; see SETTINGS for the meaning of each field. ``launches`` None: the budget decides."""
+    """How each case is measured; SETTINGS describes the fields. ``launches`` is None if the budget decides."""
 
     warmup_steps: int
     steps: int
@@ -52,9 +54,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a person asked for, each value checked by itself. ``matrices`` are products; their cases are joined.
+    """The request of a user, with each value checked by itself.
 
-    ``typed``: the keys that must have an effect, which are those of the command line, or of a suite file alone.
+    ``matrices``: each is a product of axes; the run has the cases of all. ``typed``: the keys that must have an effect:
+    those of the command line or, if it has none, those of the suite file.
     """
 
     matrices: tuple[Axes, ...] = ({},)
@@ -65,10 +68,11 @@ class Asked:
 
 @dataclass(frozen=True)
 class Planned:
-    """A case, and why it cannot run (None if it can). ``samples`` in its data, where known.
+    """A case, and in ``skip`` the reason why it cannot run, None if it can.
 
-    ``strong_from``: the devices whose global batch it is to have, while its own is not known, or cannot be. ``failed``:
-    it cannot run as its workload is none, which is no property of this machine.
+    ``samples``: number of samples in its data, None if unknown. ``strong_from``: number of devices whose global batch
+    the case shall have, while its own batch size is not known. ``failed``: the case cannot run because its workload is
+    invalid, whatever the machine.
     """
 
     case: Case
@@ -80,6 +84,8 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
+    """The cases of a run in order, how they are measured, and the request that they come from."""
+
     cases: tuple[Planned, ...]
     protocol: Protocol
     asked: Asked
@@ -91,8 +97,10 @@ def asked(
     base: Asked | None = None,
     oversubscribe: bool = False,
 ) -> Asked:
-    """What is asked for, over what a suite or an earlier run says where there is one. A text of an axis may be a comma
-    list, as on the command line."""
+    """Return the request of axes and settings, on top of ``base``, a suite's or an earlier run's request.
+
+    A text of an axis may be a comma-separated list, as on the command line.
+    """
     base = base or Asked()
     given: Axes = {
         name: read_axis(name, [value for one in values for value in _split(name, one)], KEYS[name].flag)
@@ -101,7 +109,7 @@ def asked(
     own = {name: SETTINGS[name].read(value, SETTINGS[name].flag) for name, value in settings.items()}
     before = dict(base.settings)
     if "budget" in own and "budget" not in before:
-        before.pop("launches", None)  # the suite's number, which the budget is to take the place of
+        before.pop("launches", None)  # The budget replaces the suite's number of launches.
     return Asked(
         matrices=tuple({**matrix, **given} for matrix in base.matrices),
         settings={**before, **own},
@@ -115,7 +123,7 @@ def _split(name: str, given: object) -> Sequence[object]:
 
 
 def make_plan(asked: Asked, machine: Machine) -> Plan:
-    """All cases, equal ones once, in the order of the matrix. UsageError for what no machine of this kind can do."""
+    """Return the plan with all distinct cases in the order of the matrices; UsageError for an impossible request."""
     matrices = for_this(asked.matrices, machine)
     check_scaling(matrices, "scaling" in asked.typed)
     found = dict.fromkeys(point for matrix in matrices for point in _points(matrix, machine, asked.oversubscribe))
@@ -129,13 +137,13 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
 
 
 def _samples(cases: Iterable[Case]) -> dict[tuple[str, str], int | None]:
-    """Those in the data, by workload and data: each file is looked at once, however many cases use it."""
+    """Return the number of samples by workload and data; each file is read once, however many cases use it."""
     distinct = {(case.workload, case.data): case for case in cases}
     return {key: check_inputs(case) for key, case in distinct.items()}
 
 
 def joined(planned: Iterable[Planned]) -> tuple[Planned, ...]:
-    """Each once. Cases that are left without a batch are one and the same, which cannot run for the reasons of all."""
+    """Return each planned case once; equal cases that cannot run are merged, and their reasons joined."""
     groups: dict[Planned | Case, list[Planned]] = {}
     for one in planned:
         groups.setdefault(one.case if one.skip else one, []).append(one)
@@ -153,14 +161,16 @@ def _protocol(settings: Mapping[str, Value]) -> Protocol:
     least, most = values["min_seconds"], values["max_seconds"]
     if most and least > most:  # type: ignore[operator]
         raise UsageError(
-            f"--min-seconds {show(least)} and --max-seconds {show(most)}: no window can be both; "
-            "give a smaller --min-seconds, or a larger --max-seconds (0: no limit)."
+            option=SETTINGS["min_seconds"].flag,
+            given=least,
+            allowed=f"at most --max-seconds, which is {show(most)}",
+            hint="Give a smaller --min-seconds, or a larger --max-seconds (0: no limit).",
         )
     return Protocol(**values)  # type: ignore[arg-type]
 
 
 def plan_case(case: Case, facts: Facts, strong_from: int | None = None) -> Planned:
-    """The case, its batch that of strong scaling if it is to be and can be, and why it cannot run."""
+    """Return the planned case, with the batch size of strong scaling if ``strong_from`` is given."""
     uneven = None
     if strong_from and case.batch_size:
         case, uneven = strong(case, strong_from)
@@ -170,16 +180,16 @@ def plan_case(case: Case, facts: Facts, strong_from: int | None = None) -> Plann
 
 
 def facts(machine: Machine, samples: int | None, description: Description | None = None) -> Facts:
-    """What the rules may look at, here and now."""
+    """Return the facts that the rules need, for this machine as it is now."""
     return Facts(machine, samples, description, compiler_lacks(), numactl())
 
 
 def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[Case, int | None]]:
-    """The cases of a matrix; with each the devices whose global batch it is to have, where those are others."""
+    """Return the cases of a matrix, each with the number of devices whose global batch it shall have, or None."""
     wanted = places(matrix, machine)
     least = {device: min(number for number, other in wanted if other == device) for _, device in wanted}
     values: dict[str, Sequence[Any]] = {name: matrix.get(name, [option.default]) for name, option in AXES.items()}
-    values["gpus"] = wanted  # with the device that each number is of
+    values["gpus"] = wanted  # Numbers together with their device.
     del values["device"]
     found = []
     for scaling, *point in itertools.product(matrix.get("scaling", [SELECTORS["scaling"].default]), *values.values()):
@@ -192,14 +202,17 @@ def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[C
 
 
 def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
-    """UsageError for an axis that was typed and changes nothing anywhere."""
+    """Raise UsageError for an axis that was given and has no effect in any case."""
     for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
         if name in typed and all(getattr(case, name) is None for case in cases):
-            raise UsageError(_without_effect(name, cases))
+            raise _without_effect(name, cases)
 
 
 def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool = False) -> Case:
-    """A case from a value for every axis, ``gpus`` a number and ``device`` cuda or cpu: axes without effect emptied."""
+    """Return the case of a value for every axis, with axes that have no effect set to None; UsageError if too few GPUs.
+
+    ``gpus`` is a number here, and ``device`` is cuda or cpu.
+    """
     given = dict(values)
     spread = parse_strategy(given["strategy"])
     on_gpus = given["device"] != "cpu"
@@ -208,8 +221,10 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     there = len(machine.gpus)
     if on_gpus and given["gpus"] > there and not oversubscribe:
         raise UsageError(
-            f"--gpus {given['gpus']}: this machine has {there}; ask for at most {there}, or add --device cpu (ranks on "
-            "the CPU) or --oversubscribe (ranks share a GPU over Gloo, and the rows say so)."
+            option=AXES["gpus"].flag,
+            given=given["gpus"],
+            allowed=f"at most {there}, the GPUs of this machine",
+            hint="For more ranks add --device cpu, or --oversubscribe (ranks share a GPU over Gloo; rows record it).",
         )
     if given["data"] == "resident":
         given.update(dict.fromkeys(LOADER_AXES))
@@ -230,8 +245,7 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
 
 
 def _without_idle_options(spread: StrategySpec, precision: str) -> StrategySpec:
-    """``fsdp:reduce=`` left out where it names the type that gradients are reduced in anyway, ``ddp:hook=`` where they
-    are of its type already."""
+    """Reset options that have no effect: ``fsdp:reduce`` and ``ddp:hook`` with the type that gradients have anyway."""
     own = "bf16" if precision == "bf16" else "fp32"
     idle = {"reduce": own, "hook": own}
     defaults = {name: choice.default for name, choice in STRATEGIES[spread.name].options.items()}
@@ -239,19 +253,21 @@ def _without_idle_options(spread: StrategySpec, precision: str) -> StrategySpec:
     return dataclasses.replace(spread, options=options)
 
 
-def _without_effect(name: str, cases: Sequence[Case]) -> str:
+def _without_effect(name: str, cases: Sequence[Case]) -> UsageError:
     flag = AXES[name].flag
     if name == "channels_last":
-        return f"{flag} has no effect without images; add a workload that has them, or leave it out."
-    if name in LOADER_AXES and all(case.data == "resident" for case in cases):
-        return f"{flag} has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."
-    if name in GPU_AXES:
-        return f"{flag} has no effect on the CPU; add --device cuda, or leave it out."
-    return f"{flag} has no effect without DataLoader workers; add --num-workers 1 or more."
+        where, hint = "without images", f"Choose a workload that has images, or leave {flag} out."
+    elif name in LOADER_AXES and all(case.data == "resident" for case in cases):
+        where, hint = "with --data resident, which needs no DataLoader", "Add --data synthetic (or files)."
+    elif name in GPU_AXES:
+        where, hint = "on the CPU", f"Add --device cuda, or leave {flag} out."
+    else:
+        where, hint = "without DataLoader workers", "Add --num-workers 1 or more."
+    return UsageError(f"{flag} has no effect {where}", option=flag, hint=hint)
 
 
 def command(case: Case, protocol: Protocol) -> str:
-    """The command line that runs this case alone."""
+    """Return the command line that runs this case alone."""
     words = ["bench", "run"]
     for name in AXES:
         value = getattr(case, name)

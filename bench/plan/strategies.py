@@ -1,5 +1,4 @@
-"""The strategies by name: one line for people, and the options of each. A table without torch; ``bench.strategies``
-has the code."""
+"""The table of strategies with their descriptions and options; ``bench.strategies`` has the torch code."""
 
 from __future__ import annotations
 
@@ -10,8 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Choice:
-    """What may follow ``name=`` in a strategy: one of ``words``, or where there is a ``minimum`` a number up to
-    ``most``."""
+    """An option of a strategy: one of ``words``, or with a ``minimum`` also a whole number up to ``most``."""
 
     about: str
     default: str
@@ -21,17 +19,19 @@ class Choice:
 
     @property
     def allowed(self) -> str:
+        """The allowed values, in words."""
         number = () if self.minimum is None else (f"a whole number from {self.minimum}",)
         return ", ".join([*self.words, *number])
 
-    def takes(self, text: str) -> bool:
+    def allows(self, text: str) -> bool:
+        """Return whether a text is an allowed value."""
         number = self.minimum is not None and text.isascii() and text.isdecimal() and len(text) <= 40
         return text in self.words or (number and (self.minimum or 0) <= int(text) <= self.most)
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """One line for people, and the options that may follow the name, each after a colon."""
+    """A strategy: its description, and the options that may follow its name, each after a colon."""
 
     about: str
     options: Mapping[str, Choice] = field(default_factory=dict)

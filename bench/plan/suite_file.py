@@ -1,4 +1,4 @@
-"""Suite files: TOML with a protocol and matrices of axes. Some are built in."""
+"""Reads suite files: TOML with a protocol and matrices of axes. Some suites are built in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUITES = Path(__file__).parent / "suites"
 
 
 def suites() -> dict[str, str]:
-    """The built-in suites: name -> what question each answers (the first comment of its file)."""
+    """Return the built-in suites: name -> the question it answers, which is the first comment of its file."""
     return {
         file.stem: file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         for file in sorted(SUITES.glob("*.toml"))
@@ -24,26 +24,25 @@ def suites() -> dict[str, str]:
 
 
 def read_suite(name: str) -> Asked:
-    """A built-in suite by name or a file by path. UsageError names file, key, what was given and what is allowed."""
+    """Read a built-in suite by its name, or a suite file by its path; UsageError if it is invalid."""
     file = SUITES / f"{name}.toml" if name in suites() else Path(name)
-    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long
-        raise UsageError(
-            f"--suite {name}: no such suite or file; built in: {', '.join(suites())}.{near(name, suites())}"
-        )
+    if not os.path.isfile(file):  # Path.is_file raises for a name that is too long.
+        allowed = f"{', '.join(suites())}, or a path to a TOML file"
+        raise UsageError(option="--suite", given=name, allowed=allowed, hint=near(name, suites()))
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # also for bytes that are no UTF-8, and numbers of thousands of digits
-        raise UsageError(f"{file}: not a TOML file: {error}") from None
+    except ValueError as error:  # Also for invalid UTF-8, and for numbers of thousands of digits.
+        raise UsageError(f"{file}: not a TOML file: {error}", option="--suite", given=name) from None
     except RecursionError:
-        raise UsageError(f"{file}: cannot read it: its lists or tables are nested too deeply") from None
+        raise UsageError(f"{file}: its lists or tables are nested too deeply", option="--suite", given=name) from None
     except OSError as error:
-        raise UsageError(f"{file}: cannot read it: {error.strerror}") from None
+        raise UsageError(f"cannot read {file}: {error.strerror}", option="--suite", given=name) from None
     _known(content, ("protocol", "matrix"), str(file))
     matrices, protocol = content.get("matrix", []), content.get("protocol", {})
     if not isinstance(matrices, list) or not all(isinstance(matrix, dict) for matrix in matrices) or not matrices:
-        raise UsageError(f"{file}: matrix: got {matrices!r}; allowed: one [[matrix]] table or more.")
+        raise UsageError(option=f"{file}: matrix", given=matrices, allowed="one [[matrix]] table or more")
     if not isinstance(protocol, dict):
-        raise UsageError(f"{file}: protocol: got {protocol!r}; allowed: a [protocol] table.")
+        raise UsageError(option=f"{file}: protocol", given=protocol, allowed="a [protocol] table")
     _known(protocol, SETTINGS, f"{file}: protocol")
     read = tuple(_matrix(matrix, f"{file}: matrix[{i}]") for i, matrix in enumerate(matrices))
     return Asked(
@@ -59,7 +58,7 @@ def _matrix(matrix: Mapping[str, Any], where: str) -> Axes:
     for name, given in matrix.items():
         values = given if isinstance(given, list) else [given]
         if not values:
-            raise UsageError(f"{where}.{name}: got an empty list; allowed: {KEYS[name].allowed}.")
+            raise UsageError(option=f"{where}.{name}", given=values, allowed=KEYS[name].allowed)
         axes[name] = read_axis(name, values, f"{where}.{name}")
     return axes
 
@@ -67,4 +66,5 @@ def _matrix(matrix: Mapping[str, Any], where: str) -> Axes:
 def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
     for name in given:
         if name not in (names := list(allowed)):
-            raise UsageError(f"{where}: unknown key {name!r}; allowed: {', '.join(names)}.{near(name, names)}")
+            allowed_keys = f"the keys {', '.join(names)}"
+            raise UsageError(option=where, given=name, allowed=allowed_keys, hint=near(name, names))

@@ -1,4 +1,4 @@
-"""The key of the work that a case does: rows with equal ones may be compared."""
+"""The key of the work of a case: rows with equal keys may be compared."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from bench.plan.case import Case
 
-MEASUREMENT_VERSION = 2  # raised whenever the same work would give another number
+MEASUREMENT_VERSION = 2  # Increased whenever stepbench would measure another number for the same work.
 
 
 def work_key(case: Case, data_fingerprint: str) -> str:
-    """Equal for rows about the same work: workload, data, global batch, and the measurement's version.
+    """Return a key of the workload, the data, the global batch and the version of the measurement.
 
-    Like each key it begins with a letter: of hexadecimal digits alone, one in a hundred would be read as a number.
+    Like all keys it begins with a letter: one in a hundred keys of hexadecimal digits alone would be read as a number.
     """
     spec = case.spec
-    target = spec.target if spec.entry else Path(spec.target).name  # a user's file may lie anywhere
+    target = spec.target if spec.entry else Path(spec.target).name  # A user's file may be in any folder.
     return "w" + short_hash([target, dict(spec.options), data_fingerprint, case.global_batch, MEASUREMENT_VERSION])
 
 
 def short_hash(value: object) -> str:
-    """Twelve hexadecimal digits that are equal for equal values, as JSON has them."""
+    """Return twelve hexadecimal digits of the hash of a value's JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""What ``--workload`` says, understood without torch."""
+"""Parses ``--workload``, without torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bench.errors import UsageError, near
 from workloads import WORKLOADS, Entry
 
 OptionValue = int | float | bool | str
-MOST = 10_000_000  # of a built-in workload's option, where its table names no other
-WHOLE = range(-(2**63), 2**63)  # of a user's own option: what a tensor can hold
+MOST = 10_000_000  # Largest value of a built-in workload's option, unless its table has another.
+WHOLE = range(-(2**63), 2**63)  # Whole numbers of a user's own option: those that a tensor can hold.
 
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """A workload by name with its options. ``entry`` is None for a user's own, of which only torch knows more."""
+    """A workload's name and options. ``entry`` is None for a user's own workload."""
 
     spec: str
     target: str
@@ -27,26 +27,26 @@ class WorkloadSpec:
 
     @property
     def options(self) -> dict[str, OptionValue]:
-        """What the class is called with."""
+        """Keyword arguments of the workload's class."""
         return {**(self.entry.options if self.entry else {}), **self.given}
 
 
-@functools.lru_cache(4096)  # a plan of thousands of cases has few workloads
+@functools.lru_cache(4096)  # A plan of thousands of cases has few workloads.
 def parse_workload(text: str) -> WorkloadSpec:
-    """``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; UsageError for anything else."""
+    """Parse ``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; else UsageError."""
     head, *rest = text.split(":")
     own = head not in WORKLOADS and bool(rest) and "=" not in rest[0]
     if "," in text:
-        raise UsageError(f"workload {text!r}: a comma separates workloads; an option's value cannot hold one.")
+        raise UsageError(given=text, allowed="a workload without a comma", hint="A comma separates workloads.")
     if own:
         head, rest = f"{head}:{rest[0]}", rest[1:]
     elif head not in WORKLOADS:
-        hint = " A user's own is file.py:Name." if head.endswith(".py") or "." in head else near(head, WORKLOADS)
-        raise UsageError(f"no workload {head!r}; allowed: {', '.join(WORKLOADS)}, file.py:Name.{hint}")
+        hint = "Name your own workload as file.py:Name." if "." in head else near(head, WORKLOADS)
+        raise UsageError(given=head, allowed=f"{', '.join(WORKLOADS)}, file.py:Name", hint=hint)
     entry = None if own else WORKLOADS[head]
     given = dict(_option(head, item, entry) for item in rest)
     if entry:
-        _check_options(text, entry, {**entry.options, **given})
+        _check_options(head, entry, {**entry.options, **given})
         given = {name: value for name, value in given.items() if value != entry.options[name]}
     spec = ":".join([head, *(f"{name}={_show(value)}" for name, value in sorted(given.items()))])
     return WorkloadSpec(spec, entry.target if entry else head, given, entry)
@@ -55,48 +55,45 @@ def parse_workload(text: str) -> WorkloadSpec:
 def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionValue]:
     name, equals, text = item.partition("=")
     if not (equals and name and text):
-        raise UsageError(f"workload {workload}: got {item!r}; allowed: option=value.")
+        raise UsageError(option=workload, given=item, allowed="option=value")
     if entry is None:
         return name, _guess(workload, name, text)
     if name not in entry.options:
-        allowed = f"allowed: {', '.join(entry.options)}" if entry.options else "it has none"
-        raise UsageError(f"workload {workload} has no option {name!r}; {allowed}.{near(name, entry.options)}")
+        allowed = f"the options {', '.join(entry.options)}" if entry.options else "no options"
+        raise UsageError(option=workload, given=name, allowed=allowed, hint=near(name, entry.options))
     try:
         return name, int(text)
     except ValueError:
-        raise UsageError(f"workload {workload}: {name} got {text!r}; allowed: a whole number.") from None
+        raise UsageError(option=f"{workload}:{name}", given=text, allowed="a whole number") from None
 
 
-def _check_options(text: str, entry: Entry, options: Mapping[str, OptionValue]) -> None:
+def _check_options(head: str, entry: Entry, options: Mapping[str, OptionValue]) -> None:
     for name, value in options.items():
         minimum, maximum = entry.minimum.get(name, 1), entry.maximum.get(name, MOST)
         if not minimum <= int(value) <= maximum:
             allowed = f"from {minimum}" if maximum == MOST else f"from {minimum} to {maximum}"
-            most = f" At most {MOST:,}." if int(value) > maximum == MOST else ""
-            raise UsageError(f"workload {text}: {name} got {value}; allowed: a whole number {allowed}.{most}")
+            most = f"At most {MOST:,}." if int(value) > maximum == MOST else None
+            raise UsageError(option=f"{head}:{name}", given=value, allowed=f"a whole number {allowed}", hint=most)
     for multiple, *factors in entry.multiples:
         value = math.prod(int(options[factor]) if isinstance(factor, str) else factor for factor in factors)
         if int(options[multiple]) % value:
-            of = " × ".join(
-                f"{factor} {options[factor]}" if isinstance(factor, str) else f"{factor}" for factor in factors
-            )
-            raise UsageError(
-                f"workload {text}: {multiple} {options[multiple]} does not divide by {of}; "
-                f"give a {multiple} that is a multiple of {' × '.join(map(str, factors))}."
-            )
+            named = " × ".join(map(str, factors))
+            numbers = " × ".join(str(options[factor] if isinstance(factor, str) else factor) for factor in factors)
+            allowed = f"a multiple of {named}" + (f" = {numbers}" if numbers != named else "")
+            raise UsageError(option=f"{head}:{multiple}", given=options[multiple], allowed=allowed)
 
 
 def _guess(workload: str, name: str, text: str) -> OptionValue:
-    """The value of a user's own option: on/off, a whole number of 64 bits, a number, else text (``nan`` is text)."""
+    """Return the value of a user's own option: on/off, a whole number of 64 bits, a number, else text."""
     if text in ("on", "off"):
         return text == "on"
     if re.fullmatch(r"[+-]?\d+", text):
         if len(text) > 40 or int(text) not in WHOLE:
-            raise UsageError(f"workload {workload}: {name} got {text!r}; allowed: a whole number of at most 64 bits.")
+            raise UsageError(option=f"{workload}:{name}", given=text, allowed="a whole number of at most 64 bits")
         return int(text)
     if re.fullmatch(r"[+-]?(\d+\.\d*|\.?\d+)(e[+-]?\d+)?", text, re.IGNORECASE):
         if not math.isfinite(value := float(text)):
-            raise UsageError(f"workload {workload}: {name} got {text!r}; allowed: a number up to 1.8e308.")
+            raise UsageError(option=f"{workload}:{name}", given=text, allowed="a number up to 1.8e308")
         return value
     return text
 

@@ -123,7 +123,7 @@ def earlier_rows(out: Path, machine: Machine, warn: Callable[[str], None]) -> li
         try:
             rows = read_launches(file, lambda _: None, only=TOLD)  # one that is being written ends where it ends
         except ResultsError as error:
-            warn(f"{error}; the run is left out of the estimate")
+            warn(f"{error.message.rstrip('.')}; the run is left out of the estimate")
             continue
         here = [r for r in rows if all(getattr(r, name) == host[name] for name in ("hostname", "cpu_model"))]
         found += [r for r in here if _is_timed(r) and devices.issuperset(str(r.device_name).split(";"))]

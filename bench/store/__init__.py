@@ -1,2 +1,1 @@
-"""A run's folder: its columns, how it is written and read, and which launches in it are alike. Imports ``messages``,
-``plan`` and ``machine``."""
+"""A run's folder: its columns, writing and reading it, and which launches are alike. Imports ``messages`` and below."""

@@ -1,4 +1,4 @@
-"""Baselines: the launches of some sessions of one machine, kept to judge later ones by. One CSV file each."""
+"""Baselines: the launches of some sessions of one machine, to compare later ones with. Each is a CSV file."""
 
 from __future__ import annotations
 
@@ -11,78 +11,87 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import IncomparableError, ResultsError, UsageError, near, shorten
+from bench.errors import IncomparableError, ResultsError, UsageError, near
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES, SCHEMA, LaunchRow
 from bench.store.environment_diff import differences
 from bench.store.reader import read_launches
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-KIND = "launches.csv"  # whose columns a baseline has
-LEAST_SESSIONS = 5  # that a verdict needs
+KIND = "launches.csv"  # A baseline has its columns.
+LEAST_SESSIONS = 5  # A verdict needs this many.
 
 
 @dataclass(frozen=True)
 class Baseline:
+    """A baseline: its name, its file, and the launches of its sessions."""
+
     name: str
     file: Path
     rows: Sequence[LaunchRow]
 
     @property
     def sessions(self) -> list[str]:
-        """The ids of its runs."""
+        """Ids of its runs."""
         return list(dict.fromkeys(row.run_id for row in self.rows if row.run_id))
 
 
 def path(out: Path, name: str) -> Path:
-    """The file of a baseline; UsageError for what is no name."""
+    """Return the file of a baseline; UsageError for an invalid name."""
     if not NAME.fullmatch(name):
-        raise UsageError(
-            f"baseline {shorten(repr(name), 60)}: allowed: a name of at most 100 of a-z, A-Z, 0-9, '.', '_' and '-', "
-            "the first a letter or digit."
-        )
+        allowed = "a name of 1 to 100 characters of a-z, A-Z, 0-9, '.', '_' and '-', the first a letter or digit"
+        raise UsageError(option="baseline", given=name, allowed=allowed)
     return out / "baselines" / f"{name}.csv"
 
 
 def names(out: Path) -> list[str]:
-    """Of all baselines; what else lies in their folder is none. ResultsError if nobody may look into it."""
+    """Return the names of all baselines; ResultsError if their folder cannot be read."""
     try:
         inside = [Path(entry.name) for entry in os.scandir(out / "baselines") if entry.is_file()]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ResultsError(f"cannot read {out / 'baselines'}: {error.strerror}; name another folder by --out") from None
+        raise ResultsError(
+            f"cannot read {out / 'baselines'}: {error.strerror}", given=str(out), hint="Name another folder with --out."
+        ) from None
     return sorted(file.stem for file in inside if file.suffix == ".csv" and NAME.fullmatch(file.stem))
 
 
 def existing(out: Path, name: str) -> Path:
-    """The file of a baseline; IncomparableError if there is none: a gate without a baseline decides nothing."""
+    """Return the file of a baseline; IncomparableError if it does not exist, as a gate cannot decide without it."""
     file = path(out, name)
     if not os.path.exists(file):
         there = names(out)
+        meant, add = near(name, there), f"Create it: bench baseline add {name} RUN."
         raise IncomparableError(
-            f"no baseline {name!r} in {out / 'baselines'}; there {'is' if len(there) < 2 else 'are'} "
-            f"{', '.join(there) or 'none'}. Add one: bench baseline add {name} RUN.{near(name, there)}"
+            option="baseline",
+            given=name,
+            allowed=f"one in {out / 'baselines'} ({', '.join(there) or 'there are none'})",
+            hint=f"{meant} {add}" if meant else add,
         )
     return file
 
 
 def load(out: Path, name: str, warn: Callable[[str], None]) -> Baseline:
-    """IncomparableError as ``existing``; ResultsError if it cannot be read, or holds nothing to judge by."""
+    """Read a baseline; IncomparableError if it does not exist, ResultsError if it has no launch with status ok."""
     file = existing(out, name)
     rows = read_launches(file, warn)
     if not any(row.case_id and row.run_id and row.status == "ok" for row in rows):
         raise ResultsError(
-            f"{file} holds no launch that was ok; restore it from a copy, or delete it (bench baseline rm {name}) and "
-            "add runs anew"
+            f"{file} has no launch with status ok",
+            option="baseline",
+            given=name,
+            hint=f"Restore it from a copy, or delete it (bench baseline rm {name}) and add the runs again.",
         )
     return Baseline(name, file, rows)
 
 
 def settled(baseline: Baseline, warn: Callable[[str], None]) -> Baseline:
-    """The baseline with launches of one kind of each case: of the environment and work of its last one that was ok.
-    ``add`` lets no others in; an older version did, and so may whoever joins files."""
-    from bench.store.code_versions import identities  # takes pandas
+    """Return the baseline without launches that differ from the last one of their case in environment or work.
+
+    ``add`` accepts no such launches, but older versions did, and users may join files.
+    """
+    from bench.store.code_versions import identities  # Imports pandas.
 
     letters = [one.environment for one in identities(baseline.rows)]
     told = [(row, (row.work_key, letter)) for row, letter in zip(baseline.rows, letters, strict=True)]
@@ -90,19 +99,19 @@ def settled(baseline: Baseline, warn: Callable[[str], None]) -> Baseline:
     rows = [row for row, kind in told if last.get(row.case_id, kind) == kind]
     if left := len(baseline.rows) - len(rows):
         warn(
-            f"baseline {baseline.name}: {left} launch{'es are' if left > 1 else ' is'} left out, of another "
-            "environment or data than the last of the same case"
+            f"baseline {baseline.name}: {left} launch{'es are' if left > 1 else ' is'} left out, with another "
+            "environment or other data than the last launch of the same case"
         )
     return Baseline(baseline.name, baseline.file, rows)
 
 
 def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[LaunchRow]]], warn: Callable[[str], None]) -> Baseline:
-    """Add the measured launches of runs to a baseline, which is begun with them if there is none: of all or of none.
+    """Add the measured launches of all ``runs``, or of none, to a baseline, which is created if it does not exist.
 
-    ``runs`` are what they are called and their rows. UsageError if one is in it, or of `bench ab`; ResultsError if no
-    launch of one was ok; IncomparableError if its machine, software or settings (env_key) or its work (work_key of a
-    case) are others than the baseline's, or launches of one case are unlike within it. Sessions of other code are let
-    in, and ``warn`` is told: such a baseline is a history.
+    ``runs``: names and rows. UsageError if a run is in the baseline already, or is a comparison; ResultsError if none
+    of its launches has status ok; IncomparableError if its machine, software or settings (env_key) or its work
+    (work_key) differ from the baseline's, or within the run. Sessions of other code are accepted with a warning, as a
+    baseline may be the history of a code base.
     """
     file = path(out, name)
     found = load(out, name, warn) if os.path.exists(file) else Baseline(name, file, [])
@@ -110,10 +119,15 @@ def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[LaunchRow]]], w
         measured = _measured(run, rows)
         _check_one_kind(run, measured)
         if str(measured[0].run_id) in found.sessions:
-            raise UsageError(f"run {measured[0].run_id} is in baseline {name} already; add another run.")
+            raise UsageError(
+                f"run {measured[0].run_id} is in baseline {name} already",
+                option="run",
+                given=run,
+                hint="Add another run.",
+            )
         if found.rows:
             check_alike(found, measured)
-            for words in _told_of_code(found, run, measured):
+            for words in _code_warnings(found, run, measured):
                 warn(words)
         found = Baseline(name, file, [*found.rows, *measured])
     _write(file, found.rows)
@@ -122,16 +136,17 @@ def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[LaunchRow]]], w
 
 def _measured(run: str, rows: Sequence[LaunchRow]) -> list[LaunchRow]:
     if any(row.side for row in rows):
-        raise UsageError(f"{run} is a comparison of two sides; allowed: a run of bench run, or of bench check.")
+        allowed = "a run of bench run or bench check, not a comparison of two sides"
+        raise UsageError(option="run", given=run, allowed=allowed)
     measured = [row for row in rows if row.role == "measure" and row.order is not None and row.case_id]
     if not any(row.status == "ok" for row in measured):
-        raise ResultsError(f"{run}: no launch was ok; a baseline is made of launches that were. Add another run.")
+        raise ResultsError(f"{run}: no launch has status ok", option="run", given=run, hint="Add a run that has one.")
     return measured
 
 
 def _check_one_kind(run: str, rows: Sequence[LaunchRow]) -> None:
-    """IncomparableError if launches of one case are unlike, as of a run that was resumed elsewhere, or edited."""
-    from bench.store.code_versions import Identity, identities  # takes pandas
+    """Raise IncomparableError if launches of one case differ, as in a run that was resumed on another machine."""
+    from bench.store.code_versions import Identity, identities  # Imports pandas.
 
     of_cases: dict[str, set[Identity]] = defaultdict(set)
     for row, one in zip(rows, identities(rows), strict=True):
@@ -141,13 +156,15 @@ def _check_one_kind(run: str, rows: Sequence[LaunchRow]) -> None:
         if len(found) > 1:
             words = " and ".join(sorted(one.words for one in found))
             raise IncomparableError(
-                f"{run}: the launches of {case_id} are of {words} (bench report {run} says what "
-                "differs), and no session. Add a run of one."
+                f"{run}: the launches of {case_id} are of {words}",
+                option="run",
+                given=run,
+                hint=f"Add a run whose launches are alike; bench report {run} shows what differs.",
             )
 
 
-def _told_of_code(baseline: Baseline, run: str, rows: Sequence[LaunchRow]) -> list[str]:
-    """What is said of a run whose cases are of other code than the baseline's."""
+def _code_warnings(baseline: Baseline, run: str, rows: Sequence[LaunchRow]) -> list[str]:
+    """Return a warning if cases of a run have other code than in the baseline."""
     before, now = (_by_case(row for row in of if row.status == "ok") for of in (baseline.rows, rows))
     other = [
         case_id
@@ -158,16 +175,16 @@ def _told_of_code(baseline: Baseline, run: str, rows: Sequence[LaunchRow]) -> li
         return []
     more = f" and {len(other) - 1} more cases" if len(other) > 1 else ""
     return [
-        f"{run}: {other[0]}{more} of other code than baseline {baseline.name} has (code_key): its sessions are a "
-        "history, and what the code changed is in how far they differ"
+        f"{run}: {other[0]}{more} with other code (code_key) than in baseline {baseline.name}: differences between "
+        "its sessions include the effect of the code"
     ]
 
 
 def check_alike(baseline: Baseline, rows: Sequence[LaunchRow]) -> None:
-    """IncomparableError, with what differs, if launches were made on another kind of machine or about other work.
+    """Raise IncomparableError if launches ran on another kind of machine, or did other work, than the baseline.
 
-    The settings of a case are its own (OMP_NUM_THREADS, say), so that each is held against itself; only where no case
-    is in both, all are held against all.
+    Each case is compared with itself, as a case has settings of its own, such as OMP_NUM_THREADS. If no case is in
+    both, all launches are compared with each other.
     """
     sides = [[row for row in of if row.status == "ok"] for of in (baseline.rows, rows)]
     cases = [_by_case(side) for side in sides]
@@ -176,17 +193,18 @@ def check_alike(baseline: Baseline, rows: Sequence[LaunchRow]) -> None:
         if not {row.env_key for row in now} <= {row.env_key for row in before}:
             found = [d.words("in the baseline", "now") for d in differences(before, now) if d.in_env_key]
             if not found and any((row.schema or 0) < SCHEMA for row in before):
-                continue  # an older version's keys are of fewer columns
+                continue  # Keys of older versions cover fewer columns.
             raise IncomparableError(
-                f"baseline {baseline.name} is of another machine, software or settings: "
-                f"{'; '.join(found) or 'env_key'}. Make one of this: bench baseline add NAME RUN, "
-                f"by another name or after bench baseline rm {baseline.name}."
+                f"baseline {baseline.name} was measured on another machine, or with other software or settings: "
+                f"{'; '.join(found) or 'env_key'}",
+                hint=f"Create a new one: bench baseline add NAME RUN (or first bench baseline rm {baseline.name}).",
             )
     for before, now in both:
         if not {row.work_key for row in now} <= {row.work_key for row in before}:
             raise IncomparableError(
-                f"{now[0].case_id} is about other work than in baseline {baseline.name}: its data changed, or "
-                "stepbench measures otherwise. Make a new baseline: bench baseline add NAME RUN."
+                f"{now[0].case_id} does other work than in baseline {baseline.name}: its data changed, or this "
+                f"version of stepbench measures differently",
+                hint="Create a new baseline: bench baseline add NAME RUN.",
             )
 
 
@@ -198,7 +216,7 @@ def _by_case(rows: Iterable[LaunchRow]) -> dict[str, list[LaunchRow]]:
 
 
 def _write(file: Path, rows: Sequence[LaunchRow]) -> None:
-    """All of it or nothing, with the columns of today."""
+    """Write the file of a baseline atomically, with the current columns."""
     text = io.StringIO()
     lines = [[cell(getattr(row, name), column) for name, column in LAUNCHES.items()] for row in rows]
     csv.writer(text, lineterminator="\r\n").writerows([list(LAUNCHES), *lines])
@@ -208,4 +226,4 @@ def _write(file: Path, rows: Sequence[LaunchRow]) -> None:
         partial.write_bytes(text.getvalue().encode(errors="backslashreplace"))
         os.replace(partial, file)
     except OSError as error:
-        raise ResultsError(f"cannot write {file}: {error.strerror}; choose another --out") from None
+        raise ResultsError(f"cannot write {file}: {error.strerror}", hint="Choose another --out.") from None

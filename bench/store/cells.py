@@ -1,26 +1,29 @@
-"""A value as a cell of a file has it, and back."""
+"""Converts values to cells of CSV files, and back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 
-from bench.errors import shorten
+from bench.errors import ResultsError
 from bench.plan.options import Value
 from bench.store.columns import SCHEMA, Column
 from bench.untrusted.text import escaped
 
-ADVICE = "restore the file from a copy, or delete that row"
+ADVICE = "Restore the file from a copy, or delete that row."
 DIGITS = re.compile(r"[-+]?[0-9]+")
-NO_NUMBER = re.compile(r"[^-+.0-9A-Za-z]")  # blanks, underscores, digits of other scripts: float() takes them
-KEYS = {"work_key": "w", "env_key": "e"}  # the letters with which they begin, since schema 7
+NO_NUMBER = re.compile(r"[^-+.0-9A-Za-z]")  # float() accepts blanks, underscores and digits of other scripts.
+KEYS = {"work_key": "w", "env_key": "e"}  # First letters of the keys since schema 7.
 OLD_KEY = re.compile(r"[0-9a-f]{12}")
-INT_RANGE = range(-(2**63), 2**63)  # what a data frame holds
+INT_RANGE = range(-(2**63), 2**63)  # Whole numbers that a data frame can hold.
 
 
 def cell(value: Value, column: Column) -> str:
-    """A value as it stands in a file: unknown is empty, six significant digits at least, ``true`` and ``false``;
-    of a text control characters are escaped."""
+    """Return the cell of a value.
+
+    None is an empty cell, floats have up to ten significant digits, booleans are ``true`` and ``false``, and unsafe
+    characters of texts are escaped.
+    """
     if value is None:
         return ""
     if column.kind == "bool":
@@ -33,21 +36,23 @@ def cell(value: Value, column: Column) -> str:
 
 
 def value_of(name: str, column: Column, text: str) -> Value:
-    """What a cell says. ValueError says what was given, what is allowed and what to do."""
+    """Return the value of a cell; ResultsError, without the cell's place, if its kind does not allow the text."""
     if text == "":
         return None
     value = _PARSE[column.kind](text)
     if name in KEYS and OLD_KEY.fullmatch(text):
         return KEYS[name] + text
     if value is None:
-        raise ValueError(f"got {shorten(repr(text), 60)}; allowed: {_ALLOWED[column.kind]}, or nothing; {ADVICE}")
+        raise ResultsError(given=text, allowed=f"{_ALLOWED[column.kind]}, or nothing", hint=ADVICE)
     if name == "schema" and isinstance(value, int) and value > SCHEMA:
-        raise ValueError(f"{value} is of a later stepbench; this one reads up to {SCHEMA}; upgrade stepbench")
+        raise ResultsError(
+            given=value, allowed=f"{SCHEMA} or less, which this version reads", hint="Upgrade stepbench."
+        )
     return value
 
 
 def _int(text: str) -> int | None:
-    digits = DIGITS.fullmatch(text) and len(text) < 21  # as many as there may be in INT_RANGE, and a sign
+    digits = DIGITS.fullmatch(text) and len(text) < 21  # The digits of INT_RANGE and a sign.
     return value if digits and (value := int(text)) in INT_RANGE else None
 
 
@@ -63,7 +68,7 @@ def _bool(text: str) -> bool | None:
 
 
 def _text(text: str) -> str:
-    """Older versions have written control characters as they came. Line ends within a cell stay, whatever they are."""
+    """Escape control characters, which older versions wrote as they were; line ends within a cell stay."""
     return "\r".join(map(escaped, text.split("\r")))
 
 

@@ -1,4 +1,4 @@
-"""Which launches ran the same contents of the user's files: rows are of one case only where their code_key is equal."""
+"""Which launches ran the same version of the user's files: rows of a case are combined only if code_key is equal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.store.environments import COLUMNS, MEASURED, with_environments
 
 
 class Identity(NamedTuple):
-    """What launches have in common beside the axes and the work: an environment's letter, a code_key, and its number.
+    """What launches that may be combined share besides case and work: the environment's letter and the code_key.
 
-    ``words`` say it, the code's number only where the workload has several.
+    ``words`` describe both; the number of the code version is included only if the workload has several.
     """
 
     environment: str
@@ -23,7 +23,7 @@ class Identity(NamedTuple):
 
 
 def identities(rows: Sequence[LaunchRow]) -> list[Identity]:
-    """Of each launch, among these."""
+    """Return the identity of each launch among these launches."""
     names = [*COLUMNS, "case_id", "workload", "work_key", "code_key", "code_changed"]
     columns = {name: [_encodable(getattr(row, name)) for row in rows] for name in names}
     frame = pd.DataFrame({name: pd.Series(values, dtype="object") for name, values in columns.items()})
@@ -35,16 +35,16 @@ def identities(rows: Sequence[LaunchRow]) -> list[Identity]:
 
 
 def _encodable(value: Any) -> Any:
-    """Half a surrogate pair escaped, of which no frame can make a text."""
+    """Escape lone surrogates, which a data frame cannot hold."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def with_codes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Launches with a ``code_key``, an empty text where there is none, and ``code``: 0, and 1 … for later versions.
+    """Return the launches with ``code_key``, an empty text where there is none, and ``code``: 0, 1 … for each version.
 
-    A launch that failed is of the code of its case in its run, or of its workload there, or of the only one that its
-    case has. ``code`` numbers versions of a workload's files in the order in which they come: the keys of one run are
-    of one version as long as no file changed, for one case may import more files than another.
+    A failed launch gets the code of its case in its run, or of its workload there, or the only code of its case.
+    ``code`` numbers the versions of a workload's files in their order. As long as no file changed, all keys of a run
+    are one version, as cases may import different files.
     """
     known = frame["code_key"].fillna("").astype("str").where(frame["status"].isin(MEASURED))
     for names in (["run_id", "case_id"], ["run_id", "workload"]):
@@ -61,10 +61,10 @@ def with_codes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _versions(keys: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """The version of each key of each workload."""
+    """Return the version of each (workload, code_key)."""
     found = {pair: number for number, pair in enumerate(zip(keys["workload"], keys["code_key"], strict=True))}
     for _, rows in keys[keys["told"]].groupby(["workload", "run_id", "code_changed"], sort=False):
-        if rows["case_id"].duplicated().any():  # a file changed twice
+        if rows["case_id"].duplicated().any():  # A file changed twice.
             continue
         same = {found[pair] for pair in zip(rows["workload"], rows["code_key"], strict=True)}
         found |= {pair: min(same) for pair, number in found.items() if number in same}

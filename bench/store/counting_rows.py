@@ -1,4 +1,4 @@
-"""Which rows of a file count: a launch may have been made again, and a case that could not run may have run later."""
+"""Which rows of a file count: launches may have been repeated, and skipped cases may have run later."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PLACE = ("run_id", "case_id", "role", "pair", "side", "stage", "block", "turn")
 
 
 def counted(rows: Iterable[LaunchRow]) -> list[LaunchRow]:
-    """The rows that count, of any runs, in their order: of those of one place in their run the last.
+    """Return the rows that count, in their order: the last row of each place in a run.
 
-    A row of a case that could not run says so no more once the case was launched. What has no place counts in any case:
-    probes, and launches of a file that knows no blocks.
+    Rows of a case that could not run do not count if the case was launched later. Rows without a place always count:
+    probes, and launches in files without the column ``block``.
     """
     given = list(rows)
     last = {_place(row, number): number for number, row in enumerate(given)}
@@ -24,7 +24,7 @@ def counted(rows: Iterable[LaunchRow]) -> list[LaunchRow]:
 
 
 def latest(rows: Iterable[LaunchRow]) -> dict[Key, LaunchRow]:
-    """The measured rows of one run that count, by (case_id, block)."""
+    """Return the measured rows of a run that count, by (case_id, block)."""
     return {(str(row.case_id), row.block): row for row in counted(rows) if row.role == "measure"}
 
 

@@ -1,4 +1,4 @@
-"""What differs between the environments of two measurements, in words."""
+"""Differences between the environments of two measurements, in words."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.errors import ResultsError, shorten
+from bench.errors import ResultsError
 from bench.store.cells import cell
 from bench.store.columns import ENVIRONMENT, LAUNCHES, LaunchRow
 from bench.store.env_key import ENV_KEY_COLUMNS, MEASURED_BY, in_key
 
 SETTINGS = "settings"
-# What is no property of a machine or its software: keys, what a case itself says, and which devices of a kind it had.
+# Columns that describe neither a machine nor its software: keys, properties of a case, and which devices it used.
 NO_ENVIRONMENT = ("work_key", "env_key", "code_changed", "command", "sources", "device_uuids")
-# Columns of the environment, those that enter env_key first.
+# Columns of the environment; those of env_key come first.
 COLUMNS = (
     *ENV_KEY_COLUMNS,
     SETTINGS,
     *(c for c in ENVIRONMENT if c not in {*ENV_KEY_COLUMNS, SETTINGS, *NO_ENVIRONMENT}),
 )
-NOT_IN_ENV_KEY = {"CUDA_VISIBLE_DEVICES"}  # of the settings
-NEVER_EMPTY = ("cpus_allowed", *MEASURED_BY)  # but in rows of an older version that had no such column
+NOT_IN_ENV_KEY = {"CUDA_VISIBLE_DEVICES"}  # Variables in the column settings.
+NEVER_EMPTY = ("cpus_allowed", *MEASURED_BY)  # Except in rows of older versions without these columns.
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A column, or a variable of ``settings``, whose values are not the same in A and B.
+    """A column, or a variable in ``settings``, whose values differ between A and B.
 
-    ``a`` and ``b`` are the distinct values, as they stand in a file: an empty text is an empty cell, None a variable
-    that is not set. ``in_env_key``: a gate against a stored baseline insists on it.
+    ``a`` and ``b``: the distinct values as cells; an empty text is an empty cell, None a variable that is not set.
+    ``in_env_key``: whether the difference changes env_key, so that results cannot be compared with a baseline.
     """
 
     name: str
@@ -39,23 +39,23 @@ class Difference:
     in_env_key: bool
 
     def words(self, a: str = "in A", b: str = "in B") -> str:
-        """One line; ``a`` and ``b`` say where or when: ``torch: 2.11.0 in A, 2.15.0 in B``."""
+        """Return one line such as ``torch: 2.11.0 in A, 2.15.0 in B``; ``a`` and ``b`` name the two places or times."""
         return f"{self.name}: {_shown(self.a)} {a}, {_shown(self.b)} {b}"
 
 
 def differences(a_rows: Iterable[LaunchRow], b_rows: Iterable[LaunchRow]) -> list[Difference]:
-    """What differs between the environments of two runs, from their rows of launches.csv.
+    """Return the differences between the environments of two runs, from their rows of launches.csv.
 
-    What enters env_key comes first. A run may have several values of one column; an empty cell counts only where all
-    are empty, as rows of launches that failed early do not know. ResultsError if a row's settings are no JSON object.
+    Differences in env_key come first. A run may have several values of a column. An empty cell counts only if all are
+    empty, as launches that failed early leave cells empty. ResultsError if a row's settings are not a JSON object.
     """
     return _compared([row.columns() for row in a_rows], [row.columns() for row in b_rows], COLUMNS)
 
 
 def between(a: Mapping[str, Any], b: Mapping[str, Any], columns: Collection[str]) -> list[Difference]:
-    """What differs between two single rows, of these columns of launches.csv; ``settings`` variable by variable.
+    """Return the differences between two rows in these columns of launches.csv; ``settings`` variable by variable.
 
-    A value that is None, an empty text, or not there at all, is an empty cell. ResultsError as for ``differences``.
+    None, an empty text and a missing value are empty cells. ResultsError as for ``differences``.
     """
     return _compared([a], [b], columns)
 
@@ -77,14 +77,14 @@ def _difference(name: str, a: tuple[str, ...], b: tuple[str, ...]) -> Difference
 
 
 def _of_column(rows: Sequence[Mapping[str, Any]], column: str) -> tuple[str, ...]:
-    """The distinct values, by the texts in a file: a row that is not written yet may hold more digits."""
+    """Return the distinct values as cells, as rows that are not written yet may have more digits."""
     known = [row[column] for row in rows if row.get(column) not in (None, "")]
     return tuple(dict.fromkeys(cell(value, LAUNCHES[column]) for value in known)) or ("",)
 
 
 def _settings_compared(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> list[Difference]:
     in_a, in_b = ([variables_of(row) for row in rows if row.get(SETTINGS)] for rows in (a, b))
-    if not in_a or not in_b:  # of one side nothing is known, and "not set" would be a claim
+    if not in_a or not in_b:  # The variables of one side are unknown, which is not the same as not set.
         return [Difference(SETTINGS, _of_column(a, SETTINGS), _of_column(b, SETTINGS), in_env_key=True)]
     names = sorted({name for variables in (*in_a, *in_b) for name in variables})
     return [Difference(n, _of_variable(in_a, n), _of_variable(in_b, n), n not in NOT_IN_ENV_KEY) for n in names]
@@ -95,15 +95,17 @@ def _of_variable(settings: Sequence[Mapping[str, str]], name: str) -> tuple[str 
 
 
 def variables_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """A row's settings; ResultsError if they are no JSON object."""
+    """Return the variables in a row's settings; ResultsError if they are not a JSON object."""
     try:
         found = json.loads(row[SETTINGS])
     except ValueError:
         found = None
     if not isinstance(found, dict):
         raise ResultsError(
-            f"launch {row.get('launch_id')} of run {row.get('run_id')}, column {SETTINGS}: got "
-            f"{shorten(repr(row[SETTINGS]), 60)}; allowed: a JSON object; restore the file from a copy"
+            option=f"launch {row.get('launch_id')} of run {row.get('run_id')}, column {SETTINGS}",
+            given=row[SETTINGS],
+            allowed="a JSON object",
+            hint="Restore the file from a copy.",
         )
     return {name: str(value) for name, value in found.items()}
 

@@ -1,4 +1,4 @@
-"""Which launches were made on like machines, with like software and in like manner, and what differs between others."""
+"""Groups launches by environment: kind of machine, software, and how they were measured."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pandas as pd
 from bench.store.env_key import ENV_KEY_COLUMNS, MEASURED_BY, in_key
 from bench.store.environment_diff import NEVER_EMPTY, NOT_IN_ENV_KEY, SETTINGS, Difference, between, variables_of
 
-# What a case itself sets, or leaves empty, without being on another machine for that.
+# Variables that a case itself sets.
 OF_THE_CASE = ("OMP_NUM_THREADS",)
 IDENTITY = ("run_id", "case_id", "work_key")
-MEASURED = ("ok", "invalid")  # statuses of launches that came to their end
-# What it takes to tell.
+MEASURED = ("ok", "invalid")  # Statuses of launches that were completed.
+# Columns that determine the environment.
 DISTINCT = ("run_id", "session", "role", "status", "env", *ENV_KEY_COLUMNS, SETTINGS)
 COLUMNS = ("launch_id", *DISTINCT)
 
@@ -28,15 +28,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class _Environment:
-    """What is known of an environment: columns, variables (None: nothing), and ``own``, variables that are not known as
-    a case sets them itself."""
+    """What is known of an environment.
+
+    ``variables``: None if unknown. ``own``: variables that are unknown because a case sets them itself.
+    """
 
     columns: Mapping[str, Any]
     variables: Mapping[str, str] | None
     own: frozenset[str]
 
     def fits(self, other: _Environment) -> bool:
-        """Whether both could be one: all that is known of both is equal."""
+        """Return whether both could be the same environment: everything known of both is equal."""
         both = self.columns.keys() & other.columns.keys()
         if any(in_key(name, self.columns[name]) != in_key(name, other.columns[name]) for name in both):
             return False
@@ -47,7 +49,7 @@ class _Environment:
         return {name: value for name, value in (self.variables or {}).items() if name not in unknown}
 
     def joined(self, other: _Environment) -> _Environment:
-        """What is known of both together, if they fit."""
+        """Return what is known of both together, if they fit."""
         columns = {**other.columns, **self.columns}
         if self.variables is None or other.variables is None:
             some = self if self.variables is not None else other
@@ -57,11 +59,11 @@ class _Environment:
 
 
 def with_environments(frame: pd.DataFrame) -> pd.DataFrame:
-    """Launches with a column ``environment``: A for the first and all whose env_key could be equal to its, B …
+    """Return the launches with a column ``environment``: A, B … by the order of the launches.
 
-    Launches of unlike environments are never put together, be they of one run (``--resume-anyway``) or of several. What
-    a case sets for itself (``--env``, OMP_NUM_THREADS) makes no environment of its own; it is part of the case. An
-    identity that is unknown (IDENTITY) is an empty text.
+    Launches of different environments are never combined, whether of one run (``--resume-anyway``) or of several.
+    Variables that a case sets for itself (``--env``, OMP_NUM_THREADS) belong to the case and not to the environment.
+    Unknown values in the columns IDENTITY become empty texts.
     """
     frame = frame.assign(**{name: frame[name].fillna("") for name in IDENTITY})
     number = frame.groupby(list(DISTINCT), sort=False, dropna=False).ngroup()
@@ -71,14 +73,14 @@ def with_environments(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def environments(rows: Sequence[Row]) -> list[str]:
-    """The letter of the environment of each launch, in the order in which they come.
+    """Return the letter of the environment of each launch.
 
-    One that failed before its ranks said what they run on fits more than one; it is of that of its session, or run.
+    A launch that failed before its ranks reported their environment gets that of its session, or of its run.
     """
     found: list[_Environment] = []
     numbers = [0] * len(rows)
-    last: dict[tuple[Any, ...], int] = {}  # the environment of the last launch of a session, and of a run
-    for at in sorted(range(len(rows)), key=lambda at: not _told(rows[at])):
+    last: dict[tuple[Any, ...], int] = {}  # Environment of the last launch of a session, and of a run.
+    for at in sorted(range(len(rows)), key=lambda at: not _has_reported(rows[at])):
         one, session, run = _known(rows[at]), (rows[at]["run_id"], rows[at]["session"]), (rows[at]["run_id"],)
         likely = [last[key] for key in (session, run) if key in last]
         number = next((n for n in (*likely, *range(len(found))) if found[n].fits(one)), len(found))
@@ -89,7 +91,7 @@ def environments(rows: Sequence[Row]) -> list[str]:
 
 
 def unlike(frame: pd.DataFrame, a: str, b: str) -> list[Difference]:
-    """What differs between two environments of ``with_environments``, of what enters env_key."""
+    """Return the differences in env_key between two environments of ``with_environments``."""
     distinct = frame.drop_duplicates(["environment", *DISTINCT])
     return _differences(*(_records(distinct[distinct["environment"] == name]) for name in (a, b)))
 
@@ -104,12 +106,15 @@ def _differences(a: Iterable[Row], b: Iterable[Row]) -> list[Difference]:
 
 
 def _known(row: Row) -> _Environment:
-    """An empty cell says that there is none of it, where ranks told what they run on; else it says nothing. A launch on
-    the CPU says nothing of a machine's GPUs, nor a probe of how launches are measured."""
+    """Return what is known of the environment of a launch.
+
+    An empty cell means "none" if the ranks reported their environment, else "unknown". A launch on the CPU says nothing
+    about the GPUs of the machine, and a probe nothing about how launches are measured.
+    """
     columns = {
         name: row[name]
         for name in ENV_KEY_COLUMNS
-        if row[name] not in (None, "") or (_told(row) and name not in NEVER_EMPTY)
+        if row[name] not in (None, "") or (_has_reported(row) and name not in NEVER_EMPTY)
     }
     if columns.get("device_name") == "cpu":
         del columns["device_name"]
@@ -122,29 +127,29 @@ def _known(row: Row) -> _Environment:
     return _Environment(columns, settings, frozenset(own))
 
 
-def _told(row: Row) -> bool:
-    """Whether ranks came far enough to say what they run on."""
+def _has_reported(row: Row) -> bool:
+    """Return whether the ranks reported the environment that they run in."""
     return bool(row["torch"]) or row["status"] in MEASURED
 
 
 def _set_by(env: str | None) -> set[str]:
-    """The variables that a case sets."""
+    """Return the variables that a case sets."""
     try:
         words = shlex.split(env or "")
-    except ValueError:  # a quote is missing
+    except ValueError:  # A quote is missing.
         words = (env or "").split()
     return {word.partition("=")[0] for word in words}
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of COLUMNS, None for what is unknown."""
+    """Return the rows with COLUMNS, None for unknown values."""
     return [dict(zip(COLUMNS, values, strict=True)) for values in known_values(frame[list(COLUMNS)])]
 
 
 def known_values(frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    """Row by row, as Python's own types where a column has them; None for what is unknown.
+    """Return the rows as tuples of Python values, None for unknown ones.
 
-    A column at a time: turning a frame of many kinds into one of objects takes pandas ten times as long.
+    Columns are converted one at a time, as pandas takes ten times as long to convert a frame of mixed types.
     """
     columns = [
         [None if unknown else value for value, unknown in zip(column.tolist(), column.isna().tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""``plan.json`` as it is read again: every key that is used has the type and a value that it must have."""
+"""Reads ``plan.json`` and checks the type and the value of every key that is used."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ResultsError, UsageError, quoted, shorten
+from bench.errors import ResultsError, UsageError
 from bench.plan.case import Case
 from bench.plan.options import AXES, SELECTORS, SETTINGS
 from bench.plan.plan import Asked, Plan
 from bench.store.columns import ENVIRONMENT, LAUNCHES
 from bench.untrusted.files import read_json
 
-Check = Callable[[Any, str], Any]  # a value and its place; gives the value, or raises ResultsError
+Check = Callable[[Any, str], Any]  # Takes a value and its place; returns the value, or raises ResultsError.
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """The plan as ``plan.json`` and ``--dry-run --json`` show it."""
+    """Return the plan as ``plan.json`` and ``--dry-run --json`` have it."""
     return {
         "asked": dataclasses.asdict(plan.asked),
         "protocol": dataclasses.asdict(plan.protocol),
@@ -36,31 +36,31 @@ def plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def asked_of(plan: Mapping[str, Any]) -> Asked:
-    """What was asked for, from a ``plan.json``."""
+    """Return the request of a ``plan.json``."""
     given = plan["asked"]
-    typed = tuple(given.get("typed", ()))  # older versions have written none, and had checked them
+    typed = tuple(given.get("typed", ()))  # Older versions did not write it.
     return Asked(tuple(given["matrices"]), given["settings"], given["oversubscribe"], typed)
 
 
 def read_plan(folder: Path) -> dict[str, Any]:
-    """The plan of a run, checked; ResultsError says which key is wrong, as ``plan.json: cases[2].gpus``.
+    """Return the checked plan of a run; ResultsError names the wrong key, such as ``plan.json: cases[2].gpus``.
 
-    Keys that nobody knows are left alone. Older versions have written fewer: what has a default may be missing.
+    Unknown keys are kept. Keys with a default may be missing, as older versions did not write them all.
     """
     file = folder / "plan.json"
     plan = _object(read_json(file), str(file))
     if plan.get("kind"):
-        raise ResultsError(f"{file} is of bench {plan['kind']}")
+        raise ResultsError(f"{file} was written by bench {plan['kind']}")
     checks: dict[str, Check] = {"asked": _asked, "protocol": _protocol, "cases": _cases, "facts": _facts}
     for name, check in checks.items():
         if name not in plan:
-            raise _wrong(f"{file}: {name}", "nothing", "what bench run has written there")
+            raise _missing(f"{file}: {name}")
         plan[name] = check(plan[name], f"{file}: {name}")
     return plan
 
 
 def case_of(entry: Mapping[str, Any]) -> Case:
-    """A case of a plan that was read."""
+    """Return the case of an entry of a plan."""
     return Case(**{field.name: entry[field.name] for field in dataclasses.fields(Case) if field.name in entry})
 
 
@@ -71,7 +71,7 @@ def _asked(given: Any, at: str) -> dict[str, Any]:
     asked = _object(given, at)
     matrices = [_matrix(one, f"{at}.matrices[{i}]") for i, one in enumerate(_list(asked, "matrices", at))]
     if not matrices:
-        raise _wrong(f"{at}.matrices", "[]", "one object or more")
+        raise _wrong(f"{at}.matrices", matrices, "one object or more")
     settings = _object(asked.get("settings"), f"{at}.settings")
     typed = [_text(one, f"{at}.typed[{i}]") for i, one in enumerate(_list(asked, "typed", at, []))]
     return {
@@ -87,9 +87,9 @@ def _matrix(given: Any, at: str) -> dict[str, list[Any]]:
     known = {**AXES, **SELECTORS}
     for name in matrix:
         if name not in known:
-            raise _wrong(at, f"the key {name!r}", f"keys of {', '.join(known)}")
+            raise _wrong(at, name, f"the keys {', '.join(known)}")
         if not _list(matrix, name, at):
-            raise _wrong(f"{at}.{name}", "[]", known[name].allowed)
+            raise _wrong(f"{at}.{name}", [], known[name].allowed)
     return {
         name: [_read(known[name].read, value, f"{at}.{name}[{i}]") for i, value in enumerate(values)]
         for name, values in matrix.items()
@@ -102,13 +102,13 @@ def _protocol(given: Any, at: str) -> dict[str, Any]:
 
 def _setting(name: str, value: Any, at: str) -> Any:
     if name not in SETTINGS:
-        raise _wrong(at, f"the key {name!r}", f"keys of {', '.join(SETTINGS)}")
+        raise _wrong(at, name, f"the keys {', '.join(SETTINGS)}")
     return None if value is None else _read(SETTINGS[name].read, value, f"{at}.{name}")
 
 
 def _cases(given: Any, at: str) -> list[dict[str, Any]]:
     if not isinstance(given, list):
-        raise _wrong(at, quoted(given), "a list of objects")
+        raise _wrong(at, given, "a list of objects")
     return [_case(one, f"{at}[{i}]") for i, one in enumerate(given)]
 
 
@@ -119,7 +119,7 @@ def _case(given: Any, at: str) -> dict[str, Any]:
         if field.name in case:
             found[field.name] = _field(field, case[field.name], f"{at}.{field.name}")
         elif field.default is dataclasses.MISSING:
-            raise _wrong(f"{at}.{field.name}", "nothing", "what bench run has written there")
+            raise _missing(f"{at}.{field.name}")
     for name in ("skip", "search"):
         if case.get(name) is not None:
             _text(case[name], f"{at}.{name}")
@@ -130,7 +130,7 @@ def _case(given: Any, at: str) -> dict[str, Any]:
 
 
 def _field(field: dataclasses.Field[Any], value: Any, at: str) -> Any:
-    """A value of a case; its type is that of the field, as the parsers of options also take words such as ``all``."""
+    """Check a value of a case, and that it has the type of its field: options also accept words such as ``all``."""
     kind = str(field.type)
     if value is None and kind.endswith("| None"):
         return None
@@ -138,18 +138,18 @@ def _field(field: dataclasses.Field[Any], value: Any, at: str) -> Any:
     if field.name in AXES:
         value = _read(AXES[field.name].read, value, at)
     if type(value) is not types[kind.partition(" ")[0]] or value in ("auto", "all"):
-        raise _wrong(at, quoted(value), f"a value of kind {kind.partition(' ')[0]}")
+        raise _wrong(at, value, f"a value of kind {kind.partition(' ')[0]}")
     return value
 
 
 def _facts(given: Any, at: str) -> dict[str, Any]:
-    """What is held against the machine of today: columns of the environment, the GPUs, and the files of workloads."""
+    """Check what a resumed run compares with the machine: columns, GPUs, and the files of workloads."""
     facts = _object(given, at)
     for name in (name for name in facts if name in ENVIRONMENT and facts[name] is not None):
         kinds = {"text": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}[LAUNCHES[name].kind]
         value = facts[name]
         if type(value) not in kinds or (not isinstance(value, str) and not -(2**63) <= value < 2**63):
-            raise _wrong(f"{at}.{name}", quoted(value), f"a value of kind {LAUNCHES[name].kind}, or null")
+            raise _wrong(f"{at}.{name}", value, f"a value of kind {LAUNCHES[name].kind}, or null")
     if facts.get("gpus") is not None:
         _text(facts["gpus"], f"{at}.gpus", empty=True)
     for file, key in _object(facts.get("workloads") or {}, f"{at}.workloads").items():
@@ -162,32 +162,32 @@ def _facts(given: Any, at: str) -> dict[str, Any]:
 
 def _object(given: Any, at: str) -> dict[str, Any]:
     if not isinstance(given, dict):
-        raise _wrong(at, quoted(given), "an object")
+        raise _wrong(at, given, "an object")
     return given
 
 
 def _list(of: Mapping[str, Any], name: str, at: str, default: Any = None) -> list[Any]:
     given = of.get(name, default)
     if not isinstance(given, list):
-        raise _wrong(f"{at}.{name}", quoted(given), "a list")
+        raise _wrong(f"{at}.{name}", given, "a list")
     return given
 
 
 def _text(given: Any, at: str, empty: bool = False) -> str:
     if not isinstance(given, str) or not (given or empty):
-        raise _wrong(at, quoted(given), "a text")
+        raise _wrong(at, given, "a text")
     return given
 
 
 def _whole(given: Any, at: str) -> int:
     if type(given) is not int or not 1 <= given < 2**62:
-        raise _wrong(at, quoted(given), "a whole number from 1")
+        raise _wrong(at, given, "a whole number from 1")
     return given
 
 
 def _bool(given: Any, at: str) -> bool:
     if not isinstance(given, bool):
-        raise _wrong(at, quoted(given), "true, false")
+        raise _wrong(at, given, "true, false")
     return given
 
 
@@ -195,8 +195,12 @@ def _read(read: Check, value: Any, at: str) -> Any:
     try:
         return read(value, at)
     except UsageError as error:
-        raise ResultsError(str(error)) from None
+        raise ResultsError(error.message, **error.fields) from None
 
 
-def _wrong(at: str, given: str, allowed: str) -> ResultsError:
-    return ResultsError(f"{at}: got {shorten(given, 60)}; allowed: {allowed}")
+def _wrong(at: str, given: Any, allowed: str) -> ResultsError:
+    return ResultsError(option=at, given=given, allowed=allowed)
+
+
+def _missing(at: str) -> ResultsError:
+    return ResultsError(f"{at} is missing", option=at)

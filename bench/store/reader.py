@@ -1,4 +1,4 @@
-"""Reads a run's CSV files. What a killed writer leaves is forgiven; all else that is wrong is said, and where."""
+"""Reads a run's CSV files. Tolerates an incomplete last row; reports any other damage with its place."""
 
 from __future__ import annotations
 
@@ -11,36 +11,34 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.errors import ResultsError, near, shorten
+from bench.errors import ResultsError, near
 from bench.plan.options import Value
 from bench.store.cells import ADVICE, NO_NUMBER, value_of
 from bench.store.columns import FILES, LAUNCHES, Column, LaunchRow
 from bench.untrusted.files import read_bytes
 
-CHUNK = 1000  # rows that are turned into columns at once: as many as stay in the processor's cache
-QUOTED = re.compile(rb'(?<![^,\n])"[^"]*+(?:""[^"]*+)*+"(?![^,\r\n])')  # a whole cell, from comma to comma
+CHUNK = 1000  # Rows that are converted at once; as many as fit into the processor's cache.
+QUOTED = re.compile(rb'(?<![^,\n])"[^"]*+(?:""[^"]*+)*+"(?![^,\r\n])')  # A quoted cell, from comma to comma.
 BLANK = bytes(byte if byte == 0 else ord(" ") for byte in range(256))
 DAMAGE = re.compile(rb'[\0"]|\r(?!\n)')
-DAMAGES = {b"\0": "a zero byte", b'"': "a quote out of place", b"\r": "a carriage return that ends no line"}
+DAMAGES = {b"\0": "a zero byte", b'"': "a misplaced quote", b"\r": "a carriage return that does not end a line"}
 
-csv.field_size_limit(2**31 - 1)  # a rank's last words may be longer than the module's own limit of 128 KiB
+csv.field_size_limit(2**31 - 1)  # A rank's error message may be longer than the default limit of 128 KiB.
 
 
 def read(
     file: Path, warn: Callable[[str], None], kind: str = "", only: Collection[str] | None = None
 ) -> list[dict[str, Any]]:
-    """The rows of one of FILES, told by its name or by ``kind``: every column it has today, typed, None for an empty
-    cell.
+    """Read the rows of one of FILES, with all current columns; an empty cell is None.
 
-    ``only``: the columns that are wanted, in less time; cells of others are not looked at.
+    ``kind``: one of FILES, by default the file's name. ``only``: the columns to read, which is faster.
 
-    Columns that the file lacks, as it is an older version's, are None; columns that nobody knows are left out, with a
-    warning if one looks like another that is missing.
-    Lines may end in CRLF or LF. A cell of kind float may hold ``nan`` or ``inf``, as a loss can; one of kind int not.
+    Columns that are missing in files of older versions are None. Unknown columns are left out, with a warning if the
+    name resembles a missing one. Lines may end in CRLF or LF. Cells of kind float may be ``nan`` or ``inf``.
 
-    The last row, or the header, is dropped if it is not whole: its writer was killed or has not finished, or a crash of
-    the machine left zero bytes there. ``warn`` is then called with one line that says so. Anything else that cannot be
-    read raises ResultsError with the file, the line (from 1) where the row begins, and the column where there is one.
+    An incomplete last row or header is left out, and ``warn`` is called with one line: its writer was killed, or has
+    not finished, or the machine crashed and left zero bytes. Anything else that cannot be read raises ResultsError with
+    the file, the line (from 1) where the row begins, and the column.
     """
     kind = kind or file.name
     wanted = {name: column for name, column in FILES[kind].items() if only is None or name in {"schema", *only}}
@@ -48,7 +46,7 @@ def read(
 
 
 def read_launches(file: Path, warn: Callable[[str], None], only: Collection[str] | None = None) -> list[LaunchRow]:
-    """The rows of a file with the columns of launches.csv, as ``read`` has them."""
+    """Read the rows of a file with the columns of launches.csv, like ``read``."""
     wanted = {name: column for name, column in LAUNCHES.items() if only is None or name in {"schema", *only}}
     return list(map(LaunchRow._make, _values_of(file, warn, "launches.csv", wanted, LaunchRow._fields)))
 
@@ -56,7 +54,7 @@ def read_launches(file: Path, warn: Callable[[str], None], only: Collection[str]
 def _values_of(
     file: Path, warn: Callable[[str], None], kind: str, wanted: Mapping[str, Column], names: Sequence[str]
 ) -> Iterator[tuple[Value, ...]]:
-    """The values of each row in these columns; None in those that are not wanted, or not in the file."""
+    """Yield the values of each row in these columns; None in those that are not wanted, or not in the file."""
     content = whole_rows(file, warn)
     if not content:
         return
@@ -65,14 +63,14 @@ def _values_of(
     while chunk := list(islice(rows, CHUNK)):
         try:
             yield from list(_typed(header, [cells for _, cells in chunk], wanted, names))
-        except ValueError:
+        except (ResultsError, ValueError):  # ValueError: a row has more or fewer cells than the header.
             _explain(file, wanted, header, chunk)
 
 
 def whole(content: bytes) -> int:
-    """How many bytes of a file are whole rows: those up to its last line end that is not inside of quotes.
+    """Return how many bytes of a file are complete rows: those up to its last line end outside of quotes.
 
-    Before a file is cut there, ``check_tail`` must have looked at the rest.
+    Call ``check_tail`` before cutting a file there.
     """
     end = len(content)
     inside = content.count(b'"') % 2
@@ -85,22 +83,26 @@ def whole(content: bytes) -> int:
 
 
 def check_tail(file: Path, content: bytes, end: int) -> None:
-    """Raise ResultsError if what follows the whole rows is more than one torn row, or header.
+    """Raise ResultsError if more than one incomplete row, or header, follows the complete rows.
 
-    A killed writer tears one row; a damaged quote swallows all that follow. A torn row may have several lines in a
-    quoted cell, but none of them begins as the row does and goes on as long.
+    A killed writer leaves one incomplete row, while a damaged quote hides all rows after it. An incomplete row may have
+    several lines in a quoted cell, but none of them begins like the row and has as many commas.
     """
     first, *others = content[end:].rstrip(b"\0").splitlines() or [b""]
     commas = content.count(b",", 0, content.find(b"\n") + 1)
     alike = [line for line in others if _begin(line) == _begin(first) and line.count(b",") >= commas]
-    if alike or (others and end == 0):  # a header is one line
+    if alike or (others and end == 0):  # A header is one line.
         line = content.count(b"\n", 0, end) + 1
-        raise ResultsError(f"{file}, line {line}: a quote or a line end is missing, rows run into each other; {ADVICE}")
+        raise ResultsError(
+            f"{file}, line {line}: a quote or a line end is missing, so rows run into each other", hint=ADVICE
+        )
 
 
 def whole_rows(file: Path, warn: Callable[[str], None]) -> bytes:
-    """What ``read`` reads: the file's bytes without a byte order mark and without a torn last row, which ``warn`` is
-    told of. ResultsError if the file cannot be read, or more than one row is torn."""
+    """Return a file's bytes without a byte order mark and without an incomplete last row, of which ``warn`` is told.
+
+    ResultsError if the file cannot be read, or more than one row is incomplete.
+    """
     content = _content(file)
     end = whole(content)
     if end == len(content) > 0:
@@ -124,11 +126,11 @@ def _begin(line: bytes) -> bytes:
 
 
 def _content(file: Path) -> bytes:
-    return read_bytes(file).removeprefix(codecs.BOM_UTF8)  # which a spreadsheet puts before the header
+    return read_bytes(file).removeprefix(codecs.BOM_UTF8)  # Spreadsheets write it before the header.
 
 
 def _decoded(file: Path, content: bytes) -> str:
-    """The text of whole rows in which nothing is left that the csv module would take for something else."""
+    """Return the text of complete rows; ResultsError for bytes that the csv module would misread."""
     unquoted = QUOTED.sub(lambda cell: cell[0].translate(BLANK), content) if b'"' in content else content
     if b"\0" in unquoted or b'"' in unquoted or unquoted.count(b"\r") != unquoted.count(b"\r\n"):
         damage = next(DAMAGE.finditer(unquoted))
@@ -136,11 +138,11 @@ def _decoded(file: Path, content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
-        _damaged(file, content, error.start, f"byte 0x{content[error.start]:02x}, which is no UTF-8")
+        _damaged(file, content, error.start, f"byte 0x{content[error.start]:02x}, which is not UTF-8")
 
 
 def _damaged(file: Path, content: bytes, at: int, found: str) -> NoReturn:
-    """Say in which cell a byte stands. All before it is sound, but for UTF-8."""
+    """Raise ResultsError with the cell of a damaged byte. Everything before it is sound, except for UTF-8."""
     begin = whole(content[:at])
     line, column = content.count(b"\n", 0, begin) + 1, ""
     if begin:
@@ -148,11 +150,11 @@ def _damaged(file: Path, content: bytes, at: int, found: str) -> NoReturn:
         _, cells = next(_rows(content[begin:at].decode(errors="replace")), (line, [""]))
         place = len(cells) - 1
         column = f", column {names[place]}" if place < len(names) else ""
-    raise ResultsError(f"{file}, line {line}{column}: there is {found}; {ADVICE}")
+    raise ResultsError(f"{file}, line {line}{column}: there is {found}", hint=ADVICE)
 
 
 def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """The line where a row begins, and its cells. Only a line feed ends a line."""
+    """Yield the line where each row begins, and its cells. Only a line feed ends a line."""
     reader = csv.reader(io.StringIO(text, newline="\n"))
     line = 1
     for cells in reader:
@@ -167,22 +169,24 @@ def _header(file: Path, kind: str, names: list[str], warn: Callable[[str], None]
     known = FILES[kind]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise ResultsError(f"{file}, line 1, column {twice}: it is there twice; rename or delete one of them")
+        raise ResultsError(f"{file}, line 1: two columns are named {twice}", hint="Rename or delete one of them.")
     if not known.keys() & set(names):
         raise ResultsError(
-            f"{file}, line 1: got {shorten(','.join(names), 60)!r}; allowed: a header with columns of {kind}; "
-            "restore the file from a copy"
+            option=f"{file}, line 1",
+            given=",".join(names),
+            allowed=f"a header with columns of {kind}",
+            hint="Restore the file from a copy.",
         )
     for name in (name for name in names if name not in known):
         if meant := near(name, (other for other in known if other not in names)):
-            warn(f"{file}, line 1, column {name}: nobody knows it, so it is left out.{meant}")
+            warn(f"{file}, line 1, column {name}: unknown, so it is left out. {meant}")
     return names
 
 
 def _typed(
     header: list[str], chunk: list[list[str]], columns: Mapping[str, Column], names: Sequence[str]
 ) -> Iterator[tuple[Value, ...]]:
-    """Rows of cells as rows of values; ValueError if anything is wrong with any of them."""
+    """Return rows of values from rows of cells; ResultsError or ValueError if any of them is wrong."""
     cells = dict(zip(header, zip(*chunk, strict=True), strict=True))
     known = {name: _column(name, column, cells[name]) for name, column in columns.items() if name in cells}
     unknown = [None] * len(chunk)
@@ -190,7 +194,7 @@ def _typed(
 
 
 def _column(name: str, column: Column, cells: Sequence[str]) -> Iterable[Value]:
-    """What ``value_of`` gives for each cell, in less time: floats are all different, most others alike."""
+    """Return ``value_of`` for each cell, with equal cells converted once and floats without a call."""
     if column.kind == "float" and not NO_NUMBER.search("".join(cells)):
         return [float(text) if text else None for text in cells]
     known = {text: value_of(name, column, text) for text in set(cells)}
@@ -200,14 +204,15 @@ def _column(name: str, column: Column, cells: Sequence[str]) -> Iterable[Value]:
 def _explain(
     file: Path, columns: Mapping[str, Column], header: list[str], chunk: Iterable[tuple[int, list[str]]]
 ) -> NoReturn:
-    """Find the first row that cannot be read, and say what is wrong with it."""
+    """Raise ResultsError for the first row that cannot be read."""
     for line, row in chunk:
         if len(row) != len(header):
-            raise ResultsError(f"{file}, line {line}: got {len(row)} cells; the header has {len(header)}; {ADVICE}")
+            found = f"{file}, line {line}: the row has {len(row)} cells, the header {len(header)}"
+            raise ResultsError(found, hint=ADVICE)
         cells = dict(zip(header, row, strict=True))
         for name in (name for name in columns if name in cells):
             try:
                 value_of(name, columns[name], cells[name])
-            except ValueError as error:
-                raise ResultsError(f"{file}, line {line}, column {name}: {error}") from None
-    raise AssertionError(f"{file}: some row was refused, and none is wrong")
+            except ResultsError as error:
+                raise error.at(f"{file}, line {line}, column {name}") from None
+    raise AssertionError(f"{file}: a row was refused, but no row is wrong")

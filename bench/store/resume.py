@@ -1,4 +1,4 @@
-"""What a run that is taken up again still has to do, and whether it may."""
+"""Resuming a run: what remains to be done, and whether anything has changed since it began."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ from bench.store.plan_file import asked_of, case_of, read_plan
 from bench.untrusted.rank_files import NonsenseError, read_json
 
 OUT_OF_MEMORY = "it ran out of memory in an earlier launch"
-OTHER = "has other content now"
+CHANGED = "has changed"
 TOLD_BY_RANKS = ("device_name", "cuda", "cudnn", "nccl")
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """A run so far: its folder, its ``plan.json``, which statuses are launched again, whether it may have changed."""
+    """A run so far: its folder, plan and rows.
+
+    ``retry``: statuses whose launches are repeated. ``anyway``: resume even if something has changed.
+    """
 
     folder: Path
     plan: Mapping[str, Any]
@@ -40,7 +43,7 @@ class Earlier:
     rows: tuple[LaunchRow, ...] = ()
 
     def code(self) -> list[tuple[str, Code]]:
-        """What the first launch of each case imported of the user's files: the workload's target, and the files."""
+        """Return (workload target, the user's files that it imported) for the first launch of each case."""
         first = {row.case_id: row for row in reversed(self.rows) if row.launch_id and row.workload}
         return [
             (parse_workload(str(row.workload)).target, _code(self.folder / "logs" / str(row.launch_id)))
@@ -49,20 +52,20 @@ class Earlier:
 
     @property
     def session(self) -> int:
-        """The number of the session that goes on now."""
+        """Number of the session that begins now."""
         return max((row.session or 0 for row in self.rows), default=0) + 1
 
     @property
     def described(self) -> bool:
-        """Whether the run came so far that its plan holds what only torch knows."""
+        """Whether the plan of the run has the descriptions of its workloads."""
         return bool(self.plan.get("described", True))
 
     def done(self) -> dict[Key, LaunchRow]:
-        """The rows that stand: (case_id, block) -> row."""
+        """Return the rows whose launches are not repeated: (case_id, block) -> row."""
         return {key: row for key, row in latest(self.rows).items() if not self._again(row)}
 
     def answers(self) -> dict[str, dict[str, Any]]:
-        """What searches for a batch size have found: case_id as planned -> ``answer`` and ``search``."""
+        """Return the results of searches for a batch size: case_id as planned -> ``answer`` and ``search``."""
         searched = {case["case_id"]: case for case in self.plan["cases"] if "search" in case}
         return {
             case_id: {"answer": case["answer"], "search": case["search"]}
@@ -77,7 +80,7 @@ class Earlier:
 
 
 def _code(folder: Path) -> Code:
-    """What the ranks of a launch say that they imported; nothing where their records are gone, or damaged."""
+    """Return the user's files that the ranks of a launch imported; missing and damaged records are skipped."""
     found: set[Source] = set()
     for file in sorted(folder.glob("rank*.json")):
         with contextlib.suppress(NonsenseError):
@@ -87,28 +90,29 @@ def _code(folder: Path) -> Code:
 
 
 def earlier_run(folder: Path, retry: frozenset[str], anyway: bool) -> Earlier:
-    """The run in ``folder``, its rows not yet read; ResultsError if it left no plan that can be read."""
+    """Return the run in ``folder``, without its rows; ResultsError if its plan cannot be read."""
     try:
         plan = read_plan(folder)
     except ResultsError as error:
-        raise ResultsError(f"cannot resume {folder.name}: {error}; start a new run") from None
+        fields = {**error.fields, "hint": "Start a new run."}
+        raise ResultsError(f"cannot resume {folder.name}: {error.message}", **fields) from None
     return Earlier(folder, plan, retry, anyway)
 
 
 def statuses(retry: Iterable[str]) -> frozenset[str]:
-    """The statuses that the words of ``--retry`` stand for."""
+    """Return the statuses that the words of ``--retry`` stand for."""
     return frozenset(status for word in retry for status in RETRY[word])
 
 
 def out_of_memory(done: Mapping[Key, LaunchRow]) -> set[str]:
-    """The cases that are not launched any more."""
+    """Return the cases that ran out of memory and are not launched again."""
     return {case_id for (case_id, _), row in done.items() if row.status == "oom"}
 
 
 def so_far(plan: Plan, earlier: Earlier) -> Plan:
-    """A resumed run's plan with what the run has found out: batch sizes, and which cases run out of memory.
+    """Return a resumed run's plan with what the run has found: batch sizes, and cases that run out of memory.
 
-    What is asked for otherwise than when it began is left as it is asked for.
+    If the request has changed since the run began, its batch sizes are left as requested.
     """
     cases = plan.cases
     if plan.asked == asked_of(earlier.plan):
@@ -123,7 +127,7 @@ def so_far(plan: Plan, earlier: Earlier) -> Plan:
 
 
 def _as_found(entry: Mapping[str, Any], now: Mapping[Case, Planned], answer: Mapping[str, Any] | None) -> Planned:
-    """A case of a ``plan.json``: as it is planned ``now`` or, where that leaves the batch to torch, as it was then."""
+    """Return a case of a ``plan.json`` as planned ``now`` or, if that has no batch size yet, as in the file."""
     case = case_of(entry)
     planned = now.get(case) or Planned(case, entry["skip"], None, entry.get("strong_from"))
     if answer is None:
@@ -134,7 +138,7 @@ def _as_found(entry: Mapping[str, Any], now: Mapping[Case, Planned], answer: Map
 
 
 def changed_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two ``plan.json``, in words."""
+    """Return the differences between two ``plan.json``, in words."""
     said = [
         f"{name}: {old['protocol'].get(name)} when it began, {value} now"
         for name, value in new["protocol"].items()
@@ -145,47 +149,47 @@ def changed_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 
 def changed_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs in tool, machine and software, as far as it can be known before a rank runs."""
+    """Return the differences in stepbench, machine and software that are known before a rank runs."""
     columns = ["tool_version", "tool_commit", *(c for c in MACHINE_COLUMNS if c not in TOLD_BY_RANKS), "settings"]
     said = _said(old, new, columns)
     if old.get("gpus") != new.get("gpus"):
         said.append(f"gpus: {old.get('gpus') or 'none'} when it began, {new.get('gpus') or 'none'} now")
     before, now = old.get("workloads") or {}, new.get("workloads") or {}
-    return said + [f"{file} {OTHER}" for file in now if before.get(file, now[file]) != now[file]]
+    return said + [f"{file} {CHANGED}" for file in now if before.get(file, now[file]) != now[file]]
 
 
 def changed_code(earlier: Iterable[tuple[str, Code]]) -> list[str]:
-    """The files that launches imported and that have other contents now, in words."""
-    return [f"{file} {OTHER}" for file in other_now({source for _, code in earlier for source in code})]
+    """Return the imported files that have changed since, in words."""
+    return [f"{file} {CHANGED}" for file in other_now({source for _, code in earlier for source in code})]
 
 
 def changed_work(rows: Iterable[LaunchRow], keys: Mapping[str, str]) -> list[str]:
-    """Cases of which the data is not what it was, or what else makes the work. ``keys``: case_id -> work_key."""
+    """Return the cases whose data or other work has changed, in words; ``keys``: case_id -> work_key."""
     before = {row.case_id: row.work_key for row in rows}
     other = [case_id for case_id, key in keys.items() if before.get(case_id, key) != key]
     return _listed("other data or work now in", other, ())
 
 
 def workload_files(planned: Iterable[Planned]) -> dict[str, str]:
-    """The users' own workload files, and a hash of each."""
+    """Return the user's workload files with a hash of each."""
     paths = {p.case.spec.target.rpartition(":")[0] for p in planned if p.case.spec.entry is None}
     files = [Path(path) for path in sorted(paths) if path.endswith(".py") and os.path.isfile(path)]
     return {str(file.resolve()): digest(file.read_bytes()) for file in files}
 
 
 def changed_rows(rows: Iterable[LaunchRow], row: Mapping[str, Any]) -> list[str]:
-    """How the first launch of a resumed run differs from earlier ones, in what only ranks can tell."""
+    """Return how the first launch of a resumed run differs from earlier ones, in what only ranks can report."""
     alike = [r for r in rows if r.env_key and r.device == row["device"]]
     same = [r for r in alike if r.case_id == row["case_id"]]
     if not alike or not row.get("env_key"):
         return []
-    # another case may use other devices, and has settings of its own
+    # Another case may use other devices, and has settings of its own.
     columns = [*MACHINE_COLUMNS, "settings"] if same else [c for c in MACHINE_COLUMNS if c != "device_name"]
     return _said((same or alike)[0].columns(), row, columns)
 
 
 def _said(old: Mapping[str, Any], new: Mapping[str, Any], columns: Collection[str]) -> list[str]:
-    """Differences in words; not those by which a kernel's update alone changes the memory that it leaves."""
+    """Return differences in words, without small changes of memory, which an update of the kernel may cause."""
     found = between(old, new, columns)
     return [d.words("when it began", "now") for d in found if d.in_env_key or d.name not in MACHINE_COLUMNS]
 

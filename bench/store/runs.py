@@ -1,4 +1,4 @@
-"""The runs in a folder of results: which there are, which one is meant, and what each holds."""
+"""Lists the runs in a folder of results, finds a run by name, and summarizes it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from bench.store.reader import read_launches
 from bench.store.writer import LOCK
 
 LATEST = "latest"
-SHOWN = 5  # ids in a message
+SHOWN = 5  # Ids in an error message.
 SHOWN_OF_A_ROW = ("case_id", "order", "status", "hostname", "role", "block")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run in a few words.
+    """A summary of a run.
 
-    ``run_id`` is the name of its folder, and ``started`` (UTC) the time in it, None if it was given another name.
-    ``cases`` counts distinct ones, ``launches`` fresh starts, ``statuses`` the rows that count: of a launch that was
-    repeated the last. ``hostname`` joins distinct ones by `;`. ``bytes`` is the size of all files. ``trouble`` says
-    what of launches.csv could not be read, and is None if all could; where nothing could, the counts are None.
+    ``run_id``: the name of its folder. ``started``: the time (UTC) in that name, None if the folder was renamed.
+    ``cases``: number of distinct cases. ``statuses``: number of rows by status; of a repeated launch the last counts.
+    ``hostname``: distinct names, joined by ``;``. ``bytes``: size of all files. ``busy``: whether it is being written.
+    ``trouble``: why launches.csv could not be read, None if it could; the numbers are None if nothing could be read.
     """
 
     run_id: str
@@ -45,28 +45,30 @@ class Run:
 
 
 def runs(out: Path) -> list[Run]:
-    """All runs in a folder of results, the newest first; those whose rows cannot be read as well."""
+    """Return all runs in a folder of results, the newest first, also those whose rows cannot be read."""
     return [look(folder) for folder in folders(out)]
 
 
 def folders(out: Path) -> list[Path]:
-    """The folders of all runs, the newest first by the time in their names; those without one last.
+    """Return the folders of all runs, the newest first by the time in their names; those without a time last.
 
-    ResultsError if the folder of results cannot be looked into; if it does not exist, it holds no runs.
+    ResultsError if the folder of results cannot be read; if it does not exist, there are no runs.
     """
     try:
         inside = [path for path in (out / "runs").iterdir() if path.is_dir() and not path.name.startswith(".")]
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise ResultsError(f"cannot read {out / 'runs'}: {error.strerror}; name another folder by --out") from None
+        raise ResultsError(
+            f"cannot read {out / 'runs'}: {error.strerror}", given=str(out), hint="Name another folder with --out."
+        ) from None
     return sorted(inside, key=lambda folder: (_started(folder) or datetime.min.replace(tzinfo=UTC), folder.name))[::-1]
 
 
 def find(out: Path, name: str) -> Path:
-    """The folder of the run that is called so: by its id, ``latest``, or a path to its folder or to a CSV file in it.
+    """Return the folder of a run by its id, ``latest``, or a path to its folder or to a CSV file in it.
 
-    An id comes before a path. ResultsError if there is no such run; it names those that there are.
+    An id has precedence over a path. ResultsError, with the existing runs, if there is no such run.
     """
     there = {folder.name: folder for folder in folders(out)}
     if name in there:
@@ -78,11 +80,11 @@ def find(out: Path, name: str) -> Path:
         return path.parent
     if name and any(os.path.lexists(path / file) for file in FILES):
         return path
-    raise ResultsError(_no_such_run(out, name, list(there)))
+    raise _no_such_run(out, name, list(there))
 
 
 def look(folder: Path) -> Run:
-    """What a run holds, as far as its launches.csv can be read."""
+    """Return the summary of a run, as far as its launches.csv can be read."""
     known: dict[str, Any] = {"run_id": folder.name, "folder": folder, "started": _started(folder)}
     known |= {"bytes": _size(folder), "busy": busy(folder)}
     torn: list[str] = []
@@ -101,7 +103,7 @@ def look(folder: Path) -> Run:
 
 
 def busy(folder: Path) -> bool:
-    """Whether a run is being written now: whoever writes holds the lock. Older runs have no such file."""
+    """Return whether a run is being written now: its writer holds the lock. Runs of older versions have no lock."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -110,20 +112,22 @@ def busy(folder: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # a file system without locks: nobody can hold one
+    except OSError:  # A file system without locks.
         return False
     finally:
-        os.close(descriptor)  # which gives the lock back
+        os.close(descriptor)  # This releases the lock.
     return False
 
 
-def _no_such_run(out: Path, name: str, there: list[str]) -> str:
+def _no_such_run(out: Path, name: str, there: list[str]) -> ResultsError:
     allowed = f"a run's id, {LATEST}, or a path to its folder or to a CSV file in it"
-    if not there:
-        return f"no run {name!r}: there is none in {out / 'runs'}; allowed: {allowed}; --out names another folder"
-    more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
-    names = ", ".join(there[:SHOWN]) + more
-    return f"no run {name!r} in {out / 'runs'}; there are: {names}; allowed: {allowed}.{near(name, [*there, LATEST])}"
+    if there:
+        more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
+        hint = f"Runs in {out / 'runs'}: {', '.join(there[:SHOWN])}{more}."
+        hint += f" {meant}" if (meant := near(name, [*there, LATEST])) else ""
+    else:
+        hint = f"There are no runs in {out / 'runs'}; name another folder with --out."
+    return ResultsError(option="run", given=name, allowed=allowed, hint=hint)
 
 
 def _started(folder: Path) -> datetime | None:
@@ -134,7 +138,7 @@ def _started(folder: Path) -> datetime | None:
 
 
 def _size(folder: Path) -> int:
-    """Of all files, in bytes; what vanishes meanwhile counts nothing."""
+    """Return the size of all files in bytes; files that vanish meanwhile do not count."""
     total = 0
     for where, _, files in os.walk(folder):
         for file in files:

@@ -1,4 +1,4 @@
-"""A run's folder: CSV files that only grow, a row a write."""
+"""Writes a run's folder: CSV files to which rows are appended, each in one write."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from bench.store.reader import check_tail, read_launches, whole
 from bench.untrusted.files import read_bytes
 
 LOCK, LOCK_TRIES = "lock", 5
-UNFINISHED = ".new"  # at the end of a run's name until its plan is written
-LEFT_SECONDS = 3600.0  # after which nobody is at work on that any more
-LEAST_FREE_BYTES = 4 << 20  # less, and a launch could not even leave its records
+UNFINISHED = ".new"  # Suffix of a run's folder until its plan is written.
+LEFT_SECONDS = 3600.0  # Unfinished folders older than this are removed.
+LEAST_FREE_BYTES = 4 << 20  # Disk space that the records of a launch need.
 
 
 class Store:
-    """Writes one run, alone. Whatever was appended stays, whatever happens next."""
+    """The only writer of a run. Appended rows are on the disk, whatever happens next."""
 
     def __init__(self, folder: Path) -> None:
         self.run_id, self.folder = folder.name, folder
@@ -38,9 +38,9 @@ class Store:
 
     @classmethod
     def create(cls, out: Path, plan: Mapping[str, Any] | None = None) -> Store:
-        """A new run in ``out`` with its ``plan.json``; ResultsError if nothing can be written there.
+        """Create a run in ``out`` with its ``plan.json``; ResultsError if nothing can be written there.
 
-        Its folder appears whole: who is killed before leaves no run, who is killed after one that can be resumed.
+        The folder appears complete: if the process is killed, there is either no run, or one that can be resumed.
         """
         try:
             made = _new_folder(out)
@@ -55,25 +55,31 @@ class Store:
             made.rename(store.folder)
             return store
         except OSError as error:
-            raise ResultsError(f"cannot write results to {out}: {error.strerror}; choose another --out") from None
+            raise ResultsError(
+                f"cannot write results to {out}: {error.strerror}",
+                option="--out",
+                given=str(out),
+                hint="Choose another --out.",
+            ) from None
 
     @classmethod
     def resume(cls, folder: Path, warn: Callable[[str], None]) -> tuple[Store, list[LaunchRow]]:
-        """A run that goes on, and its launches so far. A row that was torn when it ended is cut off, with a warning."""
+        """Return the writer of a resumed run, and its launches; an incomplete last row is removed with a warning."""
         store = cls(folder)
         rows = read_launches(folder / "launches.csv", warn)
         try:
             for name, columns in FILES.items():
                 store._mend(name, columns, warn)
         except OSError as error:
-            raise ResultsError(f"cannot go on with {folder}: {error.strerror}") from None
+            raise ResultsError(f"cannot resume {folder}: {error.strerror}") from None
         return store, rows
 
     def close(self) -> None:
+        """Release the run's lock."""
         self._lock.close()
 
     def launch_folder(self, launch_id: str) -> Path:
-        """The folder for a launch's records and logs; ResultsError if there is no room for them."""
+        """Create the folder for a launch's records and logs; ResultsError if the disk is full."""
         folder = self.folder / "logs" / launch_id
         try:
             if shutil.disk_usage(self.folder).free < LEAST_FREE_BYTES:
@@ -84,17 +90,17 @@ class Store:
         return folder
 
     def next_order(self) -> int:
-        """The first place in the run that no launch has taken, not even one that left no row."""
+        """Return the first position in the run that no launch has, not even one without a row."""
         taken = [name.name.partition("-")[0] for name in (self.folder / "logs").iterdir()]
         return max((int(number) + 1 for number in taken if number.isdecimal()), default=0)
 
     def new_folder(self, stem: str) -> Path:
-        """The folder ``stem-0`` in ``logs``, or with the next number that none has."""
+        """Create the folder ``stem-0`` in ``logs``, or with the next free number."""
         names = (f"{stem}-{n}" for n in itertools.count())
         return self.launch_folder(next(name for name in names if not (self.folder / "logs" / name).exists()))
 
     def plan(self, plan: Mapping[str, Any]) -> None:
-        """Write ``plan.json``: all of it or, if that fails, as it was."""
+        """Write ``plan.json`` atomically."""
         partial = self.folder / "plan.partial"
         try:
             with partial.open("w") as stream:
@@ -128,13 +134,13 @@ class Store:
             os.fsync(descriptor)
         except OSError:
             with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, before)  # half a row is worth nothing
+                os.ftruncate(descriptor, before)  # Remove the incomplete row.
             raise
         finally:
             os.close(descriptor)
 
     def _mend(self, name: str, columns: Mapping[str, Column], warn: Callable[[str], None]) -> None:
-        """Cut a torn row off. ResultsError if another version, with other columns, began the file."""
+        """Remove an incomplete last row; ResultsError if the file has the columns of another version."""
         file = self.folder / name
         content = read_bytes(file) if os.path.lexists(file) else b""
         size = whole(content)
@@ -143,21 +149,21 @@ class Store:
             file.write_bytes(b"")
             self._write(name, [list(columns)])
         elif header != list(columns):
-            raise ResultsError(f"{file} was begun by another version of stepbench, with other columns; start a new run")
+            raise ResultsError(f"{file} has the columns of another version of stepbench", hint="Start a new run.")
         elif size < len(content):
             check_tail(file, content, size)
-            warn(f"{file}: its last row was torn; cut off")
+            warn(f"{file}: its last row was incomplete and was removed")
             os.truncate(file, size)
 
     def _stopped(self, file: Path, error: OSError) -> ResultsError:
-        advice = ""
+        message, hint = f"cannot write {file}: {error.strerror}", None
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            advice = f"; free some space, then bench run --resume {self.run_id}"
-        return ResultsError(f"cannot write {file}: {error.strerror}{advice}")
+            hint = f"Free some space, then bench run --resume {self.run_id}."
+        return ResultsError(message, hint=hint)
 
 
 def _new_folder(out: Path) -> Path:
-    """A folder for a run, under a name that says that it is not finished; what others left of theirs goes away."""
+    """Create a folder for a run under an unfinished name, and remove old unfinished folders."""
     runs = out / "runs"
     runs.mkdir(parents=True, exist_ok=True)
     for left in runs.glob(f".*{UNFINISHED}"):
@@ -167,7 +173,7 @@ def _new_folder(out: Path) -> Path:
     while True:
         name = time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + secrets.token_hex(2)
         folder = runs / f".{name}{UNFINISHED}"
-        with contextlib.suppress(FileExistsError):  # no other run may have the name, begun at the same second or not
+        with contextlib.suppress(FileExistsError):  # Another run may have the name.
             folder.mkdir()
             if not (runs / name).exists():
                 return folder
@@ -175,19 +181,21 @@ def _new_folder(out: Path) -> Path:
 
 
 def _lock(folder: Path) -> io.TextIOWrapper:
-    """Hold the run's lock until we close it or die; ResultsError if another process has it."""
+    """Take the run's lock, which is held until it is closed or the process ends; ResultsError if another holds it."""
     try:
         lock = open(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666), "a")
     except OSError as error:
         raise ResultsError(f"cannot write to {folder}: {error.strerror}") from None
-    for _ in range(LOCK_TRIES):  # `bench results` takes it for a moment to see whether it is free
+    for _ in range(LOCK_TRIES):  # `bench results` takes it briefly to see whether it is free.
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.05)
         except OSError:
-            return lock  # a file system without locks
+            return lock  # A file system without locks.
         else:
             return lock
     lock.close()
-    raise ResultsError(f"run {folder.name} is being written by another bench run; wait for it, or end it")
+    raise ResultsError(
+        f"run {folder.name} is being written by another bench run", hint="Wait until it ends, or stop it."
+    )

@@ -1,1 +1,1 @@
-"""Texts and files from outside, read and written so that none of them does harm. Imports ``errors`` alone."""
+"""Reads and writes texts and files that cannot be trusted. Imports only ``errors``."""

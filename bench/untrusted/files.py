@@ -1,4 +1,4 @@
-"""Files that people name or edit, read and written so that none of them hangs or ends in a traceback."""
+"""Reads and writes files that users name or edit; none of them can block stepbench or cause a traceback."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 from bench.errors import ResultsError
 
-NO_FILES = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+SPECIAL_FILES = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def read_bytes(file: Path) -> bytes:
-    """The content of a regular file; ResultsError for one that cannot be read, and for a FIFO, a device or a socket,
-    which might never end or never begin."""
+    """Return the content of a regular file.
+
+    ResultsError if it cannot be read, and for a FIFO, a device or a socket, which might block or never end.
+    """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as stream:
@@ -23,40 +25,40 @@ def read_bytes(file: Path) -> bytes:
             return stream.read()
     except OSError as error:
         raise ResultsError(f"cannot read {file}: {error.strerror}") from None
-    except ValueError:  # a zero byte in the name
-        raise ResultsError(f"cannot read {file}: no file has such a name") from None
+    except ValueError:  # A zero byte in the name.
+        raise ResultsError(f"cannot read {file}: a file name cannot contain a zero byte") from None
 
 
 def check_regular(file: Path, found: os.stat_result) -> None:
-    """Raise ResultsError for what is no file, as a FIFO."""
-    if what := NO_FILES.get(stat.S_IFMT(found.st_mode)):
-        raise ResultsError(f"cannot read {file}: it is {what}; allowed: a regular file")
+    """Raise ResultsError for a FIFO, a device or a socket."""
+    if what := SPECIAL_FILES.get(stat.S_IFMT(found.st_mode)):
+        raise ResultsError(f"cannot read {file}: it is {what}", given=str(file), allowed="a regular file")
 
 
 def read_text(file: Path) -> str:
-    """The same as text; ResultsError also for what is no UTF-8."""
+    """Return the content of a regular file as text; ResultsError also for invalid UTF-8."""
     content = read_bytes(file)
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ResultsError(f"{file}, line {line}: byte 0x{content[error.start]:02x} is no UTF-8") from None
+        raise ResultsError(f"{file}, line {line}: byte 0x{content[error.start]:02x} is not UTF-8") from None
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file holds; ResultsError with the place where it is none."""
+    """Return the value in a JSON file; ResultsError, with line and column, if it is not JSON."""
     try:
         return json.loads(read_text(file).removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
-        raise ResultsError(f"{file}, line {error.lineno}, column {error.colno}: no JSON: {error.msg}") from None
+        raise ResultsError(f"{file}, line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except RecursionError:
         raise ResultsError(f"{file}: its lists or objects are nested too deeply") from None
-    except ValueError:  # a number of thousands of digits
+    except ValueError:  # A number of thousands of digits.
         raise ResultsError(f"{file}: a number in it has too many digits") from None
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file; OSError if that cannot be. A FIFO that nobody reads is not waited for."""
+    """Write a file; OSError if it cannot be written. Does not wait for a reader of a FIFO."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     with open(descriptor, "wb") as stream:
         os.set_blocking(descriptor, True)

@@ -1,4 +1,4 @@
-"""Reading what a rank has left. Ranks run a user's code, so anything may stand there: all of it is checked."""
+"""Reads and checks the files of ranks. Ranks run a user's code, so their files may contain anything."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-LARGEST = 1 << 30  # bytes of a file
-LONGEST = 1 << 20  # characters of a text
-BOUND = 1 << 63  # of whole numbers, none of which is below 0
+LARGEST = 1 << 30  # Bytes of a file.
+LONGEST = 1 << 20  # Characters of a text.
+BOUND = 1 << 63  # Whole numbers are at least 0 and below this.
 MAY_BE_NAN = "losses"
-UNSIGNED = "checksums"  # of 64 bits
+UNSIGNED = "checksums"  # Whole numbers of 64 bits.
 
 T = TypeVar("T")
 
 
 class NonsenseError(ValueError):
-    """What a rank has left makes no sense; the message says why."""
+    """A file of a rank is invalid; the message says why."""
 
 
 def read_file(path: Path, limit: int = LARGEST) -> bytes | None:
-    """The content of a file, None if there is none. NonsenseError for what is no regular file, and for a huge one."""
+    """Return the content of a file, None if it does not exist; NonsenseError if it is not regular, or too large."""
     with regular(path) as descriptor:
         if descriptor is None:
             return None
@@ -42,9 +42,9 @@ def read_file(path: Path, limit: int = LARGEST) -> bytes | None:
 
 @contextlib.contextmanager
 def regular(path: Path) -> Iterator[int | None]:
-    """A descriptor to read a regular file from, None if there is none; NonsenseError for anything else.
+    """Open a regular file for reading: a descriptor, None if it does not exist; NonsenseError for anything else.
 
-    Neither is a link followed, nor does a pipe that nobody writes to keep us waiting.
+    Symbolic links are not followed, and a FIFO without a writer does not block.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -53,11 +53,11 @@ def regular(path: Path) -> Iterator[int | None]:
         return
     except OSError as error:
         kinds = (errno.ELOOP, errno.ENXIO, errno.EMLINK)
-        said = "is no regular file" if error.errno in kinds else f"cannot be read: {error.strerror}"
+        said = "is not a regular file" if error.errno in kinds else f"cannot be read: {error.strerror}"
         raise NonsenseError(said) from None
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise NonsenseError("is no regular file")
+            raise NonsenseError("is not a regular file")
         yield descriptor
     except OSError as error:
         raise NonsenseError(f"cannot be read: {error.strerror}") from None
@@ -66,32 +66,32 @@ def regular(path: Path) -> Iterator[int | None]:
 
 
 def read_json(path: Path, kind: type[T]) -> T | None:
-    """A dataclass from a file of JSON, None if there is none; NonsenseError if it holds anything else."""
+    """Return the dataclass ``kind`` from a JSON file, None if it does not exist; NonsenseError if it is invalid."""
     content = read_file(path)
     if content is None:
         return None
     try:
         values = json.loads(content)
     except (ValueError, RecursionError):
-        raise NonsenseError("is no JSON") from None
+        raise NonsenseError("is not JSON") from None
     return checked(kind, values)
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """All of it or nothing: a reader never sees half a record."""
+    """Write a JSON file atomically: a reader never sees half of it."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(values))
     os.replace(partial, path)
 
 
 def checked(kind: type[T], values: Any) -> T:
-    """The dataclass ``kind`` of what JSON held; NonsenseError names a field of another type or out of bounds."""
+    """Return JSON's ``values`` as the dataclass ``kind``; NonsenseError for a wrong type or a value out of bounds."""
     if not isinstance(values, dict):
         raise NonsenseError(f"holds {_name(values)} where it should hold the fields of a {kind.__name__}")
     hints, fields = _hints(kind), {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
-            raise NonsenseError(f"has a field {name[:40]!r}, which there is not")
+            raise NonsenseError(f"has a field {name[:40]!r}, which is unknown")
     for name, field in fields.items():
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and name not in values:
@@ -105,7 +105,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
-    """The value as the type of its field says."""
+    """Return the value if it has the type of its field."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in inner:
@@ -127,7 +127,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 def _list(hint: Any, values: list[Any], where: str) -> list[Any]:
-    """Long lists are of numbers, and are looked through without a call for each."""
+    """Check a list; long lists of numbers without one call per number."""
     kinds = set(map(type, values))
     if values and hint in (int, float) and kinds <= ({int} if hint is int else {int, float}):
         finite = hint is int or where == MAY_BE_NAN or all(map(math.isfinite, values))

@@ -1,4 +1,4 @@
-"""Text of which nobody knows what is in it, made harmless: for files, and for terminals and the logs of CI."""
+"""Escapes untrusted text for files, terminals and the logs of CI."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# What steers a terminal, turns the direction of text, cannot be seen or is in no encoding: the control characters (C0,
-# DEL, C1) and the format characters of Unicode but for those that join letters, line and paragraph separators, halves
-# of surrogate pairs, and two that are no characters.
+# Characters that control a terminal, change the direction of text, are invisible or cannot be encoded: the control
+# characters (C0, DEL, C1), Unicode's format characters except joiners, line and paragraph separators, surrogates, and
+# two noncharacters.
 UNSAFE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     "\ufff9-\ufffb\ufffe\uffff\U000e0000-\U000e0fff]|\r(?!\n)"
 )
-# GitHub obeys a line that begins with ``::`` and ``##[`` anywhere in one; Azure ``##vso[``, TeamCity ``##teamcity[``.
+# GitHub executes commands in lines that begin with ``::``, and ``##[`` anywhere in a line; Azure executes ``##vso[``,
+# TeamCity ``##teamcity[``.
 WORKFLOW_COMMAND = re.compile(r"^(\s*):(?=:)|#(?=#[A-Za-z]*\[)", re.MULTILINE)
 
 
 def escaped(text: str) -> str:
-    """Text for a cell of a file: control characters and the like as Python writes them, ``\\x00`` or ``\\u202e``.
+    r"""Escape a text for a cell of a file: unsafe characters become escapes such as ``\x00`` or ``\u202e``.
 
-    Tabs and line ends (LF, CRLF) stay, as CSV can hold them. Escaped once more it is the same.
+    Tabs and line ends (LF, CRLF) stay, as CSV can hold them. Escaping twice gives the same text.
     """
     return UNSAFE.sub(_escape, text)
 
 
 def legible(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as a file will hold it: its texts ``escaped``."""
+    """Return a row with its texts ``escaped``, as a file will have them."""
     return {name: escaped(value) if isinstance(value, str) else value for name, value in row.items()}
 
 
 def printable(text: str) -> str:
-    """Text for a terminal or a log of CI: ``escaped``, and no line of it is a command to the CI that reads it."""
+    """Escape a text for a terminal or a log of CI: as ``escaped``, and no line is a command for the CI system."""
     return WORKFLOW_COMMAND.sub(_begin, escaped(text))
 
 

@@ -53,7 +53,7 @@ def test_the_page_runs_as_it_stands(ranks: Turns) -> None:
     assert gate.exit_code in (0, 1, 3)  # type: ignore[attr-defined]
     assert comparison.verdicts["verdict"].tolist() == ["inconclusive"]  # type: ignore[attr-defined]
     refused, first, done = said.getvalue().splitlines()
-    assert refused == "--strategy: no strategy 'dpp'; allowed: single, dp, ddp, fsdp. Did you mean 'dp' or 'ddp'?"
+    assert refused == "--strategy: got 'dpp'; allowed: single, dp, ddp, fsdp. Did you mean 'dp' or 'ddp'?"
     assert first == "1/1 mlp-single-x1-cpu-84c3a454"
     assert done.startswith("ok ")
 
@@ -123,9 +123,9 @@ def test_what_cannot_be_asked_for_is_a_usage_error(call: object, message: str) -
         (lambda: bench.ab(a="steps=3"), "a: got 'steps=3'; allowed: a mapping"),
         (lambda: bench.ab(b={1: 2}), "b: got "),
         (lambda: bench.ab(a={"env": 5}), "a: env: got 5; allowed: a mapping"),
-        (lambda: bench.ab(detekt=3), "no option 'detekt'; .*Did you mean 'detect'"),
+        (lambda: bench.ab(detekt=3), "options: got 'detekt'; .*Did you mean 'detect'"),
         (lambda: bench.check(5), "baseline: got 5"),
-        (lambda: bench.check("x", flor=1), "no option 'flor'; .*Did you mean 'floor'"),
+        (lambda: bench.check("x", flor=1), "options: got 'flor'; .*Did you mean 'floor'"),
         (lambda: bench.run(resume=5), "run: got 5"),
         (lambda: bench.run(resume="latest", retry=5), "retry: got 5"),
         (lambda: bench.run(resume="latest", retry=[[1]]), r"retry: got \[1\]"),
@@ -206,7 +206,7 @@ def test_a_signal_while_handlers_are_set_leaves_them_as_they_were(heard: None, m
 
 
 def test_there_is_no_such_run(tmp_path: Path) -> None:
-    with pytest.raises(bench.ResultsError, match="no run 'latest'"):
+    with pytest.raises(bench.ResultsError, match="run: got 'latest'"):
         bench.load("latest", out=tmp_path)
 
 

@@ -26,18 +26,18 @@ CPU = ("--device", "cpu")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--workload", "resnet81"], "--workload: no workload 'resnet81'; allowed: resnet18, resnet50, vit-b-16, mnist-cnn, gpt, gpt-nano, gpt-124m, gpt-350m, llama, llama-nano, llama-1b, llama-8b, bert, dlrm, mlp, file.py:Name. Did you mean 'resnet18' or 'resnet50'?"),
-        (["--strategy", "fdsp"], "--strategy: no strategy 'fdsp'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp' or 'dp'?"),
+        (["--workload", "resnet81"], "--workload: got 'resnet81'; allowed: resnet18, resnet50, vit-b-16, mnist-cnn, gpt, gpt-nano, gpt-124m, gpt-350m, llama, llama-nano, llama-1b, llama-8b, bert, dlrm, mlp, file.py:Name. Did you mean 'resnet18' or 'resnet50'?"),
+        (["--strategy", "fdsp"], "--strategy: got 'fdsp'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp' or 'dp'?"),
         (["--gpus", "0", *CPU], "--gpus: got '0'; allowed: a whole number from 1, all, 1..N, 1..all."),
         (["--steps", "many", *CPU], "--steps: got 'many'; allowed: a whole number from 2."),
-        (["--num-workers", "2", *CPU], "--num-workers has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."),
-        (["--pin-memory", "on", "--data", "synthetic", *CPU], "--pin-memory has no effect on the CPU; add --device cuda, or leave it out."),
-        (["--prefetch-factor", "4", "--num-workers", "0", "--data", "synthetic", *CPU], "--prefetch-factor has no effect without DataLoader workers; add --num-workers 1 or more."),
-        (["--data", "folder=/nowhere", *CPU], "--data folder=/nowhere: there is no such folder"),
-        (["--data", "text=/nowhere", "--workload", "gpt-nano", *CPU], "--data text=/nowhere: there is no such file (give one file of text)"),
-        (["--workload", "nowhere.py:Name", *CPU], "--workload nowhere.py:Name: there is no file nowhere.py"),
-        (["--suite", "quik"], "--suite quik: no such suite or file; built in: ci, memory, quick, scaling, strategies, tuning. Did you mean 'quick'?"),
-        (["--suite", ""], "--suite : no such suite or file; built in: ci, memory, quick, scaling, strategies, tuning."),
+        (["--num-workers", "2", *CPU], "--num-workers has no effect with --data resident, which needs no DataLoader. Add --data synthetic (or files)."),
+        (["--pin-memory", "on", "--data", "synthetic", *CPU], "--pin-memory has no effect on the CPU. Add --device cuda, or leave --pin-memory out."),
+        (["--prefetch-factor", "4", "--num-workers", "0", "--data", "synthetic", *CPU], "--prefetch-factor has no effect without DataLoader workers. Add --num-workers 1 or more."),
+        (["--data", "folder=/nowhere", *CPU], "--data: got 'folder=/nowhere'; allowed: a folder that exists."),
+        (["--data", "text=/nowhere", "--workload", "gpt-nano", *CPU], "--data: got 'text=/nowhere'; allowed: one text file that exists."),
+        (["--workload", "nowhere.py:Name", *CPU], "--workload: got 'nowhere.py:Name'; allowed: a Python file that exists."),
+        (["--suite", "quik"], "--suite: got 'quik'; allowed: ci, memory, quick, scaling, strategies, tuning, or a path to a TOML file. Did you mean 'quick'?"),
+        (["--suite", ""], "--suite: got ''; allowed: ci, memory, quick, scaling, strategies, tuning, or a path to a TOML file."),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_message_and_exit_2(bench: Any, words: list[str], message: str) -> None:
@@ -52,12 +52,13 @@ def test_an_empty_folder_and_a_short_text_are_told(bench: Any, tmp_path: Path) -
     empty = bench("run", "--data", "folder=empty", *CPU)
     assert (empty.code, empty.stderr) == (
         2,
-        "bench: --data folder=empty: no images in it; wanted: empty/CLASS/FILE, FILE ending in .jpg, .jpeg, .png\n",
+        "bench: --data: got 'folder=empty'; allowed: a folder with images as CLASS/FILE, where FILE ends in "
+        ".jpg, .jpeg, .png.\n",
     )
     short = bench("run", "--workload", "gpt-nano", "--data", "text=short", *CPU)
     assert (short.code, short.stderr) == (
         2,
-        "bench: --data text=short: 9 bytes are shorter than one sequence of 128 + 1 bytes\n",
+        "bench: --data: got 'text=short'; allowed: a file of at least 129 bytes: one sequence (seq + 1); it has 9.\n",
     )
 
 

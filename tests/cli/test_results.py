@@ -104,7 +104,7 @@ def test_the_latest_is_told_by_the_time_in_the_name(tmp_path: Path) -> None:
     ]
 
 
-ALLOWED = "allowed: a run's id, latest, or a path to its folder or to a CSV file in it"
+ALLOWED = "a run's id, latest, or a path to its folder or to a CSV file in it"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../runs", "x" * 5000, "empty", "other.csv", "there/nowhere", "a\0b"])
@@ -115,7 +115,8 @@ def test_what_is_no_run_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "other.csv").write_text(HEAD)
     with pytest.raises(ResultsError) as error:
         find(Path(), name)
-    assert str(error.value) == f"no run {name!r} in runs; there are: {OLD}; {ALLOWED}."
+    assert (error.value.option, error.value.given, error.value.allowed) == ("run", name, ALLOWED)
+    assert error.value.hint == f"Runs in runs: {OLD}."
     assert error.value.exit_code == EXIT_FAILED
 
 
@@ -124,26 +125,26 @@ def test_a_name_that_is_near_is_proposed_and_few_are_listed(tmp_path: Path) -> N
         make_run(tmp_path, f"2026010{day}-120000-{day}{day}{day}{day}", HEAD)
     with pytest.raises(ResultsError) as error:
         find(tmp_path, "20260103-120000-3343")
-    assert str(error.value) == (
-        f"no run '20260103-120000-3343' in {tmp_path}/runs; there are: 20260108-120000-8888, 20260107-120000-7777, "
-        "20260106-120000-6666, 20260105-120000-5555, 20260104-120000-4444 and 3 more; "
-        f"{ALLOWED}. Did you mean '20260103-120000-3333' or '20260104-120000-4444'?"
+    assert error.value.hint == (
+        f"Runs in {tmp_path}/runs: 20260108-120000-8888, 20260107-120000-7777, "
+        "20260106-120000-6666, 20260105-120000-5555, 20260104-120000-4444 and 3 more. "
+        "Did you mean '20260103-120000-3333' or '20260104-120000-4444'?"
     )
 
 
 def test_a_folder_without_runs_is_told(tmp_path: Path) -> None:
     with pytest.raises(ResultsError) as error:
         find(tmp_path, "latest")
-    assert str(error.value) == (
-        f"no run 'latest': there is none in {tmp_path}/runs; {ALLOWED}; --out names another folder"
-    )
+    assert (error.value.given, error.value.allowed) == ("latest", ALLOWED)
+    assert error.value.hint == f"There are no runs in {tmp_path}/runs; name another folder with --out."
 
 
 def test_a_folder_of_results_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     with pytest.raises(ResultsError) as error:
         runs(tmp_path)
-    assert str(error.value) == f"cannot read {tmp_path}/runs: Not a directory; name another folder by --out"
+    assert error.value.message == f"cannot read {tmp_path}/runs: Not a directory"
+    assert error.value.hint == "Name another folder with --out."
 
 
 # -- what a run holds ----------------------------------------------------------------------------------------------
@@ -174,7 +175,7 @@ def test_a_run_that_cannot_be_read_is_listed_with_the_reason(tmp_path: Path) -> 
     (gone / "launches.csv").unlink()
     listed = runs(tmp_path)
     assert [run.trouble for run in listed] == [
-        f"{damaged}/launches.csv, line 3: got 1 cells; the header has 11; restore the file from a copy, or delete that row",
+        f"{damaged}/launches.csv, line 3: the row has 1 cells, the header 11. Restore the file from a copy, or delete that row.",
         f"{torn}/launches.csv, line 3: the last row is not whole (its writer was killed, or is at work) and is left out",
         f"cannot read {gone}/launches.csv: No such file or directory",
     ]
@@ -378,7 +379,7 @@ def test_a_torn_row_is_told_and_a_damaged_one_refused(tmp_path: Path) -> None:
         5,
         "",
         f"bench: results/runs/{NEW}/launches.csv, line 2, column samples_per_s: got 'fast'; allowed: a number, "
-        "or nothing; restore the file from a copy, or delete that row\n",
+        "or nothing. Restore the file from a copy, or delete that row.\n",
     )
 
 
@@ -505,7 +506,7 @@ def test_a_run_that_is_not_there_is_not_deleted(two: Path) -> None:
     assert done == (
         5,
         "",
-        f"bench: no run '20260102-080000-00bc' in results/runs; there are: {NEW}, {OLD}; {ALLOWED}. "
+        f"bench: run: got '20260102-080000-00bc'; allowed: {ALLOWED}. Runs in results/runs: {NEW}, {OLD}. "
         f"Did you mean '{NEW}' or '{OLD}'?\n",
     )
     assert left(two) == [OLD, NEW]

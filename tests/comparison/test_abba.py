@@ -359,8 +359,9 @@ def test_a_pair_without_room_is_refused_before_any_duet(monkeypatch: pytest.Monk
         ab = dueling(*known[:2])
         a, looks = known[1]["A"], (GpuLook(0, "GPU-a", 1000.0, 300.0), GpuLook(1, "GPU-b", 1000.0))
         a.survey = dataclasses.replace(a.survey, look=Look(gpus=looks))
-        with pytest.raises(UsageError, match=f"^--duet has both sides of {MLP_A} up at once: too little; leave --duet"):
+        with pytest.raises(UsageError, match=f"^--duet runs both sides of {MLP_A} at once: too little") as raised:
             ab.run()
+        assert (raised.value.option, raised.value.hint) == ("--duet", "Leave --duet out.")
     assert {row.role for row in ab.rows} == {"probe"}
     assert held == [{"GPU-a": 300.0}]
 
@@ -382,7 +383,7 @@ def test_where_b_alone_fails_in_a_duet_it_is_launched_once_by_itself(
         Ab(ab.pairs, sessions, ab.blocks, 0, ab.tell, duet=True).run()
     made = [(row.role, row.side, row.stage, row.status) for row in ab.rows if row.block is not None]
     assert made == [("probe", "B", 1, "ok")] * alone
-    assert [text.endswith("failed beside A: it is launched alone") for text in told] == [True] * alone
+    assert [text.endswith("failed in the duet with A: launching it alone") for text in told] == [True] * alone
 
 
 @pytest.mark.parametrize(
@@ -394,7 +395,7 @@ def test_a_duet_with_workers_is_refused(
     """They would load while the other side trains."""
     plain(monkeypatch, Turns(tmp_path, [[]]))
     workers = "0" if "num_workers" in sides[1].axes else "1"
-    with pytest.raises(UsageError, match=r"--duet: DataLoader workers of mlp-single.* add --num-workers 0, or leave"):
+    with pytest.raises(UsageError, match=r"--duet: DataLoader workers of mlp-single.* Add --num-workers 0, or leave"):
         compete(
             wanted({"data": "synthetic", "num_workers": workers}),
             *(sides, tmp_path, Gating(Rules(), 5, duet=True), silent()),
@@ -454,21 +455,21 @@ def test_cases_that_differ_only_in_what_a_side_sets_are_no_pairs() -> None:
     plans = {"A": make_plan(a.asked(asked_for), Machine()), "B": make_plan(b.asked(asked_for), Machine())}
     assert [pair.sides["B"].case.seed for pair in pairs(plans, [a, b])] == [1, 1]
     c = Side("B", {"strategy": ["ddp"], "seed": ["1"]})
-    with pytest.raises(UsageError, match="side A has several cases of one kind, or batch sizes that are to be found"):
+    with pytest.raises(UsageError, match="side A has several cases that differ only in what the sides set"):
         pairs({"A": plans["A"], "B": make_plan(c.asked(asked_for), Machine())}, [a, c])
 
 
 def test_a_batch_that_the_workload_itself_changed_is_other_work() -> None:
     """As the workload of another revision says: 64 where it was 32."""
     before, now = (make_plan(wanted({"batch_size": batch}), Machine()) for batch in ("32", "64"))
-    message = "not the same work: a batch of mlp is 32 in A and 64 in B; give --batch-size"
+    message = "different work: the batch size of mlp is 32 in A and 64 in B. Give --batch-size"
     with pytest.raises(IncomparableError, match=message):
         pairs({"A": before, "B": now}, (Side("A"), Side("B", rev="main")))
     assert len(pairs({"A": before, "B": now}, (Side("A"), Side("B", {"batch_size": ["64"]})))) == 1
 
 
 def test_a_batch_size_that_is_to_be_found_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"batch sizes that are to be found: give each side one value .* a batch size"):
+    with pytest.raises(UsageError, match=r"--batch-size auto. Give each side one value .* a batch size"):
         paired({}, {"seed": "1"}, batch_size="auto")
 
 
@@ -494,8 +495,10 @@ def plan_of(
 
 @pytest.mark.parametrize("blocks", [-1, 0, 1, 4])
 def test_too_few_blocks_for_any_test_are_refused(blocks: int) -> None:
-    with pytest.raises(UsageError, match=rf"--blocks {blocks}: .* allowed: a whole number from 5\."):
+    with pytest.raises(UsageError) as raised:
         plan_of("q", blocks=blocks)
+    assert (raised.value.option, raised.value.given) == ("--blocks", blocks)
+    assert raised.value.allowed == "a whole number from 5"
 
 
 def test_blocks_are_what_is_asked_for_and_twice_as_many() -> None:
@@ -511,8 +514,8 @@ def test_without_a_calibration_there_are_eight_blocks_and_a_warning() -> None:
     assert plan_of("x", insists=True) == (  # nothing is known that it could be refused by
         {"x": Blocks(8, 16)},
         [
-            f"x is not calibrated on host {socket.gethostname()} with this data, torch and window, so what can be found "
-            "is not known before: bench calibrate (a container keeps its name by --hostname)"
+            f"x is not calibrated on host {socket.gethostname()} with this data, torch and window, so it is "
+            "not known which change can be detected; run bench calibrate (in a container, set its name by --hostname)"
         ],
     )
 
@@ -535,13 +538,13 @@ def test_a_budget_is_shared_with_the_control_pair() -> None:
 
 def test_a_budget_for_fewer_than_five_blocks_is_refused() -> None:
     """149 s of 298 s are 14 blocks of 10 s: 4 and 8."""
-    with pytest.raises(UsageError, match=r"--budget: 298 s are not enough for 5 blocks of q .* 10 s each; give more"):
+    with pytest.raises(UsageError, match=r"--budget: 298 s are not enough for 5 blocks of q .* 10 s each. Give more"):
         plan_of("q", noise=(QUIET,), budget=298)
     assert plan_of("q", noise=(QUIET,), budget=300)[0] == {"q": Blocks(5, 10)}
 
 
 def test_a_budget_needs_a_calibration() -> None:
-    with pytest.raises(UsageError, match="--budget: how long a block of x takes is not known; bench calibrate"):
+    with pytest.raises(UsageError, match=r"how long a block of x takes\. Run bench calibrate"):
         plan_of("x", budget=300)
     assert plan_of("x", budget=300, blocks=6)[0] == {"x": Blocks(6, 12)}
 
@@ -553,23 +556,24 @@ def test_what_cannot_be_found_is_warned_of_or_refused_with_the_numbers() -> None
     assert wanted.first > 6
     smallest = known.detectable(Blocks(6, 12))
     words = (
-        f"q: 6 and 12 blocks find a slowdown of {smallest:.1%} on this machine, not of 3.0%: "
-        f"it takes {wanted.first} and {wanted.second}"
+        f"q: 6 and 12 blocks detect a slowdown of {smallest:.1%} on this machine, not of 3.0%: "
+        f"that needs {wanted.first} and {wanted.second}"
     )
     assert smallest > 0.03
     assert plan_of("q", noise=(known,), blocks=6) == ({"q": Blocks(6, 12)}, [words])
     with pytest.raises(UsageError) as refused:
         plan_of("q", noise=(known,), blocks=6, insists=True)
-    assert str(refused.value) == f"{words}. Give --blocks, --budget or --detect accordingly."
+    assert refused.value.message == words
+    assert (refused.value.option, refused.value.given) == ("--detect", 0.03)
 
 
 def test_a_machine_that_is_too_noisy_for_any_number_of_blocks() -> None:
     found, warned = plan_of("l", noise=(LOUD,))
     assert found == {"l": Blocks(8, 16)}
     [words] = warned
-    assert words.startswith("l: 8 and 16 blocks find a slowdown of 9")
+    assert words.startswith("l: 8 and 16 blocks detect a slowdown of 9")
     assert words.endswith("not of 3.0%: no number of blocks does")
-    with pytest.raises(UsageError, match=r"no number of blocks does\. Give --blocks, --budget or --detect accordingly"):
+    with pytest.raises(UsageError, match=r"no number of blocks does\. Change --blocks, --budget or --detect"):
         plan_of("l", noise=(LOUD,), insists=True)
 
 
@@ -633,7 +637,7 @@ def test_who_stops_a_comparison_is_told_how_to_judge_what_there_is(
         decided(monkeypatch, tmp_path, Turns(tmp_path, [[]], pace=of_b))
     [folder] = (tmp_path / "runs").iterdir()
     assert len(read_launches(folder / "launches.csv", print)) == 30
-    assert f"stopped; what there is can be judged: bench compare {folder.name}" in capsys.readouterr().err
+    assert f"stopped; to judge what was measured: bench compare {folder.name}" in capsys.readouterr().err
 
 
 def test_a_side_that_fails_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ def test_other_settings_are_another_environment(place: Place) -> None:
 def test_without_a_baseline_there_is_no_gate(place: Place) -> None:
     done = place.check()
     assert done.code == 4
-    assert "no baseline 'b' in results/baselines" in done.err
+    assert "baseline: got 'b'; allowed: one in results/baselines" in done.err
     assert "bench baseline add b RUN" in done.err
     assert place.ranks.launched == []
 
@@ -314,4 +314,4 @@ def test_a_run_that_is_none(place: Place) -> None:
     place.baseline()
     done = place.check("--run", "nowhere")
     assert done.code == 5
-    assert done.err.startswith("bench: no run 'nowhere'")
+    assert done.err.startswith("bench: run: got 'nowhere'")

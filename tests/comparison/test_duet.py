@@ -23,7 +23,7 @@ from processes import alive, marked
 
 from bench import interrupts
 from bench.comparison import duet as module
-from bench.comparison.duet import Duet, both_fit, log_ratios, middle
+from bench.comparison.duet import Duet, both_fit, interquartile_mean, log_ratios
 from bench.machine.environment import rank_environment
 from bench.machine.gpus import Gpu, Machine
 from bench.messages.heartbeat import STAGES, Beat, Heartbeat
@@ -195,7 +195,7 @@ def test_two_sides_take_turns(stage: Stage, a: Case, b: Case) -> None:
         warmup = {0: 3, 2: 4}[queued]
         assert row["warmup_steps_done"] == warmup + count * (1 + queued)
     assert played.a.row["window_steps"] == played.b.row["window_steps"]
-    assert played.a.row["duet_ratio"] == pytest.approx(math.exp(middle(log_ratios(*played))))
+    assert played.a.row["duet_ratio"] == pytest.approx(math.exp(interquartile_mean(log_ratios(*played))))
 
 
 def test_three_times_the_work_is_slower(stage: Stage) -> None:
@@ -441,8 +441,8 @@ def test_ratios_are_of_throughput() -> None:
 
 def test_the_middle_of_the_pairs() -> None:
     """Of ten, two at each end are left out; of eight too."""
-    assert middle([-9.0, -9.0, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 9.0, 9.0]) == pytest.approx(0.2)
-    assert middle([-9.0, -9.0, 0.1, 0.2, 0.3, 0.4, 9.0, 9.0]) == pytest.approx(0.25)
+    assert interquartile_mean([-9.0, -9.0, 0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 9.0, 9.0]) == pytest.approx(0.2)
+    assert interquartile_mean([-9.0, -9.0, 0.1, 0.2, 0.3, 0.4, 9.0, 9.0]) == pytest.approx(0.25)
     [_, b] = Duet(Known(launched([100] * 8)), Known(launched([50] * 8))).launched()
     columns = {name: b.row[name] for name in ("bursts", "burst_steps", "duet_ratio")}
     assert columns == {"bursts": 8, "burst_steps": 3, "duet_ratio": pytest.approx(2.0)}
@@ -532,18 +532,18 @@ def test_both_sides_must_fit_into_the_hosts_memory(monkeypatch: pytest.MonkeyPat
     assert both_fit(peaks(), peaks(), Machine(), {}) is None
     monkeypatch.setattr(module, "available_mib", lambda: 1024 + 4444.0)
     assert both_fit(peaks(), peaks(), Machine(), {}) == (
-        "both sides take 4,000 MiB of host memory, and 4,000 MiB can be used"
+        "both sides need 4,000 MiB of host memory, and 4,000 MiB can be used"
     )
     monkeypatch.setattr(module, "available_mib", lambda: 500.0)
     assert "and 0 MiB can be used" in (both_fit(peaks(), peaks(), Machine(), {}) or "")
     loads = peaks(num_workers=2, peak_host_mib=3000.0)  # with what its workers take: 2 x 3000 + 2 x 1000
-    assert "both sides take 8,000 MiB" in (both_fit(loads, peaks(), Machine(), {}) or "")
-    assert "both sides take 4,000 MiB" in (both_fit(loads.but(num_workers=None), peaks(), Machine(), {}) or "")
+    assert "both sides need 8,000 MiB" in (both_fit(loads, peaks(), Machine(), {}) or "")
+    assert "both sides need 4,000 MiB" in (both_fit(loads.but(num_workers=None), peaks(), Machine(), {}) or "")
 
 
 def test_memory_that_is_not_known_does_not_fit() -> None:
     unknown = peaks(rss_growth_mib=None, peak_rss_mib=None, life_peak_rss_mib=None)
-    assert both_fit(peaks(), unknown, Machine(), {}) == "it is not known how much host memory side B takes"
+    assert both_fit(peaks(), unknown, Machine(), {}) == "it is not known how much host memory side B needs"
     with_life = peaks(rss_growth_mib=None, peak_rss_mib=None)
     assert module._host_mib(with_life) == 2600.0
 
@@ -554,16 +554,16 @@ def test_both_sides_must_fit_into_each_gpu(monkeypatch: pytest.MonkeyPatch) -> N
     more = on.but(life_peak_allocated_mib=43_500.0, peak_reserved_mib=41_000.0)
     machine = Machine((GPU, replace(GPU, uuid="GPU-b"), replace(GPU, uuid="GPU-c", memory_mib=math.nan)), "1")
     assert both_fit(on, on, machine, {}) is None
-    assert both_fit(on, more, machine, {}) == ("both sides take 90,500 MiB of H200 (GPU-a), and 90,000 MiB can be used")
+    assert both_fit(on, more, machine, {}) == ("both sides need 90,500 MiB of H200 (GPU-a), and 90,000 MiB can be used")
     elsewhere = peaks(device_uuids="GPU-a", device_memory_peak_mib=80_000.0)
     assert both_fit(elsewhere, elsewhere.but(device_uuids="GPU-b"), machine, {}) is None
     by_torch = on.but(device_memory_peak_mib=None, device_used_mib=60_000.0)
-    assert "both sides take 104,000" in (both_fit(on, by_torch, machine, {}) or "")
+    assert "both sides need 104,000" in (both_fit(on, by_torch, machine, {}) or "")
     unknown = on.but(device_memory_peak_mib=None)
-    assert both_fit(on, unknown, machine, {}) == "it is not known how much memory of H200 side B takes"
+    assert both_fit(on, unknown, machine, {}) == "it is not known how much memory of H200 side B needs"
     shared = on.but(device_uuids="GPU-c")
     assert both_fit(shared, shared, machine, {}) == "it is not known how much memory of H200 there is"
-    nowhere = "it is not known which GPUs side A takes"
+    nowhere = "it is not known which GPUs side A uses"
     for uuids in ("", "GPU-d", "GPU-a;GPU-d"):
         assert both_fit(on.but(device="cuda", device_uuids=uuids), on, machine, {}) == nowhere
 
@@ -576,5 +576,5 @@ def test_what_others_hold_of_a_gpu_is_no_sides(monkeypatch: pytest.MonkeyPatch) 
     assert both_fit(on, on, machine, held) is None
     more = on.but(device_memory_peak_mib=67_100.0)
     assert both_fit(on, more, machine, held) == (
-        "both sides take 54,100 MiB of H200 (GPU-a), and 54,000 MiB can be used"
+        "both sides need 54,100 MiB of H200 (GPU-a), and 54,000 MiB can be used"
     )

@@ -215,7 +215,7 @@ def test_another_case_or_machine_is_not_calibrated(place: Place, monkeypatch: py
     place.calibrate()
     done = place.bench("ab", *OPTIONS, "--seed", "1")
     assert f"warning: {'-'.join(CASE.split('-')[:-1])}-seed1-" in done.err
-    assert f"is not calibrated on host {socket.gethostname()} with this data, torch and window, so what" in done.err
+    assert f"is not calibrated on host {socket.gethostname()} with this data, torch and window, so it" in done.err
     assert list(place.plan()["blocks"].values()) == [[8, 16]]
     assert "is not calibrated on host" in place.bench("ab", *OPTIONS, "--min-seconds", "0.1").err
     monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
@@ -232,8 +232,8 @@ def test_what_the_machine_cannot_find_is_refused_where_it_is_insisted_on(place: 
     done = place.bench("ab", *OPTIONS, "--blocks", "5", "--detect", "1.2%")
     assert done.code == 2
     assert done.err.splitlines()[-1] == (
-        f"bench: {CASE}: 5 and 10 blocks find a slowdown of {smallest:.1%} on this machine, not of 1.2%: it takes "
-        f"{needs.first} and {needs.second}. Give --blocks, --budget or --detect accordingly."
+        f"bench: {CASE}: 5 and 10 blocks detect a slowdown of {smallest:.1%} on this machine, not of 1.2%: that needs "
+        f"{needs.first} and {needs.second}. Change --blocks, --budget or --detect."
     )
     assert len(place.ranks.launched) == launched
 
@@ -242,7 +242,7 @@ def test_what_the_machine_cannot_find_is_warned_of_where_nothing_was_said(place:
     place.scale = 12.0
     place.calibrate()
     done = place.bench("ab", *OPTIONS, "--blocks", "5")
-    assert re.search(f"warning: {CASE}: 5 and 10 blocks find a slowdown of .* on this machine, not of 3.0%", done.err)
+    assert re.search(f"warning: {CASE}: 5 and 10 blocks detect a slowdown of .* on this machine, not of 3.0%", done.err)
 
 
 def test_a_budget_pays_for_blocks(place: Place) -> None:

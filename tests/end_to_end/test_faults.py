@@ -179,19 +179,19 @@ LEFT_FAULTS = (
         "a heartbeat overwritten",
         "fault=beats:rank=1",
         "crashed",
-        "rank 1 on HOST, step N: its heartbeat tells of stage -1, which there is not",
+        "rank 1 on HOST, step N: its heartbeat has stage -1, which does not exist",
     ),
     Fault(
         "a pipe in the heartbeat's place",
         "fault=beats-pipe:rank=1",
         "crashed",
-        "rank 1 on HOST, step N: its heartbeat is no regular file",
+        "rank 1 on HOST, step N: its heartbeat is not a regular file",
     ),
     Fault(
         "half a record",
         "fault=record-text:rank=1",
         "crashed",
-        "rank 1, step 4: its record rank1.json is no JSON",
+        "rank 1, step 4: its record rank1.json is not JSON",
     ),
     Fault(
         "a record of other fields",
@@ -203,7 +203,7 @@ LEFT_FAULTS = (
         "a pipe in the record's place",
         "fault=record-pipe:rank=1",
         "crashed",
-        "rank 1, step 4: its record rank1.json is no regular file",
+        "rank 1, step 4: its record rank1.json is not a regular file",
     ),
 )
 GROUPS = (FAULTS, MORE_FAULTS, LOADER_FAULTS, LEFT_FAULTS)  # each is one run

@@ -265,7 +265,7 @@ def test_a_full_disk_stops_the_run_with_all_that_was_measured(tmp_path: Path, pa
     fill(small_disk / "ballast")
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 5
-    assert "No space left on device; free some space, then bench run --resume" in stderr
+    assert "No space left on device. Free some space, then bench run --resume" in stderr
     assert "Traceback" not in stderr
     assert "crashed 1/2" in stdout  # the table of what there is, the launch whose row found no room included
     rows = launches(tmp_path)

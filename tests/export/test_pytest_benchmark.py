@@ -197,7 +197,7 @@ def test_bencher_reads_it(files: list[Path]) -> None:
     ("words", "code", "message"),
     [
         ([RUNS[0]], 2, "bench results export writes nothing without a format; add --pytest-benchmark FILE."),
-        (["nowhere", "--pytest-benchmark", "x.json"], 5, "no run 'nowhere' in"),
+        (["nowhere", "--pytest-benchmark", "x.json"], 5, "run: got 'nowhere'"),
         ([RUNS[0], "--pytest-benchmark", "/dev/full"], 5, "cannot write /dev/full: No space left on device"),
     ],
 )

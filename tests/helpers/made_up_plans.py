@@ -51,10 +51,10 @@ def cases(machine: Machine = LAPTOP, oversubscribe: bool = False, **axes: str) -
     return [planned.case for planned in plan(machine, oversubscribe, **axes).cases]
 
 
-def message_of(machine: Machine = LAPTOP, oversubscribe: bool = False, **axes: str) -> str:
-    with pytest.raises(UsageError) as error:
+def refusal(machine: Machine = LAPTOP, oversubscribe: bool = False, **axes: str) -> UsageError:
+    with pytest.raises(UsageError) as raised:
         plan(machine, oversubscribe, **axes)
-    return str(error.value)
+    return raised.value
 
 
 def case(**axes: object) -> Case:

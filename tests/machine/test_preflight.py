@@ -64,7 +64,7 @@ def test_every_warning_of_a_run_is_given_gpus_first() -> None:
 
 GPU_END = (
     "; steps may be slower and uneven, and memory runs out sooner; "
-    "stop what uses it (see nvidia-smi), or leave it out by CUDA_VISIBLE_DEVICES"
+    "stop what uses it (see nvidia-smi), or exclude it with CUDA_VISIBLE_DEVICES"
 )
 
 
@@ -105,7 +105,7 @@ def test_a_gpu_that_shares_the_memory_of_the_cpu_has_no_share_of_it() -> None:
 )
 def test_memory(total: float | None, available: float | None, numbers: str) -> None:
     warning = (
-        f"{numbers} MiB of host memory are left for the run: ranks may swap, which makes steps slower, or be killed; "
+        f"{numbers} MiB of host memory are available: ranks may swap, which makes steps slower, or be killed; "
         "end other programs, or run with fewer ranks and DataLoader workers"
     )
     found = run_warnings(but(memory_total_mib=total, memory_available_mib=available))
@@ -130,19 +130,19 @@ def test_how_much_load_by_others_is_too_much(processors: int | None, busy: float
 @pytest.mark.parametrize(
     ("processors", "busiest", "words"),
     [
-        (2, (), "2 processors busy before anything is started"),
-        (1, (), "1 processor busy before anything is started"),
-        (2, (("cc1plus", 0.84),), "2 processors busy before anything is started, most of all cc1plus (0.8)"),
+        (2, (), "2 processors busy"),
+        (1, (), "1 processor busy"),
+        (2, (("cc1plus", 0.84),), "2 processors busy, mostly cc1plus (0.8)"),
         (
             4,
             (("cc1plus", 0.84), ("X", 0.1), ("tar", 0.06)),
-            "4 processors busy before anything is started, most of all cc1plus (0.8), X (0.1) and tar (0.1)",
+            "4 processors busy, mostly cc1plus (0.8), X (0.1) and tar (0.1)",
         ),
     ],
 )
 def test_load_by_others(processors: int, busiest: tuple[tuple[str, float], ...], words: str) -> None:
     assert run_warnings(but(processors=processors, busy_processors=0.94, busiest=busiest)) == [
-        f"others keep 0.9 of {words}: they take time from the ranks, so steps are slower and uneven; stop them, or wait until they are done"
+        f"other programs keep 0.9 of {words}: they take time from the ranks, so steps are slower and uneven; stop them, or wait until they end"
     ]
 
 

@@ -15,7 +15,7 @@ from bench.plan.compatibility import GPUS, MATRIX, cells
 
 CELLS = 4 * 5 * 4 * 3  # strategies, precisions, checkpointing, compile
 NO_TF32 = "TF32 is a mode of NVIDIA's tensor cores; the CPU has none"
-NO_DP = "nn.DataParallel copies a model to GPUs and has no form for the CPU; use ddp"
+NO_DP = "nn.DataParallel copies a model to GPUs and does not support the CPU; use ddp"
 T4 = Gpu("GPU-t", "Tesla T4", 15360.0, (7, 5))
 
 

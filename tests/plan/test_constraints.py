@@ -121,7 +121,7 @@ def test_first_broken_rule_gives_the_reason() -> None:
 
 
 def test_data_parallel_has_no_form_for_the_cpu() -> None:
-    reason = "nn.DataParallel copies a model to GPUs and has no form for the CPU; use ddp"
+    reason = "nn.DataParallel copies a model to GPUs and does not support the CPU; use ddp"
     assert why(case(strategy="dp")) == reason
     assert why(case(strategy="dp", gpus=1), A100) == reason
     assert why(case(strategy="dp", device="cuda"), A100, A100) is None
@@ -201,13 +201,15 @@ def test_static_graph_and_accumulation() -> None:
 def test_binding_needs_the_command_that_torch_binds_by() -> None:
     bound = case(device="cuda", numa_binding="node")
     facts = Facts(Machine((A100, A100)), numactl=False)
-    assert refusal(bound, facts) == "torch binds ranks by the command numactl, which this machine lacks; install it"
+    assert (
+        refusal(bound, facts) == "NUMA binding needs the command numactl, which this machine does not have; install it"
+    )
     assert refusal(bound, dataclasses.replace(facts, numactl=True)) is None
     assert refusal(dataclasses.replace(bound, numa_binding="off"), facts) is None
 
 
 def test_binding_would_take_data_parallel_to_its_first_gpu() -> None:
-    reason = "NUMA binding would take the one process of dp to its first GPU and away from the others"
+    reason = "NUMA binding would place the one process of dp near its first GPU and far from the others"
     assert why(case(strategy="dp", device="cuda", numa_binding="node"), A100, A100) == reason
     assert why(case(strategy="dp", device="cuda", numa_binding="node", gpus=1), A100) is None
     assert why(case(strategy="dp", device="cuda", numa_binding="off"), A100, A100) is None
@@ -225,7 +227,10 @@ def test_offloaded_gradients_are_not_scaled() -> None:
 
 def test_ranks_that_share_a_gpu_cannot_be_bound_to_their_own() -> None:
     shared = case(device="cuda", oversubscribe=True, numa_binding="node")
-    assert why(shared, A100) == "NUMA binding takes rank N to GPU N, and ranks that share a GPU are more than there are"
+    assert (
+        why(shared, A100)
+        == "NUMA binding assigns rank N to GPU N, and with --oversubscribe there are more ranks than GPUs"
+    )
     assert why(dataclasses.replace(shared, numa_binding="off"), A100) is None
     assert why(dataclasses.replace(shared, numa_binding=None), A100) is None
     assert why(dataclasses.replace(shared, oversubscribe=False), A100) is None
@@ -309,7 +314,7 @@ def test_data_parallel_is_not_compiled_on_several_gpus() -> None:
 
 def test_static_graph_is_not_compiled() -> None:
     assert why(case(strategy="ddp:static-graph=on", compile="default")) == (
-        "torch.compile's DDP support takes no static graph (torchdynamo#1237); use ddp:static-graph=off"
+        "torch.compile's DDP support does not include static graphs (torchdynamo#1237); use ddp:static-graph=off"
     )
     assert why(case(strategy="ddp:bucket-view=on", compile="default")) is None
     assert why(case(strategy="fsdp", compile="default")) is None

@@ -21,10 +21,15 @@ def samples(**changes: Any) -> int | None:
     return check_inputs(dataclasses.replace(PLAIN, **changes))
 
 
-def message_of(**changes: Any) -> str:
-    with pytest.raises(UsageError) as error:
+def refusal(**changes: Any) -> UsageError:
+    with pytest.raises(UsageError) as raised:
         samples(**changes)
-    return str(error.value)
+    return raised.value
+
+
+def given_and_allowed(error: UsageError) -> tuple[object, str | None]:
+    assert error.option == "--data"
+    return error.given, error.allowed
 
 
 @pytest.mark.parametrize("data", ["resident", "synthetic"])
@@ -47,19 +52,20 @@ def test_demo_images_are_known_without_being_made(tmp_path: Path, monkeypatch: p
 
 
 def test_missing_folder() -> None:
-    assert message_of(data="folder=/no/such") == "--data folder=/no/such: there is no such folder"
+    assert given_and_allowed(refusal(data="folder=/no/such")) == ("folder=/no/such", "a folder that exists")
 
 
 def test_file_is_no_folder(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert message_of(data=f"folder={file}") == f"--data folder={file}: there is no such folder"
+    assert given_and_allowed(refusal(data=f"folder={file}")) == (f"folder={file}", "a folder that exists")
 
 
 def test_folder_without_images_says_what_is_wanted(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
-    assert message_of(data=f"folder={tmp_path}") == (
-        f"--data folder={tmp_path}: no images in it; wanted: {tmp_path}/CLASS/FILE, FILE ending in .jpg, .jpeg, .png"
+    assert given_and_allowed(refusal(data=f"folder={tmp_path}")) == (
+        f"folder={tmp_path}",
+        "a folder with images as CLASS/FILE, where FILE ends in .jpg, .jpeg, .png",
     )
 
 
@@ -84,15 +90,16 @@ def test_sequences_of_a_text(tmp_path: Path, size: int, workload: str, count: in
 def test_text_shorter_than_one_sequence(tmp_path: Path) -> None:
     file = tmp_path / "text"
     file.write_bytes(b"x" * 128)
-    assert message_of(workload="gpt-nano", data=f"text={file}") == (
-        f"--data text={file}: 128 bytes are shorter than one sequence of 128 + 1 bytes"
+    assert given_and_allowed(refusal(workload="gpt-nano", data=f"text={file}")) == (
+        f"text={file}",
+        "a file of at least 129 bytes: one sequence (seq + 1); it has 128",
     )
 
 
 @pytest.mark.parametrize("path", ["/no/such", "/"])
 def test_missing_text(path: str) -> None:
-    message = f"--data text={path}: there is no such file (give one file of text)"
-    assert message_of(workload="gpt-nano", data=f"text={path}") == message
+    error = refusal(workload="gpt-nano", data=f"text={path}")
+    assert given_and_allowed(error) == (f"text={path}", "one text file that exists")
 
 
 def test_demo_text_is_the_standard_librarys_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,14 +176,16 @@ def test_demo_digits_and_clicks_are_known_without_being_made(tmp_path: Path, mon
 )
 def test_digits_that_cannot_be_read(tmp_path: Path, images: bytes, labels: bytes, message: str) -> None:
     idx(tmp_path, images, labels)
-    assert message_of(workload="mnist-cnn", data=f"mnist={tmp_path}") == f"--data mnist={tmp_path}: {message}"
+    error = refusal(workload="mnist-cnn", data=f"mnist={tmp_path}")
+    assert (error.option, error.given) == ("--data", f"mnist={tmp_path}")
+    assert error.message == f"--data mnist={tmp_path}: {message}"
 
 
 def test_missing_digits(tmp_path: Path) -> None:
-    assert message_of(data="mnist=/no/such") == "--data mnist=/no/such: there is no such folder"
+    assert refusal(data="mnist=/no/such").given == "mnist=/no/such"
     idx(tmp_path, IMAGES, LABELS)
     (tmp_path / "train-labels-idx1-ubyte").unlink()
-    assert message_of(data=f"mnist={tmp_path}") == (
+    assert refusal(data=f"mnist={tmp_path}").message == (
         f"--data mnist={tmp_path}: there is no train-labels in it; wanted: train-labels-idx1-ubyte or "
         "train-labels.idx1-ubyte or train-labels-idx1-ubyte.gz or train-labels.idx1-ubyte.gz"
     )
@@ -184,13 +193,13 @@ def test_missing_digits(tmp_path: Path) -> None:
 
 def test_digits_that_are_not_compressed_as_they_say(tmp_path: Path) -> None:
     idx(tmp_path, IMAGES, LABELS, ".gz")
-    assert message_of(data=f"mnist={tmp_path}").startswith(f"--data mnist={tmp_path}: Not a gzipped file")
+    assert refusal(data=f"mnist={tmp_path}").message.startswith(f"--data mnist={tmp_path}: Not a gzipped file")
 
 
 @pytest.mark.parametrize("kept", [12, -9])  # within the header of gzip's or the values
 def test_digits_that_were_cut_short(tmp_path: Path, kept: int) -> None:
     idx(tmp_path, gzip.compress(IMAGES)[:kept], gzip.compress(LABELS), ".gz")
-    found = message_of(data=f"mnist={tmp_path}")
+    found = refusal(data=f"mnist={tmp_path}").message
     assert found.startswith(f"--data mnist={tmp_path}: train-images-idx3-ubyte.gz is no whole gzip file: ")
 
 
@@ -214,20 +223,22 @@ def test_clicks_are_counted(tmp_path: Path, content: bytes, count: int) -> None:
 )
 def test_clicks_that_cannot_be_read(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "log").write_bytes(content)
-    assert message_of(data=f"criteo={tmp_path / 'log'}") == f"--data criteo={tmp_path / 'log'}: {message}"
+    error = refusal(data=f"criteo={tmp_path / 'log'}")
+    assert (error.option, error.given) == ("--data", f"criteo={tmp_path / 'log'}")
+    assert error.message == f"--data criteo={tmp_path / 'log'}: {message}"
 
 
 @pytest.mark.parametrize("path", ["/no/such", "/"])
 def test_missing_clicks(path: str) -> None:
-    assert message_of(data=f"criteo={path}") == (
-        f"--data criteo={path}: there is no such file (give one file of Criteo's tab-separated lines)"
-    )
+    error = refusal(data=f"criteo={path}")
+    assert (error.option, error.given) == ("--data", f"criteo={path}")
 
 
 def test_missing_workload_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    message = "--workload my/net.py:Net:depth=3: there is no file my/net.py"
-    assert message_of(workload="my/net.py:Net:depth=3") == message
+    error = refusal(workload="my/net.py:Net:depth=3")
+    assert (error.option, error.given) == ("--workload", "my/net.py:Net:depth=3")
+    assert error.allowed == "a Python file that exists"
     Path("my").mkdir()
     Path("my/net.py").touch()
     assert samples(workload="my/net.py:Net:depth=3") is None
@@ -243,7 +254,6 @@ def test_where_the_demo_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     with pytest.raises(BenchError) as error:
         absolute_data("folder=demo")
-    assert str(error.value) == (
-        f"--data folder=demo: its files cannot be made: none of {tmp_path}/file/stepbench, "
-        f"{tmp_path}/file/stepbench-{os.getuid()} can be written to; set XDG_CACHE_HOME to a folder that can be written to"
-    )
+    assert (error.value.option, error.value.given) == ("--data", "folder=demo")
+    assert error.value.hint == "Set XDG_CACHE_HOME to a writable folder."
+    assert f"{tmp_path}/file/stepbench-{os.getuid()}" in error.value.message

@@ -36,10 +36,10 @@ def batches(found: Plan) -> list[tuple[int, int | None]]:
     return [(planned.case.gpus, planned.case.batch_size) for planned in found.cases]
 
 
-def message_of(machine: Machine = LAPTOP, suite: str | None = None, **axes: str) -> str:
-    with pytest.raises(UsageError) as error:
+def refusal(machine: Machine = LAPTOP, suite: str | None = None, **axes: str) -> UsageError:
+    with pytest.raises(UsageError) as raised:
         plan(machine, suite, **axes)
-    return str(error.value)
+    return raised.value
 
 
 # -- how many ---------------------------------------------------------------------------------------------------
@@ -78,12 +78,15 @@ def test_each_device_has_its_own_all() -> None:
     "axes", [{"gpus": "1..4"}, {"gpus": "all", "device": "cuda"}, {"gpus": "1..all", "device": "cuda"}]
 )
 def test_gpus_that_are_not_there(axes: dict[str, str]) -> None:
-    assert message_of(LAPTOP, **axes) == "this machine has no GPU; add --device cpu for ranks on the CPU."
+    error = refusal(LAPTOP, **axes)
+    assert (error.option, error.hint) == ("--device", "Add --device cpu for ranks on the CPU.")
 
 
 @pytest.mark.parametrize("text", ["1..", "1..0", "2..4", "1..x", "..4", "1...4", "some", "1..1..2", "ALL", "1..-2"])
 def test_what_is_no_number_of_gpus(text: str) -> None:
-    assert message_of(gpus=text) == f"--gpus: got {text!r}; allowed: a whole number from 1, all, 1..N, 1..all."
+    error = refusal(gpus=text)
+    assert (error.option, error.given) == ("--gpus", text)
+    assert error.allowed == "a whole number from 1, all, 1..N, 1..all"
 
 
 def test_one_number_written_in_two_ways_is_one_case() -> None:
@@ -154,7 +157,7 @@ def test_each_device_has_its_own_base() -> None:
     ]
 
 
-UNEVEN = "strong scaling keeps the 6 x 1 = 6 samples of 1 device, and they do not divide over 4; give another --batch-size or other --gpus"
+UNEVEN = "strong scaling keeps the 6 x 1 = 6 samples of 1 device, and they do not divide evenly over 4; give another --batch-size or other --gpus"
 
 
 def test_a_batch_that_cannot_be_shared_out_is_skipped_with_the_numbers() -> None:
@@ -170,7 +173,7 @@ def test_a_batch_that_cannot_be_shared_out_is_skipped_with_the_numbers() -> None
     [*_, more] = plan(workload="mlp", device="cpu", gpus="2,8", batch_size="1", scaling="strong").cases
     assert more.skip is not None
     assert more.skip.startswith(
-        "strong scaling keeps the 1 x 2 = 2 samples of 2 devices, and they do not divide over 8;"
+        "strong scaling keeps the 1 x 2 = 2 samples of 2 devices, and they do not divide evenly over 8;"
     )
 
 
@@ -217,13 +220,13 @@ def test_a_refused_case_of_unknown_batch_is_one_case() -> None:
 
 @pytest.mark.parametrize("words", ["weak", "strong", "weak,strong"])
 def test_scaling_without_a_batch_or_anything_to_scale(words: str) -> None:
-    assert message_of(gpus="1..4", device="cpu", batch_size="auto", scaling=words) == (
-        "--scaling gives each number of devices its batch, and --batch-size auto would find another one for each; "
-        "give a number as --batch-size, or leave one of the two out."
-    )
+    error = refusal(gpus="1..4", device="cpu", batch_size="auto", scaling=words)
+    assert (error.option, error.given) == ("--batch-size", "auto")
     for axes in ({}, {"gpus": "2"}, {"gpus": "all"}, {"gpus": "2,2"}, {"gpus": "1..1"}, {"gpus": "1,1..1"}):
-        assert message_of(device="cpu", scaling=words, **axes) == (
-            "--scaling has no effect with one number of devices; add --gpus 1..all (or 1,2,4), or leave it out."
+        error = refusal(device="cpu", scaling=words, **axes)
+        assert (error.option, error.hint) == (
+            "--scaling",
+            "Add --gpus 1..all (or 1,2,4), or leave --scaling out.",
         )
 
 
@@ -236,11 +239,13 @@ def test_there_may_be_several_numbers_on_another_machine(numbers: str) -> None:
 def test_a_suites_own_scaling_may_have_no_effect_where_the_numbers_are_given() -> None:
     found = plan(LAPTOP, "scaling", gpus="2", device="cpu")
     assert batches(found) == [(2, 8), (2, 8)]  # ddp and fsdp
-    assert message_of(LAPTOP, "scaling", gpus="2", device="cpu", scaling="strong").startswith("--scaling has no effect")
+    assert refusal(LAPTOP, "scaling", gpus="2", device="cpu", scaling="strong").option == "--scaling"
 
 
 def test_scaling_that_is_not_known() -> None:
-    assert message_of(scaling="weekly") == "--scaling: got 'weekly'; allowed: weak, strong. Did you mean 'weak'?"
+    error = refusal(scaling="weekly")
+    assert (error.option, error.given, error.allowed) == ("--scaling", "weekly", "weak, strong")
+    assert error.hint == "Did you mean 'weak'?"
     assert set(SELECTORS) == {"scaling", "machine"}
     assert not {field.name for field in dataclasses.fields(Case)} & set(SELECTORS)
 
@@ -294,8 +299,7 @@ def test_a_number_of_gpus_counts_ranks_in_a_matrix_for_machines_without(suite: A
         made = plan(LAPTOP, file, **axes).cases
         assert [(p.case.workload, p.case.device, p.case.gpus) for p in made] == [("mlp", "cpu", n) for n in numbers]
     assert [(p.case.device, p.case.gpus) for p in plan(NODE, file).cases] == [("cuda", 4)]
-    no_gpu = "this machine has no GPU; add --device cpu for ranks on the CPU."
-    assert message_of(LAPTOP, file, device="cuda") == no_gpu
+    assert refusal(LAPTOP, file, device="cuda").hint == "Add --device cpu for ranks on the CPU."
 
 
 def test_a_device_in_the_matrix_decides(suite: Any) -> None:
@@ -307,21 +311,17 @@ def test_a_device_in_the_matrix_decides(suite: Any) -> None:
 
 def test_a_suite_of_which_nothing_is_left(suite: Any) -> None:
     file = suite('[[matrix]]\nmachine = "gpu"\nworkload = "mlp"\n')
-    message = (
-        "the suite has nothing for ranks on {}: every [[matrix]] in it says machine = {}; add one for this machine, "
-        "or choose another --device."
-    )
-    assert message_of(LAPTOP, file) == message.format("cpu", "gpu")
-    assert message_of(NODE, file, device="cpu") == message.format("cpu", "gpu")
-    assert message_of(NODE, suite('[[matrix]]\nmachine = "cpu"\n')) == message.format("cuda", "cpu")
+    for error in (refusal(LAPTOP, file), refusal(NODE, file, device="cpu")):
+        assert (error.option, error.given) == ("machine", ["gpu"])
+        assert error.hint == "Add a [[matrix]] for this machine, or choose another --device."
+    assert refusal(NODE, suite('[[matrix]]\nmachine = "cpu"\n')).given == ["cpu"]
 
 
 def test_machine_that_is_not_known(suite: Any) -> None:
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(UsageError) as raised:
         read_suite(suite('[[matrix]]\nmachine = "tpu"\n'))
-    assert (
-        str(error.value) == "mine.toml: matrix[0].machine: got 'tpu'; allowed: gpu, cpu. Did you mean 'gpu' or 'cpu'?"
-    )
+    assert (raised.value.option, raised.value.given) == ("mine.toml: matrix[0].machine", "tpu")
+    assert (raised.value.allowed, raised.value.hint) == ("gpu, cpu", "Did you mean 'gpu' or 'cpu'?")
 
 
 # -- the built-in suites ----------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from made_up_plans import DEFAULTS, EVERYTHING, LAPTOP, NODE, cases, message_of, plan
+from made_up_plans import DEFAULTS, EVERYTHING, LAPTOP, NODE, cases, plan, refusal
 from plain_case import PLAIN
 
 from bench.errors import UsageError
@@ -65,53 +65,38 @@ def test_loader_axis_with_effect_on_some_cases_is_emptied_in_the_others() -> Non
     assert [(case.data, case.num_workers) for case in found] == [("resident", None), ("synthetic", 0), ("synthetic", 4)]
 
 
-RESIDENT = "has no effect with --data resident, which needs no DataLoader; add --data synthetic (or files)."
+RESIDENT = "Add --data synthetic (or files)."
+WORKERS = "Add --num-workers 1 or more."
+CPU = "Add --device cuda, or leave {} out."
+IMAGES = "Choose a workload that has images, or leave {} out."
 
 
 @pytest.mark.parametrize(
-    ("axes", "message"),
+    ("machine", "axes", "option", "hint"),
     [
-        ({"num_workers": "4"}, f"--num-workers {RESIDENT}"),
-        ({"persistent_workers": "off"}, f"--persistent-workers {RESIDENT}"),
+        (LAPTOP, {"num_workers": "4"}, "--num-workers", RESIDENT),
+        (LAPTOP, {"persistent_workers": "off"}, "--persistent-workers", RESIDENT),
+        (LAPTOP, {"data": "synthetic", "pin_memory": "on"}, "--pin-memory", CPU),
+        (LAPTOP, {"data": "synthetic", "num_workers": "0", "prefetch_factor": "4"}, "--prefetch-factor", WORKERS),
         (
-            {"data": "synthetic", "pin_memory": "on"},
-            "--pin-memory has no effect on the CPU; add --device cuda, or leave it out.",
+            *(LAPTOP, {"data": "synthetic", "num_workers": "0", "persistent_workers": "off"}),
+            *("--persistent-workers", WORKERS),
         ),
-        (
-            {"data": "synthetic", "num_workers": "0", "prefetch_factor": "4"},
-            "--prefetch-factor has no effect without DataLoader workers; add --num-workers 1 or more.",
-        ),
-        (
-            {"data": "synthetic", "num_workers": "0", "persistent_workers": "off"},
-            "--persistent-workers has no effect without DataLoader workers; add --num-workers 1 or more.",
-        ),
-    ],
-)
-def test_explicit_loader_axis_without_any_effect_says_what_to_add(axes: dict[str, str], message: str) -> None:
-    assert message_of(**axes) == message
-
-
-CPU = "has no effect on the CPU; add --device cuda, or leave it out."
-IMAGES = "has no effect without images; add a workload that has them, or leave it out."
-
-
-@pytest.mark.parametrize(
-    ("machine", "axes", "message"),
-    [
-        (LAPTOP, {"cudnn_benchmark": "on"}, f"--cudnn-benchmark {CPU}"),
-        (LAPTOP, {"cudnn_benchmark": "on,off"}, f"--cudnn-benchmark {CPU}"),
-        (NODE, {"device": "cpu", "cudnn_benchmark": "off", "deterministic": "on"}, f"--cudnn-benchmark {CPU}"),
-        (LAPTOP, {"numa_binding": "off"}, f"--numa-binding {CPU}"),
-        (LAPTOP, {"numa_binding": "node,socket"}, f"--numa-binding {CPU}"),
-        (LAPTOP, {"pin_memory": "off"}, f"--pin-memory {RESIDENT}"),  # neither the CPU has an effect
-        (LAPTOP, {"workload": "gpt-nano", "channels_last": "on"}, f"--channels-last {IMAGES}"),
-        (NODE, {"workload": "mlp,dlrm,bert", "channels_last": "off"}, f"--channels-last {IMAGES}"),
+        (LAPTOP, {"cudnn_benchmark": "on"}, "--cudnn-benchmark", CPU),
+        (LAPTOP, {"cudnn_benchmark": "on,off"}, "--cudnn-benchmark", CPU),
+        (NODE, {"device": "cpu", "cudnn_benchmark": "off", "deterministic": "on"}, "--cudnn-benchmark", CPU),
+        (LAPTOP, {"numa_binding": "off"}, "--numa-binding", CPU),
+        (LAPTOP, {"numa_binding": "node,socket"}, "--numa-binding", CPU),
+        (LAPTOP, {"pin_memory": "off"}, "--pin-memory", RESIDENT),  # It has no effect on the CPU either.
+        (LAPTOP, {"workload": "gpt-nano", "channels_last": "on"}, "--channels-last", IMAGES),
+        (NODE, {"workload": "mlp,dlrm,bert", "channels_last": "off"}, "--channels-last", IMAGES),
     ],
 )
 def test_explicit_axis_without_any_effect_says_what_to_add(
-    machine: Machine, axes: dict[str, str], message: str
+    machine: Machine, axes: dict[str, str], option: str, hint: str
 ) -> None:
-    assert message_of(machine, **axes) == message
+    error = refusal(machine, **axes)
+    assert (error.option, error.hint) == (option, hint.format(option))
 
 
 def test_axes_of_gpus_are_empty_on_the_cpu_and_only_there() -> None:
@@ -288,35 +273,33 @@ def test_environment_varies_fastest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "message"),
+    ("variables", "given", "hint"),
     [
-        (["A=1", "A=2"], "--env: A is given twice; give its values in one: A=V1|V2."),
-        ([""], "--env: got ''; allowed: NAME=VALUE, or NAME=V1|V2 for an axis."),
-        (["A"], "--env: got 'A'; allowed: NAME=VALUE, or NAME=V1|V2 for an axis."),
-        (["WORLD_SIZE=2"], "--env: got 'WORLD_SIZE=2'; allowed: NAME=VALUE, or NAME=V1|V2 for an axis. WORLD_SIZE cannot be set so: the launcher sets it."),
+        (["A=1", "A=2"], ["A=1", "A=2"], "Give its values together: A=V1|V2."),
+        ([""], "", None),
+        (["A"], "A", None),
+        (["WORLD_SIZE=2"], "WORLD_SIZE=2", "WORLD_SIZE cannot be set here: the launcher sets it."),
     ],
-)  # fmt: skip
-def test_environment_that_cannot_be(variables: list[str], message: str) -> None:
-    with pytest.raises(UsageError) as error:
+)
+def test_environment_that_cannot_be(variables: list[str], given: object, hint: str | None) -> None:
+    with pytest.raises(UsageError) as raised:
         with_env(*variables)
-    assert str(error.value) == message
+    assert (raised.value.option, raised.value.given, raised.value.hint) == ("--env", given, hint)
 
 
 # -- devices ----------------------------------------------------------------------------------------------------
 
 
 def test_gpus_on_a_machine_without() -> None:
-    message = "this machine has no GPU; add --device cpu for ranks on the CPU."
-    assert message_of(gpus="2") == message
-    assert message_of(gpus="2", oversubscribe=True) == message
-    assert message_of(gpus="2", device="cuda") == message
+    for error in (refusal(gpus="2"), refusal(gpus="2", oversubscribe=True), refusal(gpus="2", device="cuda")):
+        assert (error.option, error.hint) == ("--device", "Add --device cpu for ranks on the CPU.")
 
 
 def test_more_gpus_than_there_are() -> None:
-    assert message_of(NODE, gpus="1,3") == (
-        "--gpus 3: this machine has 2; ask for at most 2, or add --device cpu (ranks on the CPU) "
-        "or --oversubscribe (ranks share a GPU over Gloo, and the rows say so)."
-    )
+    error = refusal(NODE, gpus="1,3")
+    assert (error.option, error.given, error.allowed) == ("--gpus", 3, "at most 2, the GPUs of this machine")
+    assert "--device cpu" in str(error.hint)
+    assert "--oversubscribe" in str(error.hint)
 
 
 def test_single_needs_one_gpu_whatever_was_asked() -> None:
@@ -331,16 +314,13 @@ def test_data_parallel_is_one_rank_on_all_gpus() -> None:
     assert [(case.strategy, case.gpus) for case in found] == [("single", 1), ("dp", 1), ("dp", 2)]
     [shared] = cases(NODE, oversubscribe=True, strategy="dp", gpus="4")
     assert (shared.gpus, shared.oversubscribe) == (4, True)
-    assert message_of(NODE, strategy="dp", gpus="3") == (
-        "--gpus 3: this machine has 2; ask for at most 2, or add --device cpu (ranks on the CPU) "
-        "or --oversubscribe (ranks share a GPU over Gloo, and the rows say so)."
-    )
+    assert refusal(NODE, strategy="dp", gpus="3").given == 3
 
 
 def test_data_parallel_without_gpus_is_a_case_with_a_reason() -> None:
     [planned] = plan(strategy="dp").cases
     assert (planned.case.device, planned.case.gpus) == ("cpu", 2)
-    assert planned.skip == "nn.DataParallel copies a model to GPUs and has no form for the CPU; use ddp"
+    assert planned.skip == "nn.DataParallel copies a model to GPUs and does not support the CPU; use ddp"
 
 
 def test_oversubscribe_marks_only_cases_that_share() -> None:

@@ -109,7 +109,7 @@ def test_the_latest_run_is_the_default(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["20261102"], 5, "no run '20261102' in"),
+        (["20261102"], 5, "run: got '20261102'"),
         (["--within-gib", "many"], 2, "--within-gib: got 'many'; allowed: numbers above 0, as in 24,80."),
         (["--within-gib", "0"], 2, "--within-gib: got '0'; allowed: numbers above 0, as in 24,80."),
         (["--within-gib", "inf"], 2, "--within-gib: got 'inf'; allowed: numbers above 0, as in 24,80."),

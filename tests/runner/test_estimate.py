@@ -178,8 +178,7 @@ def test_a_damaged_run_is_left_out_with_a_warning_and_one_that_is_being_written_
     found = estimate(plan({"steps": "10"}), tmp_path, Machine(), warnings.append)
     assert list(found.launch_s.values()) == [pytest.approx(6)]  # between 5 and 7
     assert warnings == [
-        f"{damaged}/launches.csv, line 3: got 3 cells; the header has 16; restore the file from a copy, or delete that "
-        "row; the run is left out of the estimate"
+        f"{damaged}/launches.csv, line 3: the row has 3 cells, the header 16; the run is left out of the estimate"
     ]
 
 

@@ -209,7 +209,7 @@ def test_a_launch_whose_ranks_have_measured_all_is_done(
 @pytest.mark.parametrize(
     ("left", "words"),
     [
-        ("{", "rank 0: its record rank0.json is no JSON"),
+        ("{", "rank 0: its record rank0.json is not JSON"),
         ('{"rank": 7}', "rank 0: its record rank0.json lacks local_rank"),
     ],
 )
@@ -547,7 +547,7 @@ def test_a_batch_of_a_users_own_and_a_given_one_that_cannot_be_shared_out_are_on
     plan = make_plan(Asked((matrix, {**matrix, "batch_size": [32]}), {"launches": 1}), Machine())
     rows = Rounds(Session(plan, Survey(Machine()), Store.create(tmp_path), Quiet())).run()
     [skipped] = [row for row in rows if row.status == "skipped"]
-    uneven = "samples of 1 device, and they do not divide over 3; give another --batch-size or other --gpus"
+    uneven = "samples of 1 device, and they do not divide evenly over 3; give another --batch-size or other --gpus"
     assert skipped.reason == (
         f"strong scaling keeps the 64 x 1 = 64 {uneven}; strong scaling keeps the 32 x 1 = 32 {uneven}"
     )
@@ -560,7 +560,7 @@ def test_a_batch_of_a_users_own_that_cannot_be_shared_out(monkeypatch: pytest.Mo
     [skipped] = [row for row in rows if row.status == "skipped"]
     assert (skipped.gpus, skipped.batch_size, skipped.command) == (3, None, None)
     assert skipped.reason.startswith(
-        "strong scaling keeps the 64 x 1 = 64 samples of 1 device, and they do not divide over 3;"
+        "strong scaling keeps the 64 x 1 = 64 samples of 1 device, and they do not divide evenly over 3;"
     )
     assert len(rows) == 3
 

@@ -114,7 +114,7 @@ def test_nonsense_ends_it_if_it_is_there_twice(ranks: Ranks, clock: Clock) -> No
     ranks.beats[1].enter(99)
     assert not looks(watched, clock, 1)
     assert looks(watched, clock, 1)
-    assert watched.nonsense == {1: "its heartbeat tells of stage 99, which there is not"}
+    assert watched.nonsense == {1: "its heartbeat has stage 99, which does not exist"}
     assert watched.verdict == ""
 
 

@@ -478,8 +478,8 @@ def test_a_side_of_a_run_of_ab_against_another_run(tmp_path: Path) -> None:
     done = bench(tmp_path, A, B)
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        f"bench: {A} is a run of `bench ab`, and has two sides; allowed: compare it alone, or --where side=A, "
-        "or compare A B --by side.\n"
+        f"bench: {A} is a run of bench ab, which has two sides. Compare it alone, or with --where side=A, "
+        "or A with B --by side.\n"
     )
     assert bench(tmp_path, A, B, "--where", "side=A").code == 5  # B has no such launch
     assert ratios(bench(tmp_path, "A", "B", "--by", "side", "--run", A, "--json")) == [0.9]
@@ -492,25 +492,25 @@ ALLOWED = "as workload, strategy,"
     ("words", "code", "said"),
     [
         ([A, B, "--where", "batch_size"], 2, "--where: got 'batch_size'; allowed: COLUMN=VALUE."),
-        ([A, B, "--where", "batchsize=1"], 2, "--where: no column 'batchsize'; allowed: those of launches.csv"),
-        (["x", "y", "--by", "hostnam"], 2, "--by: no column 'hostnam'; allowed: those of launches.csv"),
+        ([A, B, "--where", "batchsize=1"], 2, "--where: got 'batchsize'; allowed: a column of launches.csv"),
+        (["x", "y", "--by", "hostnam"], 2, "--by: got 'hostnam'; allowed: a column of launches.csv"),
         (
             ["here", "ther", "--by", "hostname"],
             2,
-            "--by hostname: no launch has 'ther'; there is here. Did you mean 'here'?",
+            "--by hostname: got 'ther'; allowed: here. Did you mean 'here'?",
         ),
-        ([A, B, "--run", A], 2, "--run goes with --by COLUMN"),
+        ([A, B, "--run", A], 2, "--run has no effect without --by COLUMN"),
         (
             [A, B, "--session-spread", "much"],
             2,
             "--session-spread: got 'much'; allowed: a share above 0 and below 100%",
         ),
-        ([A, B, "--floor", "5%"], 2, "--detect 3.00% is not beyond --floor 5.00%; lower the floor."),
-        ([A], 2, f"compare {A}: with what? Give B as well"),
-        ([A, "--by", "hostname"], 2, f"compare {A}: --by needs two arguments; give B as well."),
-        ([A, "--session-spread", "1%"], 2, f"compare {A}: --session-spread needs two arguments; give B as well."),
-        ([A, "nowhere"], 5, "no run 'nowhere' in results/runs; there are: "),
-        ([A, "x" * 5000], 5, "no run 'xxx"),
+        ([A, B, "--floor", "5%"], 2, "--detect: got '3%'; allowed: a share above --floor, which is 5.00%."),
+        ([A], 2, f"A: got '{A}'; allowed: a run of bench ab, where B is not given. Give B as well."),
+        ([A, "--by", "hostname"], 2, "--by needs two arguments, A and B. Give B as well."),
+        ([A, "--session-spread", "1%"], 2, "--session-spread needs two arguments, A and B. Give B as well."),
+        ([A, "nowhere"], 5, "run: got 'nowhere'; allowed: a run's id"),
+        ([A, "x" * 5000], 5, "run: got 'xxx"),
         ([A, "notes.txt"], 5, "notes.txt, line 1: got 'hello'; allowed: a header with columns of launches.csv"),
         ([A, "damaged.csv"], 5, "damaged.csv, line 2, column samples_per_s: got 'fast'; allowed: a number"),
     ],
@@ -537,7 +537,7 @@ def test_settings_that_are_no_json_are_told(two: Path) -> None:
     write(two, [launch(settings="{oops")], name="odd.csv")
     done = bench(two, A, "odd.csv")
     assert (done.code, done.out) == (5, "")
-    assert "column settings: got '{oops'; allowed: a JSON object; restore the file from a copy" in done.err
+    assert "column settings: got '{oops'; allowed: a JSON object. Restore the file from a copy." in done.err
 
 
 def test_compare_of_the_same_run_is_the_same(tmp_path: Path) -> None:

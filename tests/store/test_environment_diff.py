@@ -132,9 +132,8 @@ def test_a_number_is_the_same_before_and_after_it_was_written() -> None:
 def test_settings_that_are_no_json_are_told(settings: str) -> None:
     with pytest.raises(ResultsError) as error:
         differences([row()], [row(settings=settings)])
-    assert str(error.value) == (
-        f"launch l of run r, column settings: got {settings!r}; allowed: a JSON object; restore the file from a copy"
-    )
+    assert (error.value.option, error.value.given) == ("launch l of run r, column settings", settings)
+    assert (error.value.allowed, error.value.hint) == ("a JSON object", "Restore the file from a copy.")
 
 
 def test_another_kernel_may_leave_a_little_less_memory() -> None:

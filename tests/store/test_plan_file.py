@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,15 @@ def put(*path: str | int, value: Any) -> Callable[[Any], None]:
         (put("cases", 1, "batch_size", value="auto"), "cases[1].batch_size: got 'auto'; allowed: a value of kind int"),
         (put("cases", 1, "oversubscribe", value="no"), "cases[1].oversubscribe: got 'no'; allowed: a value of kind bool"),
         (put("cases", 1, "max_grad_norm", value=float("nan")), "cases[1].max_grad_norm: got nan; allowed: a number from 0."),
-        (put("cases", 1, "workload", value=7), "cases[1].workload: no workload '7'; allowed: "),
+        (put("cases", 1, "workload", value=7), "cases[1].workload: got '7'; allowed: "),
         (put("cases", 1, "skip", value=True), "cases[1].skip: got True; allowed: a text"),
         (put("cases", 1, "strong_from", value=-1), "cases[1].strong_from: got -1; allowed: a whole number from 1"),
         (put("cases", 1, "search", value=[]), "cases[1].search: got []; allowed: a text"),
         (put("cases", 1, "case_id", value=""), "cases[1].case_id: got ''; allowed: a text"),
         (put("cases", 1, value="case"), "cases[1]: got 'case'; allowed: an object"),
         (put("cases", value={}), "cases: got {}; allowed: a list of objects"),
-        (lambda plan: plan["cases"][3].pop("omp_num_threads"), "cases[3].omp_num_threads: got nothing; allowed: "),
-        (lambda plan: plan.pop("facts"), "facts: got nothing; allowed: "),
+        (lambda plan: plan["cases"][3].pop("omp_num_threads"), "cases[3].omp_num_threads is missing"),
+        (lambda plan: plan.pop("facts"), "facts is missing"),
         (put("facts", value=[]), "facts: got []; allowed: an object"),
         (put("facts", "ram_gib", value="much"), "facts.ram_gib: got 'much'; allowed: a value of kind float, or null"),
         (put("facts", "cpu_cores", value=1e308), "facts.cpu_cores: got 1e+308; allowed: a value of kind int, or null"),
@@ -84,14 +85,14 @@ def put(*path: str | int, value: Any) -> Callable[[Any], None]:
         (put("protocol", value=None), "protocol: got None; allowed: an object"),
         (put("protocol", "steps", value="many"), "protocol.steps: got 'many'; allowed: a whole number from 2."),
         (put("protocol", "timeout", value=float("inf")), "protocol.timeout: got inf; allowed: seconds from 1."),
-        (put("protocol", "stepss", value=3), "protocol: got the key 'stepss'; allowed: keys of warmup_steps"),
+        (put("protocol", "stepss", value=3), "protocol: got 'stepss'; allowed: the keys warmup_steps"),
         (put("asked", value=3), "asked: got 3; allowed: an object"),
         (put("asked", "oversubscribe", value="x"), "asked.oversubscribe: got 'x'; allowed: true, false"),
         (put("asked", "matrices", value=[]), "asked.matrices: got []; allowed: one object or more"),
         (put("asked", "matrices", 0, "seed", value=3), "asked.matrices[0].seed: got 3; allowed: a list"),
         (put("asked", "matrices", 0, "seed", value=[]), "asked.matrices[0].seed: got []; allowed: a whole number from 0"),
         (put("asked", "matrices", 0, "seed", value=[0, {}]), "asked.matrices[0].seed[1]: got {}; allowed: a whole number"),
-        (put("asked", "matrices", 0, "sed", value=[0]), "asked.matrices[0]: got the key 'sed'; allowed: keys of workload"),
+        (put("asked", "matrices", 0, "sed", value=[0]), "asked.matrices[0]: got 'sed'; allowed: the keys workload"),
         (put("asked", "settings", value={"steps": 1}), "asked.settings.steps: got 1; allowed: a whole number from 2."),
         (put("asked", "typed", value=[1]), "asked.typed[0]: got 1; allowed: a text"),
     ],
@@ -102,24 +103,27 @@ def test_a_wrong_value_is_told_with_its_place(tmp_path: Path, edit: Callable[[An
     with pytest.raises(ResultsError) as error:
         read(tmp_path, plan)
     assert str(error.value).startswith(f"{tmp_path}/plan.json: {message}")
+    place = re.split(r":| is missing", message)[0]
+    assert error.value.option == f"{tmp_path}/plan.json: {place}"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", ", line 1, column 1: no JSON: Expecting value"),
-        (b'{"asked":\n  {,}', ", line 2, column 4: no JSON: Expecting property name enclosed in double quotes"),
-        (b'{"a": "\xff"}', ", line 1: byte 0xff is no UTF-8"),
-        (b'{"a": "\0"}', ", line 1, column 8: no JSON: Invalid control character at"),
+        (b"", ", line 1, column 1: not JSON: Expecting value"),
+        (b'{"asked":\n  {,}', ", line 2, column 4: not JSON: Expecting property name enclosed in double quotes"),
+        (b'{"a": "\xff"}', ", line 1: byte 0xff is not UTF-8"),
+        (b'{"a": "\0"}', ", line 1, column 8: not JSON: Invalid control character at"),
         (b"[" * 100_000, ": its lists or objects are nested too deeply"),
         (b'{"a": ' + b"9" * 5000 + b"}", ": a number in it has too many digits"),
         (b"[]", ": got []; allowed: an object"),
-        (b'{"kind": "ab"}', " is of bench ab"),
+        (b'{"kind": "ab"}', " was written by bench ab"),
     ],
 )
 def test_what_is_no_plan_is_told(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(ResultsError) as error:
         earlier_run(tmp_path, frozenset(), anyway=False)
-    assert str(error.value) == f"cannot resume {tmp_path.name}: {tmp_path}/plan.json{message}; start a new run"
+    assert error.value.message.rstrip(".") == f"cannot resume {tmp_path.name}: {tmp_path}/plan.json{message}"
+    assert error.value.hint == "Start a new run."
     assert error.value.exit_code == EXIT_FAILED == 5

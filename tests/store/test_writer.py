@@ -141,7 +141,8 @@ def test_unwritable_out(tmp_path: Path) -> None:
     out.touch()
     with pytest.raises(ResultsError) as error:
         Store.create(out)
-    assert str(error.value) == f"cannot write results to {out}: Not a directory; choose another --out"
+    assert error.value.message == f"cannot write results to {out}: Not a directory"
+    assert (error.value.option, error.value.given) == ("--out", str(out))
     assert error.value.exit_code == EXIT_FAILED
 
 
@@ -202,7 +203,7 @@ def test_two_never_write_the_same_run(tmp_path: Path) -> None:
     store = Store.create(tmp_path)
     with pytest.raises(ResultsError) as error:
         Store.resume(store.folder, print)
-    assert str(error.value) == f"run {store.run_id} is being written by another bench run; wait for it, or end it"
+    assert error.value.hint == "Wait until it ends, or stop it."
     store.close()
     again, rows = Store.resume(store.folder, print)
     assert (again.run_id, rows) == (store.run_id, [])
@@ -218,7 +219,7 @@ def test_a_run_goes_on_after_its_last_whole_row(tmp_path: Path) -> None:
     store.close()
     warnings: list[str] = []
     again, _ = Store.resume(store.folder, warnings.append)
-    assert warnings == [f"{file}: its last row was torn; cut off"]
+    assert warnings == [f"{file}: its last row was incomplete and was removed"]
     again.append("steps.csv", [{**STEP, "step": 1}])
     again.append("ranks.csv", [rank_row()])
     assert file.read_bytes() == before + b"r,l,1,12.5,10,,,2.25\r\n"
@@ -232,9 +233,8 @@ def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(ResultsError) as error:
         Store.resume(store.folder, print)
-    assert str(error.value) == (
-        f"{file} was begun by another version of stepbench, with other columns; start a new run"
-    )
+    assert error.value.message == f"{file} has the columns of another version of stepbench"
+    assert error.value.hint == "Start a new run."
 
 
 def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
@@ -244,9 +244,8 @@ def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
     file.symlink_to("/dev/full")
     with pytest.raises(ResultsError) as error:
         store.append("steps.csv", [STEP])
-    assert str(error.value) == (
-        f"cannot write {file}: No space left on device; free some space, then bench run --resume {store.run_id}"
-    )
+    assert error.value.message == f"cannot write {file}: No space left on device"
+    assert error.value.hint == f"Free some space, then bench run --resume {store.run_id}."
 
 
 def test_places_in_a_run_are_never_taken_twice(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_what_a_rank_has_written_is_read_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("rank", 0, "is that of rank 0"),
+        ("rank", 0, "is the record of rank 0"),
         ("rank", "1", "has a str as rank"),
         ("rank", True, "has True as rank"),
         ("pid", -1, "has -1 as pid"),
@@ -63,11 +63,11 @@ def test_what_a_rank_has_written_is_read_as_it_was(tmp_path: Path) -> None:
         ("host", None, "has None as host"),
         ("host", ["a"], "has a list as host"),
         ("software", {"torch": 2}, "has 2 as software['torch']"),
-        ("software", {"case_id": "mine"}, "tells of 'case_id' as software"),
+        ("software", {"case_id": "mine"}, "has an unknown software 'case_id'"),
         ("device_uuids", "GPU", "has a str as device_uuids"),
         ("failure", {"kind": "oom"}, "lacks message (failure)"),
         ("failure", [], "holds a list where it should hold the fields of a Failure (failure)"),
-        ("nothing", 1, "has a field 'nothing', which there is not"),
+        ("nothing", 1, "has a field 'nothing', which is unknown"),
     ],
 )
 def test_a_field_of_another_kind_is_nonsense(tmp_path: Path, name: str, value: Any, words: str) -> None:
@@ -104,7 +104,7 @@ def test_a_measurement_that_cannot_be_is_nonsense(tmp_path: Path, change: dict[s
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2", "\0\0\0", "[" * 100_000])
 def test_a_torn_record_is_nonsense(tmp_path: Path, text: str) -> None:
-    with pytest.raises(NonsenseError, match="is no JSON"):
+    with pytest.raises(NonsenseError, match="is not JSON"):
         left(tmp_path, text)
 
 
@@ -130,7 +130,7 @@ def test_what_is_no_file_is_neither_followed_nor_waited_for(tmp_path: Path, what
     else:
         with socket.socket(socket.AF_UNIX) as one:
             one.bind(os.path.relpath(path))
-    with pytest.raises(NonsenseError, match="is no regular file"):
+    with pytest.raises(NonsenseError, match="is not a regular file"):
         RankRecord.read(tmp_path, 1)
 
 
@@ -149,7 +149,7 @@ def test_ranks_that_trained_other_steps_disagree() -> None:
 
 
 def test_a_description_is_checked_as_well(tmp_path: Path) -> None:
-    with pytest.raises(NonsenseError, match="is not there"):
+    with pytest.raises(NonsenseError, match="is missing"):
         Description.read(tmp_path)
     (tmp_path / "description.json").write_text('{"unit": 1}')
     with pytest.raises(NonsenseError):
@@ -159,11 +159,11 @@ def test_a_description_is_checked_as_well(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("beat", "words"),
     [
-        ((-1, 10, 1, 0, 0, 3), "tells of -1 steps done"),
-        ((1, 2**62, 1, 0, 0, 3), "tells of 4611686018427387904 steps planned"),
-        ((1, 10, -5, 0, 0, 3), "tells of a time below 0"),
-        ((1, 10, 1, 0, 0, 99), "tells of stage 99, which there is not"),
-        ((1, 10, 1, 0, 0, -1), "tells of stage -1, which there is not"),
+        ((-1, 10, 1, 0, 0, 3), "has -1 steps done"),
+        ((1, 2**62, 1, 0, 0, 3), "has 4611686018427387904 steps planned"),
+        ((1, 10, -5, 0, 0, 3), "has a time below 0"),
+        ((1, 10, 1, 0, 0, 99), "has stage 99, which does not exist"),
+        ((1, 10, 1, 0, 0, -1), "has stage -1, which does not exist"),
     ],
 )
 def test_a_heartbeat_of_nonsense(tmp_path: Path, beat: tuple[int, ...], words: str) -> None:
