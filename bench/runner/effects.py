@@ -49,20 +49,24 @@ class Seen:
     def state(self) -> State:
         return next(iter(self.states.values()))
 
-    def numbers(self, kind: str, phase: str = "backward", type_: str = "") -> int:
-        """How many numbers were exchanged."""
-        found = self.observed.collectives if self.observed else {}
-        names = [name for name in found if name.startswith(f"{phase} {kind} ") and name.endswith(type_)]
-        return sum(found[name][1] for name in names)
+    def numbers(self, kind: str, phase: str = "backward") -> int:
+        """Return how many numbers of gradients were exchanged."""
+        return sum(numbers for _, numbers in self._exchanged(kind, phase).values())
 
     def calls(self, kind: str, phase: str) -> int:
         found = self.observed.collectives if self.observed else {}
         return sum(calls for name, (calls, _) in found.items() if name.startswith(f"{phase} {kind} "))
 
     def types(self, kind: str) -> list[str]:
-        """The types in which the backward pass exchanged."""
+        """Return the types in which the backward pass exchanged gradients."""
+        return sorted(self._exchanged(kind, "backward"))
+
+    def _exchanged(self, kind: str, phase: str) -> dict[str, list[int]]:
+        """Return [calls, numbers] by type. Integers are no gradients: ddp:find-unused=on exchanges which were used."""
         found = self.observed.collectives if self.observed else {}
-        return sorted({name.rpartition(" ")[2] for name in found if name.startswith(f"backward {kind} ")})
+        begin = f"{phase} {kind} "
+        by_type = {name.removeprefix(begin): counts for name, counts in found.items() if name.startswith(begin)}
+        return {type_: counts for type_, counts in by_type.items() if not type_.startswith(("int", "uint", "bool"))}
 
 
 def effects(case: Case, records: Mapping[int, RankRecord]) -> tuple[Row, list[str]]:

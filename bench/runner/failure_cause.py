@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.errors import shorten
 from bench.messages.heartbeat import Beat
 from bench.messages.rank_record import OTHER_IS_GONE, Failure, RankRecord
+from bench.runner.error_summary import hint_for, summary
 from bench.store.columns import Row
 from launch import Outcome
 
@@ -85,8 +86,8 @@ def cause(evidence: Evidence) -> tuple[str, str]:
         return _of_failure(*min(failures.items(), key=lambda item: item[1].time_ns), evidence)
     missing = [rank for rank in range(evidence.ranks) if rank not in records]
     if missing:
-        return "crashed", shorten(f"rank {missing[0]} never started: {outcome.error}")
-    return "crashed", shorten(outcome.error or "the ranks ended without a word")
+        return "crashed", _reason(f"rank {missing[0]} never started: {outcome.error}", hint_for(outcome.error))
+    return "crashed", _reason(outcome.error or "the ranks ended without a word", hint_for(outcome.error))
 
 
 def is_the_machines(evidence: Evidence) -> bool:
@@ -111,15 +112,6 @@ def last_peaks(evidence: Evidence) -> Row:
     }
 
 
-def last_line(text: str) -> str:
-    """The last line that says something, of an exception's message: its type if all else is empty."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        return text
-    kind = lines[0].partition(":")[0]
-    return lines[0] if len(lines) == 1 else f"{kind}: {lines[-1]}"
-
-
 def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it booted; 0 where it does not say."""
     try:
@@ -142,11 +134,17 @@ def _own_codes(evidence: Evidence) -> dict[int, int]:
 def _of_failure(rank: int, failure: Failure, evidence: Evidence) -> tuple[str, str]:
     worker_killed = "is killed by signal: Killed" in failure.message and evidence.oom_kills
     status = "oom" if worker_killed else failure.kind
-    said = f"{evidence.name(rank)}: {last_line(failure.message)}"
+    said = f"{evidence.name(rank)}: {summary(failure.message)}"
     peaks = [f"{failure.allocated_mib:,.0f} MiB allocated"] if failure.allocated_mib else []
     peaks += [f"{failure.rss_mib:,.0f} MiB resident"] if failure.rss_mib else []
-    after = f" (peak before: {', '.join(peaks)})" if status == "oom" and peaks else ""
-    return status, shorten(said, 300 - len(after)) + after
+    peak = f"peak before: {', '.join(peaks)}" if status == "oom" and peaks else ""
+    return status, _reason(said, peak, hint_for(failure.message))
+
+
+def _reason(said: str, *notes: str) -> str:
+    """Return one line of at most 300 characters: what was said, cut if it is long, and each note in parentheses."""
+    after = "".join(f" ({note})" for note in notes if note)
+    return shorten(said, 300 - len(after)) + after
 
 
 def _of_exit_code(rank: int, code: int, evidence: Evidence) -> tuple[str, str]:

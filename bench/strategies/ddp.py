@@ -42,6 +42,7 @@ def apply(
         # None is 25 as well, but with a small first bucket; a size that was asked for holds for all of them
         bucket_cap_mb=None if bucket_mb == 25 else bucket_mb,
         static_graph=options["static-graph"] == "on",
+        find_unused_parameters=options["find-unused"] == "on",
         gradient_as_bucket_view=options["bucket-view"] == "on",
     )
     if options["hook"] != "none":

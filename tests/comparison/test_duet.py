@@ -241,7 +241,7 @@ def test_both_sides_have_as_many_threads(stage: Stage) -> None:
 
 # -- a side fails --------------------------------------------------------------------------------------------------
 
-RAISED = "ValueError: the cause's last line"
+RAISED = "ValueError: the cause in one sentence."
 
 
 @pytest.mark.parametrize("failing", ["A", "B"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,23 @@ class Ends(Net):
         return super().loss(model, batch)
 
 
+class WithSpare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.spare = nn.Linear(8, 1), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+class Unused(Net):
+    def build(self):
+        return WithSpare()
+
+    def layers(self, model):
+        return []
+
+
 class Bare(Net):
     def loss(self, model, batch):
         with torch.autocast("cpu", enabled=False):
@@ -129,6 +147,24 @@ def test_what_two_ranks_made_of_it(bench: Any, tmp_path: Path) -> None:
     (record,) = (tmp_path / "results").glob("runs/*/logs/*InPlace*/rank0.json".lower())
     losses = json.loads(record.read_text())["measurement"]["losses"]
     assert losses[-1] > 0.5 * losses[0]  # labels that are halved in each step would be 0 by now, and learned
+
+
+def test_unused_parameters_under_ddp(bench: Any, tmp_path: Path) -> None:
+    """Of 81 parameters 9 have a gradient; the bucket that is reduced holds all of them."""
+    (tmp_path / "mine.py").write_text(MINE)
+    strategies = ("--strategy", "ddp,ddp:find-unused=on", "--gpus", "2")
+    crashed, found = bench("run", "--workload", "mine.py:Unused", *SHORT, *strategies).by_case()
+    assert (crashed["status"], found["status"]) == ("crashed", "ok"), found["reason"]
+    assert re.fullmatch(
+        r"rank [01] on \S+, step 2: RuntimeError: Expected to have finished reduction in the prior iteration before "
+        r"starting a new one\. \(hint: try ddp:find-unused=on, or ddp:static-graph=on if the same parameters are unused in "
+        r"each step\)",
+        crashed["reason"],
+    )
+    assert found["took_effect"] == (
+        "gradients exchanged after 11 forward passes in 11 steps, all-reduce of 81 numbers for 9 gradients in float32; "
+        "4 parameters equal bit by bit over 2 replicas; float32 in 1 of 1 matmuls and convolutions"
+    )
 
 
 @pytest.mark.slow

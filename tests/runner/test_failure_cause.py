@@ -10,7 +10,7 @@ import pytest
 
 from bench.messages.heartbeat import Beat
 from bench.messages.rank_record import Failure, RankRecord
-from bench.runner.failure_cause import Evidence, cause, is_the_machines, last_line
+from bench.runner.failure_cause import Evidence, cause, is_the_machines
 from launch import Outcome
 
 VICTIM = "RuntimeError: [gloo/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
@@ -139,17 +139,15 @@ def test_long_words_are_shortened_to_one_line() -> None:
     assert (status, reason) == ("crashed", "rank 0 on node1: ValueError: " + "x" * 270 + "…")
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("ValueError: no", "ValueError: no"),
-        ("RuntimeError: first\n  more\n\nthe point\n", "RuntimeError: the point"),
-        ("\n\nKeyError: 3\n", "KeyError: 3"),
-        ("", ""),
-    ],
-)
-def test_last_line_keeps_the_type(text: str, line: str) -> None:
-    assert last_line(text) == line
+def test_hint_for_a_known_cause_follows_the_reason() -> None:
+    long = "RuntimeError: " + "x" * 400 + " Too many open files"
+    reason = why(record(0, long), record(1))[1]
+    hint = " (hint: raise the limit with ulimit -n, or lower --num-workers)"
+    assert reason.endswith("x…" + hint)
+    assert len(reason) == 300
+    assert why(record(0), error="[Errno 98] Address already in use")[1] == (
+        "rank 1 never started: [Errno 98] Address already in use (hint: another process uses the port; end it, or run again)"
+    )
 
 
 def test_rank_that_its_runtime_aborted_is_a_victim_of_a_real_failure() -> None:
