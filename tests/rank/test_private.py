@@ -86,7 +86,7 @@ def test_the_compiler_tells_what_it_does() -> None:
     torch._dynamo.reset()
     started: list[Any] = []
     ended: list[tuple[str, str]] = []
-    heard = private.hear_compiler(
+    heard = private.on_compilation(
         started.append, lambda args: ended.append((args.callback_trigger.name, str(args.compile_id)))
     )
     assert heard

@@ -28,7 +28,7 @@ from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.clock import AcceleratorClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
 from bench.rank.loader import GlobalBatches, batches
-from bench.rank.main import last_seconds, told
+from bench.rank.main import failure_of, last_seconds
 from bench.rank.measure import warmup_steps
 from bench.strategies import fsdp
 from workloads.base import load
@@ -243,7 +243,7 @@ def test_a_step_has_four_marks_a_micro_batch_and_one_more(micro_batches: int, ma
     assert parts == {**dict.fromkeys(PARTS[:-1], [micro_batches] * 3), "optimizer": [1] * 3}
     assert by_part([], micro_batches) == {part: [] for part in PARTS}
     assert by_step([], micro_batches) == []
-    with pytest.raises(AssertionError, match=f"{3 * marks - 1} marks are no whole steps of {marks}"):
+    with pytest.raises(AssertionError, match=f"{3 * marks - 1} marks do not fill steps of {marks} marks"):
         by_step(ones[1:], micro_batches)
 
 
@@ -326,7 +326,7 @@ class MuteError(Exception):
     ],
 )
 def test_what_is_told_of_an_exception(error: BaseException, kind: str, message: str) -> None:
-    failure = told(error)
+    failure = failure_of(error)
     assert failure.kind == kind
     assert failure.message.startswith(message)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.rank.main import told
+from bench.rank.main import failure_of
 from bench.runner.error_summary import hint_for, summary
 
 UNUSED = (
@@ -100,7 +100,7 @@ class Odd(torch.utils.data.Dataset[int]):
 def test_a_real_dataloader_worker() -> None:
     with pytest.raises(KeyError) as error:
         next(iter(torch.utils.data.DataLoader(Odd(), num_workers=1)))
-    assert summary(told(error.value).message) == (
+    assert summary(failure_of(error.value).message) == (
         "KeyError: 'no such sample\\nand more' (in DataLoader worker process 0)"  # KeyError shows its argument's repr
     )
 
@@ -108,7 +108,7 @@ def test_a_real_dataloader_worker() -> None:
 def test_a_real_state_dict_that_does_not_fit() -> None:
     with pytest.raises(RuntimeError) as error:
         nn.Linear(2, 2).load_state_dict({"weight": torch.ones(2, 2), "scale": torch.ones(1)})
-    assert summary(told(error.value).message) == (
+    assert summary(failure_of(error.value).message) == (
         'RuntimeError: Error(s) in loading state_dict for Linear: Missing key(s) in state_dict: "bias".'
     )
 
@@ -116,9 +116,9 @@ def test_a_real_state_dict_that_does_not_fit() -> None:
 def test_groups_and_chains_tell_the_outermost_exception() -> None:
     outer = OSError("outer")
     outer.__cause__ = ValueError("inner")
-    assert summary(told(outer).message) == "OSError: outer"
+    assert summary(failure_of(outer).message) == "OSError: outer"
     group = ExceptionGroup("two of them", [ValueError("one"), ValueError("two")])
-    assert summary(told(group).message) == "ExceptionGroup: two of them (2 sub-exceptions)"
+    assert summary(failure_of(group).message) == "ExceptionGroup: two of them (2 sub-exceptions)"
 
 
 @pytest.mark.parametrize(
