@@ -129,7 +129,7 @@ def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
                     raise
                 except Exception as error:
                     traceback.print_exc()
-                    why = f"one step on the {micro.device} gives {_said(error)}"
+                    why = f"one step on the {micro.device} raised {_said(error)}"
     except TooLongError:
         why = f"counting takes longer than {SECONDS} s"
     if unknown:

@@ -165,7 +165,7 @@ def failure_of(error: BaseException) -> Failure:
     except BaseException as other:
         out_of_memory = isinstance(error, MemoryError)
         kind = "oom" if out_of_memory else "crashed"
-        message = f"{name} (its text cannot be had: {type(other).__name__})"
+        message = f"{name} (its text is unavailable: {type(other).__name__})"
     try:
         return Failure(kind, message, time_ns, *peaks_mib())
     except BaseException:

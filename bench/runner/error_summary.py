@@ -28,7 +28,7 @@ KNOWN_CAUSES = (
     ),
     ("no kernel image is available", "install a PyTorch that is built for the compute capability of this GPU"),
 )
-# What stands before the message in errors of PyTorch's C++ code: the place and the condition that does not hold.
+# What precedes the message in errors of PyTorch's C++ code: the file, and the condition that does not hold.
 CHECKED_CONDITION = re.compile(
     r"\[enforce fail at [^\]]*\]\s+(?:[^:]*?\. )?|.* INTERNAL ASSERT FAILED at .*, please report a bug to PyTorch\. "
 )
@@ -37,14 +37,14 @@ NCCL_LAST_ERROR = re.compile(r"Last error:\s*(\S.*)")
 SENTENCE_END = re.compile(r"[^\s.][.!?][\"')\]`]*(?=\s+[^\sa-z])")
 ABBREVIATION = re.compile(r"\b([A-Za-z]|approx|cf|etc|Fig|No|resp|vs)\.$")
 FEWEST_WORDS = 5  # "CUDA out of memory." alone says too little
-LONGEST = 10_000  # characters that are searched: patterns may take quadratic time
+LONGEST = 10_000  # characters that are searched, as patterns may take quadratic time
 
 
 def summary(message: str) -> str:
     """Return the type and the first sentence of an exception, on one line.
 
-    ``message`` begins with the type, as ``ValueError: no such file``. Lines that end with a colon are headings, which
-    the next line belongs to. An exception of a DataLoader worker is told in place of the one that wraps it.
+    ``message`` begins with the type, as in ``ValueError: no such file``. A line that ends with a colon is a heading of
+    the next line. If a DataLoader worker raised the exception, the original one is summarised.
     """
     worker = IN_A_WORKER.search(message[:LONGEST])
     kind, _, text = (_original(message) if worker else message)[:LONGEST].strip().partition(":")
@@ -73,7 +73,7 @@ def hint_for(message: str) -> str:
 
 
 def _original(message: str) -> str:
-    """Return the last exception of a formatted traceback: its first line that is not indented, and all after it."""
+    """Return the last exception of a formatted traceback: its first line without indentation, and all after it."""
     lines = message.rpartition("Traceback (most recent call last):\n")[2].splitlines()
     start = next((n for n, line in enumerate(lines) if line and not line[0].isspace()), None)
     return message if start is None else "\n".join(lines[start:])

@@ -293,8 +293,8 @@ def test_a_port_that_is_taken_is_the_machines_fault(stage: Stage, monkeypatch: p
         monkeypatch.setattr(module, "free_port", lambda: taken.getsockname()[1])
         played, *_ = stage.play(case(), case())
     assert "Address already in use" in played.a.row["reason"]
-    assert played.a.machines_fault
-    assert not played.b.machines_fault
+    assert played.a.machine_failure
+    assert not played.b.machine_failure
     assert played.b.row["reason"].startswith("side A of the duet ended, crashed: ")
 
 
@@ -450,11 +450,11 @@ def test_the_middle_of_the_pairs() -> None:
 
 def test_a_victim_names_the_side_that_failed() -> None:
     failed = Launched({"status": "oom", "reason": "rank 1: out of memory"})
-    victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"}, machines_fault=True)
+    victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"}, machine_failure=True)
     a, b = module._told(failed, victim)
     assert a.row == {"status": "oom", "reason": "rank 1: out of memory"}
     assert b.row == {"status": "interrupted", "reason": "side A of the duet ended, oom: rank 1: out of memory"}
-    assert not b.machines_fault
+    assert not b.machine_failure
     stopped = Launched({"status": "interrupted", "reason": "the run was stopped by SIGINT"})
     victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"})
     assert module._told(victim, stopped)[0].row == stopped.row

@@ -153,7 +153,7 @@ LEFT_FAULTS = (
         "an exception whose text raises",
         "fault=mute:rank=1",
         "crashed",
-        "rank 1 on HOST, step 4: MuteError (its text cannot be had: ValueError)",
+        "rank 1 on HOST, step 4: MuteError (its text is unavailable: ValueError)",
     ),
     Fault(
         "endless recursion",

@@ -346,7 +346,7 @@ def test_compare_puts_no_two_codes_of_a_side_together() -> None:
         ("a-workload=mine.py:Net (environment A, code 1)", 100.0, 100.0),
         ("a-workload=mine.py:Net (environment A, code 2)", 10.0, None),
     ]
-    assert any("not put together" in note for note in found.notes)
+    assert any("not combined" in note for note in found.notes)
 
 
 def test_ab_decides_between_codes_but_not_where_a_side_was_edited() -> None:

@@ -116,7 +116,7 @@ class Bare(Net):
             return super().loss(model, batch)
 """
 SHORT = ("--device", "cpu", "--launches", "1", "--steps", "6", "--warmup-steps", "5", "--quiet")
-ROUND = "goes round DistributedDataParallel's forward pass, as model.module(x)"
+ROUND = "bypasses DistributedDataParallel's forward pass, as model.module(x)"
 
 
 def by_workload(run: Run) -> dict[str, dict[str, str]]:
@@ -138,7 +138,7 @@ def test_what_two_ranks_made_of_it(bench: Any, tmp_path: Path) -> None:
     sound = rows["InPlace"]
     assert (sound["status"], sound["num_threads"]) == ("ok", "1")
     assert sound["not_as_asked"] == (
-        "the model changes its batch in place: each step is handed a copy; OpenMP threads: 3 in rank 0, not 1 as asked"
+        "the model changes its batch in place: each step gets a copy; OpenMP threads: 3 in rank 0, not 1 as asked"
     )
     assert sound["took_effect"] == (
         "gradients exchanged after 11 forward passes in 11 steps, all-reduce of 81 numbers for 81 gradients in float32; "
@@ -175,7 +175,7 @@ def test_other_ways_round(bench: Any, tmp_path: Path) -> None:
     assert "DDP had no effect in 11 of 11 steps" in rows["Alike"]["reason"]
     assert "not equal" not in rows["Alike"]["reason"]
     assert f"DDP had no effect in 1 of 11 steps: the loss {ROUND}" in rows["Now"]["reason"]
-    assert "began to change its batch in place inside of the window" in rows["Late"]["reason"]
+    assert "began to change its batch in place inside the window" in rows["Late"]["reason"]
     assert rows["Noisy"]["reason"].startswith("the replicas are not equal after the window")
     assert rows["Ends"]["took_effect"] == (
         "gradients exchanged after 11 forward passes in 11 steps; 4 parameters equal bit by bit over 2 replicas"
@@ -195,7 +195,7 @@ def test_threads_that_a_variable_decides(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     run = bench("run", "--workload", "mine.py:Net", *SHORT, *more, environment={"MKL_NUM_THREADS": "1"})
     rows = {row["omp_num_threads"]: row for row in run.rows()}
-    assert "--omp-num-threads 2 may have no effect: MKL_NUM_THREADS=1 wins over it" in run.stderr
+    assert "--omp-num-threads 2 may have no effect: MKL_NUM_THREADS=1 overrides it" in run.stderr
     assert "--omp-num-threads 1 may" not in run.stderr
     assert {asked: (row["num_threads"], row["not_as_asked"]) for asked, row in rows.items()} == {
         "1": ("1", ""),

@@ -341,7 +341,7 @@ def test_what_cannot_be_counted_is_empty_and_the_rest_is_known() -> None:
     said = describe(Own(lambda: nn.Linear(8, 8), fails, 8), "none", "resident")
     assert (said.flops_per_sample, said.hardware_flops_per_sample, said.parameters) == (None, None, 72)
     assert said.flops_note == (
-        "one step on the cpu gives RuntimeError: only with eight ranks; say flops_per_sample in the workload"
+        "one step on the cpu raised RuntimeError: only with eight ranks; say flops_per_sample in the workload"
     )
 
 

@@ -317,9 +317,9 @@ class MuteError(Exception):
     ("error", "kind", "message"),
     [
         (ValueError("a\nb"), "crashed", "ValueError: a\nb"),
-        (MuteError(TypeError("x")), "crashed", "MuteError (its text cannot be had: TypeError)"),
-        (MuteError(SystemExit()), "crashed", "MuteError (its text cannot be had: SystemExit)"),
-        (MuteError(RecursionError()), "crashed", "MuteError (its text cannot be had: RecursionError)"),
+        (MuteError(TypeError("x")), "crashed", "MuteError (its text is unavailable: TypeError)"),
+        (MuteError(SystemExit()), "crashed", "MuteError (its text is unavailable: SystemExit)"),
+        (MuteError(RecursionError()), "crashed", "MuteError (its text is unavailable: RecursionError)"),
         (MemoryError(), "oom", "MemoryError: "),
         (type("NoRoomError", (MuteError, MemoryError), {})(MemoryError()), "oom", "NoRoomError (its text cannot be"),
         (RuntimeError("CUDA error: out of memory"), "oom", "RuntimeError: CUDA error: out of memory"),

@@ -10,7 +10,7 @@ import pytest
 
 from bench.messages.heartbeat import Beat
 from bench.messages.rank_record import Failure, RankRecord
-from bench.runner.failure_cause import Evidence, cause, is_the_machines
+from bench.runner.failure_cause import Evidence, cause, is_machine_failure
 from launch import Outcome
 
 VICTIM = "RuntimeError: [gloo/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
@@ -130,7 +130,10 @@ def test_rank_that_never_started() -> None:
 
 def test_last_word_of_the_launcher_where_the_ranks_said_nothing() -> None:
     assert why(record(0), record(1), error="it broke") == ("crashed", "it broke")
-    assert why(record(0), record(1), codes={0: -15}, error="") == ("crashed", "the ranks ended without a word")
+    assert why(record(0), record(1), codes={0: -15}, error="") == (
+        "crashed",
+        "the ranks ended without an error message",
+    )
 
 
 def test_long_words_are_shortened_to_one_line() -> None:
@@ -214,7 +217,7 @@ RESET = "RuntimeError: [gloo/tcp/pair.cc:534] Connection reset by peer"
     ],
 )
 def test_only_failures_of_the_machine_are_tried_again(told: Evidence, the_machines: bool) -> None:
-    assert is_the_machines(told) is the_machines
+    assert is_machine_failure(told) is the_machines
 
 
 def test_what_we_ended_ourselves_is_not_to_blame() -> None:
@@ -243,4 +246,4 @@ def test_rank_that_vanished_beside_one_that_would_not_end() -> None:
     """torchrun was ended before it could tell any code."""
     records = {0: record(0, VICTIM), 1: record(1), 2: record(2)}
     told = Evidence(records, Outcome({}, stopped=True), 3, gone=(2, 0))
-    assert cause(told) == ("crashed", "rank 2 on node1: its process ended without a word")
+    assert cause(told) == ("crashed", "rank 2 on node1: its process ended without an error message")

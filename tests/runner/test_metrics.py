@@ -270,8 +270,8 @@ def test_samples_that_do_not_add_up() -> None:
         (2000, []),
         (1985, []),  # 2000 / 1985 = 1.0076: 15 ms, within 19.85
         (2018, []),
-        (2500, ["the steps of rank 0 are off its window by -20.0%"]),  # -500 / 2500
-        (1960, ["the steps of rank 0 are off its window by +2.0%"]),  # 40 / 1960 = 0.0204
+        (2500, ["the steps of rank 0 differ from its window by -20.0%"]),  # -500 / 2500
+        (1960, ["the steps of rank 0 differ from its window by +2.0%"]),  # 40 / 1960 = 0.0204
     ],
 )
 def test_steps_must_sum_to_the_window_within_one_percent(window_ms: float, found: list[str]) -> None:
@@ -295,7 +295,7 @@ def test_a_step_that_was_not_counted_is_a_fault_however_busy_the_machine() -> No
     lost = rank([100, 100, 100], window_ns=400 * MS, waited_ns=30 * MS, samples=32)
     assert faults([lost], 8) == [
         "rank 0 trained 32 samples where 3 steps have 24",
-        "the steps of rank 0 are off its window by -25.0%",
+        "the steps of rank 0 differ from its window by -25.0%",
     ]
 
 
@@ -304,7 +304,7 @@ def test_all_faults_are_told() -> None:
     assert faults([bad, RANKS[1]], 8) == [
         "the loss of rank 0 is nan in step 1",
         "rank 0 trained 0 samples where 4 steps have 32",
-        "the steps of rank 0 are off its window by -50.0%",  # 80 / 160 - 1
+        "the steps of rank 0 differ from its window by -50.0%",  # 80 / 160 - 1
     ]
 
 
@@ -373,7 +373,7 @@ def test_unknown_flops_leave_all_but_the_peak_empty(unknown: Description | None,
         (2e12, 2e12, {"mfu": 1.0, "hfu": 1.0}, None),
         (2.5e12, 2.5e12, {"mfu": None, "hfu": None}, "mfu would be 1.250, hfu would be 1.250; check FLOPs and peak"),
         (1e12, 3e12, {"mfu": 0.5, "hfu": None}, "hfu would be 1.500; check FLOPs and peak"),
-        (0.0, 0.0, {"mfu": None, "hfu": None}, "no operation of the model counts"),
+        (0.0, 0.0, {"mfu": None, "hfu": None}, "no operation of the model has FLOPs"),
     ],
 )
 def test_a_utilisation_that_cannot_be_is_left_empty_and_said(

@@ -637,7 +637,7 @@ def test_counting_may_be_the_end_of_its_process_and_the_case_is_measured(
     assert [row.status for row in rows] == ["ok", "ok"]
     assert {(row.batch_size, row.parameters, row.flops_per_sample) for row in rows} == {(64, 10, None)}
     [why] = {row.flops_note for row in rows}
-    assert why.startswith("what counts them ended: ")
+    assert why.startswith("the process that counted them ended: ")
     assert "SIGSEGV" in why
     assert [note for note in notes if "FLOPs" in note] == [f"warning: FLOPs of dies.py:Net stay empty: {why}"]
 

@@ -92,7 +92,7 @@ def test_holm_over_paired_cases() -> None:
 def test_few_shared_blocks_are_named() -> None:
     said = one(session([100.0] * 4), session([90.0] * 4))
     assert (said.verdict, said.how) == ("inconclusive", "unpaired")
-    assert "4 blocks are shared, and 5 would do (bench run --launches)" in said.reason
+    assert "4 blocks are shared, and 5 are enough (bench run --launches)" in said.reason
 
 
 # -- unpaired ------------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_a_change_that_is_sure_and_too_near_to_the_floor() -> None:
     """-0.9 % with an error of 0.1 %: significant, below the floor, and not shown to be within 1 %."""
     (found,) = judged({"a": Change(math.log(0.991), 0.001, math.inf, 2, "")}, Rules(detect=0.0101)).values()
     assert found.verdict == "inconclusive"
-    assert "a change, and not shown to be beyond the floor of 1.0%" in found.reason
+    assert "a change, but not shown to be beyond the floor of 1.0%" in found.reason
 
 
 # -- what is not compared ------------------------------------------------------------------------------------------

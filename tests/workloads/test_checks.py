@@ -106,12 +106,14 @@ def test_an_attribute_that_is_not_allowed(members: dict[str, Any], message: str)
     assert str(error.value).startswith(message)
 
 
-MODEL = "mine.py:Net: build() gives {}; allowed: a torch.nn.Module"
-DATASET = "mine.py:Net: samples('resident') gives {}; allowed: a map-style dataset: __len__, and __getitem__ by index"
+MODEL = "mine.py:Net: build() returned {}; allowed: a torch.nn.Module"
+DATASET = (
+    "mine.py:Net: samples('resident') returned {}; allowed: a map-style dataset: __len__, and __getitem__ by index"
+)
 NO_SAMPLES = "mine.py:Net: samples('resident') has no samples; allowed: a dataset with a length from 1"
-LAYERS = "mine.py:Net: layers() gives {}; allowed: a list of modules of the model"
-LOSS = "mine.py:Net: loss() gives {}; allowed: a tensor without dimensions"
-SHAPED = "mine.py:Net: loss() gives a {}; allowed: a tensor of floating point without dimensions, as .mean() gives"
+LAYERS = "mine.py:Net: layers() returned {}; allowed: a list of modules of the model"
+LOSS = "mine.py:Net: loss() returned {}; allowed: a tensor without dimensions"
+SHAPED = "mine.py:Net: loss() returned a {}; allowed: a tensor of floating point without dimensions, as .mean() gives"
 ITEM = "sample 0 of list is {}; allowed: a tuple of tensors"
 
 

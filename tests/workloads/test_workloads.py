@@ -378,8 +378,8 @@ def test_lines_are_found_across_chunks(tmp_path: Path, monkeypatch: pytest.Monke
         (b"1\t2", "2 fields between tabs; wanted 40: a label, 13 whole numbers, 26 hexadecimal ones"),
         (b"", "1 fields between tabs; wanted 40: a label, 13 whole numbers, 26 hexadecimal ones"),
         (click_line("x"), "the label is 'x'; wanted 0 or 1"),
-        (click_line(1, (1,) * 12 + ("1.5",)), "'1.5' is no whole number"),
-        (click_line(1, (1,) * 13, ("ff",) * 25 + ("zz",)), "'zz' is no hexadecimal number"),
+        (click_line(1, (1,) * 12 + ("1.5",)), "'1.5' is not a whole number"),
+        (click_line(1, (1,) * 13, ("ff",) * 25 + ("zz",)), "'zz' is not a hexadecimal number"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: bytes, message: str) -> None:
