@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from launch.orphans import end_without_guard
-from launch.rendezvous import ADDRESS, hosted
+from launch.rendezvous import ADDRESS, host_store
 
 
 def main(argv: Sequence[str]) -> None:
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     guard, ending = os.getppid(), end_without_guard()
     from torch.distributed import run
 
-    store = hosted(float(argv[0]))
+    store = host_store(float(argv[0]))
     try:
         run.main(["--master-addr", ADDRESS, "--master-port", str(store.port), *argv[1:]])
     finally:

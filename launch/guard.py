@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from launch import folders
-from launch.processes import GRACE_S, PATIENCE_S, descendants, end, is_resource_tracker, with_tmp
+from launch.processes import GRACE_S, PATIENCE_S, descendants, end, is_resource_tracker, processes_with_tmpdir
 
 PR_SET_CHILD_SUBREAPER = 36
 PREFIX = "bench-"
@@ -85,7 +85,7 @@ class Guarded:
             self._process.kill()
             self._process.wait()
         if self._process.returncode < 0:  # the guard itself was killed
-            end(lambda: with_tmp(self.tmp))
+            end(lambda: processes_with_tmpdir(self.tmp))
         folders.remove(self.tmp)
 
 
@@ -97,7 +97,7 @@ def private_folder() -> Path:
     """
     short = "/tmp" if len(tempfile.gettempdir()) > SOCKET_PATH_LIMIT and os.path.isdir("/tmp") else None
     for left in folders.left_behind(PREFIX, short):
-        end(lambda left=left: with_tmp(left))  # type: ignore[misc]
+        end(lambda left=left: processes_with_tmpdir(left))  # type: ignore[misc]
         folders.remove(left)
     return folders.make(PREFIX, short)
 

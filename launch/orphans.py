@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from launch.processes import end, is_resource_tracker, with_tmp
+from launch.processes import end, is_resource_tracker, processes_with_tmpdir
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LOOK_SECONDS = 0.5
@@ -43,6 +43,6 @@ def _wait_and_end(guard: int, tmp: Path) -> None:
     while os.getppid() == guard:
         time.sleep(LOOK_SECONDS)
     # The resource tracker unlinks semaphores and ends by itself once no process, this one included, holds its pipe.
-    end(lambda: [p for p in with_tmp(tmp) if p.pid != os.getpid() and not is_resource_tracker(p)])
+    end(lambda: [p for p in processes_with_tmpdir(tmp) if p.pid != os.getpid() and not is_resource_tracker(p)])
     shutil.rmtree(tmp, ignore_errors=True)
     os._exit(1)

@@ -52,7 +52,7 @@ def descendants(pid: int, spared: Iterable[int] = ()) -> list[psutil.Process]:
     return [process for process in found if process.pid not in keep]
 
 
-def with_tmp(folder: Path) -> list[psutil.Process]:
+def processes_with_tmpdir(folder: Path) -> list[psutil.Process]:
     """Return all processes whose environment has ``folder`` as TMPDIR, wherever they are in the process tree."""
     found = []
     for process in psutil.process_iter():

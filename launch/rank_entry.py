@@ -41,7 +41,7 @@ def call(entry: str, argument: str) -> NoReturn:
         os._exit(code)
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     """Do nothing. The launch server calls this in a first child, to check that it can fork."""
 
 

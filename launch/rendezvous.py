@@ -13,7 +13,7 @@ from typing import Any
 ADDRESS = "127.0.0.1"
 
 
-def hosted(timeout_s: float) -> Any:
+def host_store(timeout_s: float) -> Any:
     """Return a TCPStore at a free port, ``.port``. Raise OSError if there is none.
 
     While it is held, elastic uses it in place of a store of its own at that port.

@@ -29,7 +29,7 @@ SERVE = "from launch.server_process import main; main()"
 
 
 @dataclass(frozen=True)
-class _FromServer:
+class _PreparedLaunch:
     """A launch that a server is ready for."""
 
     server: _Server
@@ -64,7 +64,7 @@ class ServerLauncher(Launcher):
 
     def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
         """Start a server for the environment of the request, unless one is running."""
-        return _FromServer(self._server(request, watch), request)
+        return _PreparedLaunch(self._server(request, watch), request)
 
     def close(self) -> None:
         """End all servers."""
@@ -95,7 +95,7 @@ class ServerLauncher(Launcher):
 def _started(start: Callable[[], _Server], watch: Watch, seconds: float) -> _Server:
     try:
         server = start()
-        server.greet(watch, seconds)
+        server.wait_until_ready(watch, seconds)
         return server
     except OSError as error:
         raise LaunchError(
@@ -150,7 +150,7 @@ class _Server:
         self._socket.close()
         self._guarded.kill()
 
-    def greet(self, watch: Watch, seconds: float) -> None:
+    def wait_until_ready(self, watch: Watch, seconds: float) -> None:
         """Wait until ranks can be forked. Raise LaunchError on failure, or if the watch ends the wait."""
         deadline = time.monotonic() + seconds
         try:
@@ -181,14 +181,14 @@ class _Server:
         if reply is None or not clean:
             self.close()
         if reply is None:
-            return Outcome({}, "" if stopped else self._last_word(), stopped)
+            return Outcome({}, "" if stopped else self._end_in_words(), stopped)
         return Outcome({int(rank): code for rank, code in reply["exit_codes"].items()}, reply["error"], stopped)
 
     def _say(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a server that has ended will not answer either
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 
-    def _last_word(self) -> str:
+    def _end_in_words(self) -> str:
         code = self._guarded.returncode or 0
         if code < 0:
             return f"the launch server's guard was killed by {Signals(-code).name}"

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 
 from launch.orphans import end_without_guard
-from launch.rank_entry import nothing
+from launch.rank_entry import do_nothing
 
 MONITOR_SECONDS = 0.1  # as torchrun; polling every 0.01 s would take 2 % of a core from the ranks
 
@@ -55,7 +55,7 @@ def _fork_once() -> None:
     If it cannot fork at all, the first launch reports that.
     """
     with contextlib.suppress(EOFError, OSError):
-        child = multiprocessing.get_context("forkserver").Process(target=nothing)
+        child = multiprocessing.get_context("forkserver").Process(target=do_nothing)
         child.start()
         child.join()
 
@@ -119,10 +119,10 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_bindin
     from torch.numa.binding import AffinityMode, NumaOptions
 
     from launch.rank_entry import call
-    from launch.rendezvous import ADDRESS, hosted
+    from launch.rendezvous import ADDRESS, host_store
 
     try:
-        store = hosted(timeout_s)
+        store = host_store(timeout_s)
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,

@@ -31,11 +31,11 @@ WORDS = {
 
 def in_order(cases: pd.DataFrame) -> pd.DataFrame:
     """Return rows of cases sorted by their axes in the order of AXES: names as registered, numbers by size."""
-    keys = list(zip(*([_place(name, value) for value in cases[name]] for name in AXES), strict=True))
+    keys = list(zip(*([_sort_key(name, value) for value in cases[name]] for name in AXES), strict=True))
     return cases.iloc[sorted(range(len(cases)), key=keys.__getitem__)].reset_index(drop=True)
 
 
-def _place(axis: str, value: Any) -> tuple[int, float, str]:
+def _sort_key(axis: str, value: Any) -> tuple[int, float, str]:
     if pd.isna(value):
         return -1, 0.0, ""
     if isinstance(value, str):

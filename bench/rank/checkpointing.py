@@ -51,7 +51,7 @@ def _checkpointed(kind: type[nn.Module], options: dict[str, Any]) -> type[nn.Mod
 
 
 @contextlib.contextmanager
-def runs_of_layers(model: nn.Module, ran: Callable[[nn.Module], None]) -> Iterator[int]:
+def watch_layers(model: nn.Module, ran: Callable[[nn.Module], None]) -> Iterator[int]:
     """Call ``ran`` with a checkpointed layer whenever its forward pass runs; yield the number of such layers.
 
     Each layer runs once in the forward pass, and again if it is recomputed.

@@ -46,7 +46,7 @@ class ImportedCode:
         """The files so far, with their digests."""
         return sorted(source for source in self._found.values() if source)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Read the files of modules that were imported since the last call.
 
         Call it soon after an import, before the files can be edited.

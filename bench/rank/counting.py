@@ -129,7 +129,7 @@ def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
                     raise
                 except Exception as error:
                     traceback.print_exc()
-                    why = f"one step on the {micro.device} raised {_said(error)}"
+                    why = f"one step on the {micro.device} raised {_in_words(error)}"
     except TooLongError:
         why = f"counting takes longer than {SECONDS} s"
     if unknown:
@@ -159,14 +159,14 @@ class Batches:
 
 
 def _on_meta(models: Models, batches: Batches) -> tuple[int, int]:
-    return _both(models, models.on_meta, batches.empty(), batches.micro)
+    return _count_both(models, models.on_meta, batches.empty(), batches.micro)
 
 
 def _with_fake_tensors(models: Models, batches: Batches) -> tuple[int, int]:
     model, mode = models.fake
     sizes = batches.empty()
     with mode:
-        return _both(models, model, [torch.empty(t.shape, dtype=t.dtype) for t in sizes], batches.micro)
+        return _count_both(models, model, [torch.empty(t.shape, dtype=t.dtype) for t in sizes], batches.micro)
 
 
 def _in_a_step(models: Models, batches: Batches) -> tuple[int, int]:
@@ -180,7 +180,7 @@ def _in_a_step(models: Models, batches: Batches) -> tuple[int, int]:
         torch.autocast(device.type, autocast) if autocast else contextlib.nullcontext(),
     ):
         batch = [t.to(device, narrow if t.is_floating_point() else None) for t in batches.real()]
-        return _both(models, model.to(device, narrow), batch, micro)
+        return _count_both(models, model.to(device, narrow), batch, micro)
 
 
 WAYS: dict[str, Callable[[Models, Batches], tuple[int, int]]] = {
@@ -190,7 +190,7 @@ WAYS: dict[str, Callable[[Models, Batches], tuple[int, int]]] = {
 }
 
 
-def _both(models: Models, model: nn.Module, batch: Batch, micro: Micro) -> tuple[int, int]:
+def _count_both(models: Models, model: nn.Module, batch: Batch, micro: Micro) -> tuple[int, int]:
     """Return the FLOPs without any checkpointing, and with it where there is some."""
     workload, mode = models.workload, micro.checkpointing
     step: Callable[[], Tensor] = functools.partial(workload.loss, model, batch)
@@ -244,5 +244,5 @@ def _limited_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _said(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     return shorten(f"{type(error).__name__}: {error}", 160)

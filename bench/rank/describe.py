@@ -57,14 +57,14 @@ def describe(workload: Workload, checkpointing: str, data: str, samples: int | N
 def descriptions(workload: Workload, micro: Micro | None) -> Iterator[Description]:
     """Yield the description without FLOPs, and then with them if there is a micro-batch to count."""
     models = Models(workload)
-    model = _tried(models.any)
+    model = _or_none(models.any)
     plain = Description(
         unit=workload.unit,
         batch_size=workload.batch_size,
         data=tuple(getattr(workload, "data", ("resident", "synthetic"))),
         tokens_per_sample=getattr(workload, "tokens", None) if workload.unit == "tokens" else None,
         parameters=_parameters(model) if model else None,
-        layers=_tried(lambda: len(workload.layers(model))) if model else None,
+        layers=_or_none(lambda: len(workload.layers(model))) if model else None,
         flops_per_sample=None,
         hardware_flops_per_sample=None,
     )
@@ -111,7 +111,7 @@ def _parameters(model: nn.Module) -> int | None:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _tried(find: Callable[[], T]) -> T | None:
+def _or_none(find: Callable[[], T]) -> T | None:
     """Return None for what cannot be found out here: ranks report what is wrong. Raise WorkloadError."""
     try:
         return find()

@@ -73,9 +73,9 @@ class TakingTurns:
     def __init__(self, turns: Turns, heartbeat: Heartbeat, patience_s: float) -> None:
         self._turns, self._heartbeat, self._patience = turns, heartbeat, timedelta(seconds=patience_s)
         self._heartbeat.enter(STAGE["turn"])
-        self._store, self._twin = _join(turns, self._patience), _twin(turns)
+        self._store, self._unused_store = _join(turns, self._patience), _unused_store(turns)
 
-    def meet(self) -> None:
+    def await_models(self) -> None:
         """Return when all ranks of both sides have built their models.
 
         Building would disturb the other side's training.
@@ -116,9 +116,9 @@ class TakingTurns:
                 self._heartbeat.enter(STAGE["ending"])  # from now on the other side may fail
             if place + 1 < len(order) and order[place + 1] != side:
                 self._done(f"burst/{place}")
-        self._see_out(len(order) - 1, order[-1])
+        self._await_last_burst(len(order) - 1, order[-1])
 
-    def _see_out(self, place: int, side: str) -> None:
+    def _await_last_burst(self, place: int, side: str) -> None:
         """Wait for the last burst of the other side if this side finishes first.
 
         The end of a process would disturb that burst by a tenth of its time. Errors are ignored: everything is
@@ -158,7 +158,7 @@ def _join(turns: Turns, patience: timedelta) -> Any:
         )
 
 
-def _twin(turns: Turns) -> Any:
+def _unused_store(turns: Turns) -> Any:
     """Return an unused store in the rank of side B that corresponds to the store's rank on side A.
 
     A store runs a thread, and in a process with several threads the C++ library counts references atomically, which

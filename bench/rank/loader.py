@@ -35,7 +35,7 @@ class Batches:
         try:
             return next(self.iterator)
         except Exception as error:  # the death of a worker raises different errors, by what its rank did just then
-            raise (_death_of(self.workers) or error) from None
+            raise (_killed_worker(self.workers) or error) from None
 
     def close(self) -> None:
         """End the DataLoader's workers."""
@@ -127,7 +127,7 @@ def to_device(batch: Batch, case: Case, device: torch.device) -> Batch:
     return placed
 
 
-def _death_of(workers: Sequence[BaseProcess]) -> RuntimeError | None:
+def _killed_worker(workers: Sequence[BaseProcess]) -> RuntimeError | None:
     """Return an error for the first worker that was killed, in PyTorch's words."""
     ending = wait([worker.sentinel for worker in workers], DEATH_SECONDS)
     for worker in (worker for worker in workers if worker.sentinel in ending):

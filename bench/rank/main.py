@@ -55,25 +55,25 @@ def run(spec_path: str) -> None:
         record = dataclasses.replace(record, device=device, device_uuids=uuids, software=software())
         record.write(spec.folder)  # known even if the model does not fit
         code = ImportedCode(spec.target)
-        training = build(spec, devices, code.look)
-        code.look()
+        training = build(spec, devices, code.update)
+        code.update()
         record = dataclasses.replace(record, code=code.sources)
         record.write(spec.folder)  # known even if the launch fails
         measurement = measure(training, spec, heartbeat, rss_at_start)
         heartbeat.enter(STAGE["ending"])
         KEPT.append(training)
-        code.look()
+        code.update()
         sources = imported(spec.watched)
         record = dataclasses.replace(record, measurement=measurement, sources=sources, code=code.sources)
         record.write(spec.folder)  # kept even if the step after the window fails
         tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
         await_sample(spec.scratch, launch)
-        look(training, record, spec.folder, max(measurement.steps_ns) / 1e9)
+        add_observations(training, record, spec.folder, max(measurement.steps_ns) / 1e9)
         heartbeat.enter(STAGE["done"])  # the launch is complete, even if this process fails now
         training.batches.close()
 
 
-def look(training: Training, record: RankRecord, folder: str, slowest_step_s: float) -> None:
+def add_observations(training: Training, record: RankRecord, folder: str, slowest_step_s: float) -> None:
     """Add this rank's state and its observations of one more step to the record.
 
     If a rank fails in that step, its peers wait for it, with NCCL forever. After some multiple of its slowest step each

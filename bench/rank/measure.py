@@ -96,17 +96,17 @@ class _Run:
         warmup, after_pause = warmup_steps(spec.warmup_steps, queued)
         self.planned = warmup + spec.steps
         if turns:
-            turns.meet()
+            turns.await_models()
             turns.before_warm_up()
         self.heartbeat.beat(0, self.planned, time.time_ns())
         first_step_at_ns = time.time_ns()
         first_step_ns = self._window(1).ns
         if resident := self.training.batches.resident:
-            resident.look()
+            resident.check()
         self._warm_up_more(warmup - after_pause - 1, first_step_ns)
-        self._settle()
+        self._collect_garbage()
         step_ns = self._window(after_pause).ns / after_pause
-        seen = self._in_turn(turns, step_ns, queued + 1) if turns else self._alone(step_ns)
+        seen = self._in_bursts(turns, step_ns, queued + 1) if turns else self._in_one_window(step_ns)
         gc.enable()
         return self._measurement(seen, first_step_at_ns, first_step_ns)
 
@@ -116,7 +116,7 @@ class _Run:
             steps = warmup_steps_left(steps, self._slowest(first_step_ns), self.spec.max_seconds)
         self._window(steps)
 
-    def _alone(self, step_ns: float) -> _Seen:
+    def _in_one_window(self, step_ns: float) -> _Seen:
         """Train one window that is long enough; ``step_ns`` is the time of a step in warm-up."""
         spec = self.spec
         limits = spec.min_seconds, spec.max_seconds
@@ -127,7 +127,7 @@ class _Run:
         seen.windows.append(self._window(steps, spec.min_seconds))
         return seen
 
-    def _in_turn(self, turns: TakingTurns, step_ns: float, untimed: int) -> _Seen:
+    def _in_bursts(self, turns: TakingTurns, step_ns: float, untimed: int) -> _Seen:
         """Train bursts, each a window after ``untimed`` steps.
 
         Before a burst the other side has filled the caches with its data, and the loader has had time to fill its
@@ -150,7 +150,7 @@ class _Run:
     def _begin_measuring(self) -> None:
         tell(self.spec.scratch, Path(self.spec.folder).name, int(os.environ.get("RANK", 0)), MEASURING)
         if resident := self.training.batches.resident:
-            resident.window_begins()
+            resident.begin_window()
         self.before = self._compilations(), self.training.scaler.get_scale()
 
     def _measurement(self, seen: _Seen, first_step_at_ns: int, first_step_ns: int) -> Measurement:
@@ -251,7 +251,7 @@ class _Run:
         scale = scaler.get_scale()  # 0 after 166 skipped steps
         return round(math.log2(scale_before / scale)) if scaler.is_enabled() and scale else None
 
-    def _settle(self) -> None:
+    def _collect_garbage(self) -> None:
         """Collect garbage now rather than in the window, and reset the peaks of memory."""
         gc.collect()
         gc.freeze()

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from bench.messages.rank_record import Observed
 from bench.rank.build import Training
-from bench.rank.checkpointing import runs_of_layers
+from bench.rank.checkpointing import watch_layers
 from bench.rank.private import TorchDispatchMode
 
 MATMULS = {
@@ -47,7 +47,7 @@ def observe(training: Training) -> Observed:
     with contextlib.ExitStack() as stack:
         if training.case.compile != "off":
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        checkpointed = stack.enter_context(runs_of_layers(training.model, ran))
+        checkpointed = stack.enter_context(watch_layers(training.model, ran))
         _forward_and_backward(training, watch)
     gradients = sum(p.numel() for p in training.model.parameters() if p.grad is not None)
     norm = training.update()

@@ -13,7 +13,7 @@ class Resident:
 
     A model that writes into its batch (``x.div_(255)``) would train on different data in each step, and in the end on
     zeros. Once such a write is found, the batches are made again, and ``copies`` is true: from then on each step must
-    get a copy. The version of a tensor shows a write before the next batch is handed out; ``look`` also finds writes
+    get a copy. The version of a tensor shows a write before the next batch is handed out; ``check`` also finds writes
     that do not change it, through ``x.data`` or NumPy views.
     """
 
@@ -31,16 +31,16 @@ class Resident:
                 if not self.copies and _versions(self._batches[number]) != self._versions[number]:
                     self._restore()
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Compare all bits with the original ones; restore the batches if they differ."""
         if not self._as_made():
             self._restore()
 
-    def window_begins(self) -> None:
+    def begin_window(self) -> None:
         """Note whether copies were needed before the window."""
         self._copies_before = self.copies
 
-    def became(self) -> str:
+    def condition(self) -> str:
         """Return the state of the data after the window, one of BATCH."""
         if self.copies:
             return "copied" if self._copies_before else "copied in the window"

@@ -31,7 +31,7 @@ def state_of(training: Training) -> State:
         checksums={name: value for name, tensor in parameters.items() if (value := _checksum(tensor)) is not None},
         shard=_shard(parameters),
         types=_types(parameters),
-        batch=resident.became() if resident else "as made",
+        batch=resident.condition() if resident else "as made",
     )
 
 

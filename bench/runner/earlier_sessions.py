@@ -37,7 +37,9 @@ class EarlierSessions:
         """The launches of earlier sessions."""
         return list(self._earlier.rows) if self._earlier else []
 
-    def joined(self, now: dict[str, Any], plan: Plan, cases: Sequence[Planned]) -> tuple[dict[str, Any], list[str]]:
+    def resumed_plan(
+        self, now: dict[str, Any], plan: Plan, cases: Sequence[Planned]
+    ) -> tuple[dict[str, Any], list[str]]:
         """Return the ``plan.json`` of the resumed run, and what has changed since it began, in words.
 
         ``now`` is the ``plan.json`` of a new run. Raise IncomparableError for changes, unless they are allowed.
@@ -51,7 +53,7 @@ class EarlierSessions:
         # Facts stay as they were at the beginning, however often the run is resumed.
         return {**now, "cases": joined, "facts": earlier.plan["facts"]}, changes
 
-    def unlike(self, row: Row) -> list[str]:
+    def machine_changes(self, row: Row) -> list[str]:
         """Return, in words, what only ranks know of the machine and what differs from earlier sessions."""
         if not self._earlier or self._earlier.anyway:
             return []
@@ -59,10 +61,10 @@ class EarlierSessions:
 
     def check(self, row: LaunchRow) -> None:
         """Raise IncomparableError if a launch shows that the machine has changed."""
-        if changes := self.unlike(row.columns()):
-            raise self._not_the_same(changes)
+        if changes := self.machine_changes(row.columns()):
+            raise self._changed_error(changes)
 
-    def edited(self, row: Row, launched: Launched) -> str | None:
+    def edited_files(self, row: Row, launched: Launched) -> str | None:
         """Return the user's files that have changed since the run first imported them, and warn of each once."""
         edited = self._code.changed(parse_workload(row["workload"]).target, launched.code)
         for source in edited:
@@ -79,12 +81,12 @@ class EarlierSessions:
         changes = [*changed_plan(earlier.plan, asked), *changed_facts(earlier.plan["facts"], now["facts"])]
         changes = list(dict.fromkeys([*changes, *changed_code(earlier.code()), *changed_work(earlier.rows, keys)]))
         if changes and not earlier.anyway:
-            raise self._not_the_same(changes)
+            raise self._changed_error(changes)
         for change in changes:
             self._warn(f"resumed although it differs: {change}")
         return changes
 
-    def _not_the_same(self, changes: Sequence[str]) -> IncomparableError:
+    def _changed_error(self, changes: Sequence[str]) -> IncomparableError:
         return IncomparableError(
             f"run {self._run_id} has changed since it began: {'; '.join(changes)}. Start a new run, or add "
             "--resume-anyway: the rows will say what differs"

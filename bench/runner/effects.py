@@ -240,15 +240,17 @@ def _precision(case: Case, seen: Seen) -> Found:
     numbers = sum(held.values())
     if total and not found[wanted]:
         return Found(
-            said, f"--precision {case.precision} had no effect: all matmuls ran in {_most(found)}, none in {wanted}"
+            said,
+            f"--precision {case.precision} had no effect: all matmuls ran in {_by_count(found)}, none in {wanted}",
         )
     if numbers and stored not in held:
         return Found(
-            said, f"--precision {case.precision} had no effect: the parameters are in {_most(held)}, not {stored}"
+            said,
+            f"--precision {case.precision} had no effect: the parameters are in {_by_count(held)}, not {stored}",
         )
     marks = []
     if total > found[wanted] and not case.precision.startswith("amp-"):
-        marks.append(f"{total - found[wanted]} of {total} matmuls ran in {_most(found - Counter({wanted: total}))}")
+        marks.append(f"{total - found[wanted]} of {total} matmuls ran in {_by_count(found - Counter({wanted: total}))}")
     if numbers > held.get(stored, 0):
         marks.append(f"{1 - held[stored] / numbers:.0%} of the parameters are not in {stored}")
     return Found(said, mark="; ".join(marks))
@@ -313,7 +315,7 @@ def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
 
 
-def _most(found: Mapping[str, int]) -> str:
+def _by_count(found: Mapping[str, int]) -> str:
     """Return the types, the most frequent first."""
     return " and ".join(sorted(found, key=lambda name: -found[name]))
 

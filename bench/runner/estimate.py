@@ -106,8 +106,8 @@ def estimate(
     by_axes: dict[Hashable, list[LaunchRow]] = defaultdict(list)
     for row in rows:
         by_case[row.case_id].append(row)
-        by_axes[_but_batch(row.columns(), bool(row.batch_search))].append(row)
-    of = {p: by_case[p.case.case_id] if p.case.batch_size else _of_unknown_batch(p, by_axes) for p in cases}
+        by_axes[_key_without_batch(row.columns(), bool(row.batch_search))].append(row)
+    of = {p: by_case[p.case.case_id] if p.case.batch_size else _rows_with_any_batch(p, by_axes) for p in cases}
     return Estimate({p: launch_seconds(of[p], plan.protocol) for p in cases}, plan.protocol, done, spent_s)
 
 
@@ -140,18 +140,18 @@ def _is_timed(row: LaunchRow) -> bool:
     return known and (row.role, row.status) == ("measure", "ok")
 
 
-def _of_unknown_batch(planned: Planned, by_axes: Mapping[Hashable, list[LaunchRow]]) -> list[LaunchRow]:
+def _rows_with_any_batch(planned: Planned, by_axes: Mapping[Hashable, list[LaunchRow]]) -> list[LaunchRow]:
     """Return the rows of a case with any batch, if its batch was searched for or is the workload's own.
 
     Return none if rows have several batches, or if strong scaling divides the batch: only torch knows which it will be.
     """
     case = planned.case
-    alike = by_axes.get(_but_batch(vars(case), case.auto_batch), [])
+    alike = by_axes.get(_key_without_batch(vars(case), case.auto_batch), [])
     told = planned.strong_from is None and len({row.batch_size for row in alike}) == 1
     return alike if case.auto_batch or told else []
 
 
-def _but_batch(of: Mapping[str, Any], searched: bool) -> Hashable:
+def _key_without_batch(of: Mapping[str, Any], searched: bool) -> Hashable:
     """Return what two launches share that differ only in their batch.
 
     Axes are texts, so that an empty cell equals an empty text.

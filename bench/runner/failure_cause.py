@@ -73,7 +73,7 @@ def cause(evidence: Evidence) -> tuple[str, str]:
         rank = min(
             silent, key=lambda rank: (evidence.gone.index(rank) if rank in evidence.gone else evidence.ranks, rank)
         )
-        return _of_exit_code(rank, silent[rank], evidence)
+        return _exit_code_reason(rank, silent[rank], evidence)
     gone = [rank for rank, r in records.items() if not r.failure and not r.measurement]
     left = [rank for rank in gone if outcome.ok or outcome.exit_codes.get(rank) == 0]
     if left and not own:
@@ -83,7 +83,7 @@ def cause(evidence: Evidence) -> tuple[str, str]:
         return "crashed", f"{evidence.name(vanished[0])}: its process ended without an error message"
     failures = own or {rank: r.failure for rank, r in records.items() if r.failure}
     if failures:
-        return _of_failure(*min(failures.items(), key=lambda item: item[1].time_ns), evidence)
+        return _failure_reason(*min(failures.items(), key=lambda item: item[1].time_ns), evidence)
     missing = [rank for rank in range(evidence.ranks) if rank not in records]
     if missing:
         return "crashed", _reason(f"rank {missing[0]} never started: {outcome.error}", hint_for(outcome.error))
@@ -131,7 +131,7 @@ def _own_codes(evidence: Evidence) -> dict[int, int]:
     return {rank: c for rank, c in codes.items() if rank in evidence.gone} if evidence.outcome.stopped else codes
 
 
-def _of_failure(rank: int, failure: Failure, evidence: Evidence) -> tuple[str, str]:
+def _failure_reason(rank: int, failure: Failure, evidence: Evidence) -> tuple[str, str]:
     worker_killed = "is killed by signal: Killed" in failure.message and evidence.oom_kills
     status = "oom" if worker_killed else failure.kind
     said = f"{evidence.name(rank)}: {summary(failure.message)}"
@@ -147,7 +147,7 @@ def _reason(said: str, *notes: str) -> str:
     return shorten(said, 300 - len(after)) + after
 
 
-def _of_exit_code(rank: int, code: int, evidence: Evidence) -> tuple[str, str]:
+def _exit_code_reason(rank: int, code: int, evidence: Evidence) -> tuple[str, str]:
     name = evidence.name(rank)
     if code >= 0:
         return "crashed", f"{name}: exited with code {code}"

@@ -82,7 +82,7 @@ class HostMemory:
         began = time.thread_time()
         for rank in range(self._ranks):
             try:
-                mib = _family_mib(self._pid(rank))
+                mib = _tree_mib(self._pid(rank))
                 mib += below_peak_mib(self._pid(rank)) if after_window else 0.0
             except (OSError, ValueError, KeyError, TypeError, psutil.Error):
                 self._unknown.add(rank)
@@ -99,7 +99,7 @@ class HostMemory:
         return self._pids[rank]
 
 
-def _family_mib(pid: int) -> float:
+def _tree_mib(pid: int) -> float:
     """Return the MiB of a process and its descendants; those that end meanwhile count 0.
 
     Raise OSError if unreadable.

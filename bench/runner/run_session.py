@@ -92,7 +92,7 @@ class Session:
         """Add what only torch knows to the cases, check that a resumed run has not changed, and write the plan."""
         cases = self.workloads.complete(self.plan.cases)
         now = _plan_json(dataclasses.replace(self.plan, cases=cases), self.survey.machine, self.facts.host)
-        self._plan_json, changes = self.earlier.joined(now, self.plan, cases)
+        self._plan_json, changes = self.earlier.resumed_plan(now, self.plan, cases)
         self.facts.despite = "; ".join(changes)
         self.store.plan(self._plan_json)
         return cases
@@ -230,9 +230,9 @@ class Opened:
     def closed(self, launched: Launched) -> LaunchRow:
         """Record a launch that has ended, and return its row."""
         earlier = self.session.earlier
-        known = {"launch_s": self.seconds, "code_changed": earlier.edited(self.row, launched)}
+        known = {"launch_s": self.seconds, "code_changed": earlier.edited_files(self.row, launched)}
         row = legible({**self.row, **launched.row, **known})
-        if changes := earlier.unlike(row):  # a later resume on the original machine launches it again
+        if changes := earlier.machine_changes(row):  # a later resume on the original machine launches it again
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         return self.session.recorder.record(row, launched)
 

@@ -140,7 +140,7 @@ class Watchdog:
         self._cut_logs()
         self._nonsense_before, self.nonsense = self.nonsense, {}
         for rank in range(self.ranks):
-            self._meet(rank)
+            self._read_pid(rank)
             beat = self._beat(rank)
             if beat is None:
                 continue
@@ -164,7 +164,7 @@ class Watchdog:
         if 0 in self.beats:
             self.tell(self.beats[0])
 
-    def _meet(self, rank: int) -> None:
+    def _read_pid(self, rank: int) -> None:
         if rank not in self._pids:
             try:
                 if record := RankRecord.read(self.folder, rank):

@@ -38,7 +38,7 @@ def gate(rows: Sequence[LaunchRow], rules: Rules, a: str, b: str, asked: Mapping
         found = {name: flagged(one, checked) for name, one in found.items()}
     alone = _sound_when_alone(rows)
     verdicts = tuple(
-        _verdict(name, of, found.get(name) or _of_failure(of, name in alone), rules) for name, of in pairs.items()
+        _verdict(name, of, found.get(name) or _failure_result(of, name in alone), rules) for name, of in pairs.items()
     )
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
@@ -48,7 +48,7 @@ def gate(rows: Sequence[LaunchRow], rules: Rules, a: str, b: str, asked: Mapping
         rules=rules,
         control=checked,
         differences=_differences(rows),
-        failed=_lost(rows, alone),
+        failed=_has_failed(rows, alone),
         run_id=str(rows[0].run_id) if rows else "",
         ratio=ratio,
         low=low,
@@ -140,7 +140,7 @@ def failures(rows: Iterable[LaunchRow]) -> list[LaunchRow]:
     return [row for row in rows if row.status not in (*NO_FAILURE, "skipped")]
 
 
-def _lost(rows: Iterable[LaunchRow], alone: Set[str]) -> bool:
+def _has_failed(rows: Iterable[LaunchRow], alone: Set[str]) -> bool:
     """Return whether a launch of A or of the control pair failed, or nothing could run.
 
     Failures of B are in the verdicts.
@@ -215,7 +215,7 @@ class CaseRows:
         return median(map(rate, rows)) if rows else None
 
 
-def _of_failure(rows: Sequence[LaunchRow], alone: bool) -> Found:
+def _failure_result(rows: Sequence[LaunchRow], alone: bool) -> Found:
     """Return the result if a launch failed.
 
     A failure of B only means broken, unless B is sound when A is not beside it.

@@ -78,7 +78,7 @@ def against(
     If a case was launched again, the second stage decides on it.
     """
     rows = counted(rows)
-    baseline = _of_code(baseline, rows)
+    baseline = _with_same_code(baseline, rows)
     before = of_sessions(baseline)
     now = {case_id: fmean(sessions) for case_id, sessions in of_sessions(_deciding(rows)).items()}
     found = judged(before, now, rules) | _too_few(baseline, _deciding(rows)) | _edited(rows)
@@ -94,7 +94,7 @@ def against(
         rules=rules,
         control=checked,
         differences=tuple(d.words() for d in differences(baseline, rows) if d.name == "code_key"),
-        failed=_lost(rows, verdicts),
+        failed=_has_failed(rows, verdicts),
         run_id=str(rows[0].run_id) if rows else "",
         ratio=ratio,
         low=low,
@@ -102,7 +102,7 @@ def against(
     )
 
 
-def _of_code(baseline: Sequence[LaunchRow], rows: Sequence[LaunchRow]) -> list[LaunchRow]:
+def _with_same_code(baseline: Sequence[LaunchRow], rows: Sequence[LaunchRow]) -> list[LaunchRow]:
     """Return the baseline's launches of the run's own code, for each case where enough sessions have it.
 
     For other cases return all launches: they are a history, whose sessions also differ by changes of the code.
@@ -158,7 +158,7 @@ def _too_few(baseline: Sequence[LaunchRow], deciding: Sequence[LaunchRow]) -> di
     }
 
 
-def _lost(rows: Sequence[LaunchRow], verdicts: Iterable[Verdict]) -> bool:
+def _has_failed(rows: Sequence[LaunchRow], verdicts: Iterable[Verdict]) -> bool:
     """Return whether a launch failed without making a case broken, or nothing could run."""
     broken = {one.case for one in verdicts if one.verdict == "broken"}
     failed = [row for row in failures(rows) if row.role in ("measure", "control")]

@@ -52,9 +52,9 @@ def compare(
     followed by those that only B has.
     """
     pairs = _pairs(a_rows, b_rows, by)
-    measured = {key: pair for key, pair in pairs.items() if all(map(_good, pair.sides)) and not _unfit(pair)}
+    measured = {key: pair for key, pair in pairs.items() if all(map(_good, pair.sides)) and not _not_comparable(pair)}
     found = _found(measured, rules, session_spread or {})
-    verdicts = tuple(_verdict(pair, found.get(key), rules, _apart(key)) for key, pair in pairs.items())
+    verdicts = tuple(_verdict(pair, found.get(key), rules, _distinction(key)) for key, pair in pairs.items())
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
         a=names[0],
@@ -62,8 +62,8 @@ def compare(
         verdicts=verdicts,
         rules=rules,
         differences=tuple(d.words() for d in differences(a_rows, b_rows)) if a_rows and b_rows else (),
-        notes=_notes(verdicts, any(map(_apart, pairs))),
-        failed=_lost(pairs.values()),
+        notes=_notes(verdicts, any(map(_distinction, pairs))),
+        failed=_has_failed(pairs.values()),
         ratio=ratio,
         low=low,
         high=high,
@@ -93,7 +93,7 @@ def _pairs(a_rows: Sequence[LaunchRow], b_rows: Sequence[LaunchRow], by: Sequenc
     return found
 
 
-def _apart(key: Key) -> str:
+def _distinction(key: Key) -> str:
     """Return what distinguishes cases with the same axes, if a side has several."""
     return f" ({key[-1].words})" if isinstance(key[-1], Identity) else ""
 
@@ -113,17 +113,17 @@ def _good(rows: Sequence[LaunchRow]) -> list[LaunchRow]:
     return list(filter(has_rate, rows))
 
 
-def _lost(pairs: Collection[Pair]) -> bool:
+def _has_failed(pairs: Collection[Pair]) -> bool:
     """Return whether a case has no number because launches failed, or no case has one."""
     both = [[*pair.a, *pair.b] for pair in pairs]
     return any(not _good(of) and failures(of) for of in both) or not any(map(_good, both))
 
 
-def _unfit(pair: Pair) -> Found | None:
+def _not_comparable(pair: Pair) -> Found | None:
     """Return why the numbers of both sides are not compared: a launch failed in B only, or the work differs."""
     if failures(pair.b) and not failures(pair.a):
         bad = failures(pair.b)
-        return Found("broken", f"{len(bad)} of {len(pair.b)} launches failed; {_said(bad)}")
+        return Found("broken", f"{len(bad)} of {len(pair.b)} launches failed; {_first_reason(bad)}")
     keys = [{str(row.work_key) for row in _good(side)} for side in pair.sides]
     if keys[0] != keys[1]:
         in_a, in_b = (", ".join(sorted(side)) for side in keys)
@@ -145,7 +145,7 @@ def _found(pairs: Mapping[Key, Pair], rules: Rules, spreads: Mapping[str, Spread
         for key, pair in rest.items()
     }
     known = {key: change for key, change in changes.items() if change is not None}
-    unknown = {key: _unknown(pair, rules, len(pairs)) for key, pair in rest.items() if key not in known}
+    unknown = {key: _unknown_spread(pair, rules, len(pairs)) for key, pair in rest.items() if key not in known}
     paired = compared(blocks, rules, [change.p for change in known.values()])
     return paired | judged(known, rules, [p_of(ratios) for ratios in blocks.values()]) | unknown
 
@@ -208,7 +208,7 @@ def _widening(a: Sequence[object], b: Sequence[object]) -> float:
     return math.sqrt(1 / len(a) + 1 / len(b))
 
 
-def _unknown(pair: Pair, rules: Rules, cases: int) -> Found:
+def _unknown_spread(pair: Pair, rules: Rules, cases: int) -> Found:
     """Return the result if a side has one session and the spread of sessions is unknown.
 
     It says below which spread the change would be significant, if all of so many cases had that spread.
@@ -242,20 +242,20 @@ def _verdict(pair: Pair, found: Found | None, rules: Rules, apart: str) -> Verdi
 def _without_numbers(pair: Pair) -> Found:
     a, b = pair.sides
     bad = [*([] if _good(a) else a), *([] if _good(b) else b)]
-    said = f"; {_said(bad)}" if bad else ""
+    said = f"; {_first_reason(bad)}" if bad else ""
     if not a or not b:
         return Found("missing", f"B has no launch of it{said}") if a else Found("new", f"A has no launch of it{said}")
     if _good(a) and _good(b):
-        unfit = _unfit(pair)
+        unfit = _not_comparable(pair)
         assert unfit is not None
         return unfit
     if _good(a):
         stopped = all(row.status in ("interrupted", "skipped") for row in b)
-        return Found("missing", f"B has no number for it{said}") if stopped else Found("broken", _said(bad))
+        return Found("missing", f"B has no number for it{said}") if stopped else Found("broken", _first_reason(bad))
     return Found("new", f"A failed{said}") if _good(b) else Found("inconclusive", f"both failed{said}")
 
 
-def _said(bad: Sequence[LaunchRow]) -> str:
+def _first_reason(bad: Sequence[LaunchRow]) -> str:
     """Return the reason of the first of some launches without a number."""
     return f"{bad[0].status}: {bad[0].reason or 'no throughput'}"
 

@@ -137,7 +137,7 @@ def _found(case: Stages, significant: bool, p: float | None, rules: Rules, least
     ratio = math.exp(float(found.mean))
     verdict, why = _verdict(blocks, significant, rules, bool(case.second))
     if verdict == "inconclusive":
-        why += f"; {_would_need(deviation, rules)}"
+        why += f"; {_blocks_needed(deviation, rules)}"
     low, high = (math.exp(float(bound)) for bound in found.interval())
     said = f"{_range(found)} on {len(blocks)} blocks; {why}; a slowdown of {least:.1%} could be detected"
     return Found(verdict, said, ratio, low, high, _one_sided(blocks) if p is None else p, len(blocks), least)
@@ -154,7 +154,7 @@ def _verdict(blocks: Sequence[float], significant: bool, rules: Rules, confirmed
     return "inconclusive", "fresh launches do not confirm it" if confirmed else "within the noise"
 
 
-def _would_need(deviation: float, rules: Rules) -> str:
+def _blocks_needed(deviation: float, rules: Rules) -> str:
     blocks = needed(deviation, rules.detect)
     if blocks is None:
         return f"this machine is too noisy to tell {rules.detect:.1%}"

@@ -380,13 +380,13 @@ def test_turns_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Two ranks on side A and one on B, with a store of this process: who is active, in which order."""
     store, seen, active = dist.HashStore(), [], set()
     monkeypatch.setattr(taking, "_join", lambda turns, patience: store)
-    monkeypatch.setattr(taking, "_twin", lambda turns: None)
+    monkeypatch.setattr(taking, "_unused_store", lambda turns: None)
 
     paces = {"A": Pace(7, 1), "B": Pace(9, 5)}
 
     def rank(side: str, ranks: int, number: int) -> None:
         turns = TakingTurns(Turns("", 0, side, ranks, SHORT_S), Heartbeat(tmp_path, side, number), 60.0)
-        turns.meet()
+        turns.await_models()
         turns.before_warm_up()
         assert turns.after_warm_up(paces[side]) == paces
         for place in turns.bursts(8):

@@ -152,9 +152,9 @@ def test_what_two_ranks_made_of_it(bench: Any, tmp_path: Path) -> None:
 def test_unused_parameters_under_ddp(bench: Any, tmp_path: Path) -> None:
     """Of 81 parameters 9 have a gradient; the bucket that is reduced holds all of them."""
     (tmp_path / "mine.py").write_text(MINE)
-    strategies = ("--strategy", "ddp,ddp:find-unused=on", "--gpus", "2")
-    crashed, found = bench("run", "--workload", "mine.py:Unused", *SHORT, *strategies).by_case()
-    assert (crashed["status"], found["status"]) == ("crashed", "ok"), found["reason"]
+    strategies = ("--strategy", "ddp,ddp:find-unused=on,ddp:static-graph=on", "--gpus", "2")
+    crashed, found, static = bench("run", "--workload", "mine.py:Unused", *SHORT, *strategies).by_case()
+    assert [row["status"] for row in (crashed, found, static)] == ["crashed", "ok", "ok"]
     assert re.fullmatch(
         r"rank [01] on \S+, step 2: RuntimeError: Expected to have finished reduction in the prior iteration before "
         r"starting a new one\. \(hint: try ddp:find-unused=on, or ddp:static-graph=on if the same parameters are unused in "

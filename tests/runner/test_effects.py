@@ -1,4 +1,4 @@
-"""What took effect: from what ranks saw, made by hand, to the columns and faults of a row."""
+"""Which options took effect: from records made by hand to the columns and faults of a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a workload gives that it must not is refused when it is described, in words."""
+"""Invalid values that a workload returns are refused, in words, when it is described."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_sound_workload_is_left_as_it_is() -> None:
     workload = changed(data=["resident"], flops=7)
     said = describe(workload, "none", "resident")
     assert (said.data, said.batch_size, said.layers, said.parameters) == (("resident",), 4, 2, 3 * 3 + 3 + 3 + 1)
-    assert workload.flops == 7  # what is the workload's own is there
+    assert workload.flops == 7  # the workload's own members remain available
     with pytest.raises(AttributeError, match="'Net' object has no attribute 'tokens'"):
         _ = workload.tokens
 
@@ -156,7 +156,7 @@ def test_what_a_method_must_not_give(method: str, given: Callable[..., Any], mes
 
 
 def test_a_method_that_raises_is_no_refusal() -> None:
-    """Only what it gives is held against what is allowed: data of another kind may well be missing here."""
+    """Only returned values are checked: data of another kind may be missing here."""
 
     def fails(*_: Any) -> Any:
         raise OSError("not on this machine")

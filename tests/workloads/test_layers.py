@@ -1,4 +1,4 @@
-"""What is refused of a workload that has all its members: hooks that nothing calls, and layers that are none."""
+"""What is refused of a workload with all members: hooks that are never called, and invalid layers."""
 
 from __future__ import annotations
 
