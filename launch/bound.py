@@ -1,4 +1,4 @@
-"""The fork server imports this before all else: it ends when the launch server does, and so do the ranks."""
+"""Imported first by the fork server: ends it when the launch server ends, and its ranks with it."""
 
 from launch.orphans import die_with_parent
 

@@ -1,7 +1,6 @@
-"""What the ``torchrun`` command runs, with a store for its ranks that only this host can reach.
+"""Runs under the ``torchrun`` command, with a store for its ranks that only this host can reach.
 
-torchrun would have its store listen on all addresses. The store of this process, at the port that torchrun is told, is
-taken in its place.
+torchrun's own store would listen on all addresses. It uses the store of this process instead, whose port it is given.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ import sys
 from collections.abc import Sequence
 
 from launch.orphans import end_without_guard
-from launch.rendezvous import ADDRESS, hosted
+from launch.rendezvous import ADDRESS, host_store
 
 
 def main(argv: Sequence[str]) -> None:
-    """``SECONDS WORD...``: run torchrun with these words; ranks wait for each other that long at the store."""
+    """Run torchrun with the arguments ``SECONDS WORD...``; ranks wait for each other at the store for SECONDS."""
     guard, ending = os.getppid(), end_without_guard()
     from torch.distributed import run
 
-    store = hosted(float(argv[0]))
+    store = host_store(float(argv[0]))
     try:
         run.main(["--master-addr", ADDRESS, "--master-port", str(store.port), *argv[1:]])
     finally:

@@ -1,6 +1,6 @@
-"""Temporary folders of our own, and those that somebody has left behind who was killed.
+"""Temporary folders of this process, and those that killed processes have left behind.
 
-Whoever makes a folder holds a lock on a file in it for as long as it lives: a folder whose lock is free was left.
+The maker of a folder locks a file in it for as long as it lives; if the lock is free, the folder was left behind.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _held: dict[Path, int] = {}
 
 
 def make(prefix: str, where: str | None = None) -> Path:
-    """A new folder in ``where`` (TMPDIR by default) that is ours until ``remove`` or our death."""
+    """Make a new folder in ``where`` (TMPDIR by default) that is locked until ``remove`` or the end of this process."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=where))
         try:
@@ -25,23 +25,23 @@ def make(prefix: str, where: str | None = None) -> Path:
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        with contextlib.suppress(OSError):  # a file system without locks: nobody will take it for left behind
+        with contextlib.suppress(OSError):  # a file system without locks; the folder never counts as left behind
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / OWNER).exists():  # else somebody took it for left behind before it was locked
+        if (folder / OWNER).exists():  # else another process removed it as left behind before it was locked
             _held[folder] = lock
             return folder
         os.close(lock)
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder and all in it, and give its lock back if we hold it."""
+    """Remove a folder with its contents, and release its lock if this process holds it."""
     shutil.rmtree(folder, ignore_errors=True)
     if (lock := _held.pop(folder, None)) is not None:
         os.close(lock)
 
 
 def left_behind(prefix: str, where: str | None = None) -> list[Path]:
-    """The folders with this prefix in ``where`` that nobody holds any more, of those that this user has made."""
+    """Return the folders of this user with this prefix in ``where`` that are no longer locked."""
     folders = Path(where or tempfile.gettempdir()).glob(f"{prefix}*/{OWNER}")
     own = [file.parent for file in folders if "-" not in file.parent.name.removeprefix(prefix)]
     return [folder for folder in own if folder not in _held and _is_free(folder / OWNER)]

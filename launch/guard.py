@@ -1,8 +1,8 @@
-"""A small process between ``bench run`` and what it starts, so that nothing outlives it.
+"""A small process between ``bench run`` and the processes that it starts, so that none outlives it.
 
-The guard holds the read end of a pipe from its parent. When that pipe closes (the parent is done, or died, however),
-or when its command ends, it ends every descendant and removes the private temporary folder. As a child subreaper it
-keeps orphans and processes with sessions of their own in its tree. It imports no torch and starts in 0.1 s.
+The guard holds the read end of a pipe from its parent. When that pipe closes (the parent has ended in whatever way), or
+when its command ends, it ends every descendant and removes the private temporary folder. As a child subreaper it keeps
+orphans and processes with sessions of their own in its tree. It does not import torch and starts in 0.1 s.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from launch import folders
-from launch.processes import GRACE_S, PATIENCE_S, descendants, end, is_resource_tracker, with_tmp
+from launch.processes import GRACE_S, PATIENCE_S, descendants, end, is_resource_tracker, processes_with_tmpdir
 
 PR_SET_CHILD_SUBREAPER = 36
 PREFIX = "bench-"
@@ -32,7 +32,7 @@ SOCKET_PATH_LIMIT = 60  # a Unix socket's path has 107 characters; multiprocessi
 
 
 class Guarded:
-    """A command whose whole process tree ends with us, with a private temporary folder ``tmp`` as its TMPDIR."""
+    """A command whose process tree ends with this process. Its TMPDIR is the private temporary folder ``tmp``."""
 
     def __init__(
         self,
@@ -60,15 +60,16 @@ class Guarded:
 
     @property
     def pid(self) -> int:
+        """The process id of the guard."""
         return self._process.pid
 
     @property
     def returncode(self) -> int | None:
-        """The command's exit code once it ended and its tree is gone (128 + n for signal n), else None."""
+        """The exit code of the command once it and its tree have ended (128 + n for signal n), else None."""
         return self._process.poll()
 
     def wait(self, timeout: float) -> bool:
-        """True if the command has ended and its tree is gone."""
+        """Wait up to ``timeout`` seconds; return whether the command and its tree have ended."""
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -76,32 +77,33 @@ class Guarded:
         return True
 
     def kill(self) -> None:
-        """End the whole tree now, and return when it is gone."""
+        """End the whole tree now, and return when it has ended."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         if not self.wait(GRACE_S + TRACKER_GRACE_S + 2 * PATIENCE_S + 3):
             self._process.kill()
             self._process.wait()
-        if self._process.returncode < 0:  # somebody killed the guard itself
-            end(lambda: with_tmp(self.tmp))
+        if self._process.returncode < 0:  # the guard itself was killed
+            end(lambda: processes_with_tmpdir(self.tmp))
         folders.remove(self.tmp)
 
 
 def private_folder() -> Path:
-    """A temporary folder of our own; the guard that it is given to removes it.
+    """Make a private temporary folder, which its guard will remove.
 
-    One that was left behind, as its owner and its guard were killed at once, is removed with whatever still uses it.
+    A folder that was left behind, because its owner and its guard were killed at once, is removed together with the
+    processes that still use it.
     """
     short = "/tmp" if len(tempfile.gettempdir()) > SOCKET_PATH_LIMIT and os.path.isdir("/tmp") else None
     for left in folders.left_behind(PREFIX, short):
-        end(lambda left=left: with_tmp(left))  # type: ignore[misc]
+        end(lambda left=left: processes_with_tmpdir(left))  # type: ignore[misc]
         folders.remove(left)
     return folders.make(PREFIX, short)
 
 
 def _reap(but: int = 0) -> None:
-    """Take in children that have ended, orphans among them, up to the one that is to be left."""
+    """Collect the exit status of children that have ended, orphans among them, up to the child that is to be left."""
     with contextlib.suppress(ChildProcessError):
         while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid != but:
             os.waitpid(ended.si_pid, 0)
@@ -117,16 +119,17 @@ def _end_descendants() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """``TMP -- COMMAND...``: run the command until it ends or our standard input closes."""
+    """Run a command, given as ``TMP -- COMMAND...``, until it ends or the standard input closes."""
     tmp, command = argv[0], argv[2:]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # only the pipe ends us: whoever signals a group means bench run
+        # only the pipe ends the guard: signals to the process group are meant for bench run
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     child = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        close_fds=False,  # what our parent passed to us is for the command
+        close_fds=False,  # inherited descriptors are for the command
         restore_signals=True,
         preexec_fn=_default_signals,
     )
@@ -134,20 +137,20 @@ def main(argv: Sequence[str]) -> int:
         _wait(child)
     finally:
         code = child.poll()
-        child.kill()  # it has nothing to lose; the ranks are asked first
+        child.kill()  # the command itself needs no SIGTERM; the ranks get one first
         _end_descendants()
         shutil.rmtree(tmp, ignore_errors=True)
     return 1 if code is None else code if code >= 0 else 128 - code
 
 
 def _wait(child: subprocess.Popen[bytes]) -> None:
-    """Until the command ends or our standard input closes. Orphans are taken in meanwhile."""
+    """Wait until the command ends or the standard input closes, and reap orphans meanwhile."""
     poll = select.poll()
     poll.register(sys.stdin.fileno(), select.POLLIN | select.POLLHUP)
     patience_ms = REAP_MS
     try:
         poll.register(os.pidfd_open(child.pid), select.POLLIN)
-    except (AttributeError, OSError):  # Python as uv and conda ship it, Linux before 5.3, a sandbox
+    except (AttributeError, OSError):  # Python of uv and conda, Linux before 5.3, or a sandbox
         patience_ms = POLL_MS
     while not poll.poll(patience_ms) and not _has_ended(child.pid):
         _reap(but=child.pid)

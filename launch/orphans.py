@@ -1,4 +1,4 @@
-"""What a process does when the one that started it has died, so that no rank trains on without a supervisor."""
+"""Ends a process when its parent has died, so that no rank trains without supervision."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ import threading
 import time
 from pathlib import Path
 
-from launch.processes import end, is_resource_tracker, with_tmp
+from launch.processes import end, is_resource_tracker, processes_with_tmpdir
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 LOOK_SECONDS = 0.5
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies: its parent's thread that started it, to be exact."""
+    """Make the kernel kill this process when its parent dies (exactly: the thread of the parent that started it)."""
     parent = os.getppid()
     with contextlib.suppress(OSError, AttributeError):  # not on Linux
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died just before
+    if os.getppid() != parent:  # the parent died just before
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def end_without_guard() -> threading.Thread:
-    """Start a thread that, once our guard has died, does what the guard would have done, and ends this process.
+    """Start a thread that does the guard's work if the guard dies, and then ends this process.
 
-    The guard is our parent, and TMPDIR is the private folder that it was to remove. Who has nothing more to do as
-    everybody else is gone must join the thread, lest the process ends before it has done its work.
+    The guard is the parent, and TMPDIR is the private folder that it would have removed. If the main thread finishes
+    because all other processes have ended, it must join this thread, so that the process does not end before the work
+    is done.
     """
     arguments = (os.getppid(), Path(os.environ["TMPDIR"]))
     thread = threading.Thread(target=_wait_and_end, args=arguments, daemon=True)
@@ -41,7 +42,7 @@ def end_without_guard() -> threading.Thread:
 def _wait_and_end(guard: int, tmp: Path) -> None:
     while os.getppid() == guard:
         time.sleep(LOOK_SECONDS)
-    # The resource tracker unlinks semaphores and ends by itself as soon as nobody, we included, holds its pipe.
-    end(lambda: [p for p in with_tmp(tmp) if p.pid != os.getpid() and not is_resource_tracker(p)])
+    # The resource tracker unlinks semaphores and ends by itself once no process, this one included, holds its pipe.
+    end(lambda: [p for p in processes_with_tmpdir(tmp) if p.pid != os.getpid() and not is_resource_tracker(p)])
     shutil.rmtree(tmp, ignore_errors=True)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""How a tree of processes is ended: asked first, killed a little later."""
+"""Ends trees of processes: first by SIGTERM, a little later by SIGKILL."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 import psutil
 
 GRACE_S = 1.0  # between SIGTERM and SIGKILL
-PATIENCE_S = 10.0  # a killed process may still have to give back a GPU's memory, on a machine that is busy
+PATIENCE_S = 10.0  # on a busy machine a killed process may need time to free a GPU's memory
 POLL_S = 0.01
 
 
 def end(find: Callable[[], Iterable[psutil.Process]], grace_s: float = GRACE_S) -> bool:
-    """TERM what ``find`` finds, and KILL what is still there ``grace_s`` later, or came since; True if nothing is left.
+    """Terminate the processes that ``find`` returns, and kill those that remain after ``grace_s``.
 
-    ``find`` is asked again and again, as processes that are being ended may start others; and once more when it finds
-    nothing: while it looked, a process may have ended whose children it had not come to.
+    Return whether all ended.
+
+    ``find`` is called repeatedly, as processes may start others while they end. It is called once more when it returns
+    none: during the search a process may have ended whose children had not been visited yet.
     """
     asked: set[psutil.Process] = set()
     begun = time.monotonic()
@@ -41,7 +43,7 @@ def end(find: Callable[[], Iterable[psutil.Process]], grace_s: float = GRACE_S) 
 
 
 def descendants(pid: int, spared: Iterable[int] = ()) -> list[psutil.Process]:
-    """All processes below ``pid``, less those of ``spared``; none if it is gone."""
+    """Return all processes below ``pid`` except those of ``spared``; none if it has ended."""
     try:
         found = psutil.Process(pid).children(recursive=True)
     except psutil.Error:
@@ -50,8 +52,8 @@ def descendants(pid: int, spared: Iterable[int] = ()) -> list[psutil.Process]:
     return [process for process in found if process.pid not in keep]
 
 
-def with_tmp(folder: Path) -> list[psutil.Process]:
-    """All processes whose environment names ``folder`` as its TMPDIR, wherever they hang in the tree."""
+def processes_with_tmpdir(folder: Path) -> list[psutil.Process]:
+    """Return all processes whose environment has ``folder`` as TMPDIR, wherever they are in the process tree."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -61,7 +63,7 @@ def with_tmp(folder: Path) -> list[psutil.Process]:
 
 
 def is_resource_tracker(process: psutil.Process) -> bool:
-    """multiprocessing's tracker: once everything else is dead it unlinks the semaphores and ends by itself."""
+    """Return whether a process is multiprocessing's tracker, which unlinks semaphores and ends after all others."""
     with contextlib.suppress(psutil.Error):
         return any("multiprocessing.resource_tracker" in word for word in process.cmdline())
     return False

@@ -1,4 +1,4 @@
-"""The first thing that runs in a rank, whoever started it: find the entry by its name and call it."""
+"""The first code that runs in a rank under every launcher: finds the entry by its name and calls it."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from launch.orphans import die_with_parent
 def call(entry: str, argument: str) -> NoReturn:
     """Import ``package.module`` of ``package.module:function``, call the function with ``argument``, and exit.
 
-    The process ends without the interpreter's teardown: torch may abort in it, and it waits for whatever the entry has
-    left behind, as threads, child processes and exit handlers.
+    The process ends without the interpreter's shutdown, in which torch may abort, and which would wait for threads,
+    child processes and exit handlers that the entry has left behind.
     """
     code = 1
     try:
         die_with_parent()
-        # torchrun gives every rank a session. Linux schedules by session (sched_autogroup), so that ranks which share
-        # one have less of the processor each: 4 % of FSDP's throughput on two cores.
-        with contextlib.suppress(PermissionError):  # it leads one already
+        # torchrun gives every rank a session. Linux schedules by session (sched_autogroup): ranks that share one get
+        # less processor time each, which costs 4 % of FSDP's throughput on two cores.
+        with contextlib.suppress(PermissionError):  # already leads a session
             os.setsid()
-        # Under the launch server the default would be forkserver: a DataLoader then takes 2 s to start, not 0.05.
+        # Under the launch server the default would be forkserver, with which a DataLoader starts in 2 s instead of 0.05
+        # s.
         multiprocessing.set_start_method("fork", force=True)
         module, _, function = entry.partition(":")
         getattr(importlib.import_module(module), function)(argument)
@@ -34,14 +35,14 @@ def call(entry: str, argument: str) -> NoReturn:
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(BaseException):  # a log that cannot grow any more, or that the entry has closed
+        with contextlib.suppress(BaseException):  # the log may be closed or unable to grow
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
 
 
-def nothing() -> None:
-    """What the launch server calls in a first child, to see that one can be forked."""
+def do_nothing() -> None:
+    """Do nothing. The launch server calls this in a first child, to check that it can fork."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The store at which ranks meet: on one host it listens on the loopback interface alone.
+"""The store at which ranks meet; on one host it listens on the loopback interface only.
 
-A TCPStore asks nobody who he is. Left to itself it listens on all addresses of the host, and whoever reaches one of
-them can read and write its keys.
+A TCPStore has no authentication. By default it listens on all addresses of the host, and any process that reaches one
+of them can read and write its keys.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from typing import Any
 ADDRESS = "127.0.0.1"
 
 
-def hosted(timeout_s: float) -> Any:
-    """A TCPStore at a port that was free, ``.port``. Stores that elastic asks for at that port are this one, as long as
-    it is held. OSError if there is no port left."""
+def host_store(timeout_s: float) -> Any:
+    """Return a TCPStore at a free port, ``.port``. Raise OSError if there is none.
+
+    While it is held, elastic uses it in place of a store of its own at that port.
+    """
     import torch.distributed as dist
 
     listening = socket.create_server((ADDRESS, 0))

@@ -1,4 +1,4 @@
-"""Warm launches: one launch server for each environment, replaced every few launches."""
+"""Warm launches: one launch server for each environment, replaced after a few launches."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from launch import POLL_SECONDS, Launcher, LaunchError, Outcome, Prepared, Request, Watch, folders, never
+from launch import POLL_SECONDS, Launcher, LaunchError, Outcome, Prepared, Request, Watch, folders, never_stop
 from launch.guard import Guarded, private_folder
 from launch.processes import descendants, end
 
-BOOT_SECONDS = 180.0  # at least: torch may come from a disk far away
-REPLY_SECONDS = 20.0  # of elastic, to see that the ranks are gone: 0.1 s, and more where the machine is busy
-# Ranks of one server share an address-space layout and a hash seed; a lucky one must not pass for a speed.
+BOOT_SECONDS = 180.0  # minimum; torch may be on a slow disk
+REPLY_SECONDS = 20.0  # for elastic to notice that the ranks have ended: 0.1 s, more on a busy machine
+# Ranks of one server share an address-space layout and a hash seed, which may be lucky: servers are replaced.
 LAUNCHES_PER_SERVER = 4
 SERVERS_AT_ONCE = 2
 SERVE = "from launch.server_process import main; main()"
 
 
 @dataclass(frozen=True)
-class _FromServer:
+class _PreparedLaunch:
     """A launch that a server is ready for."""
 
     server: _Server
@@ -39,12 +39,12 @@ class _FromServer:
     def scratch(self) -> Path:
         return self.server.scratch
 
-    def launch(self, watch: Watch = never) -> Outcome:
+    def launch(self, watch: Watch = never_stop) -> Outcome:
         return self.server.launch(self.request, watch)
 
 
 class ServerLauncher(Launcher):
-    """Starts ranks from warm servers; an environment gets a server of its own (OpenMP reads it when it loads)."""
+    """Starts ranks from warm servers, one for each environment, as OpenMP reads the environment when it is loaded."""
 
     def __init__(
         self,
@@ -55,17 +55,19 @@ class ServerLauncher(Launcher):
         python: str = sys.executable,
         cwd: Path | None = None,
     ) -> None:
-        """Ranks run under the interpreter ``python``, in the folder ``cwd``, our own by default."""
+        """Run ranks under the interpreter ``python`` in the folder ``cwd``, by default those of this process."""
         self._environment, self._log = dict(environment), log
         self._command = [python, "-P", "-c", SERVE]
         self._preload, self._cwd = list(preload), cwd
         self._launches_per_server = launches_per_server
         self._servers: dict[tuple[tuple[str, str], ...], _Server] = {}  # least recently used first
 
-    def prepare(self, request: Request, watch: Watch = never) -> Prepared:
-        return _FromServer(self._server(request, watch), request)
+    def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
+        """Start a server for the environment of the request, unless one is running."""
+        return _PreparedLaunch(self._server(request, watch), request)
 
     def close(self) -> None:
+        """End all servers."""
         for server in list(self._servers.values()):
             self._drop(server)
 
@@ -93,7 +95,7 @@ class ServerLauncher(Launcher):
 def _started(start: Callable[[], _Server], watch: Watch, seconds: float) -> _Server:
     try:
         server = start()
-        server.greet(watch, seconds)
+        server.wait_until_ready(watch, seconds)
         return server
     except OSError as error:
         raise LaunchError(
@@ -102,7 +104,7 @@ def _started(start: Callable[[], _Server], watch: Watch, seconds: float) -> _Ser
 
 
 class _Server:
-    """One launch server, seen from the process that asks."""
+    """One launch server, seen from the process that uses it."""
 
     def __init__(
         self,
@@ -114,7 +116,7 @@ class _Server:
     ) -> None:
         self._log = log
         self._received = b""
-        self._own: list[int] = []  # the server and its helpers: what is below it beside these are ranks and theirs
+        self._own: list[int] = []  # the server and its helpers; all other processes below it belong to ranks
         self.launches = 0
         self.scratch = private_folder()
         self._socket, theirs = socket.socketpair()
@@ -148,8 +150,8 @@ class _Server:
         self._socket.close()
         self._guarded.kill()
 
-    def greet(self, watch: Watch, seconds: float) -> None:
-        """Wait until ranks can be forked; LaunchError if it does not come, or the watch ends the waiting."""
+    def wait_until_ready(self, watch: Watch, seconds: float) -> None:
+        """Wait until ranks can be forked. Raise LaunchError on failure, or if the watch ends the wait."""
         deadline = time.monotonic() + seconds
         try:
             answers = self._answers(lambda: watch() or time.monotonic() > deadline)
@@ -179,28 +181,28 @@ class _Server:
         if reply is None or not clean:
             self.close()
         if reply is None:
-            return Outcome({}, "" if stopped else self._last_word(), stopped)
+            return Outcome({}, "" if stopped else self._end_in_words(), stopped)
         return Outcome({int(rank): code for rank, code in reply["exit_codes"].items()}, reply["error"], stopped)
 
     def _say(self, message: Mapping[str, Any]) -> None:
-        with contextlib.suppress(OSError):  # a server that has gone: its answer will not come either
+        with contextlib.suppress(OSError):  # a server that has ended will not answer either
             self._socket.sendall(json.dumps(message).encode() + b"\n")
 
-    def _last_word(self) -> str:
+    def _end_in_words(self) -> str:
         code = self._guarded.returncode or 0
         if code < 0:
             return f"the launch server's guard was killed by {Signals(-code).name}"
         return f"the launch server was killed by {Signals(code - 128).name}" if code > 128 else "the launch server died"
 
     def _answers(self, watch: Watch) -> bool:
-        """Wait for a reply or the server's end; False if the watch ended the waiting."""
+        """Wait for a reply or the end of the server. Return False if the watch ended the wait."""
         while not select.select([self._socket], [], [], POLL_SECONDS)[0]:
             if watch():
                 return False
         return True
 
     def _receive(self, seconds: float) -> dict[str, Any] | None:
-        """The next message; None if the server is gone or says nothing."""
+        """Return the next message; None if the server has ended or sends none."""
         deadline = time.monotonic() + seconds
         while b"\n" not in self._received:
             left = deadline - time.monotonic()

@@ -1,7 +1,7 @@
-"""The launch server's process: imports torch once, then starts every launch from its fork server.
+"""The process of the launch server: imports torch once, then starts every launch from its fork server.
 
-Runs under ``python -c`` so that its ``__main__`` is empty: multiprocessing would import it again in every rank.
-It speaks JSON, one message a line, over one socket: first a hello, then a reply to each request.
+It runs under ``python -c`` so that its ``__main__`` is empty: multiprocessing would import it again in every rank. It
+exchanges JSON, one message in a line, over one socket: first a hello, then a reply to each request.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from typing import Any
 import psutil
 
 from launch.orphans import end_without_guard
-from launch.rank_entry import nothing
+from launch.rank_entry import do_nothing
 
-MONITOR_SECONDS = 0.1  # torchrun's own; polling at 0.01 costs 2 % of a core beside the ranks
+MONITOR_SECONDS = 0.1  # as torchrun; polling every 0.01 s would take 2 % of a core from the ranks
 
 
 def main() -> None:
-    """Serve until the socket closes. ``argv``: the socket's descriptor, the modules to preload as JSON."""
+    """Serve until the socket closes. ``argv`` has the socket's descriptor and the modules to preload, as JSON."""
     ending = end_without_guard()
     descriptor, preload = int(sys.argv[1]), json.loads(sys.argv[2])
-    os.set_inheritable(descriptor, False)  # neither the fork server nor a rank may hold our channel open
+    os.set_inheritable(descriptor, False)  # neither the fork server nor a rank may keep the socket open
     channel = socket.socket(fileno=descriptor)
     forkserver.set_forkserver_preload(["launch.bound", *preload])
     forkserver.ensure_running()
@@ -45,23 +45,27 @@ def main() -> None:
             agent_exit_codes.clear()
             error = _launch(**json.loads(line))
             _say(stream, {"exit_codes": agent_exit_codes, "error": error})
-    ending.join()  # nobody is there any more: our guard ends us now, or if it is gone as well this does
+    # the launcher has ended; its guard now ends this process, or this thread does if the guard has died as well
+    ending.join()
 
 
 def _fork_once() -> None:
-    """Return when the fork server has preloaded its modules: it forks its first child only then.
+    """Return when the fork server has preloaded its modules: only then it forks its first child.
 
-    If it cannot fork at all, the first launch says so.
+    If it cannot fork at all, the first launch reports that.
     """
     with contextlib.suppress(EOFError, OSError):
-        child = multiprocessing.get_context("forkserver").Process(target=nothing)
+        child = multiprocessing.get_context("forkserver").Process(target=do_nothing)
         child.start()
         child.join()
 
 
 def _host_name(name: str = "") -> str:
-    """In place of the full name, which elastic wants of every rank when it starts and again when it ends: where no name
-    server answers, each takes ten seconds and more. Nobody needs it here."""
+    """Return a short host name in place of the full one, which is not needed here.
+
+    elastic asks for the full name at the start and end of every rank; without a name server each query takes more than
+    ten seconds.
+    """
     return name or socket.gethostname()
 
 
@@ -71,19 +75,23 @@ def _say(stream: Any, message: dict[str, Any]) -> None:
 
 
 def _format_plainly() -> None:
-    """Give torch's log handlers a plain formatter. Theirs imports torch._dynamo to format the first exception, which
-    takes this process 4 to 7 s, just when a rank has failed and the launch is to end."""
+    """Give torch's log handlers a plain formatter.
+
+    Their own one imports torch._dynamo to format the first exception. This takes 4 to 7 s, just when a rank has failed
+    and the launch is to end.
+    """
     plain = logging.Formatter("%(levelname)s %(asctime)s %(name)s: %(message)s")
-    loggers = [logging.getLogger(name) for name in logging.Logger.manager.loggerDict]  # torch.distributed has its own
+    # torch.distributed has handlers of its own
+    loggers = [logging.getLogger(name) for name in logging.Logger.manager.loggerDict]
     for handler in [handler for logger in loggers if logger.name.startswith("torch") for handler in logger.handlers]:
         handler.setFormatter(plain)
 
 
 def _collect_exit_codes() -> dict[int, int]:
-    """A dict that will hold every rank's exit code: elastic itself reports one failure, often the wrong one.
+    """Return a dict that will hold the exit code of every rank: elastic reports one failure only, often the wrong one.
 
-    Elastic takes a launch for done when every rank has returned a value. Ours return none: they are done when they
-    have ended with exit code 0.
+    elastic regards a launch as complete when every rank has returned a value. These ranks return none: they are
+    complete when they have ended with exit code 0.
     """
     api: Any = importlib.import_module("torch.distributed.launcher.api")
     agent: Any = importlib.import_module("torch.distributed.elastic.agent.server.api")
@@ -105,16 +113,16 @@ def _collect_exit_codes() -> dict[int, int]:
 
 
 def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_binding: str | None) -> str:
-    """Run one launch to its end; what went wrong, in one line, or an empty string."""
+    """Run one launch to its end. Return the error in one line, or an empty string."""
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
     from torch.numa.binding import AffinityMode, NumaOptions
 
     from launch.rank_entry import call
-    from launch.rendezvous import ADDRESS, hosted
+    from launch.rendezvous import ADDRESS, host_store
 
     try:
-        store = hosted(timeout_s)
+        store = host_store(timeout_s)
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -133,7 +141,7 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_bindin
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         return f"rank {rank} ended with exit code {failure.exitcode}"
-    except EOFError:  # so multiprocessing says it
+    except EOFError:  # raised by multiprocessing
         return "the process that ranks are forked from ended, or could not fork; logs/launcher.log has its last words"
     except Exception as error:
         lines = str(error).strip().splitlines() or [""]

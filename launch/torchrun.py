@@ -7,14 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch import POLL_SECONDS, Launcher, LaunchError, Outcome, Prepared, Request, Watch, folders, never
+from launch import POLL_SECONDS, Launcher, LaunchError, Outcome, Prepared, Request, Watch, folders, never_stop
 from launch.guard import Guarded, private_folder
 
 FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*exitcode\s*:\s*(-?\d+) \(pid: \d+\)")
 
 
 def command(request: Request, python: str = sys.executable) -> list[str]:
-    """The torchrun command line: ``launch.cold`` runs what ``torchrun`` runs."""
+    """Return the torchrun command line. ``launch.cold`` runs the code of ``torchrun``."""
     return [
         *(python, "-P", "-m", "launch.cold", str(request.timeout_s)),
         *("--nnodes", "1", "--nproc-per-node", str(request.ranks), "--max-restarts", "0"),
@@ -37,22 +37,24 @@ class TorchrunLauncher(Launcher):
         self._environment, self._log, self._python, self._cwd = dict(environment), log, python, cwd
         self._started: list[_Torchrun] = []
 
-    def prepare(self, request: Request, watch: Watch = never) -> Prepared:
+    def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
+        """Make the folder of a launch."""
         environment = {**self._environment, **request.environment}
         try:
             one = _Torchrun(request, command(request, self._python), environment, self._cwd)
         except OSError as error:
             raise LaunchError(f"cannot start torchrun: {error.strerror}") from None
-        self._started = [one]  # the one before has ended
+        self._started = [one]  # the previous launch has ended
         return one
 
     def close(self) -> None:
+        """End the latest launch."""
         for one in self._started:
             one.close()
 
 
 class _Torchrun:
-    """One torchrun, from its folder to its end."""
+    """One torchrun command, with its folder."""
 
     def __init__(
         self, request: Request, words: Sequence[str], environment: Mapping[str, str], cwd: Path | None
@@ -61,7 +63,7 @@ class _Torchrun:
         self._guarded: Guarded | None = None
         self.scratch = private_folder()
 
-    def launch(self, watch: Watch = never) -> Outcome:
+    def launch(self, watch: Watch = never_stop) -> Outcome:
         log = self._request.log / "torchrun.log"
         try:
             self._guarded = Guarded(
@@ -79,7 +81,7 @@ class _Torchrun:
             self.close()
 
     def close(self) -> None:
-        """End it, if it has begun; its folder goes in any case."""
+        """End it if it runs, and remove its folder."""
         if self._guarded is not None:
             self._guarded.kill()
         else:

@@ -1,6 +1,6 @@
-"""What is trained: models, their data and losses. Torch and torchvision only; nothing of bench or launch.
+"""The built-in workloads: models, their data and losses. They import torch and torchvision, not bench or launch.
 
-This table is all that planning needs to know, and importing it does not import torch.
+Planning needs this table only, and importing it does not import torch.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ class Entry:
     """One built-in workload.
 
     ``parameters`` is a literal so that ``bench list`` needs no torch; a test builds the model and checks it.
-    ``options`` are the names, defaults and (by their defaults) types of what may follow the name after a colon;
-    ``minimum`` (1 where not named) and ``maximum`` bound them. ``multiples`` are tuples (a, b, …) where a must be a
-    multiple of b × …, each an option or a number. ``images`` where the model takes (batch, channels, height, width).
+    ``options`` has the names, defaults and (by their defaults) types of the options that may follow the name after a
+    colon; ``minimum`` (1 by default) and ``maximum`` bound them. ``multiples`` are tuples (a, b, …): a must be a
+    multiple of b × …, each an option or a number. ``images`` says whether the model takes (batch, channels, height,
+    width).
     """
 
     about: str
@@ -68,7 +69,7 @@ def _llama(about: str, batch_size: int, parameters: int, **options: int) -> Entr
         options,
         minimum={"tied": 0},
         maximum={"tied": 1},
-        multiples=(("heads", "kv_heads"), ("width", 2, "heads")),  # rotary embeddings turn pairs
+        multiples=(("heads", "kv_heads"), ("width", 2, "heads")),  # rotary embeddings rotate pairs
     )
 
 

@@ -1,4 +1,4 @@
-"""What a workload is. A user's own class needs these members and no base class."""
+"""The interface of a workload. A user's own class needs these members and no base class."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ Batch = Sequence[Tensor]
 class Workload(Protocol):
     """A model, its loss and its data.
 
-    Attributes that may be added: ``data``, the kinds of ``--data`` that ``samples`` understands (default ``resident``
-    and ``synthetic``); ``tokens``, the tokens in a sample where ``unit`` is ``"tokens"``; ``flops_per_sample``, the
-    FLOPs of training on one sample without recomputation, where they are known better than they can be counted.
+    Optional attributes: ``data``, the kinds of ``--data`` that ``samples`` understands (default ``resident`` and
+    ``synthetic``); ``tokens``, the number of tokens in a sample if ``unit`` is ``"tokens"``; ``flops_per_sample``, the
+    FLOPs of training on one sample without recomputation, to replace the count.
     """
 
-    unit: str  # "samples" or "tokens": what throughput is counted in beside samples
-    batch_size: int  # the default, per device
+    unit: str  # "samples" or "tokens": the unit of throughput beside samples
+    batch_size: int  # the default for one device
 
     def build(self) -> nn.Module:
-        """The model in float32, freshly initialised from torch's global generator."""
+        """Return the model in float32, initialised from torch's global generator."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The scalar mean loss of a batch: tensors whose first dimension is the batch."""
+        """Return the mean loss of a batch, a scalar. The first dimension of the batch's tensors is the batch."""
 
     def samples(self, data: str) -> Dataset[Any]:
-        """A map-style dataset with a length; item i is a tuple of tensors, the same one for the same i."""
+        """Return a map-style dataset with a length. Item i is a tuple of tensors, always the same for the same i."""
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
-        """The parts to shard and to checkpoint one by one, in forward order; may be empty.
+        """Return the parts to shard and to checkpoint one by one, in forward order; may be empty.
 
-        They are modules of ``model``, each named once, and none lies inside of another.
+        They are modules of ``model``, each listed once, and none is inside another.
         """
 
 
 def load(target: str, options: Mapping[str, Any]) -> Workload:
-    """The workload that ``target`` names: ``package.module:Name`` or ``path/to/file.py:Name``.
+    """Return the workload that ``target`` names: ``package.module:Name`` or ``path/to/file.py:Name``.
 
-    The folder of a file (the current one for a module) is appended to ``sys.path`` last, so that its siblings import
-    and nothing in it can shadow an installed package. What it gives is checked (``workloads.checks``). Raises whatever
-    the import raises, and WorkloadError or AttributeError with a message for the user where the name is no workload.
+    The folder of a file (the current one for a module) is appended to ``sys.path``, so that the modules beside it can
+    be imported and none of them shadows an installed package. The workload is checked (``workloads.checks``). Raise
+    what the import raises, and WorkloadError or AttributeError with a message for the user if the name is not a
+    workload.
     """
     where, _, name = target.rpartition(":")
     module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
@@ -72,7 +73,7 @@ def _load_file(path: Path) -> Any:
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no Python file {path}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # so that what it defines can be pickled and inspected
+    sys.modules[name] = module  # so that its classes can be pickled and inspected
     spec.loader.exec_module(module)
     return module
 

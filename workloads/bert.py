@@ -1,7 +1,7 @@
-"""BERT (Devlin et al. 2018): post-norm encoder blocks, pre-trained by guessing masked tokens.
+"""BERT (Devlin et al. 2018): post-norm encoder blocks, pre-trained by predicting masked tokens.
 
-Without dropout, as all here: what is trained must be the same under every strategy, and random masks would not be.
-Without the next-sentence task, which RoBERTa (Liu et al. 2019) found to be of no use.
+Without dropout, as all models here: training must be the same under every strategy. Without the next-sentence task,
+which RoBERTa (Liu et al. 2019) found to be of no use.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from torch.utils.data import Dataset
 from workloads.base import Batch
 from workloads.data.datasets import SyntheticTokens, Text, tokens
 
-MASK = 256  # the first token that is no byte
-MASKED = 0.15  # of a sequence's tokens
+MASK = 256  # the first token that is not a byte
+MASKED = 0.15  # share of a sequence's tokens
 POSITIONS = 512  # the longest sequence
 EPSILON = 1e-12
 
 
 class Masked(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Sequences with some tokens hidden: (tokens, their masked positions, what was there), by the index alone.
+    """Sequences with some tokens masked, as (tokens, masked positions, original tokens), each a function of its index.
 
-    Of the chosen tokens 80 % become the mask, 10 % any other and 10 % stay (Devlin et al. 2018, section 3.1). All
-    sequences have the same number of them, so that a mean over small batches is the mean over the large one.
+    Of the chosen tokens 80 % become the mask, 10 % a random token and 10 % stay (Devlin et al. 2018, section 3.1). All
+    sequences have equally many, so that the mean loss over small batches equals that over the large one.
     """
 
     def __init__(self, source: SyntheticTokens | Text, seq: int, vocab: int) -> None:
@@ -60,6 +60,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x after the block."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
         x = self.norm1(x + self.out(attended))
@@ -81,7 +82,8 @@ class Encoder(nn.Module):
         self._init_weights()
 
     def forward(self, tokens: Tensor, masked: Tensor) -> Tensor:
-        # one sentence, so all tokens are of the first type
+        """Return the logits of the masked positions."""
+        # one sentence: all tokens have the first type
         x = self.norm(self.tokens(tokens) + self.positions.weight[: tokens.shape[1]] + self.types.weight[0])
         for block in self.blocks:
             x = block(x)
@@ -90,7 +92,7 @@ class Encoder(nn.Module):
         return logits
 
     def _init_weights(self) -> None:
-        """As in BERT's own code: normal(0.02), there cut at two standard deviations."""
+        """Initialise as BERT's own code: normal(0.02), truncated there at two standard deviations."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -99,6 +101,8 @@ class Encoder(nn.Module):
 
 
 class BERT:
+    """BERT with ``layers`` blocks and sequences of ``seq`` tokens."""
+
     unit = "tokens"
     batch_size = 8
     data = ("resident", "synthetic", "text")
@@ -108,14 +112,18 @@ class BERT:
         self.tokens = seq
 
     def build(self) -> nn.Module:
+        """Return the encoder."""
         return Encoder(self.n_layers, self.heads, self.width, self.vocab)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the masked tokens."""
         sequences, positions, targets = batch
         return F.cross_entropy(model(sequences, positions).flatten(0, 1).float(), targets.flatten())
 
     def samples(self, data: str) -> Dataset[tuple[Tensor, Tensor, Tensor]]:
+        """Return masked sequences."""
         return Masked(tokens(data, self.seq, self.vocab), self.seq, self.vocab)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the blocks."""
         return list(model.get_submodule("blocks").children())

@@ -1,4 +1,4 @@
-"""What a workload gives, held against what ``workloads.base.Workload`` promises: all that is wrong is said in words."""
+"""Checks that a workload keeps the promises of ``workloads.base.Workload``, with a message for each violation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workloads.data.paths import KINDS
 
 DATA_KINDS = ("resident", "synthetic", *KINDS)
 UNITS = ("samples", "tokens")
-MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # of a batch, and in a sample: their products stay within 64 bits
+MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # limits of a batch, and of a sample; their products fit into 64 bits
 MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
 OPTIMIZERS = "choose an optimizer with --optimizer"
@@ -24,7 +24,7 @@ STEPS = "a step is loss(model, batch), its backward pass and the optimizer"
 COLLATING = "batches are the items of samples(), put together by PyTorch's default_collate"
 SAMPLING = "--batch-size and --seed say which samples a batch has"
 LOADING = "return a map-style dataset from samples(); --num-workers and others steer its loader"
-# Members that say how to train or how to load, and that nothing calls: name -> what holds instead.
+# Members for training or loading that are never called: name -> what holds instead.
 NOT_CALLED = {
     **{"optimizer": OPTIMIZERS, "optimizers": OPTIMIZERS, "configure_optimizers": OPTIMIZERS},
     **{"make_optimizer": OPTIMIZERS, "build_optimizer": OPTIMIZERS, "create_optimizer": OPTIMIZERS},
@@ -39,14 +39,14 @@ NOT_CALLED = {
 
 
 class WorkloadError(TypeError):
-    """A workload is not what it must be; the message says what was given and what is allowed."""
+    """A workload is invalid. The message says what was given and what is allowed."""
 
 
 def check_members(target: str, workload: Any) -> None:
-    """Raise WorkloadError unless the workload has all members, and its attributes have values that are allowed."""
+    """Raise WorkloadError unless the workload has all members, and its attributes have allowed values."""
     missing = [member for member in ("unit", "batch_size", *METHODS) if not hasattr(workload, member)]
     if missing:
-        raise WorkloadError(f"{target} is no workload: it lacks {', '.join(missing)}")
+        raise WorkloadError(f"{target} is not a workload: it lacks {', '.join(missing)}")
     for method in METHODS:
         if not callable(given := getattr(workload, method)):
             raise _refused(f"{target}: {method}", given, "a method")
@@ -63,8 +63,10 @@ def check_members(target: str, workload: Any) -> None:
 
 
 def _check_unused(target: str, workload: Any) -> None:
-    """Refuse a method, an optimizer or a scheduler that looks as if it were used, and is not. Values of other types
-    (``self.step = 0``) are the workload's own affair."""
+    """Refuse a method, an optimizer or a scheduler that seems to be used but is not.
+
+    Values of other types (``self.step = 0``) are the workload's own affair.
+    """
     for name, instead in NOT_CALLED.items():
         member = getattr(workload, name, None)
         if callable(member) or isinstance(member, (Optimizer, LRScheduler)):
@@ -73,15 +75,17 @@ def _check_unused(target: str, workload: Any) -> None:
 
 
 def _check_layers(target: str, layers: Sequence[nn.Module], model: nn.Module) -> None:
-    """Refuse layers that are no modules of the model, named twice, or inside of another: they would be left out of
-    sharding and checkpointing, or have them twice."""
+    """Refuse layers that are not modules of the model, listed twice, or inside one another.
+
+    They would be left out of sharding and checkpointing, or sharded and checkpointed twice.
+    """
     names = {id(part): name or "the whole model" for name, part in model.named_modules()}
     place: dict[int, int] = {}
     for number, layer in enumerate(layers):
         if id(layer) not in names:
             raise WorkloadError(
-                f"{target}: layers() names a {type(layer).__name__} (item {number}) that is no module of the model it "
-                "was given; return modules of that model, as list(model.blocks) does"
+                f"{target}: layers() names a {type(layer).__name__} (item {number}) that is not a module of the "
+                "model it was given; return modules of that model, as list(model.blocks) does"
             )
         if id(layer) in place:
             twice = f"{names[id(layer)]} twice (items {place[id(layer)]} and {number})"
@@ -91,8 +95,8 @@ def _check_layers(target: str, layers: Sequence[nn.Module], model: nn.Module) ->
         for part in layer.modules():
             if part is not layer and id(part) in place:
                 raise WorkloadError(
-                    f"{target}: layers() names {names[id(part)]}, which lies inside of {names[id(layer)]}, named as "
-                    "well; name one of the two"
+                    f"{target}: layers() names {names[id(part)]}, which is inside {names[id(layer)]}, which is "
+                    "named as well; name one of the two"
                 )
 
 
@@ -114,7 +118,7 @@ def _check_kinds(name: str, given: object) -> None:
 
 
 class Checked:
-    """A workload whose methods give what they must, or raise WorkloadError. Everything else is the workload's own."""
+    """A workload whose methods return valid values or raise WorkloadError. Everything else is the workload's own."""
 
     def __init__(self, target: str, workload: Any) -> None:
         check_members(target, workload)
@@ -124,44 +128,50 @@ class Checked:
         return getattr(self.__dict__["_workload"], name)
 
     def build(self) -> nn.Module:
+        """Return the model."""
         model = self._workload.build()
         if not isinstance(model, nn.Module):
-            raise _refused(f"{self._target}: build() gives", model, "a torch.nn.Module")
+            raise _refused(f"{self._target}: build() returned", model, "a torch.nn.Module")
         return model
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the layers of the model."""
         given = self._workload.layers(model)
         layers = list(given) if hasattr(given, "__iter__") else [given]
         for layer in layers:
             if not isinstance(layer, nn.Module) or layer is given:
-                raise _refused(f"{self._target}: layers() gives", given, "a list of modules of the model")
+                raise _refused(f"{self._target}: layers() returned", given, "a list of modules of the model")
         _check_layers(self._target, layers, model)
         return layers
 
     def samples(self, data: str) -> Dataset[Any]:
+        """Return the dataset."""
         dataset: Any = self._workload.samples(data)
         name = f"{self._target}: samples({data!r})"
         methods = all(hasattr(dataset, method) for method in ("__len__", "__getitem__"))
         if not methods or isinstance(dataset, (IterableDataset, str, bytes, dict, Tensor)):
-            raise _refused(f"{name} gives", dataset, "a map-style dataset: __len__, and __getitem__ by index")
+            raise _refused(f"{name} returned", dataset, "a map-style dataset: __len__, and __getitem__ by index")
         if len(dataset) < 1:
             raise WorkloadError(f"{name} has no samples; allowed: a dataset with a length from 1")
         return dataset  # type: ignore[no-any-return]
 
     def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+        """Return the loss of a batch."""
         loss = self._workload.loss(model, batch)
         if not isinstance(loss, Tensor):
-            raise _refused(f"{self._target}: loss() gives", loss, "a tensor without dimensions")
+            raise _refused(f"{self._target}: loss() returned", loss, "a tensor without dimensions")
         if loss.dim() or not loss.is_floating_point():
             kind = f"{str(loss.dtype).removeprefix('torch.')} tensor of shape {tuple(loss.shape)}"
             allowed = "a tensor of floating point without dimensions, as .mean() gives"
-            raise WorkloadError(f"{self._target}: loss() gives a {kind}; allowed: {allowed}")
+            raise WorkloadError(f"{self._target}: loss() returned a {kind}; allowed: {allowed}")
         return loss
 
 
 def collated(dataset: Dataset[Any], size: int) -> Sequence[Tensor]:
-    """The first ``size`` samples as one batch, over and over where there are fewer; WorkloadError unless it is a
-    sequence of tensors."""
+    """Return the first ``size`` samples as one batch, repeated if there are fewer.
+
+    Raise WorkloadError if the batch is not a sequence of tensors.
+    """
     length = len(dataset)  # type: ignore[arg-type]
     items = [dataset[index % length] for index in range(size)]
     name, allowed = f"sample 0 of {type(dataset).__name__} is", "a tuple of tensors"
@@ -175,15 +185,18 @@ def collated(dataset: Dataset[Any], size: int) -> Sequence[Tensor]:
 
 
 def _refused(name: str, given: object, allowed: str) -> WorkloadError:
-    """``name`` says what was asked of the workload; the value itself is told only where it is plain and short."""
-    verb = "" if name.endswith((" gives", " is", " with")) else " is"
+    """Return an error.
+
+    ``name`` says what the workload was asked for; the value is shown only if it is plain and short.
+    """
+    verb = "" if name.endswith((" returned", " is", " with")) else " is"
     return WorkloadError(f"{name}{verb} {_words(given)}; allowed: {allowed}")
 
 
 def _words(given: object) -> str:
     parts = given if isinstance(given, (tuple, list)) else [given]
     if all(one is None or isinstance(one, (str, int, float)) for one in parts):
-        with contextlib.suppress(ValueError):  # Python writes no number of thousands of digits
+        with contextlib.suppress(ValueError):  # Python does not write numbers of thousands of digits
             if len(text := repr(given)) <= 80:
                 return text
     return f"a value of type {type(given).__name__}"

@@ -1,6 +1,6 @@
-"""DLRM (Naumov et al. 2019): numbers by an MLP, categories by embedding tables, all their products by another MLP.
+"""DLRM (Naumov et al. 2019): an MLP for numbers, embedding tables for categories, and an MLP on their products.
 
-Sizes are those of the authors' run on Criteo Kaggle's data, but for the tables, which have one number of rows for all.
+Sizes are those of the authors' run on Criteo Kaggle's data, except that all tables have the same number of rows.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ BOTTOM, TOP = (512, 256, 64), (512, 256)
 
 
 def _mlp(*widths: int) -> nn.Sequential:
-    """Linear layers with a ReLU after each."""
+    """Return linear layers with a ReLU after each."""
     return nn.Sequential(
         *(nn.Sequential(nn.Linear(n_in, n_out), nn.ReLU()) for n_in, n_out in itertools.pairwise(widths))
     )
 
 
 class Tables(nn.Module):
-    """Categories (batch, tables) to their embeddings (batch, tables, width).
+    """Maps categories (batch, tables) to their embeddings (batch, tables, width).
 
     Gradients are dense, as large as the tables: neither FSDP2 nor the fused AdamW takes sparse ones.
     """
@@ -38,11 +38,12 @@ class Tables(nn.Module):
         self.tables = nn.ModuleList(nn.Embedding(rows, width) for _ in range(tables))
 
     def forward(self, categories: Tensor) -> Tensor:
+        """Look up the embeddings."""
         return torch.stack([table(categories[:, n]) for n, table in enumerate(self.tables)], dim=1)
 
 
 class Model(nn.Module):
-    """Numbers (batch, 13) and categories (batch, tables) to logits (batch, 1)."""
+    """Maps numbers (batch, 13) and categories (batch, tables) to logits (batch, 1)."""
 
     def __init__(self, tables: int, rows: int, width: int) -> None:
         super().__init__()
@@ -53,6 +54,7 @@ class Model(nn.Module):
         self._init_weights()
 
     def forward(self, numbers: Tensor, categories: Tensor) -> Tensor:
+        """Return the logits."""
         dense = self.bottom(numbers)
         vectors = torch.cat([dense.unsqueeze(1), self.tables(categories)], dim=1)
         products = vectors @ vectors.transpose(1, 2)
@@ -63,7 +65,7 @@ class Model(nn.Module):
         return logits
 
     def _init_weights(self) -> None:
-        """As in the authors' code."""
+        """Initialise as the authors' code."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_features + module.out_features)))
@@ -74,6 +76,8 @@ class Model(nn.Module):
 
 
 class DLRM:
+    """DLRM with ``tables`` embedding tables of (rows, width)."""
+
     unit = "samples"
     batch_size = 128
     data = ("resident", "synthetic", "criteo")
@@ -82,16 +86,20 @@ class DLRM:
         self.tables, self.rows, self.width = tables, rows, width
 
     def build(self) -> nn.Module:
+        """Return the model."""
         return Model(self.tables, self.rows, self.width)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the binary cross-entropy of clicks."""
         numbers, categories, clicked = batch
         logits = model(numbers, categories).squeeze(1)
         return F.binary_cross_entropy_with_logits(logits.float(), clicked.float())
 
     def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor, Tensor, Tensor]]:
+        """Return clicks."""
         kind, _, path = data.partition("=")
         return ClickLog(path, self.tables, self.rows) if kind == "criteo" else SyntheticClicks(self.tables, self.rows)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the parts of the model."""
         return [model.get_submodule(name) for name in ("bottom", "tables", "top")]

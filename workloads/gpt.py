@@ -1,4 +1,4 @@
-"""GPT-2's architecture: pre-norm decoder blocks, learned positions, the head tied to the embedding."""
+"""GPT-2's architecture: pre-norm decoder blocks, learned positions, output weights tied to the embedding."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x after the block."""
         batch, seq, width = x.shape
         qkv = self.qkv(self.norm1(x)).view(batch, seq, 3, self.heads, width // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
@@ -34,7 +35,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Tokens (batch, seq) to logits (batch, seq, vocab)."""
+    """Maps tokens (batch, seq) to logits (batch, seq, vocab)."""
 
     def __init__(self, layers: int, heads: int, width: int, seq: int, vocab: int) -> None:
         super().__init__()
@@ -46,6 +47,7 @@ class Decoder(nn.Module):
         self._init_weights(layers)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits."""
         x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
         for block in self.blocks:
             x = block(x)
@@ -53,7 +55,10 @@ class Decoder(nn.Module):
         return logits
 
     def _init_weights(self, layers: int) -> None:
-        """Radford et al. 2019, section 2.3: normal(0.02), residual projections scaled by 1/sqrt(2 layers)."""
+        """Initialise as Radford et al.
+
+        2019, section 2.3: normal(0.02), residual projections scaled by 1/sqrt(2 layers).
+        """
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
@@ -63,6 +68,8 @@ class Decoder(nn.Module):
 
 
 class GPT:
+    """GPT with ``layers`` blocks and sequences of ``seq`` tokens."""
+
     unit = "tokens"
     batch_size = 16
     data = ("resident", "synthetic", "text")
@@ -72,15 +79,19 @@ class GPT:
         self.tokens = seq
 
     def build(self) -> nn.Module:
+        """Return the decoder."""
         return Decoder(self.n_layers, self.heads, self.width, self.seq, self.vocab)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        (sequences,) = batch  # (batch, seq + 1): inputs and targets are the same tokens, one apart
+        """Return the cross-entropy of the next tokens."""
+        (sequences,) = batch  # (batch, seq + 1): targets are the inputs shifted by one token
         logits = model(sequences[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1).float(), sequences[:, 1:].flatten())
 
     def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor]]:
+        """Return sequences of tokens."""
         return tokens(data, self.seq, self.vocab)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the blocks."""
         return list(model.get_submodule("blocks").children())

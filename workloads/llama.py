@@ -20,11 +20,13 @@ EPSILON = 1e-5
 
 
 def rotate(x: Tensor) -> Tensor:
-    """Rotary embedding (Su et al. 2021) of (…, seq, dim): pair j at place t turned by t THETA^(-2j/dim).
+    """Return the rotary embedding (Su et al.
 
-    The pairs are (j, j + dim/2), in another order than in Meta's code, which with random weights is the same model.
-    Angles are made where they are used and in float32: a buffer would be cast with the model, an argument by FSDP's
-    mixed precision, and bfloat16 cannot even count to 257.
+    2021) of (…, seq, dim): pair j at position t rotated by t THETA^(-2j/dim).
+
+    The pairs are (j, j + dim/2), ordered differently than in Meta's code, which is the same model with random weights.
+    Angles are computed here in float32: a buffer would be cast with the model, an argument by FSDP's mixed precision,
+    and bfloat16 cannot represent 257.
     """
     seq, dim = x.shape[-2:]
     frequencies = THETA ** (torch.arange(0, dim, 2, device=x.device, dtype=torch.float32) / -dim)
@@ -46,14 +48,17 @@ class Attention(nn.Module):
         self.out = nn.Linear(heads * self.dim, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the attention output of x (batch, seq, width)."""
         q, k, v = (project(x).unflatten(-1, (-1, self.dim)).transpose(1, 2) for project in (self.q, self.k, self.v))
         attended = F.scaled_dot_product_attention(rotate(q), self._shared(rotate(k)), self._shared(v), is_causal=True)
         out: Tensor = self.out(attended.transpose(1, 2).flatten(-2))
         return out
 
     def _shared(self, x: Tensor) -> Tensor:
-        """Repeat each head for its group. SDPA's ``enable_gqa`` would leave float32 without a fused kernel on CUDA,
-        and FLOPs uncounted before torch 2.12."""
+        """Repeat each head for its group.
+
+        SDPA's ``enable_gqa`` would leave float32 without a fused kernel on CUDA, and FLOPs uncounted before torch 2.12.
+        """
         return x.unsqueeze(2).expand(-1, -1, self.groups, -1, -1).flatten(1, 2)
 
 
@@ -68,6 +73,7 @@ class Block(nn.Module):
         self.down = nn.Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return x after the block."""
         x = x + self.attention(self.norm1(x))
         y = self.norm2(x)
         mlp: Tensor = self.down(F.silu(self.gate(y)) * self.up(y))
@@ -75,7 +81,7 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Tokens (batch, seq) to logits (batch, seq, vocab)."""
+    """Maps tokens (batch, seq) to logits (batch, seq, vocab)."""
 
     def __init__(self, layers: int, heads: int, kv_heads: int, width: int, hidden: int, vocab: int) -> None:
         super().__init__()
@@ -85,6 +91,7 @@ class Decoder(nn.Module):
         self.head = nn.Linear(width, vocab, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits."""
         x = self.tokens(tokens)
         for block in self.blocks:
             x = block(x)
@@ -92,7 +99,10 @@ class Decoder(nn.Module):
         return logits
 
     def init_weights(self) -> None:
-        """Radford et al. 2019, section 2.3: normal(0.02), residual projections scaled by 1/sqrt(2 layers)."""
+        """Initialise as Radford et al.
+
+        2019, section 2.3: normal(0.02), residual projections scaled by 1/sqrt(2 layers).
+        """
         for name, parameter in self.named_parameters():
             if parameter.dim() == 1:
                 nn.init.ones_(parameter)
@@ -102,6 +112,8 @@ class Decoder(nn.Module):
 
 
 class Llama:
+    """Llama with ``layers`` blocks and sequences of ``seq`` tokens."""
+
     unit = "tokens"
     batch_size = 16
     data = ("resident", "synthetic", "text")
@@ -122,7 +134,10 @@ class Llama:
         self.tokens = seq
 
     def build(self) -> nn.Module:
-        """Shapes first, then memory, then values: eight billion weights are not to be drawn twice."""
+        """Return the decoder.
+
+        It is built on the meta device first, so that its eight billion weights are drawn only once.
+        """
         with torch.device("meta"):
             model = Decoder(*self.sizes)
         model.to_empty(device=torch.get_default_device())
@@ -132,12 +147,15 @@ class Llama:
         return model
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        (sequences,) = batch  # (batch, seq + 1): inputs and targets are the same tokens, one apart
+        """Return the cross-entropy of the next tokens."""
+        (sequences,) = batch  # (batch, seq + 1): targets are the inputs shifted by one token
         logits = model(sequences[:, :-1])
         return F.cross_entropy(logits.flatten(0, 1).float(), sequences[:, 1:].flatten())
 
     def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor]]:
+        """Return sequences of tokens."""
         return tokens(data, self.seq, self.vocab)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the blocks."""
         return list(model.get_submodule("blocks").children())

@@ -14,6 +14,8 @@ from workloads.data.datasets import images
 
 
 class ViT:
+    """ViT-B/16 on images of ``size`` x ``size`` pixels."""
+
     unit = "samples"
     batch_size = 32
     data = ("resident", "synthetic", "folder")
@@ -22,15 +24,21 @@ class ViT:
         self.size, self.classes = size, classes
 
     def build(self) -> nn.Module:
-        """Its head begins at zero (torchvision's choice), so that the first step moves nothing but the head."""
+        """Return torchvision's model.
+
+        Its head is initialised to zero, so that the first step changes the head only.
+        """
         return torchvision.models.vit_b_16(image_size=self.size, num_classes=self.classes)  # type: ignore[no-any-return]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the classes."""
         pixels, labels = batch
         return F.cross_entropy(model(pixels).float(), labels)
 
     def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor, Tensor]]:
+        """Return images with labels."""
         return images(data, self.size, self.classes)
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Return the encoder's blocks."""
         return list(model.get_submodule("encoder.layers").children())

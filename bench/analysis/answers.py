@@ -1,4 +1,4 @@
-"""All that is asked of the launches of some runs, answered."""
+"""The answers to all questions about the launches of some runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ from bench.store.environments import with_environments
 
 @dataclass(frozen=True)
 class Answers:
-    """One tidy frame a question; the function of each name says what is in it. ``launches`` are the rows that count:
-    of launches that were made again the last, with their ``environment`` and ``code``."""
+    """One tidy frame for each question; the function of the same name documents its columns.
+
+    ``launches`` has the rows that count (the last of launches that were repeated), with their ``environment`` and
+    ``code``.
+    """
 
     launches: pd.DataFrame
     summary: pd.DataFrame
@@ -35,7 +38,10 @@ class Answers:
 
 
 def answer(rows: Sequence[LaunchRow], steps: pd.DataFrame, within_gib: Iterable[float] = ()) -> Answers:
-    """From the rows of any number of runs and their steps. Probes and controls enter nothing but ``launches``."""
+    """Answer all questions from the rows and steps of any number of runs.
+
+    Probes and controls appear in ``launches`` only.
+    """
     found = with_codes(with_environments(launches(counted(rows))))
     summary = with_memory(summarise(found))
     return Answers(

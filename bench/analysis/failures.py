@@ -1,4 +1,4 @@
-"""What went wrong: every launch and case without a number, and why."""
+"""Failures: every launch and case without a number, and the reason."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ COLUMNS = (*GROUP, "status", "reason", "launches", "run_id", "launch_id", "log",
 
 
 def failures(launches: pd.DataFrame) -> pd.DataFrame:
-    """One row for each case, run, status and reason that is not ``ok``, in the order of the cases' axes.
+    """Return one row for each case, run, status and reason that is not ``ok``, in the order of the cases' axes.
 
-    ``launches`` counts fresh starts that ended so (0 for what was never launched); ``launch_id`` is the first of them
-    and ``log`` the folder of its logs in the run's.
+    ``launches`` counts fresh starts that ended so (0 for a case that was never launched); ``launch_id`` is the first of
+    them and ``log`` the folder of its logs within the run's folder.
     """
     bad = launches[(launches["role"] == "measure") & (launches["status"] != "ok")]
     groups = bad.groupby([*GROUP, "status", "reason", "run_id"], sort=False, dropna=False)

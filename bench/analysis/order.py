@@ -1,4 +1,4 @@
-"""Cases in an order that a person expects, and the fewest words that tell them apart."""
+"""Cases in the expected order, and the shortest labels that distinguish them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REGISTRIES = {
     "optimizer": list(OPTIMIZERS),
     "activation_checkpointing": ["none", "selective", "every", "full"],
 }
-# How a value reads where its axis is not named; other axes are named.
+# How a value is shown without the name of its axis; other axes are named.
 WORDS = {
     **dict.fromkeys(("workload", "strategy", "precision", "data", "env", "optimizer", "device"), "{}"),
     **{"gpus": "×{}", "batch_size": "batch {}", "activation_checkpointing": "ac {}", "num_workers": "{} workers"},
@@ -30,12 +30,12 @@ WORDS = {
 
 
 def in_order(cases: pd.DataFrame) -> pd.DataFrame:
-    """Rows of cases by their axes, in the order of AXES: names as registered, numbers by size."""
-    keys = list(zip(*([_place(name, value) for value in cases[name]] for name in AXES), strict=True))
+    """Return rows of cases sorted by their axes in the order of AXES: names as registered, numbers by size."""
+    keys = list(zip(*([_sort_key(name, value) for value in cases[name]] for name in AXES), strict=True))
     return cases.iloc[sorted(range(len(cases)), key=keys.__getitem__)].reset_index(drop=True)
 
 
-def _place(axis: str, value: Any) -> tuple[int, float, str]:
+def _sort_key(axis: str, value: Any) -> tuple[int, float, str]:
     if pd.isna(value):
         return -1, 0.0, ""
     if isinstance(value, str):
@@ -45,8 +45,10 @@ def _place(axis: str, value: Any) -> tuple[int, float, str]:
 
 
 def varying(cases: pd.DataFrame) -> list[str]:
-    """The axes in which cases differ. One that only some have (as prefetching needs workers) follows from another, but
-    where nothing else tells them apart."""
+    """Return the axes in which cases differ.
+
+    An axis that only some cases have (prefetching needs workers) is left out, unless nothing else distinguishes them.
+    """
     names = [name for name in AXES if len(set(cases[name].dropna())) > 1]
     for name in (name for name in AXES if name not in names and cases[name].nunique(dropna=False) > 1):
         alike = cases.groupby(names, sort=False, dropna=False)[name] if names else cases[name]
@@ -56,9 +58,9 @@ def varying(cases: pd.DataFrame) -> list[str]:
 
 
 def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "precision")) -> pd.Series:
-    """Each case in the words of the axes that tell it from the others of its workload; ``always`` are named anyway.
+    """Return a label for each case: the axes that distinguish it from others of its workload, and ``always``.
 
-    The workload is named where there are several, and so are the environment and the code of a workload.
+    The workload is named if there are several, and so are the environment and the code of a workload.
     """
     texts: dict[Any, str] = {}
     workloads = ["workload"] if cases["workload"].nunique() > 1 else []
@@ -71,7 +73,7 @@ def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "pr
 
 
 def apart(cases: pd.DataFrame) -> pd.Series:
-    """What tells cases with the same axes from each other: `` (B, code 2)``, of each only where there are several."""
+    """Return what distinguishes cases with the same axes: `` (B, code 2)``, each part only if there are several."""
     letters = cases["environment"] if "environment" in cases and cases["environment"].nunique() > 1 else None
     said = pd.Series("", cases.index, dtype="str") if letters is None else letters.astype("str")
     if "code" in cases:
@@ -82,7 +84,7 @@ def apart(cases: pd.DataFrame) -> pd.Series:
 
 
 def word(axis: str, value: Any) -> str:
-    """A value of an axis for people; nothing where the axis has no effect."""
+    """Return a value of an axis for people; empty if the axis has no effect."""
     if pd.isna(value) or value == "":
         return ""
     text = show(bool(value)) if isinstance(value, (bool, np.bool_)) else show(value)

@@ -21,7 +21,7 @@ LOSS = ("loss", "loss_low", "loss_high", "interval")
 
 
 def rates(launches: pd.DataFrame) -> dict[Key, Rates]:
-    """samples/s of the launches that were ok, by (run_id, block), for each case by ``key``."""
+    """Return samples/s of the successful launches by (run_id, block), for each case by ``key``."""
     known = good(launches)[[*GROUP, "run_id", "block", "samples_per_s"]]
     found: dict[Key, Rates] = defaultdict(dict)
     for *case, run_id, block, rate in known_values(known):
@@ -30,17 +30,17 @@ def rates(launches: pd.DataFrame) -> dict[Key, Rates]:
 
 
 def key(case: Mapping[Any, Any] | pd.Series) -> Key:
-    """What makes launches those of one case, None where it is unknown."""
+    """Return what identifies the case of a launch; unknown values are None."""
     return tuple(None if pd.isna(case[name]) else str(case[name]) for name in GROUP)
 
 
 def losses(cases: pd.DataFrame, best: Any, by_case: Mapping[Key, Rates]) -> pd.DataFrame:
-    """LOSS against the case at the index ``best``, for each case that has a median of ``samples_per_s``.
+    """Return LOSS against the case at the index ``best``, for each case that has a median of ``samples_per_s``.
 
-    ``loss`` is 1 - median / best's median, with 95 % bounds that hold it. ``interval`` says how they were made: of two
-    cases they are ``of_ratio``'s; of more, they are also those of ``best.bounds``, if these are wider, so that chance
-    calls any of so many equal cases slower in at most 5 of 100 reports. A lower bound at or below 0 means that the two
-    cannot be told apart.
+    ``loss`` is 1 - median / best's median, with 95 % bounds that contain it. ``interval`` says how they were made. With
+    two cases they are those of ``of_ratio``; with more, the wider of these and those of ``best_of.bounds``, so that any
+    of so many equal cases is called slower by chance in at most 5 of 100 reports. If the lower bound is at or below 0,
+    the two cannot be distinguished.
     """
     known = {index: by_case[key(case)] for index, case in cases.iterrows() if case["ok"]}
     wider = dict.fromkeys(known, (math.nan, math.nan))

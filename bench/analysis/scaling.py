@@ -1,4 +1,4 @@
-"""Does it scale? Speed-up and efficiency of each case over the one of fewer devices that it may be compared with."""
+"""Speed-up and efficiency of each case over a comparable one with fewer devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.plan.options import AXES, show
 from bench.stats.intervals import of_ratio
 from bench.store.environments import known_values
 
-SUSPICIOUS = 1.02  # an efficiency above it: more than N times the work by N times the devices
+SUSPICIOUS = 1.02  # an efficiency above it means more than N times the work by N times the devices
 BASE = ("base_case_id", "base_code_key")
 MAY_DIFFER = {"weak": ("gpus",), "strong": ("gpus", "batch_size")}
 MUST_AGREE = (*(name for name in AXES if name != "gpus"), "oversubscribe", "environment", "code")
@@ -25,7 +25,7 @@ COLUMNS = (
 
 
 class Base(NamedTuple):
-    """A case to compare with, in which mode, or why with none."""
+    """A case to compare with and the mode, or why there is none."""
 
     case: dict[str, Any] | None
     mode: str | None
@@ -33,15 +33,15 @@ class Base(NamedTuple):
 
 
 def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
-    """One row for each case of more devices than another of its workload and strategy, and mode; and for their bases.
+    """Return one row for each base, and for each mode of each case with more devices.
 
-    ``mode`` is ``weak`` where the batch a device is the base's, ``strong`` where the global batch is; all other axes,
-    the environment and the code must be equal, and of strong cases the work_key. The base has the fewest devices of
-    those; ``single`` stands for one device of a strategy that did not run on one. With X the median throughput and N
-    the devices, ``speedup`` is X(N) / X(N0) and ``efficiency`` the same over N / N0, which for a strong case is
-    T(N0) / (N / N0 T(N)). The bounds (95 %) are ``of_ratio``'s, by blocks of the same run where there are two, else by
-    the intervals of both: ``interval`` says which. ``flag`` is set above SUSPICIOUS. ``refused`` says why there is no
-    number; such a case is a row as well.
+    ``mode`` is ``weak`` if the batch of a device equals the base's, ``strong`` if the global batch does; all other
+    axes, the environment and the code must be equal, and for strong scaling the work_key. The base is the one with the
+    fewest devices; ``single`` represents one device of a strategy that did not run on one. With X the median throughput
+    and N the devices, ``speedup`` is X(N) / X(N0) and ``efficiency`` is speedup / (N / N0), which for a strong case is
+    T(N0) / (N / N0 T(N)). The bounds (95 %) are those of ``of_ratio``, by blocks of the same run if there are two, else
+    by the intervals of both; ``interval`` says which. ``flag`` is set above SUSPICIOUS. ``refused`` says why there is
+    no number; such a case has a row as well.
     """
     cases = [dict(zip(summary.columns, values, strict=True)) for values in known_values(summary)]
     cases = [case for case in cases if (case["gpus"] or 0) > 0]
@@ -60,14 +60,14 @@ def scaling(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bases(case: dict[str, Any], cases: list[dict[str, Any]]) -> list[Base]:
-    """What to compare with, in each mode; or the reason against the most alike; nothing if there is no question."""
+    """Return the base in each mode, or the reason why the most similar case is none; empty if there is no question."""
     fewer = [
         other
         for other in cases
         if other["workload"] == case["workload"] and other["gpus"] < case["gpus"] and other["ok"]
     ]
     candidates = [other for other in fewer if other["strategy"] == case["strategy"]]
-    # which come first of those with as many devices
+    # sorted first among cases with as many devices
     candidates += [{**other, "strategy": case["strategy"]} for other in fewer if other["strategy"] == "single"]
     if not candidates:
         return []
@@ -89,7 +89,7 @@ def _why_unknown(case: dict[str, Any]) -> str:
 
 
 def _unlike(case: dict[str, Any], other: dict[str, Any], mode: str) -> list[str]:
-    """What differs more than it may, in words."""
+    """Return the differences that prevent a comparison, in words."""
     names = [name for name in MUST_AGREE if name not in MAY_DIFFER[mode]]
     if mode == "strong":
         names += ["global_batch" if other["global_batch"] != case["global_batch"] else "work_key"]

@@ -1,4 +1,4 @@
-"""How steady are the steps? Each launch's distribution of step times, and the steps far outside of it."""
+"""The distribution of each launch's step times, and the steps far outside of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ COLUMNS = (*GROUP, "run_id", "launch_id", "block", "steps", "median_ms", "p05_ms
 
 
 def noise(launches: pd.DataFrame, steps: pd.DataFrame) -> pd.DataFrame:
-    """One row for each launch that was ok and has steps: their median, 5th and 95th percentile in ms; how many are
-    ``outliers``, and the ``largest_ms`` of those (unknown if there are none)."""
+    """Return one row for each successful launch with steps: their median, 5th and 95th percentile in ms.
+
+    ``outliers`` counts the steps beyond the fence, and ``largest_ms`` is the largest of them (unknown if there are
+    none).
+    """
     good = launches[(launches["role"] == "measure") & (launches["status"] == "ok")]
     key = ["run_id", "launch_id"]
     times = steps.groupby(key, sort=False)["step_ms"]

@@ -1,4 +1,4 @@
-"""What became of each case over its launches."""
+"""The summary of each case over its launches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.analysis.order import in_order
 from bench.plan.options import AXES
 from bench.stats.intervals import of_median
 
-# What makes launches those of one case: none of another machine, data, code or way of measuring is put with them.
+# What identifies a case: launches on another machine, or with other data, code or measurement are not combined.
 GROUP = ("environment", "case_id", "work_key", "code_key")
 FIGURES = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
@@ -19,7 +19,7 @@ FIGURES = (
 )
 PARTS = ("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms")
 OF_THE_CASE = (*AXES, "oversubscribe", "world_size", "global_batch", "parameters", "device_name", "command")
-# What spoils a launch's timing, or makes it another's than it seems: column -> how to say it of the worst launch.
+# What distorts a launch's timing or makes it differ from what was asked: column -> text for the worst launch.
 MARKS = {
     "throttled_share": "throttled {:.0%}",
     "foreign_processes": "GPU used by others",
@@ -31,16 +31,15 @@ MARKS = {
 
 
 def summarise(launches: pd.DataFrame) -> pd.DataFrame:
-    """One row a case (and environment, work_key and code_key), in the order of its axes, from a frame of LAUNCHES rows.
+    """Return one row for each case, environment, work_key and code_key, in the order of the axes, from LAUNCHES rows.
 
     ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
-    starts, ``ok`` those that were ok, ``failed`` says how the others ended (``2 oom, 1 crashed``; None if there are
-    none), and ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over the launches that were
-    ok; ``samples_per_s_low`` and ``_high`` are the 95 % bounds of that median, and ``spread`` is
-    (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what spoilt a launch, and
-    what was otherwise than asked for.
-    ``work`` is 0, and 1 … for cases with the same axes and another work_key (data, or measurement, of another time);
-    ``code`` is the version of the user's files (see ``with_codes``).
+    starts, ``ok`` the successful ones, ``failed`` says how the others ended (``2 oom, 1 crashed``; None if there are
+    none), and ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over successful launches;
+    ``samples_per_s_low`` and ``_high`` are the 95 % bounds of that median, and ``spread`` is
+    (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what distorted a launch, and
+    what was not as asked for. ``work`` is 0, and 1 … for cases with the same axes but another work_key (other data or
+    measurement); ``code`` is the version of the user's files (see ``with_codes``).
     """
     measured = launches[launches["role"] == "measure"]
     group = [name for name in GROUP if name in measured]
@@ -76,14 +75,14 @@ def each_of(counts: pd.Series) -> str:
 
 
 def _works(summary: pd.DataFrame) -> pd.Series:
-    """What tells cases about other work from each other where their axes do not: 0, 1 … by their work_keys."""
+    """Return numbers that distinguish cases with the same axes but other work: 0, 1 … by their work_keys."""
     same = [name for name in ("environment", "workload", "data", "global_batch") if name in summary]
     keys = summary.groupby(same, sort=False, dropna=False)["work_key"]
     return keys.transform(lambda of_work: pd.factorize(of_work, use_na_sentinel=False)[0]).astype("int64")
 
 
 def _spread(sound: pd.DataFrame) -> pd.DataFrame:
-    """Of each case's throughput over its launches."""
+    """Return the bounds and the spread of each case's throughput over its launches."""
     rates = sound.groupby("_case")["samples_per_s"]
     bounds = {case: of_median(values) for case, values in rates}
     found = pd.DataFrame.from_dict(bounds, orient="index", columns=["samples_per_s_low", "samples_per_s_high"])

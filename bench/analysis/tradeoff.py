@@ -1,4 +1,4 @@
-"""What does speed cost in memory? Throughput against memory, and which cases nothing beats in both."""
+"""Throughput against memory, and the cases that no other case beats in both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.analysis.summary import GROUP
 from bench.stats.verdict import Rules
 from bench.store.columns import DEVICE_MEMORY, HOST_MEMORY, RANK_MEMORY
 
-# Cases of one question: the same training on as many devices; all other axes are what is traded.
+# Cases are traded off if these axes are equal: the same training on as many devices.
 QUESTION = ("environment", "workload", "data", "device", "gpus", "work", "code")
 MIB_A_GIB = 1024
 FLOOR = Rules().floor_memory  # a smaller difference of memory, as a share, is of no interest
@@ -22,14 +22,19 @@ COLUMNS = (
 
 
 def host_memory(cases: pd.DataFrame) -> tuple[str, ...]:
-    """By which measures host memory of these cases can be compared: if they have unlike numbers of DataLoader workers,
-    that of the workers counts."""
+    """Return the measures by which host memory of these cases can be compared.
+
+    If they have different numbers of DataLoader workers, the workers' memory counts.
+    """
     return HOST_MEMORY if cases["num_workers"].astype("float64").fillna(0).nunique() > 1 else RANK_MEMORY
 
 
 def with_memory(cases: pd.DataFrame) -> pd.DataFrame:
-    """The summary with ``memory_mib`` and ``memory_measure``: within one question all by the same measure, the first
-    that is known of every case with a number; unknown where there is none."""
+    """Return the summary with ``memory_mib`` and ``memory_measure``.
+
+    Within one question all cases have the same measure, the first that is known of every case with a number; unknown if
+    there is none.
+    """
     found = cases.assign(memory_mib=float("nan"), memory_measure=None)
     for _, rows in cases.groupby(list(QUESTION), sort=False, dropna=False):
         measured = rows[rows["ok"] > 0]
@@ -42,13 +47,13 @@ def with_memory(cases: pd.DataFrame) -> pd.DataFrame:
 
 
 def tradeoff(summary: pd.DataFrame, launches: pd.DataFrame, within_gib: Iterable[float] = ()) -> pd.DataFrame:
-    """From a summary ``with_memory``, the cases of each question with two of them or more, the fastest first.
+    """Return the cases of each question with two or more of them, the fastest first, from a summary ``with_memory``.
 
-    ``on_front``: no other case is as fast or faster with as little memory or less, and better in one of both. Only
-    cases whose every launch was ok are on it. ``choice`` says which it is: ``fastest``, ``smallest`` (the fastest of
-    those whose memory is within FLOOR of the least), and ``fastest within M GiB`` for each of ``within_gib`` (memory of
-    one device); joined by `; `, None for others. ``loss`` and its bounds say how much slower a case is than the fastest
-    of those whose every launch was ok (see ``losses``).
+    ``on_front``: no other case is as fast or faster with as little or less memory, and better in one of them. Only
+    cases whose launches all succeeded are on it. ``choice`` is ``fastest``, ``smallest`` (the fastest of those whose
+    memory is within FLOOR of the least), or ``fastest within M GiB`` for each of ``within_gib`` (memory of one device),
+    joined by `; `; None for others. ``loss`` and its bounds say how much slower a case is than the fastest of those
+    whose launches all succeeded (see ``losses``).
     """
     by_case = rates(launches)
     questions = [
@@ -65,7 +70,7 @@ def _question(rows: pd.DataFrame, by_case: dict[Key, Rates], within_gib: list[fl
     sound = rows[(rows["status"] == "ok") & (rows["ok"] > 0)]
     lost = losses(rows, sound.index[0], by_case) if len(sound) else pd.DataFrame(index=rows.index, columns=list(LOSS))
     known = sound[sound["memory_mib"].notna()]
-    # fastest first: a case is on the front if no faster one needs as little, and none of its memory is faster
+    # Fastest first: a case is on the front if no faster one needs as little memory, and no equally fast one less.
     least = known["memory_mib"] == known["memory_mib"].cummin()
     front = known[least & (known["samples_per_s"] == known.groupby("memory_mib")["samples_per_s"].transform("max"))]
     choices: dict[object, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Which threads and DataLoader workers are best, and what do the defaults lose?"""
+"""The best threads and DataLoader workers, and what the defaults lose against them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ COLUMNS = (
 
 
 def tuning(summary: pd.DataFrame, launches: pd.DataFrame) -> pd.DataFrame:
-    """The cases that differ in nothing but TUNED, in groups (numbered from 0) of two of them or more.
+    """Return the cases that differ only in TUNED, in groups (numbered from 0) of two or more.
 
-    ``best`` marks the fastest whose every launch was ok, ``default`` the one with the defaults of all three axes.
-    ``loss`` is 1 - median throughput / the best's, with the bounds that ``losses`` gives.
+    ``best`` marks the fastest whose launches all succeeded, ``default`` the one with the defaults of all three axes.
+    ``loss`` is 1 - median throughput / the best's, with the bounds of ``losses``.
     """
     cases = summary.copy()
-    # without workers these have no effect, and such a case belongs to those with workers
+    # Without workers these axes have no effect, and the case belongs to the group of those with workers.
     idle = cases["num_workers"] == 0
     cases.loc[idle, "persistent_workers"] = AXES["persistent_workers"].default
     fixed = ["environment", "work", "code", "oversubscribe", *(name for name in AXES if name not in TUNED)]
     by_case = rates(launches)
     number = cases.groupby(fixed, sort=False, dropna=False).ngroup()
-    several = number.duplicated(keep=False)  # most cases stand alone, and a group of its own for each would take long
+    several = number.duplicated(keep=False)  # most cases are alone, and a group for each would take long
     groups = [rows for _, rows in cases[several].groupby(number[several], sort=False) if _is_tuned(rows)]
     found = [_group(rows.assign(group=number), by_case) for number, rows in enumerate(groups)]
     return pd.concat(found, ignore_index=True)[list(COLUMNS)] if found else pd.DataFrame(columns=list(COLUMNS))
@@ -42,7 +42,7 @@ def _group(rows: pd.DataFrame, by_case: dict[Key, Rates]) -> pd.DataFrame:
     sound = rows[(rows["status"] == "ok") & (rows["ok"] > 0)]
     best = sound["samples_per_s"].idxmax() if len(sound) else None
     lost = losses(rows, best, by_case) if best is not None else pd.DataFrame(index=rows.index, columns=list(LOSS))
-    # an axis without effect in all of them is no reason not to be the default
+    # an axis without effect in all of them does not matter for the default
     default = [
         all(pd.isna(row[name]) or row[name] == AXES[name].default for name in TUNED) for _, row in rows.iterrows()
     ]

@@ -139,7 +139,7 @@ def _with_true_reasons(a: Launched, b: Launched) -> tuple[Launched, Launched]:
         if _is_victim(victim) and not cause.measured and not _is_victim(cause):
             reason = cause.row["reason"] if cause.row["status"] == "interrupted" else _because(name, cause)
             victim.row.update(status="interrupted", reason=reason)
-            victim.machines_fault = False
+            victim.machine_failure = False
     return a, b
 
 

@@ -134,6 +134,12 @@ STRATEGY = (
         ),
     ),
     Rule(
+        lambda case, facts: (
+            _option(case, "ddp", "static-graph") == "on" and _option(case, "ddp", "find-unused") == "on"
+        ),
+        lambda case, facts: "DDP's static graph finds unused parameters itself; use ddp:find-unused=off",
+    ),
+    Rule(
         lambda case, facts: _binds(case) and not facts.numactl,
         lambda case, facts: "NUMA binding needs the command numactl, which this machine does not have; install it",
     ),

@@ -45,6 +45,7 @@ STRATEGIES = {
         {
             "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1, most=2**20),
             "static-graph": Choice("promise that the graph never changes", "off", ("on", "off")),
+            "find-unused": Choice("search each step for parameters without a gradient", "off", ("on", "off")),
             "bucket-view": Choice("gradients are views of their buckets: one copy less", "off", ("on", "off")),
             "hook": Choice("compress gradients for the all-reduce", "none", ("none", "fp16", "bf16")),
         },

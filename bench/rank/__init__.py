@@ -1,2 +1,1 @@
-"""What runs inside a rank: build, warm up, measure, record. Imports torch, ``strategies``,
-``messages`` and ``plan``."""
+"""Runs inside a rank: build, warm up, measure, record. Imports torch, ``strategies``, ``messages`` and ``plan``."""

@@ -1,4 +1,4 @@
-"""From a spec to something that can take a step: device, process group, model, strategy, optimizer, batches."""
+"""Builds the training of a spec: device, process group, model, strategy, optimizer and batches."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from workloads.base import Batch, Workload, load
 GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
-PATIENCE_S = 60  # beyond what a launch may take
-NEVER = 1 << 30  # steps: the scale only falls, so that how far says how many steps were left out
+PATIENCE_S = 60  # seconds beyond the launch's time-out
+NEVER = 1 << 30  # steps: the scale never grows, so that it shows how many steps were skipped
 
 
 @dataclass
 class Training:
-    """A model under its strategy, ready to step."""
+    """A model under its strategy, ready to train."""
 
     case: Case
     workload: Workload
@@ -45,31 +45,35 @@ class Training:
     scaler: torch.amp.GradScaler
     batches: Batches
     device: torch.device
-    devices: list[torch.device]  # all that this rank computes on, ``device`` first
+    devices: list[torch.device]  # all devices of this rank, ``device`` first
     distributed: bool
     autocast: torch.dtype | None
     forward_is_local: bool | None
     compile_log: CompileLog | None
-    pinned: dict[str, str]  # settings of PyTorch as they were before anything of the workload ran
+    pinned: dict[str, str]  # PyTorch's settings before the workload's code ran
 
     def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[None]:
-        """Around a forward and backward pass: whether its gradients are exchanged at once."""
+        """Return a context in which the backward pass exchanges gradients if ``on``, else accumulates them."""
         if self.case.grad_accum_steps == 1:
             return contextlib.nullcontext()
         sync: contextlib.AbstractContextManager[None] = self.strategy.gradient_sync(self.model, on)
         return sync
 
     def loss(self, batch: Batch) -> Tensor:
-        """The mean loss of this rank's micro-batch, over the micro-batches of a step: their sum is the step's."""
+        """Return the mean loss of a micro-batch, divided by the number of micro-batches in a step."""
         with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
             loss = self.workload.loss(self.model, batch)
         return loss / self.case.grad_accum_steps if self.case.grad_accum_steps > 1 else loss
 
     def backward(self, loss: Tensor) -> None:
+        """Compute the gradients, of a scaled loss under amp-fp16."""
         self.scaler.scale(loss).backward()
 
     def update(self) -> Tensor | None:
-        """Clip, step, and forget the gradients. Return their norm before clipping; None where they are not."""
+        """Clip the gradients, take the optimizer step and free the gradients.
+
+        Return their norm before clipping, or None without clipping.
+        """
         norm = None
         if self.case.max_grad_norm:
             self.scaler.unscale_(self.optimizer)
@@ -80,20 +84,20 @@ class Training:
         return norm
 
     def to_device(self, batch: Batch) -> Batch:
+        """Return the batch on the device, in the type and layout that the model computes with."""
         if self.batches.resident is not None and self.batches.resident.copies:
-            return [tensor.clone() for tensor in batch]  # it is on the device; the model changes it in place
+            return [tensor.clone() for tensor in batch]  # already on the device; the model changes it in place
         return to_device(batch, self.case, self.device)
 
 
 def place(spec: Spec) -> list[torch.device]:
-    """All devices that this rank computes on, its own first; numerics are pinned, and the process group is there."""
+    """Pin numerics, create the process group and return the devices of this rank, its own first."""
     case = spec.case
     pin_numerics(case)
     device = _device(case)
     if case.spread.name not in ONE_PROCESS:
-        timeout = timedelta(
-            seconds=spec.timeout_s + PATIENCE_S
-        )  # the parent ends a hang, not a healthy rank's patience
+        # The parent process ends a hang, so that this time-out never ends a healthy rank.
+        timeout = timedelta(seconds=spec.timeout_s + PATIENCE_S)
         backend = _backend(case)
         if loopback := _loopback():
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
@@ -106,9 +110,10 @@ def place(spec: Spec) -> list[torch.device]:
 
 
 def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = lambda: None) -> Training:
-    """Everything else up to the first step. Every rank draws the same weights from the seed.
+    """Build everything that the first step needs. Every rank draws the same weights from the seed.
 
-    ``loaded`` is called as soon as the workload's module has been imported."""
+    ``loaded`` is called as soon as the workload's module has been imported.
+    """
     case, device = spec.case, devices[0]
     pinned = settings()
     workload = load(spec.target, spec.options)
@@ -138,12 +143,16 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
 def parallelize(
     workload: Workload, case: Case, strategy: Any, device: torch.device, compile_cache: str
 ) -> tuple[nn.Module, bool | None]:
-    """Build, checkpoint, compile, then spread: in this order, so that each wraps what came before."""
+    """Build, checkpoint, compile and distribute the model, in this order: each wraps what came before.
+
+    Return the model, and whether its forward pass waits for no other rank (None without other ranks).
+    """
     model = workload.build().train()
     layers = workload.layers(model)
     if case.precision == "bf16":
         model.to(torch.bfloat16)
-    if case.channels_last and case.spread.name != "fsdp":  # which shards no such parameters; its activations are NHWC
+    # fully_shard does not take NHWC parameters; activations are NHWC
+    if case.channels_last and case.spread.name != "fsdp":
         model.to(memory_format=torch.channels_last)
     checkpoint_layers(layers, case.activation_checkpointing)
     if case.compile != "off":
@@ -153,7 +162,7 @@ def parallelize(
 
 
 def pin_numerics(case: Case) -> None:
-    """fp32 means fp32: TF32 off for matmuls and convolutions, whatever the environment says."""
+    """Pin precision and determinism: fp32 turns TF32 off, whatever the environment says."""
     tf32 = case.precision == "tf32"
     if tf32 and os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         raise RuntimeError("NVIDIA_TF32_OVERRIDE=0 forbids what --precision tf32 asks for; unset it")
@@ -161,30 +170,32 @@ def pin_numerics(case: Case) -> None:
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = bool(case.cudnn_benchmark)
     if case.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs; read with its first handle
+        # required by cuBLAS, which reads it with its first handle
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
 
 
 def _optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
-    if case.optimizer == "sgd":  # not fused: DTensor, and so FSDP, knows no fused SGD (2.15), and all must do the same
+    # not fused: DTensor, and so FSDP, has no fused SGD (2.15), and all strategies must do the same
+    if case.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), foreach=True, **SGD)
     return torch.optim.AdamW(model.parameters(), fused=True, **GPT3_ADAM)
 
 
 def _loopback() -> str:
-    """The name of the loopback interface, on which Gloo's ranks of one host are to listen; empty if it has none."""
+    """Return the name of the loopback interface, which Gloo uses on one host; empty if there is none."""
     return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "")
 
 
 def _backend(case: Case) -> str:
     if not case.on_accelerator or case.oversubscribe:
         return "gloo"
-    # The norm of gradients that live on the host is summed over ranks there.
+    # The norm of gradients on the host is summed over ranks on the host.
     return "cpu:gloo,cuda:nccl" if case.spread.options.get("offload") == "cpu" else "nccl"
 
 
 def _mesh(case: Case, device: torch.device) -> DeviceMesh | None:
-    """One dimension; for hybrid sharding two, (replicas, shards). None where there is one process."""
+    """Return a mesh of one dimension, or for hybrid sharding of two, (replicas, shards); None with one process."""
     if case.spread.name in ONE_PROCESS:
         return None
     replicas = int(case.spread.options.get("replicate", 1))

@@ -1,4 +1,4 @@
-"""Activation checkpointing: what the backward pass recomputes instead of keeping it."""
+"""Activation checkpointing: recomputes activations in the backward pass instead of keeping them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from bench.rank.private import ATTENTION
 
 aten = torch.ops.aten
-# What is dear to compute: the operators to which matmuls, convolutions and attention come down on any device.
+# Expensive operations, whose results selective checkpointing keeps: the operators of matmuls, convolutions and
+# attention on any device.
 KEPT = {
     *(aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.convolution.default),
     *ATTENTION,
@@ -22,9 +23,9 @@ KEPT = {
 
 
 def checkpoint_layers(layers: Sequence[nn.Module], mode: str) -> None:
-    """Checkpoint the layers as a value of ``--activation-checkpointing`` says.
+    """Checkpoint the layers as the value of ``--activation-checkpointing`` says.
 
-    Hooks that a strategy adds later stay outside of what is recomputed.
+    Hooks that a strategy adds later are not part of the recomputation.
     """
     if mode == "none":
         return
@@ -37,7 +38,10 @@ def checkpoint_layers(layers: Sequence[nn.Module], mode: str) -> None:
 
 
 def _checkpointed(kind: type[nn.Module], options: dict[str, Any]) -> type[nn.Module]:
-    """A subclass, and no forward of the instance: nn.DataParallel's replicas would share that with the original."""
+    """Return a subclass whose forward is checkpointed.
+
+    A forward set on the instance would be shared by nn.DataParallel's replicas.
+    """
 
     @functools.wraps(kind.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -47,10 +51,10 @@ def _checkpointed(kind: type[nn.Module], options: dict[str, Any]) -> type[nn.Mod
 
 
 @contextlib.contextmanager
-def runs_of_layers(model: nn.Module, ran: Callable[[nn.Module], None]) -> Iterator[int]:
-    """Have ``ran`` called with a checkpointed layer whenever its own forward pass runs; yields how many there are.
+def watch_layers(model: nn.Module, ran: Callable[[nn.Module], None]) -> Iterator[int]:
+    """Call ``ran`` with a checkpointed layer whenever its forward pass runs; yield the number of such layers.
 
-    Each runs once in the forward pass, and once more where it is recomputed.
+    Each layer runs once in the forward pass, and again if it is recomputed.
     """
     layers = [layer for layer in model.modules() if hasattr(type(layer), "checkpointed")]
     with contextlib.ExitStack() as stack:

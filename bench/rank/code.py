@@ -1,4 +1,4 @@
-"""Which of the modules that a rank has imported are the user's, and what their files contain."""
+"""The modules that a rank has imported from the user's files, and the contents of these files."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from typing import Any
 from bench.plan.code_key import Source, digest
 
 OURS = {"bench", "launch", "workloads"}
-# Never the user's: Python's own, ours, and those whose version is a column of every row.
+# Never counted as the user's: Python's own modules, those of this project, and those whose version is a column.
 KNOWN = {
     *sys.stdlib_module_names,
     *OURS,
     *("torch", "torchvision", "sitecustomize", "usercustomize", "__main__", "__mp_main__"),
 }
-INSTALLED = {"site-packages", "dist-packages", "torch_extensions"}  # folders that hold what somebody installed or built
+# names of folders with packages that were installed or built
+INSTALLED = {"site-packages", "dist-packages", "torch_extensions"}
 STDLIB = tuple({os.path.realpath(sysconfig.get_path(name)) + os.sep for name in ("stdlib", "platstdlib")})
-FILE = "bench_user_"  # how the module of a workload's own file is called
+FILE = "bench_user_"  # prefix of the module name of a workload's own file
 
 
 class ImportedCode:
-    """The user's modules of this rank, each with the contents that its file had when we first saw it imported.
+    """The user's modules of this rank, each with the contents that its file had when its import was first noticed.
 
-    The user's are all modules that nobody installed: the workload's file, its siblings and packages, and what an
-    editable install leads to. Of a workload that is installed itself, its own package counts as well.
+    A module is the user's if it is not installed: the workload's file, the modules and packages beside it, and those of
+    an editable install. If the workload itself is installed, its own package counts as well.
     """
 
     def __init__(self, target: str) -> None:
-        """``target``: the workload's, ``path/to/file.py:Name`` or ``package.module:Name``."""
+        """Take the workload's target, ``path/to/file.py:Name`` or ``package.module:Name``."""
         where = target.rpartition(":")[0]
         is_file = where.endswith(".py")
         self._package = "" if is_file else where.partition(".")[0]
@@ -42,10 +43,14 @@ class ImportedCode:
 
     @property
     def sources(self) -> list[Source]:
+        """The files so far, with their digests."""
         return sorted(source for source in self._found.values() if source)
 
-    def look(self) -> None:
-        """Read the files of what was imported since we looked last: soon after an import, before anybody edits them."""
+    def update(self) -> None:
+        """Read the files of modules that were imported since the last call.
+
+        Call it soon after an import, before the files can be edited.
+        """
         if self._package in OURS:
             return
         for name, module in list(sys.modules.items()):
@@ -59,14 +64,14 @@ class ImportedCode:
         path = _real(file)
         if not (name.startswith(FILE) or top == self._package) and self._is_installed(top, path):
             return None
-        if path not in self._digests:  # a native module may have many submodules, all of its one file
+        if path not in self._digests:  # a native module may have many submodules in its one file
             content = _content(path, file, module)
             self._digests[path] = None if content is None else digest(content)
         known = self._digests[path]
         return None if known is None else Source(name, path, known)
 
     def _is_installed(self, top: str, path: str) -> bool:
-        """Whether a file is part of an interpreter, or was put there by an installer; none beside the workload was."""
+        """Return whether a file belongs to an interpreter or an installed package; the workload's own files do not."""
         if self._folder and path.startswith(self._folder) and _root(top, path) == self._folder:
             return False
         installed = not INSTALLED.isdisjoint(path.split(os.sep)) or path.startswith(STDLIB)
@@ -74,7 +79,7 @@ class ImportedCode:
 
 
 def _real(file: str) -> str:
-    """A file by the real path of its folder, which is asked for once: there are thousands of modules."""
+    """Return a file with the real path of its folder, which is cached because there are thousands of modules."""
     folder, _, name = file.rpartition(os.sep)
     return os.path.join(_real_folder(folder), name)
 
@@ -85,7 +90,7 @@ def _real_folder(folder: str) -> str:
 
 
 def _root(top: str, path: str) -> str:
-    """The folder from which a top-level module is imported; that of a file of it where the module has none."""
+    """Return the folder that a top-level module is imported from; without such a module, the folder of the file."""
     file = getattr(sys.modules.get(top), "__dict__", {}).get("__file__")
     path = _real(file) if isinstance(file, str) and os.path.isabs(file) else path
     folder = os.path.dirname(path)
@@ -94,7 +99,7 @@ def _root(top: str, path: str) -> str:
 
 @functools.cache
 def _has_installed(root: str) -> bool:
-    """Whether an installer uses a folder: it leaves a NAME.dist-info beside each package."""
+    """Return whether packages are installed into a folder: it then has a NAME.dist-info beside each package."""
     try:
         return any(entry.endswith(".dist-info") for entry in os.listdir(root))
     except OSError:
@@ -102,7 +107,7 @@ def _has_installed(root: str) -> bool:
 
 
 def _content(path: str, file: str, module: dict[str, Any]) -> bytes | None:
-    """The bytes of a module's file, or of its place in a zip file; None if they are gone."""
+    """Return the bytes of a module's file, also inside a zip file; None if they cannot be read any more."""
     try:
         return Path(path).read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""torch.compile, and what it costs: how long it compiled, how often, and whether it did so inside the window."""
+"""torch.compile and its cost: compile time, number of compilations, and whether any happened inside the window."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.rank.private import allow_recompilations, compiler_counters, hear_compiler, import_code_cache
+from bench.rank.private import allow_recompilations, compiler_counters, import_code_cache, on_compilation
 
-# CUDA graphs fix the addresses of what they read; FSDP gathers its parameters to new ones each time, and a second
-# micro-batch overwrites the gradients of the first. So that one word means one thing, no strategy has them.
+# CUDA graphs need fixed addresses, but FSDP gathers parameters to new ones in each step, and the second micro-batch
+# overwrites the gradients of the first. max-autotune means the same under every strategy, so no strategy uses them.
 MODES = {"default": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 
 
 def compile_parts(parts: Sequence[nn.Module], mode: str, cache: str) -> None:
-    """Compile the forward (and with it the backward) pass of each part; ``cache`` is the launch's own, or empty."""
+    """Compile the forward and backward pass of each part; ``cache`` is the launch's own cache folder, or empty."""
     if cache:
         _start_cold(cache)
-    # Layers of one class share a compiler cache; unlike ones (the stages of a ResNet) need an entry each.
+    # Layers of one class share a compiler cache; layers that differ (the stages of a ResNet) need an entry each.
     allow_recompilations(2 * len(parts))
     for part in parts:
-        # shapes never change in a benchmark, so a second shape is another layer and no reason to generalise
+        # Shapes do not change in a benchmark: a second shape is another layer, not a reason to generalise.
         part.forward = torch.compile(part.forward, mode=MODES[mode], dynamic=False)
 
 
 def _start_cold(cache: str) -> None:
-    """Every rank of every launch from an empty cache: a warm one would make compile time another quantity."""
+    """Use an empty cache for every rank of every launch, so that compile times can be compared."""
     cache = os.path.join(cache, f"rank{os.environ['RANK']}")
     os.makedirs(cache, exist_ok=True)
-    os.environ.pop("TRITON_CACHE_DIR", None)  # Triton's cache then lies inside of ours
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # importing torch._dynamo has set it, for the whole fork server
-    # Headers for C++ are precompiled into the temporary folder, which this module looks up when it is imported.
+    os.environ.pop("TRITON_CACHE_DIR", None)  # Triton's cache then lies inside of it
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # set by the import of torch._dynamo for the whole fork server
+    # C++ headers are precompiled into the temporary folder, which this module reads when it is imported.
     before, tempfile.tempdir = tempfile.tempdir, cache
     try:
         import_code_cache()
@@ -44,19 +44,19 @@ def _start_cold(cache: str) -> None:
 
 
 class CompileLog:
-    """Listens to every compilation of this process. Values are None where this torch does not tell."""
+    """Counts every compilation of this process. Values are None where this version of torch does not report them."""
 
     def __init__(self) -> None:
         self.compilations: int | None = 0
         self.recompilations: int | None = 0
         self.total_ns: int | None = 0
         self._started_ns = 0
-        if not hear_compiler(self._start, self._end):
+        if not on_compilation(self._start, self._end):
             self.compilations = self.recompilations = self.total_ns = None
 
     @property
     def cache_hits(self) -> int | None:
-        """Graphs that were not compiled, as a cache had them; None if this torch does not count them."""
+        """Graphs that came from a cache; None if this version of torch does not count them."""
         counters = compiler_counters()
         if counters is None:
             return None
@@ -64,7 +64,7 @@ class CompileLog:
 
     @property
     def graphs(self) -> tuple[int, int] | None:
-        """(graphs that were compiled, places where a graph had to be broken); None if this torch does not count."""
+        """(compiled graphs, graph breaks); None if this version of torch does not count them."""
         counters = compiler_counters()
         if counters is None:
             return None
@@ -83,6 +83,9 @@ class CompileLog:
 
 
 def is_recompilation(trigger: str, compile_id: str) -> bool:
-    """Whether a frame is compiled again. torch names a compilation ``frame/attempt``, both from 0 (``[0/1]``)."""
+    """Return whether a frame is compiled again.
+
+    torch names a compilation ``frame/attempt``, both from 0 (``[0/1]``).
+    """
     attempt = str(compile_id).rpartition("/")[2].partition("_")[0].rstrip("]")
     return trigger == "DYNAMO" and attempt.isdecimal() and int(attempt) > 0

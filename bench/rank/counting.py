@@ -1,7 +1,7 @@
-"""How many FLOPs a step of a workload costs: counted without computing anything where that works, else in a real step.
+"""The FLOPs of a step of a workload: counted without computing anything if possible, else in a real step.
 
-The first of these ways that works gives the count: all on the meta device; with fake tensors, which claim to be on the
-CPU; one step of one rank on the device, outside of every window.
+The first of these ways that works gives the count: on the meta device; with fake tensors, which claim to be on the CPU;
+in one step of one rank on the device, outside of every window.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from bench.rank.private import FakeTensorMode
 from workloads.base import Batch, Workload
 from workloads.checks import WorkloadError, collated
 
-SECONDS = 90  # that counting may take; a launch is waiting for it
-MEMORY_SHARE = 0.8  # of the free memory of the host that it may take
+SECONDS = 90  # limit of counting, as a launch waits for it
+MEMORY_SHARE = 0.8  # limit of counting, as a share of the host's free memory
 SEED = 0
 ADVICE = "say flops_per_sample in the workload"
 META = torch.device("meta")
@@ -36,10 +36,10 @@ META = torch.device("meta")
 
 @dataclass(frozen=True)
 class Count:
-    """FLOPs of one micro-batch. ``hardware`` has in addition what checkpointing recomputes, the model's own and ours.
+    """FLOPs of one micro-batch. ``hardware`` adds what activation checkpointing recomputes.
 
-    ``how`` is one of WAYS, or says why they could not be counted. ``recomputes``: whether there is any checkpointing;
-    None if that is not known either.
+    ``how`` is one of WAYS, or the reason why the FLOPs could not be counted. ``recomputes`` is whether there is any
+    checkpointing, by the model itself or by the case; None if this is unknown.
     """
 
     how: str
@@ -49,7 +49,7 @@ class Count:
 
 
 class UnknownStepError(Exception):
-    """A step has unknown operations; ``recomputes`` as in Count."""
+    """A step has operations without a known cost; ``recomputes`` is as in Count."""
 
     def __init__(self, words: str, recomputes: bool | None) -> None:
         super().__init__(words)
@@ -57,12 +57,12 @@ class UnknownStepError(Exception):
 
 
 class TooLongError(Exception):
-    """Counting has taken longer than it may."""
+    """Counting takes longer than its limit."""
 
 
 @dataclass(frozen=True)
 class Micro:
-    """The micro-batch of one rank that is to be counted, and how the rank trains on it."""
+    """The micro-batch of one rank whose FLOPs are counted, and how the rank trains on it."""
 
     samples: int
     checkpointing: str
@@ -73,31 +73,34 @@ class Micro:
 
 @dataclass
 class Models:
-    """Models of one workload, each built when it is asked for, and once."""
+    """The models of one workload, each built once, when it is first needed."""
 
     workload: Workload
 
     @functools.cached_property
     def on_meta(self) -> nn.Module:
+        """The model on the meta device."""
         with META:
             return self.workload.build().train()
 
     @functools.cached_property
     def real(self) -> nn.Module:
+        """The model with real parameters."""
         with _limited_memory():
             return self.workload.build().train()
 
     @functools.cached_property
     def fake(self) -> tuple[nn.Module, FakeTensorMode]:
+        """The model with fake tensors, and their mode."""
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         try:
             with mode:
                 return self.workload.build().train(), mode
-        except Exception:  # it asks a tensor for its value, say
+        except Exception:  # for example if building needs the value of a tensor
             return _faked(self.real, mode), mode
 
     def any(self) -> nn.Module:
-        """The first that can be built: on the meta device, or for real. Raises what the real one raises."""
+        """Return the first model that can be built: on the meta device, or a real one, whose error is raised."""
         try:
             return self.on_meta
         except Exception:
@@ -106,9 +109,9 @@ class Models:
 
 
 def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
-    """The FLOPs of a micro-batch, in training mode. WorkloadError if the workload gives what it must not.
+    """Count the FLOPs of a micro-batch in training mode. Raise WorkloadError if the workload returns invalid values.
 
-    ``to_the_end``: if an operation is unknown, find a way in which the step still runs to its end, to learn whether it
+    ``to_the_end``: if an operation is unknown, try further ways until the step runs to its end, to learn whether it
     recomputes anything.
     """
     batches, why, unknown = Batches(models.workload, micro), "", None
@@ -126,7 +129,7 @@ def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
                     raise
                 except Exception as error:
                     traceback.print_exc()
-                    why = f"one step on the {micro.device} gives {_said(error)}"
+                    why = f"one step on the {micro.device} raised {_in_words(error)}"
     except TooLongError:
         why = f"counting takes longer than {SECONDS} s"
     if unknown:
@@ -136,7 +139,7 @@ def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
 
 @dataclass
 class Batches:
-    """The micro-batch, as meta, fake or real tensors."""
+    """The micro-batch as meta, fake or real tensors."""
 
     workload: Workload
     micro: Micro
@@ -146,27 +149,28 @@ class Batches:
         return self.workload.samples(self.micro.data)
 
     def empty(self) -> Batch:
-        """Meta tensors of the right shapes, by the first sample."""
+        """Return meta tensors with the shapes of the first sample."""
         one = collated(self._dataset, 1)
         return [torch.empty((self.micro.samples, *t.shape[1:]), dtype=t.dtype, device=META) for t in one]
 
     def real(self) -> Batch:
+        """Return the first samples as a real batch."""
         return collated(self._dataset, self.micro.samples)
 
 
 def _on_meta(models: Models, batches: Batches) -> tuple[int, int]:
-    return _both(models, models.on_meta, batches.empty(), batches.micro)
+    return _count_both(models, models.on_meta, batches.empty(), batches.micro)
 
 
 def _with_fake_tensors(models: Models, batches: Batches) -> tuple[int, int]:
     model, mode = models.fake
     sizes = batches.empty()
     with mode:
-        return _both(models, model, [torch.empty(t.shape, dtype=t.dtype) for t in sizes], batches.micro)
+        return _count_both(models, model, [torch.empty(t.shape, dtype=t.dtype) for t in sizes], batches.micro)
 
 
 def _in_a_step(models: Models, batches: Batches) -> tuple[int, int]:
-    """Of the model and the batch that a rank would have, with its precision."""
+    """Count with the model, batch and precision that a rank would have."""
     micro, model = batches.micro, models.real
     device = torch.device("cpu") if micro.device == "cpu" else torch.device("cuda", 0)
     narrow = torch.bfloat16 if micro.precision == "bf16" else None
@@ -176,7 +180,7 @@ def _in_a_step(models: Models, batches: Batches) -> tuple[int, int]:
         torch.autocast(device.type, autocast) if autocast else contextlib.nullcontext(),
     ):
         batch = [t.to(device, narrow if t.is_floating_point() else None) for t in batches.real()]
-        return _both(models, model.to(device, narrow), batch, micro)
+        return _count_both(models, model.to(device, narrow), batch, micro)
 
 
 WAYS: dict[str, Callable[[Models, Batches], tuple[int, int]]] = {
@@ -186,11 +190,11 @@ WAYS: dict[str, Callable[[Models, Batches], tuple[int, int]]] = {
 }
 
 
-def _both(models: Models, model: nn.Module, batch: Batch, micro: Micro) -> tuple[int, int]:
-    """Without any checkpointing and, where there is some, with it."""
+def _count_both(models: Models, model: nn.Module, batch: Batch, micro: Micro) -> tuple[int, int]:
+    """Return the FLOPs without any checkpointing, and with it where there is some."""
     workload, mode = models.workload, micro.checkpointing
     step: Callable[[], Tensor] = functools.partial(workload.loss, model, batch)
-    torch.manual_seed(SEED)  # a model may leave out layers at random
+    torch.manual_seed(SEED)  # a model may drop layers at random
     with without_checkpoints() as calls:
         try:
             plain = flops_of(step)
@@ -205,7 +209,7 @@ def _both(models: Models, model: nn.Module, batch: Batch, micro: Micro) -> tuple
 
 
 def _faked(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
-    """The model with fake tensors in the place of its parameters and buffers; one that is shared stays so."""
+    """Return the model with fake tensors as its parameters and buffers; shared tensors stay shared."""
     for module in model.modules():
         for tensors in (module._parameters, module._buffers):
             for name, tensor in tensors.items():
@@ -220,7 +224,7 @@ def _limited_time() -> Iterator[None]:
         raise TooLongError
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)  # again and again: a model may catch it
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)  # repeated, as a model may catch the exception
     try:
         yield
     finally:
@@ -230,7 +234,7 @@ def _limited_time() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _limited_memory() -> Iterator[None]:
-    """An allocation beyond most of the free memory fails inside, and the kernel does not have to end anybody."""
+    """Make allocations beyond most of the free memory fail inside, so that the kernel does not kill any process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = int(psutil.Process().memory_info().data + MEMORY_SHARE * psutil.virtual_memory().available)
     resource.setrlimit(resource.RLIMIT_DATA, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
@@ -240,5 +244,5 @@ def _limited_memory() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _said(error: Exception) -> str:
+def _in_words(error: Exception) -> str:
     return shorten(f"{type(error).__name__}: {error}", 160)

@@ -1,4 +1,4 @@
-"""What only torch can know of a workload, found before anything is measured."""
+"""What torch must be asked about a workload before anything is measured."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ SAID = "the workload says flops_per_sample itself"
 
 
 def run(spec_path: str) -> None:
-    """Write ``description.json`` for the workload of ``spec.json``: first without FLOPs, as it may be our end to count
-    them."""
+    """Write ``description.json`` for the workload of ``spec.json``.
+
+    It is written first without FLOPs, as counting them may end this process.
+    """
     spec = Spec.read(spec_path)
     with recorded(spec) as (_, heartbeat):
         workload, case = load(spec.target, spec.options), spec.case
@@ -41,43 +43,45 @@ def run(spec_path: str) -> None:
 
 
 def describe(workload: Workload, checkpointing: str, data: str, samples: int | None = None) -> Description:
-    """All that can be found out; None for what cannot, and ``flops_note`` says why there are no FLOPs.
+    """Return all that can be found out about a workload.
 
-    ``samples``: of a rank's micro-batch, the workload's own by default. WorkloadError if the workload gives what it
-    must not.
+    What cannot is None, and ``flops_note`` says why FLOPs are missing.
+
+    ``samples`` is the size of a rank's micro-batch, by default the workload's own. Raise WorkloadError if the workload
+    returns invalid values.
     """
     *_, last = descriptions(workload, Micro(samples or workload.batch_size, checkpointing, data))
     return last
 
 
 def descriptions(workload: Workload, micro: Micro | None) -> Iterator[Description]:
-    """The description without FLOPs, and with them where there is a micro-batch to count."""
+    """Yield the description without FLOPs, and then with them if there is a micro-batch to count."""
     models = Models(workload)
-    model = _tried(models.any)
+    model = _or_none(models.any)
     plain = Description(
         unit=workload.unit,
         batch_size=workload.batch_size,
         data=tuple(getattr(workload, "data", ("resident", "synthetic"))),
         tokens_per_sample=getattr(workload, "tokens", None) if workload.unit == "tokens" else None,
         parameters=_parameters(model) if model else None,
-        layers=_tried(lambda: len(workload.layers(model))) if model else None,
+        layers=_or_none(lambda: len(workload.layers(model))) if model else None,
         flops_per_sample=None,
         hardware_flops_per_sample=None,
     )
     yield plain
     if micro:
         counted = _with_flops(plain, workload, micro, models)
-        # a lazy layer has its parameters once it has seen a batch
+        # A lazy layer has parameters only after it has seen a batch.
         yield dataclasses.replace(counted, parameters=plain.parameters or (_parameters(model) if model else None))
 
 
 def _rank_batch(case: Case, workload: Workload) -> int | None:
-    """Samples of a rank's micro-batch, the workload's own where the case names none."""
+    """Return the samples of a rank's micro-batch: those of the case, else of the workload."""
     return dataclasses.replace(case, batch_size=case.batch_size or workload.batch_size).rank_batch
 
 
 def _with_flops(plain: Description, workload: Workload, micro: Micro, models: Models) -> Description:
-    """``plain`` with what is counted, or what the workload says of itself."""
+    """Return ``plain`` with the counted FLOPs, or with those that the workload states itself."""
     said = getattr(workload, "flops_per_sample", None)
     counted = count(models, micro, to_the_end=said is not None)
     if said is not None:
@@ -100,15 +104,15 @@ def _with_flops(plain: Description, workload: Workload, micro: Micro, models: Mo
 
 
 def _parameters(model: nn.Module) -> int | None:
-    """Shared ones once; None while a lazy layer has not seen its input."""
+    """Return the number of parameters, shared ones counted once; None while a lazy layer has not seen its input."""
     parameters = list(model.parameters())
     if any(isinstance(parameter, UninitializedParameter) for parameter in parameters):
         return None
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _tried(find: Callable[[], T]) -> T | None:
-    """None for what cannot be found out here: ranks say what is wrong, if anything is. Raises WorkloadError."""
+def _or_none(find: Callable[[], T]) -> T | None:
+    """Return None for what cannot be found out here: ranks report what is wrong. Raise WorkloadError."""
     try:
         return find()
     except WorkloadError:

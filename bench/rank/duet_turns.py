@@ -1,18 +1,18 @@
-"""A rank's turns in a duet: it waits while the other side trains, and lets the other side train while it waits.
+"""A rank's turns in a duet: one side trains while the other one waits.
 
-Both sides are up at once, and one of them is active: A builds and warms up, then B does, then they train in bursts, in
-the order A B B A A B B A and so on. Whatever the machine does slowly it does to both bursts of a pair.
+Both sides are running at once, and one of them is active: A builds and warms up, then B does, then they train in bursts
+in the order A B B A A B B A and so on. A slow phase of the machine affects both bursts of a pair.
 
-The sides meet at a TCPStore that rank 0 of side A holds: ``bench`` itself has no torch, and a store in a launch server
-would outlive the launch. When that rank dies its peers' waits fail at once; when another one dies ``bench`` ends both
-sides. The last burst is A's, so that nobody depends on the store any more when its holder ends.
+The sides synchronise through a TCPStore in rank 0 of side A: ``bench`` itself does not import torch, and a store in a
+launch server would outlive the launch. If that rank dies, the waits of its peers fail at once; if another rank dies,
+``bench`` ends both sides. The last burst is A's, so that no rank needs the store any more when its process ends.
 
-All ranks wait on the store, in a blocking read without CPU time. None may wait for its own side in a collective: NCCL's
-kernels would spin on the device that the other side is using.
+All ranks wait on the store, in a blocking read without CPU time. They must not wait for their own side in a collective:
+NCCL's kernels would spin on the device that the other side is using.
 
-What a waiting side may still do: its DataLoader workers fill their queues, which are bounded (``num_workers`` times
-``prefetch_factor`` batches), and its OpenMP threads may spin for some milliseconds. Both fall into the first steps of
-the other side's burst, those that are not timed.
+While a side waits, its DataLoader workers may fill their queues, which are bounded (``num_workers`` times
+``prefetch_factor`` batches), and its OpenMP threads may spin for some milliseconds. Both happen during the first steps
+of the other side's burst, which are not timed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from bench.messages.heartbeat import STAGE, Heartbeat
 from bench.messages.rank_record import OTHER_IS_GONE
 from bench.messages.spec import SIDES, Turns
 
-ORDER = "ABBA"  # of bursts, again and again: linear drift cancels, and so does what being first is worth
-LEAST_STEPS = 2  # of a burst
-LEAST_BURSTS = 8  # of a side
+ORDER = "ABBA"  # repeated; linear drift and the advantage of being first cancel
+LEAST_STEPS = 2  # in a burst
+LEAST_BURSTS = 8  # on a side
 
 
 class Pace(NamedTuple):
-    """How a side trains: the time of a step in ns, and the steps that are not timed at the begin of its bursts."""
+    """The time of a side's step in ns, and the number of untimed steps at the start of each of its bursts."""
 
     step_ns: int
     untimed: int
@@ -46,13 +46,13 @@ class Pace(NamedTuple):
 def plan(
     paces: Mapping[str, Pace], burst_seconds: float, steps: int, seconds: float, max_seconds: float = 0.0
 ) -> tuple[int, int]:
-    """(timed steps of a burst, bursts of a side) for both sides, by the pace of each.
+    """Return (timed steps in a burst, bursts of a side) for both sides, given the pace of each.
 
-    The slower side's burst takes about ``burst_seconds``, and longer if there are more untimed steps than that: they
-    are as many as a loader's queues hold, so such a burst has the loader's whole rhythm, and not one half of the duet
-    is spent on them. Each side trains at least ``steps`` timed steps, for about ``seconds`` or longer; the bursts are
-    even in number, so that each side begins as many pairs as the other. With ``max_seconds`` there are no more than fit
-    into it on the slower side, but never fewer than the least.
+    The burst of the slower side takes about ``burst_seconds``. It is longer if there are more untimed steps than that:
+    these are as many as a loader's queues hold, so that a burst covers a whole cycle of the loader, and at most half of
+    the duet is untimed. Each side trains at least ``steps`` timed steps, for about ``seconds`` or longer. The number of
+    bursts is even, so that each side begins equally many pairs. With ``max_seconds`` there are no more than fit into it
+    on the slower side, but never fewer than LEAST_BURSTS.
     """
     step_ns = [max(pace.step_ns, 1) for pace in paces.values()]
     slower, faster = max(step_ns), min(step_ns)
@@ -65,38 +65,45 @@ def plan(
 
 
 class TakingTurns:
-    """What a rank does between its bursts. Every wait may raise RuntimeError(OTHER_IS_GONE).
+    """The synchronisation of a rank with the other side. Every wait may raise RuntimeError(OTHER_IS_GONE).
 
-    A wait is as long as ``patience_s``: it is ``bench`` that ends a launch, and waiting for one's turn is no fault.
+    A wait lasts up to ``patience_s``: ``bench`` ends launches that hang, and waiting for a turn is not a hang.
     """
 
     def __init__(self, turns: Turns, heartbeat: Heartbeat, patience_s: float) -> None:
         self._turns, self._heartbeat, self._patience = turns, heartbeat, timedelta(seconds=patience_s)
         self._heartbeat.enter(STAGE["turn"])
-        self._store, self._twin = _join(turns, self._patience), _twin(turns)
+        self._store, self._unused_store = _join(turns, self._patience), _unused_store(turns)
 
-    def meet(self) -> None:
-        """Return when all ranks of both sides have built their models: that would disturb who has begun to train."""
+    def await_models(self) -> None:
+        """Return when all ranks of both sides have built their models.
+
+        Building would disturb the other side's training.
+        """
         self._done(f"built/{self._turns.side}")
         self._wait(*(f"built/{side}" for side in SIDES))
 
     def before_warm_up(self) -> None:
-        """Side B's comes after A's. Side by side they would not see how long a step takes, nor would cuDNN, which
-        chooses its algorithms then, nor torch.compile."""
+        """On side B, wait until side A has warmed up.
+
+        A concurrent warm-up would distort step times, and the autotuning of cuDNN and torch.compile.
+        """
         if self._turns.side != SIDES[0]:
             self._wait(f"warm/{SIDES[0]}")
 
     def after_warm_up(self, pace: Pace) -> dict[str, Pace]:
-        """The pace of both sides, by side; ``pace`` is that of this side's slowest rank."""
+        """Return the pace of both sides, by side; ``pace`` is that of this side's slowest rank."""
         self._done(f"warm/{self._turns.side}", " ".join(map(str, pace)))
         keys = {side: f"warm/{side}" for side in SIDES}
         self._wait(*keys.values())
         return {side: Pace(*map(int, self._store.get(key).split())) for side, key in keys.items()}
 
     def bursts(self, count: int) -> Iterator[int]:
-        """The numbers of this side's bursts, each when it is due; it is over when the next is asked for.
+        """Yield the numbers of this side's bursts, each when its turn comes.
 
-        By then this rank's device must be idle.
+        A burst ends when the next number is asked for.
+
+        This rank's device must then be idle.
         """
         order = [ORDER[place % len(ORDER)] for place in range(2 * count)]
         for place, side in enumerate(order):
@@ -106,14 +113,17 @@ class TakingTurns:
                 self._wait(f"burst/{place - 1}")
             yield place
             if side not in order[place + 1 :]:
-                self._heartbeat.enter(STAGE["ending"])  # the other side may fail from now on
+                self._heartbeat.enter(STAGE["ending"])  # from now on the other side may fail
             if place + 1 < len(order) and order[place + 1] != side:
                 self._done(f"burst/{place}")
-        self._see_out(len(order) - 1, order[-1])
+        self._await_last_burst(len(order) - 1, order[-1])
 
-    def _see_out(self, place: int, side: str) -> None:
-        """The side that is done first waits for the other's last burst, which its end would disturb (by a tenth of the
-        burst's time). All is measured, and the store ends with its holder: nothing of this may fail."""
+    def _await_last_burst(self, place: int, side: str) -> None:
+        """Wait for the last burst of the other side if this side finishes first.
+
+        The end of a process would disturb that burst by a tenth of its time. Errors are ignored: everything is
+        measured, and the store ends with its process.
+        """
         with contextlib.suppress(RuntimeError):
             if side == self._turns.side:
                 self._done(f"burst/{place}")
@@ -121,7 +131,7 @@ class TakingTurns:
                 self._store.wait([f"burst/{place}"], self._patience)
 
     def _done(self, what: str, said: str = "") -> None:
-        """This rank has done ``what``; the last of its side's ranks tells the other side."""
+        """Note that this rank has done ``what``; the last rank of the side tells the other side."""
         with _other_may_be_gone():
             if self._store.add(f"{what}/ranks", 1) == self._turns.ranks:
                 self._store.set(what, said)
@@ -133,9 +143,9 @@ class TakingTurns:
 
 
 def _join(turns: Turns, patience: timedelta) -> Any:
-    """The store of the duet. OSError if another has taken the port meanwhile."""
+    """Return the store of the duet. Raise OSError if another process has taken the port."""
     holds = turns.side == SIDES[0] and os.environ["RANK"] == "0"
-    # torch itself would listen on all of the host's addresses
+    # torch itself would listen on all addresses of the host.
     listening = socket.create_server((turns.address, turns.port)).detach() if holds else None
     with _other_may_be_gone():
         return dist.TCPStore(  # type: ignore[attr-defined]
@@ -148,10 +158,12 @@ def _join(turns: Turns, patience: timedelta) -> Any:
         )
 
 
-def _twin(turns: Turns) -> Any:
-    """A store that nobody uses, in the rank of side B that answers to the holder on side A. A store has a thread, and
-    in a process of several threads the C++ library counts references atomically: where steps are short A would be
-    slower for it."""
+def _unused_store(turns: Turns) -> Any:
+    """Return an unused store in the rank of side B that corresponds to the store's rank on side A.
+
+    A store runs a thread, and in a process with several threads the C++ library counts references atomically, which
+    would slow down short steps on side A only.
+    """
     if turns.side == SIDES[0] or os.environ["RANK"] != "0":
         return None
     listening = socket.create_server((turns.address, 0))

@@ -1,7 +1,8 @@
-"""FLOPs of single operations, by their schema: 2 a multiply-add, attention in full.
+"""FLOPs of single operations, by their schema: 2 for a multiply-add, attention counted in full.
 
 Each formula takes the operation's arguments by name, and its result. torch.utils.flop_counter has formulas as well;
-these are right for grouped convolutions and for all attention kernels alike, and count what a gradient mask asks for.
+these are right for grouped convolutions too, the same for all attention kernels, and count only the gradients that
+``output_mask`` asks for.
 """
 
 from __future__ import annotations
@@ -17,28 +18,31 @@ Formula = Callable[[Arguments, Any], int]
 
 
 def _matmul(left: str, right: str) -> Formula:
-    """``left`` (…, m, k) times ``right`` (…, k, n) of the same leading dimensions: 2 m k n of each."""
+    """Return the formula of ``left`` (…, m, k) times ``right`` (…, k, n): 2 m k n for each matrix of a batch."""
     return lambda a, out: int(2 * a[left].numel() * a[right].shape[-1])
 
 
 def _matrix_vector(matrix: str) -> Formula:
-    """A matrix (m, k) times a vector, or of two vectors the first: 2 an element."""
+    """Return the formula of a matrix times a vector, or of the dot product of two vectors: 2 for each element."""
     return lambda a, out: int(2 * a[matrix].numel())
 
 
 def _outer(a: Arguments, out: Any) -> int:
-    """What ``addr`` adds: vectors of m and n, multiplied and added m n times."""
+    """Count the outer product that ``addr`` adds, of vectors of m and n elements: 2 m n."""
     return int(2 * a["vec1"].numel() * a["vec2"].numel())
 
 
 def _many_matmuls(a: Arguments, out: Any) -> int:
-    """``_foreach_mm``: lists of matrices."""
+    """Count ``_foreach_mm``, which multiplies lists of matrices."""
     return sum(2 * left.numel() * right.shape[-1] for left, right in zip(a["self"], a["mat2"], strict=True))
 
 
 def _grouped_matmul(a: Arguments, out: Any) -> int:
-    """Experts' matmuls: of (m, k) and (groups, k, n) each row meets one group; of two matrices each column of k one.
-    Rows, or columns, that belong to no group are counted as if they did."""
+    """Count the matmuls of experts.
+
+    Of (m, k) times (groups, k, n) each row is multiplied in one group; of two matrices each column of k. Rows or
+    columns without a group are counted as if they had one.
+    """
     left, right = a["self"], a["mat2"]
     rows, inner = left.shape[-2:]
     groups = left.shape[0] if left.dim() == right.dim() == 3 else 1
@@ -56,11 +60,11 @@ def _linear_backward(a: Arguments, out: Any) -> int:
 
 
 def _products(weight: Tensor, dense: Tensor) -> int:
-    """Of a convolution: each weight once for each place of each sample in ``dense``, the side without padding.
+    """Count a convolution: each weight once for each position of each sample in ``dense``, the side without padding.
 
-    ``dense`` (samples, weight.shape[0] channels, places …) is the result, or the input of a transposed convolution. As
-    a weight (out, in / groups, …), or (in, out / groups, …) if transposed, has no more than its group, groups are right
-    by themselves. Positions in the padding are counted.
+    ``dense`` (samples, weight.shape[0] channels, positions …) is the result, or the input of a transposed convolution.
+    As a weight has the shape (out, in / groups, …), or (in, out / groups, …) if transposed, groups need no factor.
+    Positions in the padding are counted.
     """
     return 2 * weight.numel() * dense.numel() // max(weight.shape[0], 1)
 
@@ -75,13 +79,13 @@ def _transposed_convolution(a: Arguments, out: Any) -> int:
 
 
 def _convolution_backward(a: Arguments, out: Any) -> int:
-    """The gradients of input and weight pair the same numbers as the forward pass does, each only if asked for."""
+    """Count the gradients of input and weight that are asked for; each costs as much as the forward pass."""
     dense = a["input"] if a["transposed"] else a["grad_output"]
     return _products(a["weight"], dense) * int(sum(a["output_mask"][:2]))
 
 
 def _convolution_tbc(a: Arguments, out: Any) -> int:
-    """Weight (places, in, out), result (time, batch, out)."""
+    """Count a convolution with a weight (positions, in, out) and a result (time, batch, out)."""
     weight: Tensor = a["weight"]
     return int(2 * weight.numel() * out.numel() // max(weight.shape[-1], 1))
 
@@ -91,20 +95,26 @@ def _deformable_convolution(a: Arguments, out: Any) -> int:
 
 
 def _deformable_convolution_backward(a: Arguments, out: Any) -> int:
-    """One product for the columns, from which input, offset and mask take their gradients; one for the weight."""
+    """Count two products.
+
+    One gives the gradients of input, offset and mask; the other one the gradient of the weight.
+    """
     return 2 * _products(a["weight"], a["grad"])
 
 
 def _pair(left: Sequence[int], right: Sequence[int], summed: Sequence[int]) -> tuple[int, list[int]]:
-    """Of torch's ``sumproduct_pair``: FLOPs, and the result's shape with summed dimensions kept as 1. What only one
-    side has is summed before the two are multiplied; without a common sum they are multiplied elementwise."""
+    """Return the FLOPs of torch's ``sumproduct_pair``, and the result's shape with summed dimensions kept as 1.
+
+    A summed dimension that only one side has is summed before the two are multiplied. Without a common one they are
+    multiplied elementwise, which counts 0.
+    """
     both = [d for d in summed if left[d] > 1 and right[d] > 1]
     shape = [1 if d in summed else max(sizes) for d, sizes in enumerate(zip(left, right, strict=True))]
     return (2 * math.prod(shape) * math.prod(left[d] for d in both) if both else 0), shape
 
 
 def _trilinear(a: Arguments, out: Any) -> int:
-    """nn.Bilinear and its gradients, as ATen computes them: two of the three tensors first, then the third."""
+    """Count nn.Bilinear and its gradients as ATen computes them: two of the three tensors first, then the third."""
     shapes = []
     for tensor, expand in ((a["i1"], a["expand1"]), (a["i2"], a["expand2"]), (a["i3"], a["expand3"])):
         shape = list(tensor.shape)
@@ -119,8 +129,10 @@ def _trilinear(a: Arguments, out: Any) -> int:
 
 
 def _scores(query: Sequence[int], key: Sequence[int], width: int) -> int:
-    """Queries (batch, heads, queries, …) against keys (batch, …, keys, …): a product over ``width``. Keys' heads may be
-    fewer than the queries', each for several."""
+    """Count queries (batch, heads, queries, …) times keys (batch, …, keys, …), each a product over ``width``.
+
+    Keys may have fewer heads than queries; each then serves several.
+    """
     return int(2 * math.prod(query[:3]) * key[-2] * width)
 
 
@@ -130,13 +142,15 @@ def _attention(a: Arguments, out: Any) -> int:
 
 
 def _attention_backward(a: Arguments, out: Any) -> int:
-    """Twice the forward pass: gradients of queries, keys, values and scores. That a kernel computes the scores anew is
-    not counted: which kernel does is no property of the model."""
+    """Count twice the forward pass: the gradients of queries, keys, values and scores.
+
+    Scores that a kernel recomputes are not counted: the choice of a kernel is not a property of the model.
+    """
     return 2 * _attention(a, out)
 
 
 def _flat_attention(a: Arguments, out: Any) -> int:
-    """Tensors of (batch, length, heads, width), or with ``cum_seq_q`` sequences of unlike lengths joined to one."""
+    """Count tensors (batch, length, heads, width); with ``cum_seq_q``, concatenated sequences of different lengths."""
     query, key, value = a["query"], a["key"], a["value"]
     starts = a.get("cum_seq_q", a.get("cu_seqlens_q"))
     if starts is None:
@@ -153,7 +167,7 @@ def _flat_attention_backward(a: Arguments, out: Any) -> int:
 
 
 def _recurrent(a: Arguments, out: Any) -> int:
-    """Kernels for whole RNNs: every weight matrix once for every place of the sequences."""
+    """Count kernels for whole RNNs: every weight matrix once for each position of each sequence."""
     weights = a["weight"] if "weight" in a else [value for name, value in a.items() if name.startswith("weight")]
     source: Tensor = a["input"]
     places = source.numel() // max(source.shape[-1], 1)

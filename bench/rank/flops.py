@@ -1,4 +1,4 @@
-"""Counts floating point operations, one operation of torch after the other, or says which it does not know."""
+"""Counts floating-point operations, one torch operation after the other, and notes those whose cost is unknown."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ from bench.rank.private import (
     tree_leaves,
 )
 
-COMPLEX = 4  # real multiply-adds of a complex one
-LEAVING = ("numpy", "__dlpack__", "data_ptr")  # methods by which tensors leave torch
+COMPLEX = 4  # real multiply-adds in a complex one
+LEAVING = ("numpy", "__dlpack__", "data_ptr")  # methods that take a tensor's data out of torch
 
 
 class UnknownOperationError(Exception):
-    """What ran has operations of which nobody has said what they cost; the message names them. Its cause is the error
-    that ended the step, if one did."""
+    """Operations without a known cost ran; the message names them.
+
+    Its cause is the error that ended the step, if there was one.
+    """
 
 
 class FlopCounter(TorchDispatchMode):
-    """``flops`` is the sum so far, and ``unknown`` names operations that have no formula and are not known to be free.
+    """Sums ``flops``; ``unknown`` names operations that have no formula and are not known to be free.
 
-    An operation counts by the formula of ``FORMULAS``, or by the one that was registered for it with
-    ``torch.utils.flop_counter.register_flop_formula``. One that PyTorch itself defines by others counts as those.
+    An operation counts by its formula in ``FORMULAS``, or by one that was registered with
+    ``torch.utils.flop_counter.register_flop_formula``. An operation that PyTorch composes of others counts as those.
     """
 
     supports_higher_order_operators = True
@@ -50,10 +52,10 @@ class FlopCounter(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if not isinstance(func, OpOverload):  # flex_attention, cond, a Triton kernel …
+        if not isinstance(func, OpOverload):  # flex_attention, cond, a Triton kernel and others
             return self._registered(func, func.name(), func, args, kwargs)
         if wrapper := _wrapper(types):
-            with self:  # counts what the tensor subclass makes of the operation
+            with self:  # counts the operations that the tensor subclass makes of it
                 return wrapper.__torch_dispatch__(func, types, args, kwargs)
         name = _name(func)
         if name in FORMULAS:
@@ -90,8 +92,8 @@ class FlopCounter(TorchDispatchMode):
 
 
 @contextmanager
-def _seeing_what_leaves(counter: FlopCounter) -> Iterator[None]:
-    """Note inside where tensors leave torch: what NumPy, or a kernel of one's own, does with them is not seen."""
+def _noting_exports(counter: FlopCounter) -> Iterator[None]:
+    """Note when tensors leave torch: operations of NumPy or of custom kernels on their data are not seen."""
 
     def noting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any, **kwargs: Any) -> Any:
@@ -107,20 +109,20 @@ def _seeing_what_leaves(counter: FlopCounter) -> Iterator[None]:
         yield
     finally:
         for name, method in own.items():
-            if method is None:  # it is a base class's
+            if method is None:  # inherited from a base class
                 delattr(Tensor, name)
             else:
                 setattr(Tensor, name, method)
 
 
 def flops_of(step: Callable[[], Tensor]) -> int:
-    """FLOPs of the forward pass ``step``, which gives a loss, and of its backward pass.
+    """Return the FLOPs of the forward pass ``step``, which returns a loss, and of its backward pass.
 
-    UnknownOperationError if there is an operation without formula, even if it cannot run. Raises what ``step`` raises.
+    Raise UnknownOperationError if an operation has no formula, even if the step fails. Raise what ``step`` raises.
     """
     counter = FlopCounter()
     try:
-        with torch.compiler.set_stance("force_eager"), _seeing_what_leaves(counter), counter:
+        with torch.compiler.set_stance("force_eager"), _noting_exports(counter), counter:
             step().backward()
     except Exception as error:
         if counter.unknown:
@@ -133,10 +135,10 @@ def flops_of(step: Callable[[], Tensor]) -> int:
 
 @contextmanager
 def without_checkpoints() -> Iterator[list[str]]:
-    """Make ``torch.utils.checkpoint`` keep all activations inside, however a model has imported it.
+    """Make ``torch.utils.checkpoint`` keep all activations, however a model has imported it.
 
-    The list has an entry for each call that would have recomputed. ``checkpoint`` looks up what does its work in its
-    own module, and that is replaced.
+    Yield a list with an entry for each call that would have recomputed. The functions that ``checkpoint`` looks up in
+    its own module are replaced.
     """
     calls: list[str] = []
 
@@ -168,13 +170,12 @@ def _name(func: OpOverload) -> str:
 
 
 def _wrapper(types: Sequence[type]) -> Any:
-    """The tensor subclass that defines by other operations what is done to it (DTensor, nested tensors); None if none
-    does."""
+    """Return the tensor subclass that implements its operations by others (DTensor, nested tensors), or None."""
     return next((kind for kind in types if dispatches(kind)), None)
 
 
 def _named(func: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Arguments:
-    """All arguments by their names in the schema."""
+    """Return all arguments by their names in the schema."""
     given = dict(zip((argument.name for argument in func._schema.arguments), args, strict=False))
     defaults = {argument.name: argument.default_value for argument in func._schema.arguments}
     return {**defaults, **given, **kwargs}

@@ -1,6 +1,6 @@
-"""Operations that cost no FLOPs by the convention: they move, choose, compare or combine numbers one by one.
+"""Operations that count no FLOPs by the convention: they move, select, compare or combine elements one by one.
 
-What is not named here and has no formula is unknown, and makes a count empty.
+An operation that is not listed here and has no formula is unknown, and leaves the count empty.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 
 from bench.rank.private import OpOverload
 
-# Endings by which a backward pass, an in-place form and the like differ from the operation that is named below.
+# Suffixes of the backward, in-place and other forms of an operation that is listed below.
 _ENDING = re.compile(r"(_copy|_functional|_forward|_backward(_data|_impl|_elemt|_reduce)?|_b?jvp)*_?$")
 
 _ATEN = {
@@ -109,14 +109,14 @@ _FREE_ELSEWHERE = frozenset(
     for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")
     for suffix in ("", "_backward")
 ) | {f"torchvision::_{name}_backward" for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")}
-# Exchange between ranks, profiling, and what asks for a tensor's properties.
+# Communication between ranks, profiling, and queries of a tensor's properties.
 _FREE_NAMESPACES = ("prim", "c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "profiler")
 _COSTS = "_foreach_mm"
 
 
 @functools.cache
 def is_free(operation: OpOverload) -> bool:
-    """Whether the operation is known to cost nothing. What its author has tagged as pointwise is."""
+    """Return whether the operation is known to count no FLOPs; those tagged as pointwise count none."""
     namespace, _, name = operation._schema.name.partition("::")
     if torch.Tag.pointwise in operation.tags or namespace in _FREE_NAMESPACES:
         return True

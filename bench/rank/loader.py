@@ -23,19 +23,19 @@ DEATH_SECONDS = 0.5
 
 @dataclass
 class Batches:
-    """An endless iterator of batches. ``steps_per_epoch`` is None where there are no epochs."""
+    """An endless iterator of batches. ``steps_per_epoch`` is None if there are no epochs."""
 
     iterator: Generator[Batch, None, None]
     steps_per_epoch: int | None
-    queued: int  # batches that the loader may hold ready when nobody takes any
-    workers: list[BaseProcess] = field(default_factory=list)  # of the epoch that goes on
+    queued: int  # batches that the loader may prefetch
+    workers: list[BaseProcess] = field(default_factory=list)  # of the current epoch
     resident: Resident | None = None
 
     def __next__(self) -> Batch:
         try:
             return next(self.iterator)
-        except Exception as error:  # a worker's death shows in many ways: it depends on what its rank did just then
-            raise (_death_of(self.workers) or error) from None
+        except Exception as error:  # the death of a worker raises different errors, by what its rank did just then
+            raise (_killed_worker(self.workers) or error) from None
 
     def close(self) -> None:
         """End the DataLoader's workers."""
@@ -45,9 +45,9 @@ class Batches:
 class GlobalBatches(Sampler[list[int]]):
     """This rank's slice of every global batch of an epoch.
 
-    An epoch is a permutation of all samples, drawn from (seed, epoch) and so the same on every rank; the ragged tail
-    is dropped. Global batch s holds places ``[s G, (s + 1) G)`` of it, rank r the r-th share of those, which it takes
-    in ``grad_accum_steps`` micro-batches: iteration gives those, one after the other.
+    An epoch is a permutation of all samples, drawn from (seed, epoch) and so the same on every rank; an incomplete last
+    batch is dropped. Global batch s holds positions ``[s G, (s + 1) G)`` of the permutation. Rank r takes the r-th
+    share of it in ``grad_accum_steps`` micro-batches, which iteration yields one after the other.
     """
 
     def __init__(self, length: int, case: Case, rank: int) -> None:
@@ -72,7 +72,7 @@ class GlobalBatches(Sampler[list[int]]):
 
 
 def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
-    """The micro-batches of this rank, on the host, or for ``resident`` those of one step on the device for ever."""
+    """Return the micro-batches of this rank, on the host. Those of ``resident`` data are repeated on the device."""
     rank, length = int(os.environ.get("RANK", 0)), len(dataset)  # type: ignore[arg-type]
     assert case.rank_batch is not None
     if case.data_kind == "resident":
@@ -109,13 +109,16 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
 
 
 def _end_with_rank(_: int) -> None:
-    """A worker holds its rank's GPU open. Without this it would look for the rank every 5 s, and the memory of one that
-    failed would be missing in the next launch."""
+    """End a DataLoader worker when its rank ends.
+
+    A worker keeps its rank's GPU open. By itself it would look for the rank every 5 s only, and the next launch would
+    lack the memory of a failed rank.
+    """
     die_with_parent()
 
 
 def to_device(batch: Batch, case: Case, device: torch.device) -> Batch:
-    """The batch where and as the model computes: under ``bf16`` all in bfloat16, images in NHWC if asked for."""
+    """Return the batch on the device, under ``bf16`` in bfloat16, and images in NHWC if the case says so."""
     placed = [tensor.to(device, non_blocking=True) for tensor in batch]
     if case.precision == "bf16":
         placed = [tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor for tensor in placed]
@@ -124,11 +127,11 @@ def to_device(batch: Batch, case: Case, device: torch.device) -> Batch:
     return placed
 
 
-def _death_of(workers: Sequence[BaseProcess]) -> RuntimeError | None:
-    """Of the first worker that was killed, in PyTorch's words."""
+def _killed_worker(workers: Sequence[BaseProcess]) -> RuntimeError | None:
+    """Return an error for the first worker that was killed, in PyTorch's words."""
     ending = wait([worker.sentinel for worker in workers], DEATH_SECONDS)
     for worker in (worker for worker in workers if worker.sentinel in ending):
-        worker.join()  # its pipes close a little before it is gone
+        worker.join()  # its pipes close shortly before it ends
         if (code := worker.exitcode) and code < 0 and code != -signal.SIGTERM:
             return RuntimeError(f"DataLoader worker (pid {worker.pid}) is killed by signal: {signal.strsignal(-code)}.")
     return None

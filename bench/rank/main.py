@@ -1,4 +1,4 @@
-"""The entry of every rank: its log, its record, and what it says when it fails."""
+"""The entry point of every rank: its log, its record and its report of a failure."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from bench.rank.software import device_facts, imported, software
 from bench.rank.state import state_of
 from bench.untrusted.rank_files import NonsenseError
 
-# What has trained is never torn down: to end a Gloo process group torch joins its threads with the GIL held, and one of
-# them may be waiting for the GIL to drop a tensor (seen with 2.11), or aborts the process (2.15). A rank ends by _exit.
+# Trainings are kept until the process ends: destroying a Gloo process group joins threads with the GIL held while one
+# of them may wait for the GIL to free a tensor (2.11), or aborts the process (2.15). A rank ends by os._exit.
 KEPT: list[Training] = []
-# How libraries say it that have no exception of their own for it: the CPU's allocators, CUDA, its libraries, NCCL.
+# Out-of-memory messages without an exception type of their own: of CPU allocators, CUDA, its libraries and NCCL.
 OUT_OF_MEMORY = (
     *("can't allocate memory", "not enough memory", "Cannot allocate memory"),
     *("out of memory", "_ALLOC_FAILED", "_ALLOCATION_FAILED"),  # cuBLAS, cuFFT, cuSOLVER, cuDNN
 )
-OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # how long the step after the window may take
-PRELOADED = os.getpid()  # the process that imported this module: the fork server, where there is one
+OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # limit of the step after the window
+PRELOADED = os.getpid()  # the process that imported this module: with the launch server, the fork server
 
 
 def run(spec_path: str) -> None:
@@ -55,29 +55,29 @@ def run(spec_path: str) -> None:
         record = dataclasses.replace(record, device=device, device_uuids=uuids, software=software())
         record.write(spec.folder)  # known even if the model does not fit
         code = ImportedCode(spec.target)
-        training = build(spec, devices, code.look)
-        code.look()
+        training = build(spec, devices, code.update)
+        code.update()
         record = dataclasses.replace(record, code=code.sources)
-        record.write(spec.folder)  # known of a launch that fails as well
+        record.write(spec.folder)  # known even if the launch fails
         measurement = measure(training, spec, heartbeat, rss_at_start)
         heartbeat.enter(STAGE["ending"])
         KEPT.append(training)
-        code.look()
+        code.update()
         sources = imported(spec.watched)
         record = dataclasses.replace(record, measurement=measurement, sources=sources, code=code.sources)
-        record.write(spec.folder)  # whatever becomes of what is only looked at
+        record.write(spec.folder)  # kept even if the step after the window fails
         tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
         await_sample(spec.scratch, launch)
-        look(training, record, spec.folder, max(measurement.steps_ns) / 1e9)
-        heartbeat.enter(STAGE["done"])  # whatever becomes of this process now
+        add_observations(training, record, spec.folder, max(measurement.steps_ns) / 1e9)
+        heartbeat.enter(STAGE["done"])  # the launch is complete, even if this process fails now
         training.batches.close()
 
 
-def look(training: Training, record: RankRecord, folder: str, slowest_step_s: float) -> None:
-    """Add to the record how the rank stands, and what it sees in one more step.
+def add_observations(training: Training, record: RankRecord, folder: str, slowest_step_s: float) -> None:
+    """Add this rank's state and its observations of one more step to the record.
 
-    A rank that fails in that step leaves its peers waiting in it, over NCCL for ever: each ends by itself after some
-    of its slowest steps' time, well, and with what it has measured.
+    If a rank fails in that step, its peers wait for it, with NCCL forever. After some multiple of its slowest step each
+    peer ends itself with exit code 0; all that it measured is recorded.
     """
     patience = threading.Timer(OBSERVING_SECONDS + OBSERVING_STEPS * slowest_step_s, os._exit, (0,))
     patience.daemon = True
@@ -88,7 +88,7 @@ def look(training: Training, record: RankRecord, folder: str, slowest_step_s: fl
         dataclasses.replace(record, observed=observe(training)).write(folder)
     except Exception:
         traceback.print_exc()
-        print("what took effect is not all known: one more step, after the window, failed")
+        print("the step after the window failed: not everything that took effect is known")
     finally:
         patience.cancel()
 
@@ -97,8 +97,8 @@ def look(training: Training, record: RankRecord, folder: str, slowest_step_s: fl
 def recorded(spec: Spec) -> Iterator[tuple[RankRecord, Heartbeat]]:
     """Send this rank's output to its log, write its record, and end the process at once if the body raises.
 
-    From here on SIGUSR1 writes the Python stacks of all threads to the log, and so does a fatal signal. SIGALRM ends
-    the process when the launch's time is long over, should there be nobody any more who does.
+    From here on SIGUSR1 and fatal signals write the Python stacks of all threads to the log. SIGALRM ends the process
+    long after the launch's time-out, in case ``bench`` is no longer there to do so.
     """
     rank = int(os.environ["RANK"])
     record = RankRecord(
@@ -122,23 +122,26 @@ def recorded(spec: Spec) -> Iterator[tuple[RankRecord, Heartbeat]]:
 
 
 def last_seconds(spec: Spec) -> int:
-    """After how many seconds a rank ends itself. In a duet a side has the other's time as well, to wait in."""
+    """Return after how many seconds a rank ends itself.
+
+    In a duet it may also wait for as long as the other side trains.
+    """
     return math.ceil(spec.timeout_s * (2 if spec.turns else 1) + PATIENCE_S)
 
 
 def _give_up(error: BaseException, record: RankRecord, folder: Path, heartbeat: Heartbeat | None) -> NoReturn:
-    """Say why, in every way that is still open, and end the process at once: the peers must see the connection close
-    now, not after the interpreter's teardown.
+    """Report the failure in every way that still works, and end the process at once.
 
-    The disk may be full, descriptors or memory may have run out, and the exception's own methods may raise.
+    The peers must see the connection close now, not after the interpreter's shutdown. The disk may be full, descriptors
+    or memory may be used up, and the exception's own methods may raise.
     """
     with contextlib.suppress(BaseException):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a DataLoader raises in its handler, again and again
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a DataLoader's handler raises again and again
     if isinstance(error, MemoryError):
-        traceback.clear_frames(error.__traceback__)  # what they hold is no longer needed
+        traceback.clear_frames(error.__traceback__)  # free the objects that they hold
     if heartbeat:
-        heartbeat.say(Failure("crashed", type(error).__name__, time.time_ns()))  # its text may take for ever
-    failure = told(error)
+        heartbeat.say(Failure("crashed", type(error).__name__, time.time_ns()))  # formatting its text may never end
+    failure = failure_of(error)
     if heartbeat:
         heartbeat.say(failure)
         heartbeat.enter(STAGE["failed"])
@@ -154,15 +157,15 @@ def _give_up(error: BaseException, record: RankRecord, folder: Path, heartbeat: 
     os._exit(1)
 
 
-def told(error: BaseException) -> Failure:
-    """An exception's kind, type and text; its text may be whatever its class makes of it."""
+def failure_of(error: BaseException) -> Failure:
+    """Return the kind, type and text of an exception, even if formatting its text fails."""
     time_ns, name = time.time_ns(), type(error).__name__
     try:
         kind, message = _kind(error), f"{name}: {error}"
     except BaseException as other:
         out_of_memory = isinstance(error, MemoryError)
         kind = "oom" if out_of_memory else "crashed"
-        message = f"{name} (its text cannot be had: {type(other).__name__})"
+        message = f"{name} (its text is unavailable: {type(other).__name__})"
     try:
         return Failure(kind, message, time_ns, *peaks_mib())
     except BaseException:

@@ -1,9 +1,10 @@
 """Warm up, then measure: the loop whose time is the benchmark.
 
-Nothing in the window waits for the device, allocates for the measurement's sake, or talks to another rank but for
-training. A window opens with a barrier and one synchronisation and closes with one. One that is to take ``min_seconds``
-and is still shorter goes on: ranks agree on how far, and as the clock does not stop for that, the next step has the
-time it took (a fraction of a millisecond). In a duet there are many short windows, with the other side's between them.
+Inside a window nothing waits for the device, allocates memory for the measurement, or communicates with other ranks,
+except as training needs. A window begins with a barrier and a synchronisation and ends with a synchronisation. If it is
+shorter than ``min_seconds``, it goes on: ranks agree on the number of further steps, and as the clock keeps running the
+next step includes the time for that (a fraction of a millisecond). In a duet there are many short windows, between
+those of the other side.
 """
 
 from __future__ import annotations
@@ -31,29 +32,29 @@ from bench.rank.duet_turns import Pace, TakingTurns, plan
 from bench.rank.memory import PeakMemory
 from bench.rank.window_length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
 
-# DDP rebuilds its buckets after the first step, and the optimizer makes its state in it.
+# In the first step the optimizer creates its state; after it DDP rebuilds its buckets.
 
 DATA_WAIT, COPY, FORWARD, BACKWARD, OPTIMIZER = (STAGE[part] for part in PARTS)
 SYNC = STAGE["sync"]
 
 
 def measure(training: Training, spec: Spec, heartbeat: Heartbeat, rss_at_start: float | None = None) -> Measurement:
-    """Warm up, measure ``spec.steps`` steps or as many as ``spec.min_seconds`` takes, and say what was seen."""
+    """Warm up, measure ``spec.steps`` steps or as many as ``spec.min_seconds`` takes, and return the measurement."""
     return _Run(training, spec, heartbeat, rss_at_start).measure()
 
 
 def warmup_steps(asked: int, queued: int) -> tuple[int, int]:
-    """How many steps come before the window, and how many of those after the pause for cleaning up.
+    """Return how many steps come before the window, and how many of them after the pause for garbage collection.
 
-    While the process cleans up, a DataLoader fills its queues; the window must not find them full, so as many batches
-    as it can hold (and one more) are trained on after the pause; at least two, to fill caches and allocator again.
+    During the pause a DataLoader fills its queues, and the window must not start with full ones. So after it ranks
+    train on as many batches as the queues hold, and one more; at least on two, to fill caches and the allocator again.
     """
     after_pause = max(queued + 1, 2)
     return max(asked, LEAST_WARMUP_STEPS, after_pause + 1), after_pause
 
 
 class _Window(NamedTuple):
-    """``at_ns``: the wall clock when it began. ``waited_ns``: see Clock."""
+    """One window. ``at_ns`` is the wall clock at its begin; for ``waited_ns`` see Clock."""
 
     at_ns: int
     ns: int
@@ -64,7 +65,10 @@ class _Window(NamedTuple):
 
 @dataclass
 class _Seen:
-    """What was measured: one window, or one a burst. ``losses`` are of all steps, those of the measured ones last."""
+    """The windows that were measured: one, or one for each burst.
+
+    ``losses`` has the losses of all steps, those of the timed steps last.
+    """
 
     warmup_steps: int
     losses: list[Tensor]
@@ -76,43 +80,44 @@ class _Run:
         self.training, self.spec, self.heartbeat = training, spec, heartbeat
         self.on_accelerator = training.case.on_accelerator
         self.memory = PeakMemory(training.devices if self.on_accelerator else [], rss_at_start)
-        self.losses: list[Tensor] = []  # one tensor a window
+        self.losses: list[Tensor] = []  # one tensor for each window
         self.done = 0
-        self.step_ns = 0  # the longest mean step of a window so far
+        self.step_ns = 0  # the longest mean step of the windows so far
         self.samples = 0
         self.planned = spec.steps
         self.micro = training.case.grad_accum_steps
-        # the compiler's count and the scale when measuring began
+        # number of compilations, and the loss scale, at the start of measuring
         self.before: tuple[int | None, float] = (None, 1.0)
 
     def measure(self) -> Measurement:
+        """Return the measurement of this rank."""
         spec, queued = self.spec, math.ceil(self.training.batches.queued / self.micro)
         turns = TakingTurns(spec.turns, self.heartbeat, spec.timeout_s + PATIENCE_S) if spec.turns else None
         warmup, after_pause = warmup_steps(spec.warmup_steps, queued)
         self.planned = warmup + spec.steps
         if turns:
-            turns.meet()
+            turns.await_models()
             turns.before_warm_up()
         self.heartbeat.beat(0, self.planned, time.time_ns())
         first_step_at_ns = time.time_ns()
         first_step_ns = self._window(1).ns
         if resident := self.training.batches.resident:
-            resident.look()
+            resident.check()
         self._warm_up_more(warmup - after_pause - 1, first_step_ns)
-        self._settle()
+        self._collect_garbage()
         step_ns = self._window(after_pause).ns / after_pause
-        seen = self._in_turn(turns, step_ns, queued + 1) if turns else self._alone(step_ns)
+        seen = self._in_bursts(turns, step_ns, queued + 1) if turns else self._in_one_window(step_ns)
         gc.enable()
         return self._measurement(seen, first_step_at_ns, first_step_ns)
 
     def _warm_up_more(self, steps: int, first_step_ns: int) -> None:
-        """The steps that warm-up could do without: as many as ``max_seconds`` leaves time for."""
+        """Train the optional warm-up steps: as many as ``max_seconds`` leaves time for."""
         if self.spec.max_seconds:
             steps = warmup_steps_left(steps, self._slowest(first_step_ns), self.spec.max_seconds)
         self._window(steps)
 
-    def _alone(self, step_ns: float) -> _Seen:
-        """One window, long enough. ``step_ns``: what a step took in warm-up."""
+    def _in_one_window(self, step_ns: float) -> _Seen:
+        """Train one window that is long enough; ``step_ns`` is the time of a step in warm-up."""
         spec = self.spec
         limits = spec.min_seconds, spec.max_seconds
         steps = window_steps(spec.steps, self._slowest(int(step_ns)), *limits) if any(limits) else spec.steps
@@ -122,9 +127,12 @@ class _Run:
         seen.windows.append(self._window(steps, spec.min_seconds))
         return seen
 
-    def _in_turn(self, turns: TakingTurns, step_ns: float, untimed: int) -> _Seen:
-        """Bursts, each a window after ``untimed`` steps: the other side has left its data in the caches, and a loader
-        had the time to fill its queues, which would flatter."""
+    def _in_bursts(self, turns: TakingTurns, step_ns: float, untimed: int) -> _Seen:
+        """Train bursts, each a window after ``untimed`` steps.
+
+        Before a burst the other side has filled the caches with its data, and the loader has had time to fill its
+        queues, which would make the first steps too fast.
+        """
         paces = turns.after_warm_up(Pace(int(self._slowest(int(step_ns))), untimed))
         assert self.spec.turns is not None
         spec, burst_s = self.spec, self.spec.turns.burst_seconds
@@ -142,7 +150,7 @@ class _Run:
     def _begin_measuring(self) -> None:
         tell(self.spec.scratch, Path(self.spec.folder).name, int(os.environ.get("RANK", 0)), MEASURING)
         if resident := self.training.batches.resident:
-            resident.window_begins()
+            resident.begin_window()
         self.before = self._compilations(), self.training.scaler.get_scale()
 
     def _measurement(self, seen: _Seen, first_step_at_ns: int, first_step_ns: int) -> Measurement:
@@ -202,8 +210,10 @@ class _Run:
         return _Window(at_ns, window_ns, clock.waited_ns(), self.samples, clock)
 
     def _keep_losses(self, steps: int) -> tuple[Tensor, ...]:
-        """Where the losses of ``steps`` steps go. Keeping each step's own alive would pin the heap around it, and
-        memory would grow with every step."""
+        """Return a place for the loss of each of ``steps`` steps.
+
+        Keeping the loss tensors themselves would pin the heap around them, and memory would grow with every step.
+        """
         losses = torch.zeros(steps, device=self.training.device)
         self.losses.append(losses)
         return losses.unbind()
@@ -236,13 +246,13 @@ class _Run:
         return self.training.compile_log.compilations if self.training.compile_log else None
 
     def _skipped(self, scale_before: float) -> int | None:
-        """Steps in which the optimizer did nothing because float16 overflowed: each halved the scale."""
+        """Return in how many steps the optimizer did nothing because float16 overflowed: each step halved the scale."""
         scaler = self.training.scaler
-        scale = scaler.get_scale()  # 0 after 166 of them
+        scale = scaler.get_scale()  # 0 after 166 skipped steps
         return round(math.log2(scale_before / scale)) if scaler.is_enabled() and scale else None
 
-    def _settle(self) -> None:
-        """Python's collector runs now and not in the window; memory peaks start anew."""
+    def _collect_garbage(self) -> None:
+        """Collect garbage now rather than in the window, and reset the peaks of memory."""
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -257,7 +267,7 @@ class _Run:
                 torch.get_device_module(device).synchronize(device)
 
     def _slowest(self, ns: int) -> float:
-        """The longest time of all ranks: all must agree on how many steps there are."""
+        """Return the longest time of all ranks, as all must agree on the number of steps."""
         longest = torch.tensor(float(ns), dtype=torch.float64, device=self.training.device)
         if self.training.distributed:
             dist.all_reduce(longest, dist.ReduceOp.MAX)

@@ -1,4 +1,4 @@
-"""Peak memory of a rank: that of the device's allocator, and the resident set as the kernel sees it."""
+"""Peak memory of a rank: of the device's allocator, and the resident set as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,31 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def resident_mib() -> float | None:
-    """The resident set now."""
+    """Return the present resident set in MiB; None if unknown."""
     return _status_mib("VmRSS")
 
 
 def peaks_mib() -> tuple[float | None, float | None]:
-    """(largest of the devices' allocators, resident set) since the last reset; None where there is none, or unknown."""
+    """Return the peaks since the last reset in MiB.
+
+    They are (largest of the devices' allocators, resident set); None if unknown.
+    """
     try:
         accelerator = torch.accelerator.current_accelerator()
         module = torch.get_device_module(accelerator)
         devices = range(module.device_count()) if accelerator and module.is_initialized() else ()
         allocated = max((module.max_memory_allocated(device) / MIB for device in devices), default=None)
-    except RuntimeError:  # the device is what failed
+    except RuntimeError:  # the device itself has failed
         allocated = None
     return allocated, _status_mib("VmHWM")
 
 
 class PeakMemory:
-    """Peaks of the window apart from those of the whole life. ``reset`` after warm-up, ``read`` after the window.
+    """Peaks of the window, separate from those of the whole process.
 
-    ``devices`` are the rank's accelerators: none on the CPU, several under ``dp``, of which the largest counts.
+    ``reset`` after warm-up, ``read`` after the window.
+
+    ``devices`` are the rank's accelerators: none on the CPU, several under ``dp``, of which the largest peak counts.
     """
 
     def __init__(self, devices: Sequence[torch.device], rss_at_start: float | None) -> None:
@@ -41,7 +46,7 @@ class PeakMemory:
         self._life: dict[str, float | None] = {}
 
     def reset(self) -> None:
-        """Give back what warm-up freed, then forget its peaks."""
+        """Return memory that warm-up freed to the system, then reset the peaks."""
         self._life = self._now()
         for device in self._devices:
             module = torch.get_device_module(device)
@@ -50,14 +55,14 @@ class PeakMemory:
             module.reset_peak_memory_stats(device)
             module.reset_accumulated_memory_stats(device)  # retries of the allocator
         try:
-            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what warm-up freed: hundreds of MiB
+            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory: hundreds of MiB after warm-up
             CLEAR_REFS.write_text("5")  # proc(5): reset the peak resident set
             self._resets_rss = True
         except (OSError, AttributeError):
             pass  # not Linux, or a container that forbids it: the window's peak stays unknown
 
     def read(self) -> dict[str, float | None]:
-        """MiB by column name; None where it cannot be known."""
+        """Return MiB by column name; None if unknown."""
         window = self._now()
         peak_rss = window["rss"] if self._resets_rss else None
         growth = peak_rss - self._rss_at_start if peak_rss and self._rss_at_start else None
@@ -98,7 +103,7 @@ def _larger(a: float | None, b: float | None) -> float | None:
 
 
 def _status_mib(field: str) -> float | None:
-    """A field of /proc/self/status in MiB."""
+    """Return a field of /proc/self/status in MiB; None if unknown."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:

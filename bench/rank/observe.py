@@ -1,7 +1,7 @@
-"""One more step after the window, looked at operation by operation: what of the case took effect.
+"""Takes one more step after the window and notes its operations, to learn which options took effect.
 
-It is not timed and enters no statistic; memory has been read by then. All ranks take it, as it trains like any other.
-What torch.compile would do runs as it was written here, since nothing can be seen inside of a compiled graph.
+The step is not timed and is part of no statistic; peaks of memory have been read before. All ranks take it, as it needs
+their collectives. Compiled parts run eagerly, as operations inside a compiled graph cannot be seen.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch.overrides import TorchFunctionMode
 
 from bench.messages.rank_record import Observed
 from bench.rank.build import Training
-from bench.rank.checkpointing import runs_of_layers
+from bench.rank.checkpointing import watch_layers
 from bench.rank.private import TorchDispatchMode
 
 MATMULS = {
     *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "_scaled_mm", "_grouped_mm", "_scaled_grouped_mm"),
     *("convolution", "_convolution", "mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn"),
 }
-ATTENTION = "_scaled_dot_product_"  # what the names of the kernels begin with
-KERNELS = ("flash", "efficient", "cudnn", "fused")  # and go on with; any other, and none, is "math"
+ATTENTION = "_scaled_dot_product_"  # prefix of the operators' names
+KERNELS = ("flash", "efficient", "cudnn", "fused")  # what follows the prefix; any other operator, or none, is "math"
 COLLECTIVES = {
     **{"allreduce": "all-reduce", "all_reduce": "all-reduce"},
     **{"reduce_scatter": "reduce-scatter", "allgather": "all-gather", "all_gather": "all-gather"},
@@ -36,7 +36,7 @@ COLLECTIVES = {
 
 
 def observe(training: Training) -> Observed:
-    """Take one more step, and return what was seen of it."""
+    """Take one more step, and return the observations."""
     watch = _Watch()
     recomputed: set[int] = set()
 
@@ -47,7 +47,7 @@ def observe(training: Training) -> Observed:
     with contextlib.ExitStack() as stack:
         if training.case.compile != "off":
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        checkpointed = stack.enter_context(runs_of_layers(training.model, ran))
+        checkpointed = stack.enter_context(watch_layers(training.model, ran))
         _forward_and_backward(training, watch)
     gradients = sum(p.numel() for p in training.model.parameters() if p.grad is not None)
     norm = training.update()
@@ -59,7 +59,7 @@ def observe(training: Training) -> Observed:
         gradients=gradients,
         gradient_norm=None if norm is None else _number(norm),
         checkpointed=checkpointed,
-        recomputed=min(len(recomputed), checkpointed),  # replicas of nn.DataParallel are layers of their own
+        recomputed=min(len(recomputed), checkpointed),  # replicas of nn.DataParallel have layers of their own
     )
 
 
@@ -91,9 +91,9 @@ class _Watch(TorchDispatchMode):
         self, operation: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented  # it comes again as operations on its local tensors
+            return NotImplemented  # comes again as operations on local tensors
         result = operation(*args, **(kwargs or {}))
-        with contextlib.suppress(Exception):  # what cannot be noted is not seen
+        with contextlib.suppress(Exception):  # an operation that cannot be noted is not counted
             self._note(operation, args)
         return result
 
@@ -111,10 +111,10 @@ class _Watch(TorchDispatchMode):
 
     def _note_collective(self, name: str, args: Sequence[Any]) -> None:
         kind = next((kind for part, kind in COLLECTIVES.items() if part in name), "")
-        tensors = list(_tensors(args[:2]))  # of a gather the larger one is its result, of a scatter its argument
+        tensors = list(_tensors(args[:2]))  # the larger tensor is the result of a gather, the argument of a scatter
         if not kind or not tensors:
             return
-        # all-reduce names a list of tensors; the others one that goes in, and one that comes out
+        # An all-reduce has a list of tensors; other collectives have one input and one output.
         numbers = sum(t.numel() for t in tensors) if kind == "all-reduce" else max(t.numel() for t in tensors)
         seen = self.collectives.setdefault(f"{self.phase} {kind} {_type(tensors[0])}", [0, 0])
         seen[0] += 1
@@ -124,13 +124,13 @@ class _Watch(TorchDispatchMode):
         if images.dim() != 4:
             return
         nhwc, nchw = images.is_contiguous(memory_format=torch.channels_last), images.is_contiguous()
-        if nhwc != nchw:  # an image of one channel or one pixel is both
+        if nhwc != nchw:  # an image of one channel or one pixel has both layouts
             self.convolutions[0] += nhwc
             self.convolutions[1] += 1
 
 
 class _Attention(TorchFunctionMode):
-    """Counts the calls of attention by the kernel that they came down to; ``math`` is one of no kernel of its own."""
+    """Counts the calls of attention by their kernel; ``math`` is attention without a kernel of its own."""
 
     def __init__(self, watch: _Watch) -> None:
         super().__init__()

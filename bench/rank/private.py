@@ -1,7 +1,7 @@
-"""All that ranks use of PyTorch although it is private: it may change with any release, so it stands in one place.
+"""All private interfaces of PyTorch that ranks use, in one place because any release may change them.
 
-tests/rank/test_private.py checks each of these against the torch that is installed, and ``make test-oldest`` does so
-with the oldest release that is promised. What is private in torchrun is in launch/server_process.py.
+tests/rank/test_private.py checks each of these against the installed torch, and ``make test-oldest`` against the oldest
+supported release. Private parts of torchrun are in launch/server_process.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode as FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 from torch.utils._pytree import tree_leaves as tree_leaves
 
-# The operators to which scaled_dot_product_attention comes down, each where a device has it.
+# The operators of scaled_dot_product_attention on all devices.
 ATTENTION: frozenset[OpOverload] = frozenset(
     getattr(torch.ops.aten, f"_scaled_dot_product_{kind}").default
     for kind in (
@@ -26,8 +26,8 @@ ATTENTION: frozenset[OpOverload] = frozenset(
     )
 )
 
-# What torch.utils.checkpoint looks up in its own module whenever it is called: the autograd function of its reentrant
-# form, and the generators of the other one, of which a release has one or both.
+# Names that torch.utils.checkpoint looks up in its own module at each call: the autograd function of the reentrant
+# form, and the generators of the other form, of which a release has one or both.
 CHECKPOINT_FUNCTION = "CheckpointFunction"
 CHECKPOINT_GENERATORS = (
     "_checkpoint_without_reentrant_generator",
@@ -36,14 +36,14 @@ CHECKPOINT_GENERATORS = (
 
 
 def dispatches(kind: type) -> bool:
-    """Whether a tensor subclass says itself what operations do to it. Fake tensors leave that to their mode."""
+    """Return whether a tensor subclass implements operations itself. Fake tensors leave that to their mode."""
     own = getattr(kind, "__torch_dispatch__", None)
     by_others = (None, torch.Tensor.__torch_dispatch__, torch._C._disabled_torch_dispatch_impl)
     return own not in by_others and not issubclass(kind, FakeTensor)
 
 
 def allow_recompilations(count: int) -> None:
-    """Let torch.compile compile one function ``count`` times before it gives up on it."""
+    """Let torch.compile compile one function ``count`` times before it falls back to eager."""
     config: Any = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, count)
 
@@ -53,10 +53,10 @@ def import_code_cache() -> None:
     importlib.import_module("torch._inductor.codecache")
 
 
-def hear_compiler(start: Callable[[Any], None], end: Callable[[Any], None]) -> bool:
+def on_compilation(start: Callable[[Any], None], end: Callable[[Any], None]) -> bool:
     """Call ``start`` and ``end`` around every compilation, with ``.callback_trigger.name`` and ``.compile_id``.
 
-    False if this torch does not tell of them.
+    Return False if this version of torch has no such callbacks.
     """
     try:
         from torch._dynamo.callback import callback_handler
@@ -69,7 +69,7 @@ def hear_compiler(start: Callable[[Any], None], end: Callable[[Any], None]) -> b
 
 
 def compiler_counters() -> Mapping[str, Mapping[str, int]] | None:
-    """What torch.compile has counted in this process, 0 where nothing was; None if this torch does not count."""
+    """Return the counters of torch.compile in this process, 0 by default; None if this version of torch has none."""
     try:
         from torch._dynamo.utils import counters
     except ImportError:

@@ -1,4 +1,4 @@
-"""Resident data: the same batches again and again, also where the model changes them in place."""
+"""Resident data: the same batches in each step, also if the model changes them in place."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from workloads.base import Batch
 
 
 class Resident:
-    """The micro-batches of one step, made once and handed out for ever.
+    """The micro-batches of one step, made once and repeated forever.
 
-    A model that writes into its batch (``x.div_(255)``) would train on something else in each step, and on zeros in the
-    end. Once that is seen, the batches are made anew, and ``copies`` says that from then on each step must be handed a
-    copy. A tensor's version tells it before the next batch is handed out; ``look`` finds what goes round that, as
-    ``x.data`` and NumPy's views do.
+    A model that writes into its batch (``x.div_(255)``) would train on different data in each step, and in the end on
+    zeros. Once such a write is found, the batches are made again, and ``copies`` is true: from then on each step must
+    get a copy. The version of a tensor shows a write before the next batch is handed out; ``check`` also finds writes
+    that do not change it, through ``x.data`` or NumPy views.
     """
 
     def __init__(self, make: Callable[[], Sequence[Batch]]) -> None:
@@ -31,16 +31,17 @@ class Resident:
                 if not self.copies and _versions(self._batches[number]) != self._versions[number]:
                     self._restore()
 
-    def look(self) -> None:
-        """Compare all bits with those that were made."""
+    def check(self) -> None:
+        """Compare all bits with the original ones; restore the batches if they differ."""
         if not self._as_made():
             self._restore()
 
-    def window_begins(self) -> None:
+    def begin_window(self) -> None:
+        """Note whether copies were needed before the window."""
         self._copies_before = self.copies
 
-    def became(self) -> str:
-        """Return which of BATCH the data is, after the window."""
+    def condition(self) -> str:
+        """Return the state of the data after the window, one of BATCH."""
         if self.copies:
             return "copied" if self._copies_before else "copied in the window"
         return "as made" if self._as_made() else "changed"
@@ -56,5 +57,5 @@ class Resident:
 
 
 def _versions(batch: Batch) -> list[tuple[int, tuple[int, ...]]]:
-    """How often each tensor was written to, and its shape, which ``unsqueeze_`` changes."""
+    """Return how often each tensor was written to, and its shape, which ``unsqueeze_`` changes."""
     return [(tensor._version, tensor.shape) for tensor in batch]

@@ -1,4 +1,4 @@
-"""PyTorch's settings and threads as they are now: a model may change them for its whole process."""
+"""The present settings and threads of PyTorch, which a model may change for its whole process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 OPENMP = ("libgomp", "libiomp", "libomp")
 backends: Any = torch.backends
-# By the names that they have below torch or torch.backends.
+# Named as below torch or torch.backends.
 SETTINGS: dict[str, Callable[[], object]] = {
     "float32_matmul_precision": torch.get_float32_matmul_precision,
     "cuda.matmul.allow_tf32": lambda: backends.cuda.matmul.allow_tf32,
@@ -31,14 +31,17 @@ SETTINGS: dict[str, Callable[[], object]] = {
 
 
 def settings() -> dict[str, str]:
-    """Return the values of SETTINGS as text. PyTorch refuses to read some after others were set: then why it does."""
+    """Return the values of SETTINGS as text.
+
+    PyTorch refuses to read some after others were set; the text then says why.
+    """
     return {name: _text(read) for name, read in SETTINGS.items()}
 
 
 def threads() -> tuple[int, bool]:
-    """Return (how many threads PyTorch computes with, whether OpenMP may take fewer).
+    """Return (number of PyTorch's threads, whether OpenMP may use fewer).
 
-    torch.get_num_threads() knows nothing of OMP_THREAD_LIMIT and OMP_DYNAMIC, which the OpenMP library has read.
+    torch.get_num_threads() ignores OMP_THREAD_LIMIT and OMP_DYNAMIC, which the OpenMP library has read.
     """
     number, dynamic = torch.get_num_threads(), False
     for library in _openmp():
@@ -57,7 +60,7 @@ def _text(read: Callable[[], object]) -> str:
 
 
 def _openmp() -> list[str]:
-    """The OpenMP libraries that this process has loaded."""
+    """Return the OpenMP libraries that this process has loaded."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:

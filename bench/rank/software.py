@@ -1,4 +1,4 @@
-"""What only torch can say about the software and the device that a rank runs on."""
+"""Facts about the software and the device of a rank that only torch can tell."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NEVER_THE_USERS = {*sys.stdlib_module_names, "__main__", "__mp_main__", "bench",
 
 
 def software() -> dict[str, str]:
-    """Versions, as columns of a row; empty where there is none."""
+    """Return versions by column of a row; empty if there is none."""
     cuda = torch.cuda.is_available()
     return {
-        "python": platform.python_version(),  # that of a side of a comparison may be another than ours
+        "python": platform.python_version(),  # the two sides of a comparison may differ
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "cuda": (torch.version.cuda or "") if cuda else "",
@@ -31,7 +31,10 @@ def software() -> dict[str, str]:
 
 
 def device_facts(devices: Sequence[torch.device]) -> tuple[str, list[str]]:
-    """The first device's name and all UUIDs; for the CPU ``cpu`` and none (the row has the processor's model)."""
+    """Return the first device's name and all UUIDs.
+
+    For the CPU they are ``cpu`` and none, as rows have the processor's model.
+    """
     if devices[0].type == "cpu":
         return devices[0].type, []
     properties = [torch.get_device_module(device).get_device_properties(device) for device in devices]
@@ -39,24 +42,31 @@ def device_facts(devices: Sequence[torch.device]) -> tuple[str, list[str]]:
 
 
 def imported(folders: Sequence[str]) -> list[str]:
-    """The files of some checkouts that have been imported, but for those of an environment inside of them; and the file
-    of each top-level module that they have and that was imported from elsewhere, as an installed copy is."""
+    """Return the files that were imported from some checkouts.
+
+    Files of an environment inside a checkout do not count. The file of a top-level module that a checkout has but that
+    was imported from elsewhere, such as an installed copy, does.
+    """
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())} if folders else {}
     environments = _environments(folders)
     found = set()
     for name, file in files.items():
-        if not file or not Path(file).is_absolute():  # torch.ops: "_ops.py"
+        if not file or not Path(file).is_absolute():  # torch.ops has "_ops.py"
             continue
         path = Path(file).resolve()
         if _of_any(folders, path, environments) or (
-            _has(folders, name) and not _of_any(folders, Path(file), environments)  # a link that leads out of it is its
+            # a link that leads out of the checkout is part of it
+            _has(folders, name) and not _of_any(folders, Path(file), environments)
         ):
             found.add(str(path))
     return sorted(found)
 
 
 def _environments(folders: Sequence[str]) -> list[Path]:
-    """The interpreter's, under all their names, but for one that holds a checkout, as /usr does that of /usr/src."""
+    """Return the interpreter's environments under all their names.
+
+    One that contains a checkout is left out, as /usr may contain /usr/src.
+    """
     prefixes = {place for prefix in (sys.prefix, sys.base_prefix) for place in (Path(prefix), Path(prefix).resolve())}
     return [prefix for prefix in prefixes if not any(Path(folder).is_relative_to(prefix) for folder in folders)]
 
@@ -67,7 +77,7 @@ def _of_any(folders: Sequence[str], path: Path, environments: Sequence[Path]) ->
 
 
 def _has(folders: Sequence[str], name: str) -> bool:
-    """Whether a checkout has a top-level module or package of that name."""
+    """Return whether a checkout has a top-level module or package of that name."""
     if "." in name or name in NEVER_THE_USERS:
         return False
     places = [os.path.join(folder, inner, name) for folder in folders for inner in ("", "src")]

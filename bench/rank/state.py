@@ -1,6 +1,6 @@
-"""How a rank stands after its window: what it computed with, and what became of its parameters and its data.
+"""The state of a rank after its window: threads, settings, parameters and data.
 
-Nothing here talks to another rank: the checksums of all are compared where their records are read.
+Nothing here communicates with other ranks: checksums are compared where the records of all ranks are read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.rank.settings import settings, threads
 
 
 def state_of(training: Training) -> State:
-    """Return how this rank stands."""
+    """Return the state of this rank."""
     resident = training.batches.resident
     number, dynamic = threads()
     found = settings()
@@ -31,12 +31,12 @@ def state_of(training: Training) -> State:
         checksums={name: value for name, tensor in parameters.items() if (value := _checksum(tensor)) is not None},
         shard=_shard(parameters),
         types=_types(parameters),
-        batch=resident.became() if resident else "as made",
+        batch=resident.condition() if resident else "as made",
     )
 
 
 def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """All but those that DistributedDataParallel was told to ignore."""
+    """Yield all parameters except those that DistributedDataParallel was told to ignore."""
     ignored: set[str] = getattr(model, "parameters_to_ignore", set())
     for name, parameter in model.named_parameters():
         plain = name.removeprefix("module.")
@@ -45,7 +45,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _checksum(parameter: Tensor) -> int | None:
-    """None for a tensor of a kind of its own, which has no bits to look at."""
+    """Return None for a tensor of a special kind, which has no bits to read."""
     try:
         return checksum(parameter.to_local() if isinstance(parameter, DTensor) else parameter)
     except Exception:
@@ -53,7 +53,7 @@ def _checksum(parameter: Tensor) -> int | None:
 
 
 def _shard(parameters: Mapping[str, Tensor]) -> int:
-    """The place of this rank in the last dimension of the mesh, which is that of the shards; 0 where all hold all."""
+    """Return the position of this rank in the mesh's last dimension, which is that of the shards; 0 without shards."""
     meshes = (tensor.device_mesh for tensor in parameters.values() if isinstance(tensor, DTensor))
     mesh = next(meshes, None)
     coordinate = mesh.get_coordinate() if mesh is not None else None

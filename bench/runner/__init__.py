@@ -1,1 +1,1 @@
-"""Launches cases and records how each ended. Imports ``store`` and what is below it, and ``launch``; no statistics."""
+"""Launches cases and records how each ended. Imports ``launch``, ``store`` and what is below it; no statistics."""

@@ -1,4 +1,4 @@
-"""``--batch-size auto``: the largest batch that fits, found by trying."""
+"""Implements ``--batch-size auto``: finds the largest batch that fits, by trying."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from bench.machine.preflight import Look
 from bench.plan.case import Case
 from bench.store.columns import LaunchRow
 
-GRAIN = 32  # the answer is exact up to here, and within 1/32 above
+GRAIN = 32  # the answer is exact up to this size, and within 1/32 above
 CEILING = 1 << 20
 FITS = ("ok", "invalid")  # a loss that is not finite needs no less memory
-MEMORY_SHARE = 0.8  # of the host's free memory, that a batch may be expected to need without being tried
+MEMORY_SHARE = 0.8  # share of the host's free memory; a batch that is expected to need more is not tried
 
 
 @dataclass(frozen=True)
 class Search:
-    """``answer`` is the largest batch that fits, None if there is none; ``tried`` has each try and how it ended."""
+    """The result of a search: ``answer`` is the largest batch that fits or None, ``tried`` has each try's status."""
 
     answer: int | None
     tried: tuple[tuple[int, str], ...]
 
     @property
     def words(self) -> str:
+        """The tries in words."""
         return ", ".join(f"{batch} {status}" for batch, status in self.tried)
 
 
 def search(first: int, ceiling: int, attempt: Callable[[int], str]) -> Search:
-    """Double from ``first`` until something does not fit or ``ceiling`` is reached, then halve the gap.
+    """Double from ``first`` until a batch does not fit or ``ceiling`` is reached, then halve the gap.
 
-    ``attempt`` tries a batch and gives a status. Where ``first`` does not fit for want of memory it is halved; if it
-    fails otherwise there is nothing to look for. Above a batch that fits, every failure is a limit.
+    ``attempt`` tries a batch and returns a status. If ``first`` runs out of memory, it is halved; if it fails
+    otherwise, the search ends. Above a batch that fits, every failure is a limit.
     """
     tried: dict[int, str] = {}
 
@@ -47,7 +48,7 @@ def search(first: int, ceiling: int, attempt: Callable[[int], str]) -> Search:
 
 
 def _bracket(batch: int, ceiling: int, fits: Callable[[int], bool], tried: dict[int, str]) -> tuple[int, int | None]:
-    """(largest that is known to fit or 0, smallest that is known not to or None)."""
+    """Return (largest batch that is known to fit or 0, smallest that is known not to fit or None)."""
     if fits(batch):
         while batch < ceiling:
             larger = min(2 * batch, ceiling)
@@ -65,14 +66,15 @@ def _bracket(batch: int, ceiling: int, fits: Callable[[int], bool], tried: dict[
 
 @dataclass
 class Probes:
-    """An ``attempt``: launches ``case`` with a batch, but on the CPU none that would take the host's memory."""
+    """An ``attempt``: launches ``case`` with a batch, unless on the CPU it would fill the host's memory."""
 
     case: Case
     launch: Callable[[Case], LaunchRow]
     look: Look
-    grown_mib: dict[int, float] = field(default_factory=dict)  # what a batch made a rank grow by
+    grown_mib: dict[int, float] = field(default_factory=dict)  # by batch: growth of a rank's memory
 
     def __call__(self, batch: int) -> str:
+        """Launch with a batch, and return the status."""
         if self.case.device == "cpu" and self._too_much(batch):
             return "not tried (would need most of the host's memory)"
         row = self.launch(replace(self.case, batch_size=batch, auto_batch=False))
@@ -81,7 +83,7 @@ class Probes:
         return str(row.status)
 
     def _too_much(self, batch: int) -> bool:
-        """Whether it would be, by what the largest batch so far has taken."""
+        """Return whether a batch would fill the host's memory, judged by the largest batch so far."""
         smaller = [b for b in self.grown_mib if b < batch]
         if not smaller or self.look.memory_available_mib is None:
             return False

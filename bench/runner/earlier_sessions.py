@@ -1,4 +1,4 @@
-"""The sessions of a run before this one: what stands of them, and whether the run still is what it was."""
+"""The earlier sessions of a run: which launches remain valid, and whether the run has changed."""
 
 from __future__ import annotations
 
@@ -19,27 +19,30 @@ from bench.store.resume import Earlier, changed_code, changed_facts, changed_pla
 
 
 class EarlierSessions:
-    """Of a run that goes on, ``earlier``, or of a new one, which has none."""
+    """The earlier sessions of a run that is resumed, ``earlier``; a new run has none."""
 
     def __init__(self, run_id: str, earlier: Earlier | None, warn: Callable[[str], None]) -> None:
         self._run_id, self._earlier, self._warn = run_id, earlier, warn
         self.done: dict[Key, LaunchRow] = earlier.done() if earlier else {}
         self._code = FirstSeen(earlier.code() if earlier else ())
-        self._told: set[Source] = set()  # that it is not what it was
+        self._told: set[Source] = set()  # files that a warning has named
 
     @property
     def number(self) -> int:
-        """Of this session: 0, or how often the run has been resumed."""
+        """The number of this session: how often the run has been resumed."""
         return self._earlier.session if self._earlier else 0
 
     @property
     def rows(self) -> list[LaunchRow]:
+        """The launches of earlier sessions."""
         return list(self._earlier.rows) if self._earlier else []
 
-    def joined(self, now: dict[str, Any], plan: Plan, cases: Sequence[Planned]) -> tuple[dict[str, Any], list[str]]:
-        """The ``plan.json`` of the run that goes on, and what changed since it began, in words.
+    def resumed_plan(
+        self, now: dict[str, Any], plan: Plan, cases: Sequence[Planned]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """Return the ``plan.json`` of the resumed run, and what has changed since it began, in words.
 
-        ``now`` is what would stand there today. IncomparableError for changes, unless they are allowed.
+        ``now`` is the ``plan.json`` of a new run. Raise IncomparableError for changes, unless they are allowed.
         """
         earlier = self._earlier
         if earlier is None:
@@ -47,26 +50,28 @@ class EarlierSessions:
         changes = self._changes(earlier, now, plan, cases)
         answers = earlier.answers()
         joined = [case | answers.get(case["case_id"], {}) for case in now["cases"]]
-        # the facts stay what it began with, however often it is resumed
+        # Facts stay as they were at the beginning, however often the run is resumed.
         return {**now, "cases": joined, "facts": earlier.plan["facts"]}, changes
 
-    def unlike(self, row: Row) -> list[str]:
-        """What only ranks know of the machine, and is not what it was in earlier sessions."""
+    def machine_changes(self, row: Row) -> list[str]:
+        """Return, in words, what only ranks know of the machine and what differs from earlier sessions."""
         if not self._earlier or self._earlier.anyway:
             return []
         return changed_rows(self._earlier.rows, {**row, "env_key": row.get("torch") and env_key(row)})
 
     def check(self, row: LaunchRow) -> None:
-        """IncomparableError if a launch shows that the machine is not what it was."""
-        if changes := self.unlike(row.columns()):
-            raise self._not_the_same(changes)
+        """Raise IncomparableError if a launch shows that the machine has changed."""
+        if changes := self.machine_changes(row.columns()):
+            raise self._changed_error(changes)
 
-    def edited(self, row: Row, launched: Launched) -> str | None:
-        """The user's files that are not what they were when the run first imported them; warns of each once."""
+    def edited_files(self, row: Row, launched: Launched) -> str | None:
+        """Return the user's files that have changed since the run first imported them, and warn of each once."""
         edited = self._code.changed(parse_workload(row["workload"]).target, launched.code)
         for source in edited:
             if source not in self._told:
-                self._warn(f"{source.name} has changed since the run began; launches with it are a case of their own")
+                self._warn(
+                    f"{source.name} has changed since the run began; launches with the new version are a separate case"
+                )
         self._told.update(edited)
         return "; ".join(dict.fromkeys(source.name for source in edited)) or None
 
@@ -76,13 +81,13 @@ class EarlierSessions:
         changes = [*changed_plan(earlier.plan, asked), *changed_facts(earlier.plan["facts"], now["facts"])]
         changes = list(dict.fromkeys([*changes, *changed_code(earlier.code()), *changed_work(earlier.rows, keys)]))
         if changes and not earlier.anyway:
-            raise self._not_the_same(changes)
+            raise self._changed_error(changes)
         for change in changes:
             self._warn(f"resumed although it differs: {change}")
         return changes
 
-    def _not_the_same(self, changes: Sequence[str]) -> IncomparableError:
+    def _changed_error(self, changes: Sequence[str]) -> IncomparableError:
         return IncomparableError(
-            f"run {self._run_id} is not what it was: {'; '.join(changes)}. Start a new run, or add "
+            f"run {self._run_id} has changed since it began: {'; '.join(changes)}. Start a new run, or add "
             "--resume-anyway: the rows will say what differs"
         )

@@ -1,8 +1,8 @@
-"""What took effect of what a case asked for, by what its ranks saw: in words, and whether the row still counts.
+"""Which options of a case took effect, according to its ranks: in words, and whether the row remains valid.
 
-Each function looks at one thing. It says how the row knows; where something that was asked for had no effect it says so
-as a fault, which makes the row ``invalid``; where something else than was asked happened, though the figures stand, as
-a mark. Pure functions of the ranks' records.
+Each function checks one thing and says how it knows. An option without effect is a fault, which makes the row
+``invalid``. If something else than asked for happened but the figures hold, it is a mark. Pure functions of the ranks'
+records.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ COMPUTED_IN = {
 }
 REDUCED_IN = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 OF_PRECISION = ("float32_matmul_precision", "allow_tf32", "fp32_precision")
-NAMED = 3  # ranks, or parameters
-GOES_ROUND = (
-    "the loss goes round DistributedDataParallel's forward pass, as model.module(x) or a part of the model does, and "
+NAMED = 3  # number of ranks or parameters that a message names
+BYPASSES_DDP = (
+    "the loss bypasses DistributedDataParallel's forward pass, as model.module(x) or a part of the model does, and "
     "gradients are not averaged over ranks; call model(...) itself in loss()"
 )
 
 
 class Found(NamedTuple):
-    """What one of the functions has to say; empty where it is nothing."""
+    """The result of one check; empty texts where there is nothing to say."""
 
     said: str = ""
     fault: str = ""
@@ -39,7 +39,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class Seen:
-    """What the ranks of a launch saw. ``observed`` is of the first rank that looked at one more step, or None."""
+    """The records of a launch's ranks. ``observed`` is from the first rank that took one more step, or None."""
 
     measurements: Sequence[Measurement]
     states: Mapping[int, State]
@@ -47,22 +47,31 @@ class Seen:
 
     @property
     def state(self) -> State:
+        """The state of the first rank."""
         return next(iter(self.states.values()))
 
-    def numbers(self, kind: str, phase: str = "backward", type_: str = "") -> int:
-        """How many numbers were exchanged."""
-        found = self.observed.collectives if self.observed else {}
-        names = [name for name in found if name.startswith(f"{phase} {kind} ") and name.endswith(type_)]
-        return sum(found[name][1] for name in names)
+    def numbers(self, kind: str, phase: str = "backward") -> int:
+        """Return how many numbers of gradients were exchanged."""
+        return sum(numbers for _, numbers in self._exchanged(kind, phase).values())
 
     def calls(self, kind: str, phase: str) -> int:
+        """Return how often a collective was called."""
         found = self.observed.collectives if self.observed else {}
         return sum(calls for name, (calls, _) in found.items() if name.startswith(f"{phase} {kind} "))
 
     def types(self, kind: str) -> list[str]:
-        """The types in which the backward pass exchanged."""
+        """Return the types in which the backward pass exchanged gradients."""
+        return sorted(self._exchanged(kind, "backward"))
+
+    def _exchanged(self, kind: str, phase: str) -> dict[str, list[int]]:
+        """Return [calls, numbers] by type.
+
+        Integers are left out: with ddp:find-unused=on they are a map of the used parameters.
+        """
         found = self.observed.collectives if self.observed else {}
-        return sorted({name.rpartition(" ")[2] for name in found if name.startswith(f"backward {kind} ")})
+        begin = f"{phase} {kind} "
+        by_type = {name.removeprefix(begin): counts for name, counts in found.items() if name.startswith(begin)}
+        return {type_: counts for type_, counts in by_type.items() if not type_.startswith(("int", "uint", "bool"))}
 
 
 def effects(case: Case, records: Mapping[int, RankRecord]) -> tuple[Row, list[str]]:
@@ -70,7 +79,7 @@ def effects(case: Case, records: Mapping[int, RankRecord]) -> tuple[Row, list[st
     seen = _seen(records)
     if seen is None:
         return {}, []
-    found = [look(case, seen) for look in LOOKS]
+    found = [check(case, seen) for check in CHECKS]
     return {
         "num_threads": min(state.num_threads for state in seen.states.values()),
         "took_effect": "; ".join(one.said for one in found if one.said) or None,
@@ -103,11 +112,11 @@ def _threads(case: Case, seen: Seen) -> Found:
 
 
 def _settings(case: Case, seen: Seen) -> Found:
-    """Numerics are pinned before anything of the workload runs; it can set them anew."""
+    """Check that the workload has not changed the settings that were pinned before it was imported."""
     changed = {name: values for state in seen.states.values() for name, values in state.settings.items()}
     words = {name: f"{name} is {found} and not {pinned}" for name, (pinned, found) in changed.items()}
     pinned_by = {"deterministic_algorithms": "--deterministic"} if case.deterministic else {}
-    if case.precision in ("fp32", "tf32"):  # with others they are of little weight
+    if case.precision in ("fp32", "tf32"):  # with other precisions they matter little
         pinned_by |= {name: f"--precision {case.precision}" for name in words if name.endswith(OF_PRECISION)}
     spoilt = [name for name in words if name in pinned_by]
     others = [words[name] for name in words if name not in pinned_by]
@@ -123,14 +132,15 @@ def _batch(case: Case, seen: Seen) -> Found:
     ways = {state.batch for state in seen.states.values()}
     if "changed" in ways:
         return Found(
-            fault="the model changes its batch in place, so that its steps trained on unlike data; clone it in loss()"
+            fault="the model changes its batch in place, so that its steps trained on different data; "
+            "clone it in loss()"
         )
     if "copied in the window" in ways:
         return Found(
-            fault="the model began to change its batch in place inside of the window, so that steps are unlike each "
-            "other; clone it in loss()"
+            fault="the model began to change its batch in place inside the window, so that steps differ; "
+            "clone it in loss()"
         )
-    return Found(mark="the model changes its batch in place: each step is handed a copy" if "copied" in ways else "")
+    return Found(mark="the model changes its batch in place: each step gets a copy" if "copied" in ways else "")
 
 
 def _trained(case: Case, seen: Seen) -> Found:
@@ -150,7 +160,7 @@ def _ddp(case: Case, seen: Seen) -> Found:
         return Found()
     said, least = f"gradients exchanged after {min(forwards)} forward passes in {steps} steps", min(forwards)
     if least < steps:
-        return Found(said, f"DDP had no effect in {steps - least} of {steps} steps: {GOES_ROUND}")
+        return Found(said, f"DDP had no effect in {steps - least} of {steps} steps: {BYPASSES_DDP}")
     return _reduced(case, seen, "all-reduce", said, case.spread.options["hook"])
 
 
@@ -169,11 +179,11 @@ def _fsdp(case: Case, seen: Seen) -> Found:
 
 
 def _reduced(case: Case, seen: Seen, kind: str, said: str, asked: str) -> Found:
-    """Whether as many numbers were exchanged as there are gradients, and as those of the type that was asked for."""
+    """Check that as many numbers were exchanged as there are gradients, in the type that was asked for."""
     if seen.observed is None or not seen.observed.gradients:
         return Found(said)
     numbers, expected = seen.numbers(kind), seen.observed.gradients
-    if kind == "all-reduce" and case.spread.name == "fsdp":  # of the shards
+    if kind == "all-reduce" and case.spread.name == "fsdp":  # an all-reduce of shards
         expected = expected * int(case.spread.options["replicate"]) // case.world_size
     said = f"{said}, {kind} of {numbers:,} numbers for {seen.observed.gradients:,} gradients"
     types = seen.types(kind)
@@ -198,7 +208,7 @@ def _accumulation(case: Case, seen: Seen) -> Found:
 
 
 def _replicas(case: Case, seen: Seen) -> Found:
-    """Ranks that hold the same parameters must have the same bits in them."""
+    """Check that ranks with the same parameters have equal bits in them."""
     groups: dict[int, list[int]] = defaultdict(list)
     for rank, state in seen.states.items():
         groups[state.shard if case.spread.name == "fsdp" else 0].append(rank)
@@ -217,12 +227,12 @@ def _replicas(case: Case, seen: Seen) -> Found:
     first = next(ranks[0] for ranks in groups.values() if unlike[0] in ranks)
     return Found(
         fault=f"the replicas are not equal after the window: rank {first} and {_ranks(unlike)} differ in "
-        f"{_listed(names[unlike[0]])}; gradients went round the strategy, or the workload changes parameters itself"
+        f"{_listed(names[unlike[0]])}; gradients bypassed the strategy, or the workload changes parameters itself"
     )
 
 
 def _precision(case: Case, seen: Seen) -> Found:
-    """What matrix products and convolutions were computed in, and the parameters' own type."""
+    """Check the type of matrix products and convolutions, and that of the parameters."""
     wanted, found = COMPUTED_IN[case.precision], Counter(seen.observed.matmuls if seen.observed else {})
     total = sum(found.values())
     said = f"{wanted} in {found[wanted]} of {total} matmuls and convolutions" if total else ""
@@ -230,15 +240,17 @@ def _precision(case: Case, seen: Seen) -> Found:
     numbers = sum(held.values())
     if total and not found[wanted]:
         return Found(
-            said, f"--precision {case.precision} had no effect: all matmuls ran in {_most(found)}, none in {wanted}"
+            said,
+            f"--precision {case.precision} had no effect: all matmuls ran in {_by_count(found)}, none in {wanted}",
         )
     if numbers and stored not in held:
         return Found(
-            said, f"--precision {case.precision} had no effect: the parameters are in {_most(held)}, not {stored}"
+            said,
+            f"--precision {case.precision} had no effect: the parameters are in {_by_count(held)}, not {stored}",
         )
     marks = []
     if total > found[wanted] and not case.precision.startswith("amp-"):
-        marks.append(f"{total - found[wanted]} of {total} matmuls ran in {_most(found - Counter({wanted: total}))}")
+        marks.append(f"{total - found[wanted]} of {total} matmuls ran in {_by_count(found - Counter({wanted: total}))}")
     if numbers > held.get(stored, 0):
         marks.append(f"{1 - held[stored] / numbers:.0%} of the parameters are not in {stored}")
     return Found(said, mark="; ".join(marks))
@@ -263,7 +275,7 @@ def _compiled(case: Case, seen: Seen) -> Found:
     if case.compile == "off" or first.graphs is None:
         return Found()
     said = f"{_count(first.graphs, 'graph')} compiled, {_count(first.graph_breaks or 0, 'graph break')}"
-    if first.graphs or first.compile_ns == 0:  # which is told elsewhere
+    if first.graphs or first.compile_ns == 0:  # reported elsewhere
         return Found(said)
     return Found(said, f"--compile {case.compile} had no effect: no graph was compiled")
 
@@ -289,7 +301,7 @@ def _attention(case: Case, seen: Seen) -> Found:
     return Found(f"attention {', '.join(f'{kernel} ({number})' for kernel, number in calls.items())}" if calls else "")
 
 
-LOOKS: tuple[Callable[[Case, Seen], Found], ...] = (
+CHECKS: tuple[Callable[[Case, Seen], Found], ...] = (
     *(_ddp, _fsdp, _accumulation, _replicas, _trained, _precision, _checkpointing, _compiled),
     *(_layout, _clipping, _attention, _settings, _batch, _threads),
 )
@@ -303,8 +315,8 @@ def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:NAMED]) + (f" and {len(words) - NAMED} more" if len(words) > NAMED else "")
 
 
-def _most(found: Mapping[str, int]) -> str:
-    """The types, the most frequent first."""
+def _by_count(found: Mapping[str, int]) -> str:
+    """Return the types, the most frequent first."""
     return " and ".join(sorted(found, key=lambda name: -found[name]))
 
 

@@ -1,6 +1,6 @@
-"""What the GPUs did during a launch: a thread of ``bench run`` asks NVML, and pure functions make columns of it.
+"""Samples the GPUs during a launch: a thread of ``bench run`` queries NVML, and pure functions compute columns.
 
-GPUs are known by their UUIDs throughout, as CUDA and NVML may count them in different orders.
+GPUs are identified by their UUIDs throughout, as CUDA and NVML may number them differently.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from bench.machine.gpus import Gpu, nvml
 from bench.store.columns import Row
 
 PERIOD_S = 0.1  # the counters of power and energy refresh every 20 to 100 ms: more readings would tell no more
-PASSES_A_PROCESS_LIST = 5  # the dearest of the calls; a process that computes for half a second will be seen
+PASSES_A_PROCESS_LIST = 5  # the most expensive query; processes that compute for half a second are still seen
 PATIENCE_S = 5.0  # NVML may hang on a GPU that fell off the bus, and the run must not
 
-# nvmlClocksEventReasons (once nvmlClocksThrottleReasons) of nvml.h that lower clocks against the will of the user.
-# The other bits are idleness (GpuIdle), or what someone asked for (ApplicationsClocksSetting, SyncBoost, Display...).
+# Bits of nvmlClocksEventReasons (formerly nvmlClocksThrottleReasons) in nvml.h for clocks that are lowered
+# involuntarily. The other bits mean an idle GPU (GpuIdle), or a setting (ApplicationsClocksSetting, SyncBoost,
+# Display...).
 THROTTLES = {
     "SwPowerCap": 0x04,
     "HwSlowdown": 0x08,
@@ -35,21 +36,22 @@ THROTTLES = {
 }
 _THROTTLED = sum(THROTTLES.values())
 
-# Energy is told where it is right within 5 %. The counter is up to 0.1 s behind; power is the mean of the last second
-# (nvmlDeviceGetPowerUsage, on Ampere and later but GA100), so half a second behind. 20 times that is long enough.
+# Energy is reported if it is accurate to 5 %. The counter lags by up to 0.1 s; power is the mean of the last second
+# (nvmlDeviceGetPowerUsage, on Ampere and later except GA100), so it lags by half a second. 20 times that is long
+# enough.
 ENERGY_WINDOW_S = {"counter": 2.0, "power": 10.0}
-GAP_S = 0.5  # between readings: where the power went in a longer one is a guess
+GAP_S = 0.5  # between readings; the power in a longer gap is unknown
 
 Array = NDArray[np.float64]
-Window = tuple[int, int]  # wall-clock nanoseconds, as ``time.time_ns`` gives them
+Window = tuple[int, int]  # wall-clock nanoseconds, as of ``time.time_ns``
 
 
 @dataclass(frozen=True)
 class DeviceSample:
-    """One reading of one GPU. None is what NVML does not say of it; ``pids`` is also None where it was not asked.
+    """One reading of one GPU. None is what NVML does not report; ``pids`` is also None if it was not queried.
 
     ``energy_j`` counts from the load of the driver. ``utilisation`` is the share of the last 1/6 to 1 s in which a
-    kernel ran. ``memory_used_mib`` is as nvidia-smi has it: all processes, without what the driver holds for itself.
+    kernel ran. ``memory_used_mib`` is as in nvidia-smi: all processes, without the driver's own memory.
     """
 
     time_ns: int  # wall clock just before the reading
@@ -82,12 +84,13 @@ class Sampler:
         self.stop()
 
     def start(self) -> None:
+        """Start the thread."""
         if self._uuids:
             self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)
             self._thread.start()
 
     def stop(self) -> tuple[list[DeviceSample], str | None]:
-        """After one last reading: all of them, and a line on what could not be read. May be called again."""
+        """Take one last reading, and return all readings and a line on what could not be read. May be called again."""
         self._stopping.set()
         if self._thread:
             self._thread.join(PATIENCE_S)
@@ -99,13 +102,13 @@ class Sampler:
         try:
             with nvml() as library:
                 self._sample(library)
-        except Exception as error:  # of NVML's start, or a bug: either way the launch goes on
+        except Exception as error:  # from NVML's start, or a bug; in both cases the launch goes on
             self._trouble.setdefault("", f"NVML cannot be used: {str(error) or type(error).__name__}")
 
     def _sample(self, library: Any) -> None:
         handles = self._handles(library)
         for number in itertools.count():
-            last = self._stopping.is_set()  # so that a reading follows the end of the launch
+            last = self._stopping.is_set()  # one reading follows the end of the launch
             for uuid, handle in handles.items():
                 try:
                     sample = read(library, uuid, handle, processes=number % PASSES_A_PROCESS_LIST == 0)
@@ -114,20 +117,20 @@ class Sampler:
                     self._trouble.setdefault(uuid, f"NVML lost {uuid}: {error}")
             if last or not handles:
                 return
-            self._stopping.wait(PERIOD_S)  # between passes, not from one to the next: a slow NVML is asked less often
+            self._stopping.wait(PERIOD_S)  # between passes, so that a slow NVML is queried less often
 
     def _handles(self, library: Any) -> dict[str, Any]:
         handles = {}
         for uuid in self._uuids:
             try:
-                handles[uuid] = library.nvmlDeviceGetHandleByUUID(uuid.encode())  # older bindings take only bytes
+                handles[uuid] = library.nvmlDeviceGetHandleByUUID(uuid.encode())  # older bindings accept only bytes
             except library.NVMLError as error:
                 self._trouble[uuid] = f"NVML does not find {uuid}: {error}"
         return handles
 
 
 def read(library: Any, uuid: str, handle: Any, processes: bool) -> DeviceSample:
-    """A reading of one GPU; raises NVMLError if there is nothing that NVML can say of it."""
+    """Return a reading of one GPU. Raise NVMLError if NVML reports nothing of it."""
     now, values, errors = time_ns(), {}, []
     for name, ask in _QUESTIONS.items():
         if name == "pids" and not processes:
@@ -142,7 +145,7 @@ def read(library: Any, uuid: str, handle: Any, processes: bool) -> DeviceSample:
 
 
 def _reasons(library: Any, handle: Any) -> Any:
-    """By the function's new name, or by the old one where the bindings or the driver know no other."""
+    """Query by the function's new name, or by its old one if the bindings or the driver have no other."""
     try:
         return library.nvmlDeviceGetCurrentClocksEventReasons(handle)
     except (AttributeError, library.NVMLError_FunctionNotFound):
@@ -150,18 +153,18 @@ def _reasons(library: Any, handle: Any) -> Any:
 
 
 def _temperature(library: Any, handle: Any) -> Any:
-    """By the old function, or by the new one where the old is gone, as it will be in CUDA 14."""
+    """Query by the old function, or by the new one if the old one is gone, as it will be in CUDA 14."""
     try:
         return library.nvmlDeviceGetTemperature(handle, library.NVML_TEMPERATURE_GPU)
     except (AttributeError, library.NVMLError_FunctionNotFound):
         return library.nvmlDeviceGetTemperatureV(handle, library.NVML_TEMPERATURE_GPU)
 
 
-# Energy first, right after the clock was read. NVML has millijoules, milliwatts, bytes and per cents.
+# Energy comes first, right after the clock was read. NVML reports millijoules, milliwatts, bytes and per cent.
 _QUESTIONS: dict[str, Callable[[Any, Any], Any]] = {
     "energy_j": lambda library, handle: library.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3,
     "power_w": lambda library, handle: library.nvmlDeviceGetPowerUsage(handle) / 1e3,
-    # version 2 has the memory that the driver holds (0.9 GiB of an A100) in a field of its own
+    # version 2 reports the driver's own memory (0.9 GiB of an A100) in a field of its own
     "memory_used_mib": lambda library, handle: (
         library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used / 2**20
     ),
@@ -179,10 +182,10 @@ _QUESTIONS: dict[str, Callable[[Any, Any], Any]] = {
 def device_metrics(
     samples: Sequence[DeviceSample], ranks: Mapping[str, Collection[int]], window: Window, total_samples: int
 ) -> Row:
-    """The device columns of a launch over the GPUs that its ranks used: ``ranks`` has each one's UUID, and their pids.
+    """Return the device columns of a launch over the GPUs of its ranks; ``ranks`` has process ids by UUID.
 
-    ``window`` is that of the measured steps, and ``total_samples`` what all ranks trained in it. A column is None
-    unless it is known of every one of the GPUs.
+    ``window`` is that of the timed steps, and ``total_samples`` is what all ranks trained in it. A column is None
+    unless it is known of every GPU.
     """
     start, end = window
     devices = [[s for s in samples if s.uuid == uuid] for uuid in ranks]
@@ -205,7 +208,10 @@ def device_metrics(
 
 
 def device_rows(samples: Sequence[DeviceSample], requested_at_ns: int, window: Window | None = None) -> list[Row]:
-    """The DEVICES columns, a row a reading; without a window (a launch that failed) nobody can say what is in it."""
+    """Return the DEVICES columns, one row for each reading.
+
+    Without a window (a failed launch) ``in_window`` is unknown.
+    """
     return [
         {
             "device_uuid": s.uuid,
@@ -226,10 +232,10 @@ def device_rows(samples: Sequence[DeviceSample], requested_at_ns: int, window: W
 
 
 def foreign_processes(samples: Sequence[DeviceSample], ranks: Mapping[str, Collection[int]]) -> bool | None:
-    """Whether another's process computed on one of the ranks' GPUs during the launch; None if NVML cannot tell.
+    """Return whether a process of another program computed on one of the ranks' GPUs; None if NVML cannot tell.
 
-    In a container NVML may list the host's pids, or none. Where it never names one of ours its pids are not ours to
-    compare, and only a GPU with more processes than ranks has a stranger for certain.
+    In a container NVML may list the host's process ids, or none. If it never lists a process of ours, ids cannot be
+    compared, and only a GPU with more processes than ranks has a foreign one for certain.
     """
     lists = [(s.uuid, set(s.pids)) for s in samples if s.uuid in ranks and s.pids is not None]
     ours = set(itertools.chain.from_iterable(ranks.values()))
@@ -240,7 +246,7 @@ def foreign_processes(samples: Sequence[DeviceSample], ranks: Mapping[str, Colle
 
 
 def _energy(devices: Sequence[Sequence[DeviceSample]], window: Window) -> tuple[float | None, str | None]:
-    """Joules of all GPUs in the window, and which of NVML's readings told them; None unless each one's are known."""
+    """Return the joules of all GPUs in the window, and NVML's source for them; None unless all are known."""
     found = [_energy_of_one(device, window) for device in devices]
     known = [one for one in found if one is not None]
     if not found or len(known) < len(found):
@@ -249,11 +255,11 @@ def _energy(devices: Sequence[Sequence[DeviceSample]], window: Window) -> tuple[
 
 
 def _energy_of_one(device: Sequence[DeviceSample], window: Window) -> tuple[float, str] | None:
-    """By the counter if it can be, else by power; None if either window or readings are too short for both."""
+    """Return the joules by the counter if possible, else by power; None if the window or the readings are too short."""
     window_s = (window[1] - window[0]) / 1e9
     if window_s >= ENERGY_WINDOW_S["counter"]:
         times, counts = _around(device, "energy_j", window)
-        # it starts again with the driver, and stands still on what has no meter; between the ends it forgives a gap
+        # it restarts with the driver, and stands still without a meter; between its ends gaps do not matter
         if _dense(times[:2]) and _dense(times[-2:]) and (np.diff(counts) >= 0).all() and counts[-1] > counts[0]:
             at_start, at_end = np.interp([0, window_s], times, counts)
             return float(at_end - at_start), "counter"
@@ -267,9 +273,10 @@ def _energy_of_one(device: Sequence[DeviceSample], window: Window) -> tuple[floa
 
 
 def _around(device: Sequence[DeviceSample], field: str, window: Window) -> tuple[Array, Array]:
-    """Seconds from the window's start, and values: from the last reading before it to the first one after it.
+    """Return times and values from the last reading before the window to the first one after it.
 
-    Both empty if the readings do not reach over both of its ends, or if the wall clock was set back between them.
+    Times are seconds from the window's start. Both are empty if the readings do not cover the window, or if the wall
+    clock was set back between them.
     """
     known = [(s.time_ns, value) for s in device if (value := getattr(s, field)) is not None]
     before = [i for i, (at, _) in enumerate(known) if at <= window[0]]
@@ -281,18 +288,18 @@ def _around(device: Sequence[DeviceSample], field: str, window: Window) -> tuple
 
 
 def _dense(times: Array) -> bool:
-    """Whether there are readings, and each one follows closely on the one before."""
+    """Return whether there are readings, without long gaps between them."""
     return len(times) > 1 and bool((np.diff(times) <= GAP_S).all())
 
 
 def _over(devices: Sequence[Sequence[DeviceSample]], field: str, reduce: Callable[[list[Any]], Any]) -> Any:
-    """``reduce`` over the readings of each GPU and then over GPUs; None unless every GPU has a reading."""
+    """Apply ``reduce`` to the readings of each GPU and then to the results; None unless every GPU has a reading."""
     known = [[v for s in device if (v := getattr(s, field)) is not None] for device in devices]
     return reduce([reduce(values) for values in known]) if known and all(known) else None
 
 
 def _throttling(devices: Sequence[Sequence[DeviceSample]]) -> tuple[float | None, str | None]:
-    """The share of readings with a lowered clock, of the GPU that has most; and every reason that any of them had."""
+    """Return the largest share of readings with a lowered clock of any GPU, and all reasons."""
     masks = [[s.throttle_reasons for s in device if s.throttle_reasons is not None] for device in devices]
     if not masks or not all(masks):
         return None, None

@@ -1,13 +1,13 @@
-"""Host memory of each rank with all that it has started, DataLoader workers among them, seen from ``bench run``.
+"""Host memory of each rank and all its descendants, such as DataLoader workers, measured from ``bench run``.
 
-Counted is the proportional set size (proc(5), smaps_rollup): a page that N processes share counts as 1/N for each, so
-that what forked processes have in common is not counted once for each of them. To read it takes the kernel some 10 ms
-a process and holds up its memory calls meanwhile, so that ranks are sampled where nothing is timed: after the window,
-before they end their workers. A rank has by then given back what a step needs; how far its resident set has come down
-from its peak in the window is added. A window that is long enough is sampled as well, for at most 1 % of a processor's
-time; never one of a duet, whose other side has its turn then.
+It is the proportional set size (proc(5), smaps_rollup): a page that N processes share counts as 1/N for each, so that
+memory that forked processes share is counted once. Reading it takes the kernel some 10 ms for each process and blocks
+its memory calls meanwhile. So ranks are sampled when nothing is timed: after the window, before they end their workers.
+By then a rank has freed what a step needs; the difference of its resident set to its peak in the window is added. A
+long window is sampled as well, for at most 1 % of a processor's time; but not in a duet, where the other side may be
+running.
 
-A rank waits for its sample: the two tell each other by empty files in the launch's scratch folder.
+A rank waits for its sample: the two notify each other by empty files in the launch's scratch folder.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ from bench.messages.sampling import MEASURED, MEASURING, SAMPLED
 from bench.runner import stack_traces
 
 PERIOD_S = 0.05
-SHARE = 0.01  # of a processor, in a window
-A_PROCESS_S = 0.015  # what a sample of one is expected to take, before the first
+SHARE = 0.01  # of a processor, inside a window
+A_PROCESS_S = 0.015  # expected time to sample one process, before the first sample
 
 MIB_A_KIB = 1 / 1024
 
 
 class HostMemory:
-    """Samples of a launch's ranks while the body runs. ``processes`` are expected; ``alone``: it is in no duet."""
+    """Samples a launch's ranks while the body runs.
+
+    ``processes`` is the expected number of processes; ``alone`` says that it is no duet.
+    """
 
     def __init__(self, folder: Path, scratch: Path, ranks: int, processes: int, alone: bool) -> None:
         self._folder, self._scratch, self._ranks, self._alone = folder, scratch, ranks, alone
         self._pids: dict[int, int] = {}
         self._peaks: dict[int, float] = {}
         self._unknown: set[int] = set()
-        self._due = float("inf")  # the next sample within the window
+        self._due = float("inf")  # the next sample inside the window
         self._cost_s = processes * A_PROCESS_S
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="host memory", daemon=True)
@@ -53,7 +56,7 @@ class HostMemory:
         self._thread.join()
 
     def peaks_mib(self) -> dict[int, float]:
-        """The largest sample of each rank; without those that could not be read whole."""
+        """Return the largest sample of each rank, without ranks that could not be read completely."""
         return {rank: mib for rank, mib in self._peaks.items() if rank not in self._unknown}
 
     def _run(self) -> None:
@@ -79,8 +82,8 @@ class HostMemory:
         began = time.thread_time()
         for rank in range(self._ranks):
             try:
-                mib = _family_mib(self._pid(rank))
-                mib += come_down_mib(self._pid(rank)) if after_window else 0.0
+                mib = _tree_mib(self._pid(rank))
+                mib += below_peak_mib(self._pid(rank)) if after_window else 0.0
             except (OSError, ValueError, KeyError, TypeError, psutil.Error):
                 self._unknown.add(rank)
             else:
@@ -96,8 +99,11 @@ class HostMemory:
         return self._pids[rank]
 
 
-def _family_mib(pid: int) -> float:
-    """Of a process and all below it; those that end meanwhile count nothing. OSError if one may not be read."""
+def _tree_mib(pid: int) -> float:
+    """Return the MiB of a process and its descendants; those that end meanwhile count 0.
+
+    Raise OSError if unreadable.
+    """
     total = pss_mib(pid)
     for child in psutil.Process(pid).children(recursive=True):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -106,13 +112,13 @@ def _family_mib(pid: int) -> float:
 
 
 def pss_mib(pid: int) -> float:
-    """The proportional set size of a process."""
+    """Return the proportional set size of a process in MiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * MIB_A_KIB
 
 
-def come_down_mib(pid: int) -> float:
-    """By how much the resident set of a process is below its peak: since warm-up, for a rank, which resets it then."""
+def below_peak_mib(pid: int) -> float:
+    """Return by how many MiB the resident set of a process is below its peak; a rank resets the peak after warm-up."""
     status = stack_traces.status(pid)
     peak, now = (int(status[name].split()[0]) for name in ("VmHWM", "VmRSS"))
     return max(peak - now, 0) * MIB_A_KIB

@@ -1,4 +1,4 @@
-"""One launch of a case: its ranks are started, watched, and their end is judged."""
+"""One launch of a case: starts its ranks, watches them and judges their end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.plan.case import Case
 from bench.plan.description import Description
 from bench.plan.plan import Protocol
 from bench.plan.strategies import STRATEGIES
-from bench.runner.failure_cause import Evidence, cause, is_the_machines, oom_kills
+from bench.runner.failure_cause import Evidence, cause, is_machine_failure, oom_kills
 from bench.runner.gpu_sampler import Sampler
 from bench.runner.host_memory import HostMemory
 from bench.runner.launch_request import LaunchRequests
@@ -33,8 +33,8 @@ from bench.untrusted.rank_files import NonsenseError
 from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Prepared, Request
 from workloads import WORKLOADS
 
-ATTEMPTS = 2  # where the first failed by the machine's fault
-# What a rank would import: the fork server does it once. torch._dynamo is imported by the first optimizer.
+ATTEMPTS = 2  # if the first one failed because of the machine
+# Modules that ranks import: the fork server imports them once. torch._dynamo is imported by the first optimizer.
 PRELOAD = (
     *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
     *("bench.rank.main", "bench.rank.describe"),
@@ -56,8 +56,11 @@ class CaseLauncher:
         tell: Callable[[Beat], None],
         site: Site | None = None,
     ) -> None:
-        """``variables`` is the environment of every rank, ``log`` what the launcher itself prints goes to; ``tell`` is
-        called with the progress of launches."""
+        """Prepare a launcher.
+
+        ``variables`` is the environment of every rank, and ``log`` gets the output of the launcher itself. ``tell`` is
+        called with the progress of launches.
+        """
         self.machine, self.protocol, self.warn, self.tell, self._log = machine, protocol, warn, tell, log
         self._site = site or Site()
         variables = {**variables, **self._site.variables(variables)}
@@ -65,12 +68,13 @@ class CaseLauncher:
         self._launcher = make_launcher(protocol.launcher, variables, log, self._site.python, self._site.folder())
 
     def close(self) -> None:
+        """End the launch servers."""
         self._launcher.close()
 
     def describe(self, case: Case, new_folder: Callable[[], Path]) -> Description:
-        """What only torch can know of a workload; BenchError if it is none, or if nothing can be told of it."""
+        """Return what torch knows of a workload. Raise BenchError if the workload is invalid or cannot be described."""
         for attempt in range(1, ATTEMPTS + 1):
-            folder = new_folder()  # no record of a first attempt may be taken for one of the second
+            folder = new_folder()  # the second attempt must not read records of the first
             request = self._requests.describing(case, folder, self.protocol)
             try:
                 prepared = self._prepare(request, ALONE)
@@ -88,9 +92,9 @@ class CaseLauncher:
             reason = watchdog.verdict or cause(evidence)[1]
             words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
             failed = any(record.failure for record in evidence.records.values())
-            if not failed and (known := Description.found(folder)):  # its process ended while it counted
-                return dataclasses.replace(known, flops_note=f"what counts them ended: {words}")
-            if attempt == ATTEMPTS or not is_the_machines(evidence):
+            if not failed and (known := Description.found(folder)):  # its process ended while it counted FLOPs
+                return dataclasses.replace(known, flops_note=f"the process that counted them ended: {words}")
+            if attempt == ATTEMPTS or not is_machine_failure(evidence):
                 break
         log = next(filter(Path.exists, (folder / "rank0.log", folder / "torchrun.log")), self._log)
         message = f"--workload {case.workload}: {words} (see {log})"
@@ -99,7 +103,7 @@ class CaseLauncher:
     def launch(
         self, case: Case, description: Description, folder: Path, protocol: Protocol, role: Role = ALONE
     ) -> Launched:
-        """Launch once, and say how it ended."""
+        """Launch once, and return how it ended."""
         request, spec = self._requests.measuring(case, folder, protocol), None
         try:
             prepared = self._prepare(request, role)
@@ -124,7 +128,7 @@ class CaseLauncher:
     def _watched(
         self, case: Case, prepared: Prepared, request: Request, spec: Spec, role: Role, protocol: Protocol
     ) -> tuple[End, dict[int, float]]:
-        """Launch, and watch until the end; with it the peak of each rank's host memory, in MiB."""
+        """Launch and watch until the end. Return the end, and the peak of each rank's host memory in MiB."""
         watchdog, kills_before = self._watchdog(request, spec, protocol, role), oom_kills()
         gpus = self.machine.gpus if case.on_accelerator and self.machine.driver else ()
         processes = case.world_size * (1 + (case.num_workers or 0))
@@ -176,7 +180,7 @@ def _evidence(request: Request, outcome: Outcome, watchdog: Watchdog, kills: int
 
 
 def _note_host_memory(launched: Launched, peaks_mib: Mapping[int, float], ranks: int) -> None:
-    """Of each rank in its own row, and in that of the launch the largest, where all are known."""
+    """Add the host memory of each rank to its row, and the largest to the row of the launch if all are known."""
     for row in launched.others["ranks.csv"]:
         row["peak_host_mib"] = peaks_mib.get(row["rank"])
     if len(peaks_mib) == ranks:
@@ -186,7 +190,7 @@ def _note_host_memory(launched: Launched, peaks_mib: Mapping[int, float], ranks:
 def make_launcher(
     name: str, variables: Mapping[str, str], log: Path, python: str = sys.executable, cwd: Path | None = None
 ) -> Launcher:
-    """The launcher of LAUNCHERS that ``--launcher`` names."""
+    """Return the launcher of LAUNCHERS that ``--launcher`` names."""
     module, _, class_name = LAUNCHERS[name][1].partition(":")
     launcher: Launcher = getattr(importlib.import_module(module), class_name)(
         variables, PRELOAD, log, python=python, cwd=cwd

@@ -1,4 +1,4 @@
-"""What a launcher is asked for, and what its ranks are told."""
+"""Requests for a launcher, and the specs of its ranks."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
 
 @dataclass(frozen=True)
 class LaunchRequests:
-    """Makes requests for ranks at one site. ``variables`` are those that every rank's environment has."""
+    """Makes requests for ranks at one site. ``variables`` are part of every rank's environment."""
 
     site: Site
     variables: Mapping[str, str]
 
     def measuring(self, case: Case, folder: Path, protocol: Protocol) -> Request:
-        """A launch that trains the case; its records go to ``folder``."""
+        """Return the request of a launch that trains the case; its records go to ``folder``."""
         binding = case.numa_binding if case.numa_binding != "off" else None
         return self._request(RANK_ENTRY, case, folder, protocol, ranks=case.world_size, numa_binding=binding)
 
     def describing(self, case: Case, folder: Path, protocol: Protocol) -> Request:
-        """A launch of one rank that says what the case's workload is."""
+        """Return the request of a launch of one rank that describes the case's workload."""
         return self._request(DESCRIBE_ENTRY, case, folder, protocol, ranks=1, measures=False)
 
     def spec(self, case: Case, request: Request, scratch: Path, protocol: Protocol, turns: Turns | None = None) -> Spec:
-        """What the ranks of a request are told, as a file for them; ResultsError if it cannot be written."""
+        """Write the spec of a request's ranks as a file, and return it. Raise ResultsError if it cannot be written."""
         workload, folder = case.spec, request.log
         own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self.variables, **case.environment}
         spec = Spec(
@@ -72,7 +72,7 @@ class LaunchRequests:
         measures: bool = True,
     ) -> Request:
         variables = case.environment
-        if "PYTHONPATH" in variables:  # takes the place of the one that lends our packages
+        if "PYTHONPATH" in variables:  # keep the entry that makes this project's packages importable
             variables |= self.site.variables(variables)
         return Request(
             entry=entry,
@@ -87,6 +87,6 @@ class LaunchRequests:
 
 
 def absolute_target(target: str) -> str:
-    """A user's file by its full path, as a rank may not share our folder; all else as it is."""
+    """Return a user's file with its full path, as ranks may run in another folder; other targets as they are."""
     where, _, name = target.rpartition(":")
     return f"{os.path.realpath(where)}:{name}" if where.endswith(".py") else target

@@ -1,4 +1,4 @@
-"""What became of a launch: from what its ranks left to its row, and the rows of the other files."""
+"""The result of a launch: from its ranks' records to its row, and the rows of the other files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.plan.case import Case
 from bench.plan.code_key import Code, code_key
 from bench.plan.description import Description
 from bench.runner.effects import effects
-from bench.runner.failure_cause import Evidence, cause, is_the_machines, last_peaks
+from bench.runner.failure_cause import Evidence, cause, is_machine_failure, last_peaks
 from bench.runner.gpu_sampler import DeviceSample, device_metrics, device_rows, foreign_processes
 from bench.runner.launch_role import Role
 from bench.runner.metrics import (
@@ -30,27 +30,31 @@ from bench.store.columns import Row
 
 @dataclass
 class Launched:
-    """What became of a launch: columns of its row, and the rows of the other files, by file.
+    """The result of a launch: columns of its row, and the rows of the other files by file.
 
-    ``bursts_ns`` has the bursts of a duet, each on its slowest rank; ``code`` what ranks imported of the user's files.
-    ``machines_fault``: it failed by the machine's fault before anything was trained.
+    ``bursts_ns`` has the bursts of a duet, each on its slowest rank; ``code`` is what ranks imported of the user's
+    files. ``machine_failure`` says that it failed because of the machine, before anything was trained.
     """
 
     row: Row
     others: dict[str, list[Row]] = field(default_factory=dict)
-    machines_fault: bool = False
+    machine_failure: bool = False
     bursts_ns: list[int] = field(default_factory=list)
     code: Code = frozenset()
 
     @property
     def measured(self) -> bool:
+        """Whether every rank has measured its window."""
         return self.row["status"] in ("ok", "invalid")
 
 
 @dataclass(frozen=True)
 class End:
-    """A launch that has ended: ``evidence`` is what is known of it, ``verdict`` why it was ended from outside (empty if
-    it was not), ``samples`` NVML's readings since ``requested_at_ns`` of the wall clock."""
+    """A launch that has ended.
+
+    ``evidence`` is what is known of it; ``verdict`` says why it was ended from outside, or is empty; ``samples`` are
+    NVML's readings since ``requested_at_ns`` of the wall clock.
+    """
 
     evidence: Evidence
     verdict: str
@@ -60,12 +64,13 @@ class End:
 
     @property
     def records(self) -> Mapping[int, RankRecord]:
+        """The records of its ranks."""
         return self.evidence.records
 
 
 @dataclass(frozen=True)
 class Judge:
-    """Makes rows of launches of one case."""
+    """Makes rows from launches of one case."""
 
     case: Case
     description: Description
@@ -73,10 +78,10 @@ class Judge:
     warn: Callable[[str], None]
 
     def launched(self, end: End) -> Launched:
-        """The rows of a launch that has ended."""
+        """Return the rows of a launch that has ended."""
         records, evidence = end.records, end.evidence
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
-        measured = len(ranks) == self.case.world_size  # then the launch is done, however its processes end
+        measured = len(ranks) == self.case.world_size  # then the launch is complete, however its processes end
         row = {**rank_facts(records), "sources": self._sources(records)}
         row |= self._measured(end, str(row["device_name"])) if measured else self._failed(end)
         samples, columns = self._devices(end, row)
@@ -84,12 +89,12 @@ class Judge:
         others["ranks.csv"] = [end.role.own(one) for one in others["ranks.csv"]]
         if measured:
             others["steps.csv"] = step_rows(ranks)
-        fault = not measured and not end.verdict and is_the_machines(evidence)
+        fault = not measured and not end.verdict and is_machine_failure(evidence)
         bursts = bursts_ns(ranks) if measured else []
         return Launched({**end.role.own(row), **columns}, others, fault, bursts, imported(records))
 
     def _failed(self, end: End) -> Row:
-        """Why there is no measurement of every rank, and the last that was seen of their memory."""
+        """Return why a rank has no measurement, and the last peaks of memory."""
         stopped = end.role.stopped(end.records) if end.evidence.outcome.stopped else {}
         if stopped:
             why = stopped
@@ -100,7 +105,7 @@ class Judge:
         return {**why, **last_peaks(end.evidence)}
 
     def _measured(self, end: End, device_name: str) -> Row:
-        """Metrics, and whether they hold."""
+        """Return metrics, and whether they are valid."""
         case, records = self.case, end.records
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
@@ -112,13 +117,13 @@ class Judge:
         columns, without_effect = effects(case, records)
         found = [*faults(ranks, case.rank_batch * case.grad_accum_steps), *without_effect]
         verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
-        # of a launch that failed, ranks may not have imported all that they would have
+        # Ranks of a failed launch may not have imported everything.
         return {**metrics, **columns, **verdict, "code_key": code_key(imported(records))}
 
     def _devices(self, end: End, row: Row) -> tuple[list[Row], Row]:
-        """What NVML saw of the ranks' GPUs: a row of devices.csv a reading, and the columns of the launch.
+        """Return NVML's readings of the ranks' GPUs, one row of devices.csv each, and the columns of the launch.
 
-        In a duet the readings are of both sides, and so are the columns: those that are no side's alone.
+        In a duet both sides are in the readings and in the columns.
         """
         on = ranks_by_device(end.records)
         window = window_of(end.records) if row.get("samples") is not None else None
@@ -138,13 +143,13 @@ class Judge:
         return peak
 
     def _sources(self, records: Mapping[int, RankRecord]) -> str | None:
-        """What the ranks have imported of the user's repository, where there is one to look at."""
+        """Return the files of the user's repository that the ranks have imported, if there is a repository."""
         files = dict.fromkeys(file for record in records.values() for file in record.sources)
         return self.site.listed(files) or None
 
 
 def rank_facts(records: Mapping[int, RankRecord]) -> Row:
-    """Columns of the ranks' software and devices; none where no rank came far enough to say."""
+    """Return columns of the ranks' software and devices; none if no rank came far enough to report them."""
     told = [r for _, r in sorted(records.items()) if r.software]
     if not told:
         return {}
@@ -154,5 +159,5 @@ def rank_facts(records: Mapping[int, RankRecord]) -> Row:
 
 
 def imported(records: Mapping[int, RankRecord]) -> Code:
-    """What the ranks of a launch have imported of the user's files."""
+    """Return what the ranks of a launch have imported of the user's files."""
     return frozenset(source for record in records.values() for source in record.code)

@@ -1,4 +1,4 @@
-"""The machine as it is before a run, looked at once: what it has, how busy it is, and what that means for cases."""
+"""The machine before a run: what it has, how busy it is, and what that means for cases."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class Survey:
 
     @classmethod
     def taken(cls, machine: Machine, cases: Iterable[Case], out: Path) -> Survey:
-        """Look at the machine, its GPUs only if a case uses them, and at the disk of ``out``."""
+        """Look at the machine, at its GPUs only if a case uses them, and at the disk of ``out``."""
         uses_gpus = any(case.on_accelerator for case in cases)
         seen = look(machine if uses_gpus else Machine(), out)
         return cls(machine, seen, tuple(run_warnings(seen)))
 
     def of_case(self, case: Case) -> list[str]:
-        """Warnings of one case."""
+        """Return the warnings of one case."""
         return case_warnings(case, self.look)
 
     def refuse(self, cases: Iterable[Case]) -> None:
-        """BenchError if there is any warning, of the machine or of one of these cases."""
+        """Raise BenchError if there is any warning, of the machine or of one of these cases."""
         warnings = [*self.warnings, *(warning for case in cases for warning in self.of_case(case))]
         if warnings:
             said = "\n".join(f"- {warning}" for warning in dict.fromkeys(warnings))
             raise BenchError(f"--strict-machine: this machine does not fit the run:\n{said}")
 
     def notes(self) -> list[str]:
-        """What is to be said before anything is launched."""
+        """Return what is to be said before anything is launched."""
         return [note for note in (self.machine.note, *self.warnings) if note]

@@ -1,35 +1,37 @@
-"""Whether a case fits the machine that was looked at, in words: its threads, its DataLoader workers."""
+"""Warnings if a case does not fit the machine: its threads, its DataLoader workers."""
 
 from __future__ import annotations
 
 from bench.machine.preflight import THREAD_VARIABLES, Look, counted, listed
 from bench.plan.case import Case
 
-SHM_MIB_A_WORKER = 64.0  # Docker gives a whole container no more than this
+SHM_MIB_A_WORKER = 64.0  # a Docker container has this much in all by default
 
 
 def case_warnings(case: Case, look: Look) -> list[str]:
-    """The same of one case: whether it gets its threads, these fit the processors, and workers fit /dev/shm.
+    """Return warnings if a case may not get its threads, if they exceed the processors, or if workers exceed /dev/shm.
 
-    Workers count in full. They rest while their queues are full, but where they mostly rest fewer would do.
+    Workers count as a processor each. They rest while their queues are full, but if they mostly rest, fewer would do.
     """
     found = [_variables_warning(case, look), _threads_warning(case, look), _shm_warning(case, look)]
     return [warning for warning in found if warning]
 
 
 def _variables_warning(case: Case, look: Look) -> str:
-    """Variables of the shell, or of ``--env``, that win over ``--omp-num-threads``."""
+    """Return a warning of variables of the shell or ``--env`` that override ``--omp-num-threads``."""
     set_ = {name: value for name, value in {**look.variables, **case.environment}.items() if name in THREAD_VARIABLES}
     asked = case.omp_num_threads
     said = []
     mkl, limit = (_number(set_.get(name, "")) for name in ("MKL_NUM_THREADS", "OMP_THREAD_LIMIT"))
     if mkl and mkl != asked:
-        said.append(f"MKL_NUM_THREADS={mkl} wins over it, where PyTorch has MKL")
+        said.append(f"MKL_NUM_THREADS={mkl} overrides it if PyTorch uses MKL")
     if limit and limit < asked:
         said.append(f"OMP_THREAD_LIMIT={limit} allows no more")
     if asked > 1 and set_.get("OMP_DYNAMIC", "").strip().lower() in ("true", "1"):
         said.append("OMP_DYNAMIC lets OpenMP run fewer where the processors are busy")
-    return f"--omp-num-threads {asked} may have no effect: {listed(said)}; unset what is not meant" if said else ""
+    if not said:
+        return ""
+    return f"--omp-num-threads {asked} may have no effect: {listed(said)}; unset the variables that you do not need"
 
 
 def _number(text: str) -> int | None:
@@ -60,6 +62,6 @@ def _shm_warning(case: Case, look: Look) -> str:
         return ""
     return (
         f"{look.shm_free_mib:,.0f} MiB are free in /dev/shm for the batches of {counted(workers, 'DataLoader worker')}"
-        ": a worker that finds no room dies of a bus error, and the launch with it; make it "
+        ": a worker without space is killed by a bus error, and the launch fails; make it "
         f"{needed:,.0f} MiB or more (docker run --shm-size), or lower --num-workers"
     )

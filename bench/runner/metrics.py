@@ -1,4 +1,4 @@
-"""From the ranks' measurements to the columns of rows: pure functions of numbers. Ranks are reduced, never pooled."""
+"""From the ranks' measurements to columns: pure functions of numbers. Ranks are reduced, never pooled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bench.store.columns import Row
 
 STEADY_WITHIN = 0.05
 STEPS_SUM_WITHIN = 0.01
-SLICE_NS = 10_000_000  # what the scheduler may take between the last step's end and the window's, and not tell
+# time that the scheduler may take unnoticed between the end of the last step and that of the window
+SLICE_NS = 10_000_000
 
 Array = NDArray[np.float64]
 
@@ -22,9 +23,9 @@ Array = NDArray[np.float64]
 def launch_metrics(
     ranks: Sequence[Measurement], requested_at_ns: int, tokens_per_sample: int | None, devices: int | None = None
 ) -> Row:
-    """The METRICS and MEMORY columns of a launch that measured something, less what needs a device's peak.
+    """Return the METRICS and MEMORY columns of a launch, except those that need the peak rate of its device.
 
-    ``devices`` is how many the ranks had, where that is not one each.
+    ``devices`` is the number of devices if it is not one for each rank.
     """
     devices = devices or len(ranks)
     steps = _steps_ms(ranks)
@@ -72,9 +73,11 @@ def launch_metrics(
 
 
 def efficiency(row: Row, description: Description | None, peak: tuple[float, str] | None) -> Row:
-    """FLOPs, and against a known peak the model and hardware FLOPs utilisation (Chowdhery et al. 2022, appendix B).
+    """Return FLOPs, and with a known peak the model and hardware FLOPs utilisation (Chowdhery et al.
 
-    A utilisation that no device can have is left empty, and ``flops_note`` says so.
+    2022, appendix B).
+
+    An impossible utilisation is left empty, and ``flops_note`` says so.
     """
     flops = description.flops_per_sample if description else None
     hardware_flops = description.hardware_flops_per_sample if description else None
@@ -88,7 +91,7 @@ def efficiency(row: Row, description: Description | None, peak: tuple[float, str
     impossible = [name for name, share in shares.items() if share is not None and not 0 < share <= 1]
     notes = [description.flops_note if description else None]
     if flops == 0:
-        notes.append("no operation of the model counts")
+        notes.append("no operation of the model has FLOPs")
     elif impossible:
         figures = ", ".join(f"{name} would be {shares[name]:.3f}" for name in impossible)
         notes.append(f"{figures}; check FLOPs and peak")
@@ -105,13 +108,13 @@ def efficiency(row: Row, description: Description | None, peak: tuple[float, str
 
 
 def faults(ranks: Sequence[Measurement], rank_samples: int) -> list[str]:
-    """Checks that make a row ``invalid``: what failed, in words. A rank must train ``rank_samples`` a step."""
+    """Return in words why a row is ``invalid``. A rank must train ``rank_samples`` samples in a step."""
     found = []
     not_finite = [
         (step, rank) for rank, m in enumerate(ranks) for step, loss in enumerate(m.losses) if not math.isfinite(loss)
     ]
     if not_finite:
-        step, rank = min(not_finite)  # gradients carry it to the other ranks a step later
+        step, rank = min(not_finite)  # gradients bring it to the other ranks one step later
         found.append(f"the loss of rank {rank} is {ranks[rank].losses[step]} in step {step + 1}")
     for rank, m in enumerate(ranks):
         expected = rank_samples * len(m.steps_ns)
@@ -119,7 +122,7 @@ def faults(ranks: Sequence[Measurement], rank_samples: int) -> list[str]:
             found.append(f"rank {rank} trained {m.samples} samples where {len(m.steps_ns)} steps have {expected}")
         off_ns = sum(m.steps_ns) - m.window_ns
         if abs(off_ns) > max(STEPS_SUM_WITHIN * m.window_ns, SLICE_NS * max(len(m.bursts_ns), 1)) + m.waited_ns:
-            found.append(f"the steps of rank {rank} are off its window by {off_ns / m.window_ns:+.1%}")
+            found.append(f"the steps of rank {rank} differ from its window by {off_ns / m.window_ns:+.1%}")
     eager = [str(rank) for rank, m in enumerate(ranks) if m.compile_ns == 0]
     if eager:
         variables = "TORCHDYNAMO_DISABLE or TORCH_COMPILE_DISABLE"
@@ -128,7 +131,7 @@ def faults(ranks: Sequence[Measurement], rank_samples: int) -> list[str]:
 
 
 def step_rows(ranks: Sequence[Measurement]) -> list[Row]:
-    """The STEPS columns, a row a step."""
+    """Return the STEPS columns, one row for each step."""
     steps, own = _steps_ms(ranks), own_time_ns(ranks)
     waits = np.array([m.data_wait_host_ns for m in ranks]) / 1e6
     losses = np.mean([m.losses[m.warmup_steps :] for m in ranks], axis=0)
@@ -146,7 +149,7 @@ def step_rows(ranks: Sequence[Measurement]) -> list[Row]:
 
 
 def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) -> list[Row]:
-    """The RANKS columns, a row a rank that left a record."""
+    """Return the RANKS columns, one row for each rank with a record."""
     return [
         {
             "rank": record.rank,
@@ -165,7 +168,7 @@ def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) 
 
 
 def ranks_by_device(records: Mapping[int, RankRecord]) -> dict[str, list[int]]:
-    """The UUID of each GPU that ranks computed on, and their process ids."""
+    """Return the UUID of each GPU that ranks computed on, and their process ids."""
     pids: dict[str, list[int]] = {}
     for _, record in sorted(records.items()):
         for uuid in record.device_uuids:
@@ -174,19 +177,24 @@ def ranks_by_device(records: Mapping[int, RankRecord]) -> dict[str, list[int]]:
 
 
 def window_of(records: Mapping[int, RankRecord]) -> tuple[int, int]:
-    """From the first rank's start of its window to the last one's end, in wall-clock ns; the other side's bursts of a
-    duet are in it."""
+    """Return the wall-clock ns from the first rank's start of its window to the last one's end.
+
+    In a duet this includes bursts of the other side.
+    """
     measured = [record.measurement for record in records.values() if record.measurement]
     return min(m.window_at_ns for m in measured), max(_end_ns(m) for m in measured)
 
 
 def bursts_ns(ranks: Sequence[Measurement]) -> list[int]:
-    """Of a side of a duet: how long each of its bursts took, on the slowest rank. Empty for a launch alone."""
+    """Return the time of each burst of a duet's side on its slowest rank; empty for a launch alone."""
     return [max(burst) for burst in zip(*(m.bursts_ns for m in ranks), strict=True)]
 
 
 def part_means_ms(m: Measurement) -> Row:
-    """Mean milliseconds of each part of a step; the wait is the host's, the gap what it left on an accelerator."""
+    """Return the mean milliseconds of each part of a step.
+
+    The wait is the host's, the gap is that on an accelerator.
+    """
     means = {f"{part}_ms": float(np.mean(m.parts_ns[part])) / 1e6 for part in PARTS}
     host_wait = float(np.mean(m.data_wait_host_ns)) / 1e6
     gap = means["data_wait_ms"] if m.memory["device_used_mib"] is not None else None
@@ -194,16 +202,18 @@ def part_means_ms(m: Measurement) -> Row:
 
 
 def _starved_ms(parts: Row) -> float:
-    """What a step lost to the wait for its batch. On an accelerator that is the gap there: it may have had work enough
-    while its host waited."""
+    """Return what a step lost to the wait for its batch.
+
+    On an accelerator this is the gap there: the device may have had enough work while its host waited.
+    """
     gap_ms: float | None = parts["device_gap_ms"]
     return float(parts["data_wait_ms"]) if gap_ms is None else gap_ms
 
 
 def own_time_ns(ranks: Sequence[Measurement]) -> Array | None:
-    """Each rank's time before it first waits for another, (ranks, steps); None where there is no other.
+    """Return each rank's time before it first waits for another, (ranks, steps); None if there is no other.
 
-    Wait and copy, and the forward pass where the strategy's is free of collectives.
+    It has the wait and the copy, and the forward pass if it is free of collectives.
     """
     if ranks[0].forward_is_local is None:
         return None
@@ -212,7 +222,7 @@ def own_time_ns(ranks: Sequence[Measurement]) -> Array | None:
 
 
 def critical_rank(ranks: Sequence[Measurement]) -> int:
-    """The rank that the others wait for: most own time over the window."""
+    """Return the rank that the others wait for: the one with most own time over the window."""
     own = own_time_ns(ranks)
     return 0 if own is None else int(own.sum(axis=1).argmax())
 

@@ -1,4 +1,4 @@
-"""Where ranks run: under which interpreter, and on which checkout of the user's repository."""
+"""The site of ranks: their interpreter, and their checkout of the user's repository."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from bench.errors import IncomparableError
 
 @dataclass(frozen=True)
 class Site:
-    """``packages``: a folder with our packages, where the interpreter lacks them. ``top`` is the user's repository, and
-    ``root`` the checkout that stands for it (the same, or a worktree of another revision). Empty texts for none."""
+    """An interpreter and a checkout; empty texts for none.
+
+    ``packages`` is a folder with this project's packages, if the interpreter lacks them. ``top`` is the user's
+    repository, and ``root`` the checkout that replaces it (the same, or a worktree of another revision).
+    """
 
     python: str = sys.executable
     packages: str = ""
@@ -23,51 +26,54 @@ class Site:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is our own interpreter and the user's own checkout."""
+        """Whether it is this process's interpreter and the user's own checkout."""
         return self.python == sys.executable and not self.is_elsewhere
 
     @property
     def is_elsewhere(self) -> bool:
+        """Whether the checkout is another one than the user's own."""
         return self.root != self.top
 
     def moved(self, path: str | Path) -> Path:
-        """Where a file of the user's repository is in this checkout; any other stays where it is."""
+        """Return where a file of the user's repository is in this checkout; other files stay where they are."""
         path = Path(path).resolve()
         elsewhere = self.is_elsewhere and path.is_relative_to(self.top)
         return Path(self.root) / path.relative_to(self.top) if elsewhere else path
 
     def target(self, target: str) -> str:
-        """A workload's target in this checkout."""
+        """Return a workload's target in this checkout."""
         where, colon, name = target.rpartition(":")
         return f"{self.moved(where)}{colon}{name}" if where.endswith(".py") else target
 
     def folder(self) -> Path | None:
-        """Where ranks run, for what they import from the current folder; None for here. The checkout itself, if the
-        current folder is none of its own."""
+        """Return the folder in which ranks run, for imports from the current folder; None for the current one.
+
+        If the current folder is not part of the repository, ranks run at the top of the checkout.
+        """
         there = self.moved(Path.cwd())
         inside = there.is_dir() and there.is_relative_to(self.root)
         return (there if inside else Path(self.root)) if self.is_elsewhere else None
 
     def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """What a rank's environment needs for it: our packages come before all else that it names."""
+        """Return variables that ranks need here: this project's packages come first in their path."""
         paths = [self.packages, environment.get("PYTHONPATH", "")]
         return {"PYTHONPATH": os.pathsep.join(filter(None, paths))} if self.packages else {}
 
     @property
     def watched(self) -> list[str]:
-        """The checkouts of which a rank is to tell what it imports."""
+        """Return the checkouts whose imports a rank reports."""
         return list(dict.fromkeys(filter(None, (self.top, self.root))))
 
     def listed(self, files: Iterable[str]) -> str:
-        """Imported files relative to the checkout, joined by ``;``; those that are not its own by their full path."""
+        """Return imported files relative to the checkout, joined by ``;``; other files by their full path."""
         return ";".join(sorted(map(self._listed, files)))
 
     def _listed(self, file: str) -> str:
         inside = Path(file).relative_to(self.root) if Path(file).is_relative_to(self.root) else Path(file)
-        return file if "site-packages" in inside.parts else str(inside)  # installed, though it is in its folder
+        return file if "site-packages" in inside.parts else str(inside)  # installed, though inside the folder
 
     def check(self, sources: str | None) -> None:
-        """IncomparableError if a file was imported from elsewhere: what was to be compared was not what ran."""
+        """Raise IncomparableError if a file was imported from elsewhere: then the wrong code was measured."""
         outside = [file for file in (sources or "").split(";") if Path(file).is_absolute()]
         if outside:
             raise IncomparableError(

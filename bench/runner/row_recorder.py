@@ -1,4 +1,4 @@
-"""Makes the rows of a run, writes them down, and tells who watches."""
+"""Makes the rows of a run, writes them, and notifies its observer."""
 
 from __future__ import annotations
 
@@ -24,33 +24,47 @@ from workloads.data import paths
 
 
 class Observer(Protocol):
-    """Who watches a run; ``bench.report.progress`` has those for people."""
+    """Watches a run; ``bench.report.progress`` has the ones that print."""
 
-    def note(self, message: str) -> None: ...
-    def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None: ...
-    def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None: ...
-    def launch_ends(self, row: LaunchRow) -> None: ...
+    def note(self, message: str) -> None:
+        """Show a line."""
+        ...
+
+    def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
+        """Show that a launch begins: the ``number``-th ``of`` all, or of more."""
+        ...
+
+    def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None:
+        """Show how far a launch is."""
+        ...
+
+    def launch_ends(self, row: LaunchRow) -> None:
+        """Show how a launch ended."""
+        ...
 
 
 @dataclass(frozen=True)
 class Notes:
-    """Lines for who watches."""
+    """Lines for the observer."""
 
     observer: Observer
 
     def note(self, message: str) -> None:
+        """Show a line."""
         self.observer.note(message)
 
     def warn(self, message: str) -> None:
+        """Show a warning."""
         self.observer.note(f"warning: {message}")
 
 
 @dataclass
 class RunFacts:
-    """What is the same for all launches of a run's session.
+    """Facts that are the same for all launches of a session.
 
-    ``variables`` is the ranks' environment, ``host`` columns of this host, ``session`` how often the run was resumed,
-    ``despite`` what had changed when it was. ``repeatable``: a command line on this machine gives the cases again.
+    ``variables`` is the ranks' environment, ``host`` has the columns of this host, ``session`` says how often the run
+    was resumed, ``despite`` what had changed by then. ``repeatable`` says that a command line on this machine gives the
+    same cases.
     """
 
     survey: Survey
@@ -59,17 +73,17 @@ class RunFacts:
     session: int = 0
     despite: str = ""
     repeatable: bool = True
-    searches: dict[Case, str] = field(default_factory=dict)  # for a batch size: what was tried
+    searches: dict[Case, str] = field(default_factory=dict)  # for a batch size: the tries
 
 
 class Recorder:
-    """The rows of a run, ``rows``, earlier sessions' first; each is written down as it comes."""
+    """The rows of a run, ``rows``, with those of earlier sessions first. Each is written at once."""
 
     def __init__(self, store: Store, observer: Observer, facts: RunFacts, rows: list[LaunchRow]) -> None:
         self.store, self.observer, self.facts, self.rows = store, observer, facts, rows
 
     def blank(self, case: Case, protocol: Settings, description: Description | None, **known: Any) -> Row:
-        """All that is known of a launch before it is one; ``known`` has columns that the caller knows."""
+        """Return all that is known of a launch before it starts; ``known`` has columns that the caller knows."""
         facts = self.facts
         settings = {**facts.variables, **case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
         warnings = [*facts.survey.warnings, *facts.survey.of_case(case)]
@@ -97,8 +111,8 @@ class Recorder:
         }
 
     def record(self, row: Row, launched: Launched | None = None) -> LaunchRow:
-        """Write a launch down: its row comes last, so that what has a row is there whole."""
-        if row.get("torch"):  # else no rank came far enough to say what it runs on
+        """Write a launch. Its row comes last, so that a launch with a row is complete."""
+        if row.get("torch"):  # else no rank came far enough to report what it runs on
             row["env_key"] = env_key(row)
         complete = LaunchRow.of(legible(row))
         self.rows.append(complete)
@@ -111,5 +125,5 @@ class Recorder:
 
 
 def work_key_of(case: Case) -> str:
-    """The work_key of a case with its data as it is now."""
+    """Return the work_key of a case with its present data."""
     return work_key(case, paths.fingerprint(absolute_data(case.data)))

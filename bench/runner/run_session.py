@@ -1,6 +1,8 @@
-"""A session: one invocation's part of a run. It describes workloads, launches cases, and records how each ended.
+"""A session: the part of a run that one command makes.
 
-Which case is launched when is said by ``bench.runner.schedule`` (``bench run``), ``bench.comparison.abba`` and
+It describes workloads, launches cases and records their ends.
+
+The order of launches is decided by ``bench.runner.schedule`` (``bench run``), ``bench.comparison.abba`` and
 ``bench.comparison.baseline_check``.
 """
 
@@ -43,7 +45,7 @@ PROBE_STEPS = 3
 
 
 class Session:
-    """One run, or what is left of one. ``rows`` holds all its launches so far, earlier ones as well, in order."""
+    """One run, or the rest of one. ``rows`` has all its launches so far, in order, with those of earlier sessions."""
 
     def __init__(
         self,
@@ -55,8 +57,11 @@ class Session:
         site: Site | None = None,
         launcher: CaseLauncher | None = None,
     ) -> None:
-        """``site``: where the ranks run, here by default. Several sessions may share a store, and those of one site a
-        ``launcher``, and so its servers."""
+        """Set up a session.
+
+        ``site`` is where its ranks run, by default here. Several sessions may share a store, and sessions of one site a
+        ``launcher`` with its servers.
+        """
         self.plan, self.survey, self.store, self.site = plan, survey, store, site or Site()
         self.observer, self.notes = observer, Notes(observer)
         self.earlier = EarlierSessions(store.run_id, earlier, self.notes.warn)
@@ -72,27 +77,31 @@ class Session:
 
     @property
     def rows(self) -> list[LaunchRow]:
+        """All launches so far."""
         return self.recorder.rows
 
     def renew(self) -> None:
-        """End the launch servers: the next launch comes from a fresh one."""
+        """End the launch servers, so that the next launch comes from a new one."""
         self.launcher.close()
 
     def close(self) -> None:
+        """End the launch servers."""
         self.launcher.close()
 
     def prepare(self) -> tuple[Planned, ...]:
-        """Fill in what only torch knows, see whether a resumed run still is what it was, and write the plan down."""
+        """Add what only torch knows to the cases, check that a resumed run has not changed, and write the plan."""
         cases = self.workloads.complete(self.plan.cases)
         now = _plan_json(dataclasses.replace(self.plan, cases=cases), self.survey.machine, self.facts.host)
-        self._plan_json, changes = self.earlier.joined(now, self.plan, cases)
+        self._plan_json, changes = self.earlier.resumed_plan(now, self.plan, cases)
         self.facts.despite = "; ".join(changes)
         self.store.plan(self._plan_json)
         return cases
 
     def ready(self, planned: Planned, more: Row | None = None) -> Case | None:
-        """The case as it is launched, its batch size found if it must be; None, and a row (with ``more``), if it cannot
-        run."""
+        """Return the case to launch, with a batch size that is searched for if necessary.
+
+        If the case cannot run, return None and write a row with ``more``.
+        """
         case, skip = planned.case, planned.skip
         if skip is None and case.auto_batch:
             case, skip = self._with_batch(planned)
@@ -102,22 +111,22 @@ class Session:
             return case
         if (case.case_id, None) not in self.earlier.done:
             row = self.blank(case, status="crashed" if planned.failed else "skipped", reason=skip, **(more or {}))
-            # a batch that could not be shared out: no command gives this case alone
+            # The global batch could not be divided; no command gives this case alone.
             self.recorder.record(row | {"command": None} if planned.strong_from else row)
         return None
 
     def begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
-        """Tell who watches that a launch begins."""
+        """Tell the observer that a launch begins."""
         self.observer.launch_begins(case, number, of, or_more)
 
     def launch(self, case: Case, more: Row, protocol: Settings | None = None) -> LaunchRow:
-        """Launch, once more if the machine was in the way, and record it."""
+        """Launch a case, again after a failure of the machine, and record it."""
         opened = self.open(case, more, protocol)
         [row] = launch_and_record([opened], opened)
         return row
 
     def open(self, case: Case, more: Row, protocol: Settings | None = None) -> Opened:
-        """A launch that is about to be made: what is known of its row, and a folder for its records."""
+        """Return a launch that is about to start, with what is known of its row and a folder for its records."""
         interrupts.check()
         protocol = protocol or self.plan.protocol
         row = self.blank(case, protocol, **{"status": "interrupted", "reason": "the run was stopped", **more})
@@ -129,28 +138,28 @@ class Session:
         return Opened(self, case, description, protocol, row, self.store.launch_folder(launch_id))
 
     def blank(self, case: Case, protocol: Settings | None = None, **known: Any) -> Row:
-        """All that is known of a launch before it is one."""
+        """Return all that is known of a launch before it starts."""
         return self.recorder.blank(case, protocol or self.plan.protocol, self.workloads.known(case), **known)
 
     def check(self, row: LaunchRow) -> None:
-        """Whether to go on after a launch: Interrupted, or IncomparableError if it was not what it was to be."""
+        """Raise Interrupted after a signal, or IncomparableError if a launch shows that the run has changed."""
         interrupts.check()
         self.site.check(row.sources)
         self.earlier.check(row)
 
     def _with_batch(self, planned: Planned) -> tuple[Case, str | None]:
-        """A case with the largest batch that fits, and why it cannot run."""
+        """Return a case with the largest batch that fits, and why it cannot run."""
         answer, words = self._fit(planned)
         case = dataclasses.replace(planned.case, batch_size=answer, auto_batch=answer is None)
         self.facts.searches[case] = words
         if answer is None:
             return case, f"no batch size fits: {words}"
-        with contextlib.suppress(BenchError):  # of the workload enough is known to measure it
+        with contextlib.suppress(BenchError):  # enough is known of the workload to measure it
             self.workloads.of(case)
         return case, refusal(case, facts(self.survey.machine, planned.samples, self.workloads.known(case)))
 
     def _fit(self, planned: Planned) -> tuple[int | None, str]:
-        """The largest batch that fits and how it was found: by probes, or by an earlier session of this run."""
+        """Return the largest batch that fits, and how it was found: by probes, or by an earlier session of this run."""
         case, entry = planned.case, next(c for c in self._plan_json["cases"] if c["case_id"] == planned.case.case_id)
         if "search" not in entry:
             shared = case.devices * case.grad_accum_steps
@@ -171,16 +180,16 @@ class Session:
 
 
 class Launches(Protocol):
-    """A launch, or several that are up at once."""
+    """One launch, or several at the same time."""
 
     def launched(self) -> Sequence[Launched]:
-        """Launch, wait for the end, and say what became of each."""
+        """Launch, wait for the end, and return the result of each."""
         ...
 
 
 @dataclasses.dataclass
 class Opened:
-    """A launch that is about to be made. ``row`` is what is known of it, and ``seconds`` how long it has taken."""
+    """A launch that is about to start. ``row`` is what is known of it."""
 
     session: Session
     case: Case
@@ -192,41 +201,44 @@ class Opened:
 
     @property
     def seconds(self) -> float:
+        """Seconds since it was opened."""
         return monotonic() - self.began
 
     def launched(self) -> list[Launched]:
+        """Launch it alone, and return the result."""
         return [self.launch(ALONE)]
 
     def launch(self, role: Role) -> Launched:
+        """Launch it in a role, and return the result."""
         return self.session.launcher.launch(self.case, self.description, self.folder, self.protocol, role)
 
     def again(self, launched: Launched) -> bool:
-        """Whether to launch once more, as the machine was in the way; the records have a folder of their own then."""
+        """Return whether to launch again after a failure of the machine; the records then get a folder of their own."""
         row = self.row
-        if not launched.machines_fault or row["attempts"] == ATTEMPTS or interrupts.pending():
+        if not launched.machine_failure or row["attempts"] == ATTEMPTS or interrupts.pending():
             return False
         row |= {"launch_id": f"{row['launch_id']}-again", "attempts": ATTEMPTS, "first_attempt": launched.row["reason"]}
         self.folder = self.session.store.launch_folder(row["launch_id"])
-        self.session.notes.warn(f"launched once more, as the machine was in the way: {launched.row['reason']}")
+        self.session.notes.warn(f"launched again after a failure of the machine: {launched.row['reason']}")
         return True
 
     def lost(self, error: Exception) -> None:
-        """Record a launch in which we failed; what its ranks have measured is in their records."""
+        """Record a launch that a bug of this program ended; the ranks' records have what was measured."""
         reason = f"a bug in stepbench, {type(error).__name__}: {error}; the ranks' records are in {self.folder}"
         self.session.recorder.record(self.row | {"status": "invalid", "reason": reason, "launch_s": self.seconds})
 
     def closed(self, launched: Launched) -> LaunchRow:
-        """Record a launch that has ended; its row."""
+        """Record a launch that has ended, and return its row."""
         earlier = self.session.earlier
-        known = {"launch_s": self.seconds, "code_changed": earlier.edited(self.row, launched)}
+        known = {"launch_s": self.seconds, "code_changed": earlier.edited_files(self.row, launched)}
         row = legible({**self.row, **launched.row, **known})
-        if changes := earlier.unlike(row):  # a resume on the machine that it was will launch it again
+        if changes := earlier.machine_changes(row):  # a later resume on the original machine launches it again
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         return self.session.recorder.record(row, launched)
 
 
 def launch_and_record(opened: Sequence[Opened], launches: Launches) -> list[LaunchRow]:
-    """Make launches, once more if the machine was in the way, and record each, whatever became of it."""
+    """Make launches, again after a failure of the machine, and record each, however it ended."""
     while True:
         try:
             found = launches.launched()
@@ -236,7 +248,7 @@ def launch_and_record(opened: Sequence[Opened], launches: Launches) -> list[Laun
             for one in opened:
                 one.lost(error)
             raise
-        whose = next((launched for launched in found if launched.machines_fault), found[0])
+        whose = next((launched for launched in found if launched.machine_failure), found[0])
         if not all([one.again(whose) for one in opened]):
             break
     rows = [one.closed(launched) for one, launched in zip(opened, found, strict=True)]
@@ -246,7 +258,7 @@ def launch_and_record(opened: Sequence[Opened], launches: Launches) -> list[Laun
 
 
 def begun(plan: Plan, machine: Machine) -> dict[str, Any]:
-    """What ``plan.json`` says of a run before torch has been asked: the cases have no batch size but what was given."""
+    """Return the ``plan.json`` of a run before torch was asked: cases have a batch size only if it was given."""
     host = environment.host_facts(machine, environment.rank_environment())
     return {**_plan_json(plan, machine, host), "described": False}
 
@@ -258,5 +270,5 @@ def _plan_json(plan: Plan, machine: Machine, host: Row) -> dict[str, Any]:
 
 
 def probing(protocol: Settings) -> Settings:
-    """As few steps as show the memory that they take."""
+    """Return a protocol with as few steps as show the memory that they need."""
     return dataclasses.replace(protocol, warmup_steps=0, steps=PROBE_STEPS, min_seconds=0.0)

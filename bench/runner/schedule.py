@@ -1,4 +1,4 @@
-"""``bench run``: every case of a plan once a round, in an order drawn anew, while there is time for another round."""
+"""Implements ``bench run``: rounds of all cases in a new random order each, as long as there is time for another."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.plan.duration import words
 from bench.store.columns import LaunchRow
 from bench.store.resume import OUT_OF_MEMORY, out_of_memory
 
-if TYPE_CHECKING:  # numpy comes with it, which who only plans a run has no use for
+if TYPE_CHECKING:  # type-only import: keeps numpy out of --dry-run
     from bench.runner.run_session import Session
 
 
 class Rounds:
-    """The rounds that are still to be made of a session's plan."""
+    """The rounds of a session's plan that are still to be made."""
 
     def __init__(self, session: Session) -> None:
         self.session, self.protocol = session, session.plan.protocol
@@ -25,23 +25,24 @@ class Rounds:
         self._made = 0  # launches
 
     def run(self) -> list[LaunchRow]:
-        """Every launch of every case that is still to be made; a case that ran out of memory is not launched again.
+        """Make every launch that is still to be made; a case that ran out of memory is not launched again.
 
-        Interrupted is raised once what was running is recorded; IncomparableError if a resumed run is not what it was.
+        Raise Interrupted after a signal, once the running launch is recorded, and IncomparableError if a resumed run
+        has changed.
         """
         session = self.session
         for warning in session.survey.notes():
             session.notes.warn(warning)
         try:
             prepared = session.prepare()
-            # a set: the answer of a search may be a batch size that is asked for as well
+            # A set, as a search may find a batch size that was also asked for.
             self._rounds(list(dict.fromkeys(case for case in map(session.ready, prepared) if case is not None)))
         finally:
             session.close()
         return session.rows
 
     def _rounds(self, ready: Sequence[Case]) -> None:
-        """As many as were asked for, or as the budget allows."""
+        """Make as many rounds as were asked for, or as fit the budget."""
         limit, budget, rounds = self.protocol.launches, self.protocol.budget, 0
         total = sum(len(self._due(self._missing(ready, b))) for b in range(limit or 0)) if budget is None else 0
         for block in itertools.count() if limit is None else range(limit):
@@ -50,7 +51,8 @@ class Rounds:
                 break
             rounds = block + 1
             self._round(block, cases, total or self._made + len(self._due(cases)))
-            alone = block == 0 and not any(row.block for row in self.session.rows)  # --retry may have had others
+            # with --retry there may have been other rounds
+            alone = block == 0 and not any(row.block for row in self.session.rows)
             if budget is not None and alone and cases and (took := self._spent()) > budget:
                 self.session.notes.warn(f"the first round ended after {words(took)}, and the budget is {words(budget)}")
         if budget is not None:
@@ -62,11 +64,14 @@ class Rounds:
         return shuffled(left, block, self.protocol.order_seed)
 
     def _due(self, cases: Sequence[Case]) -> set[str]:
-        """The ids of those that will be launched, and not left out as they ran out of memory."""
+        """Return the ids of the cases that will be launched, without those that ran out of memory."""
         return {case.case_id for case in cases} - self._out_of_memory
 
     def _may_begin(self, block: int, cases: Sequence[Case]) -> bool:
-        """Whether there is time for the round. The first always runs, and one that was begun is completed."""
+        """Return whether there is time for the round.
+
+        The first always runs, and a round that has begun is completed.
+        """
         budget, rows = self.protocol.budget, self.session.rows
         begun = any(row.block == block for row in rows if row.role == "measure")
         return budget is None or block == 0 or begun or another_fits(rows, self._due(cases), budget - self._spent())
@@ -84,24 +89,24 @@ class Rounds:
                 self._out_of_memory.add(case.case_id)
 
     def _spent(self) -> float:
-        """Seconds: those of all launches, and those that this session took to look at workloads."""
+        """Return the seconds of all launches, and those that this session took to describe workloads."""
         return spent(self.session.rows) + self.session.workloads.seconds
 
 
 def shuffled(cases: Iterable[Case], block: int, seed: int) -> list[Case]:
-    """The cases in the order of a round: it depends on each case alone, so that a resumed run keeps to it."""
+    """Return the cases in the order of a round, which depends on each case alone, so that a resumed run keeps it."""
     return sorted(cases, key=lambda case: hashlib.sha256(f"{seed}/{block}/{case.case_id}".encode()).hexdigest())
 
 
 def spent(rows: Iterable[LaunchRow]) -> float:
-    """Seconds that launches have taken, probes and earlier sessions of the run included."""
+    """Return the seconds that launches have taken, with probes and earlier sessions of the run."""
     return float(sum(row.launch_s or 0 for row in rows))
 
 
 def another_fits(rows: Sequence[LaunchRow], case_ids: Collection[str], left_s: float) -> bool:
-    """Whether a round of these cases is expected to end within ``left_s`` seconds, by the latest launch of each.
+    """Return whether a round of these cases should end within ``left_s`` seconds, by the latest launch of each.
 
-    Not if none of those was ok: a budget is there to be spent on numbers.
+    False if none of those launches was ok: a budget should be spent on results.
     """
     latest = {row.case_id: row for row in rows if row.role == "measure" and row.launch_s is not None}
     due = [latest[case_id] for case_id in case_ids if case_id in latest]

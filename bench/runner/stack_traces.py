@@ -1,4 +1,4 @@
-"""Where ranks stand: their Python stacks, asked for by a signal and found in their logs."""
+"""The position of ranks in their code: Python stacks that they write to their logs on a signal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import launch
 from bench.untrusted.rank_files import NonsenseError, regular
 
 PATIENCE_S = 1.0
-CHILDREN = 8  # DataLoader workers of a rank whose stacks are taken
+CHILDREN = 8  # limit of DataLoader workers for each rank
 POLL_S = 0.05
 _STACK = re.compile(r"^(Current thread|Thread) .*\n((?:  File .*\n)+)", re.MULTILINE)
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)')
@@ -29,22 +29,24 @@ _OURS = tuple(f"{Path(str(package.__file__)).parent}/" for package in (bench, la
 
 
 def take(ranks: Mapping[int, int], logs: Mapping[int, Path]) -> dict[int, str]:
-    """Have the ranks (rank -> pid) and their children write their stacks to their logs; where each rank stands.
+    """Make ranks (rank -> pid) and their children write their stacks to their logs; return where each rank is.
 
-    A rank's place is ``file.py:12 in function``: the innermost frame of its own or a DataLoader worker's code that is
-    neither a library's nor ours, empty if there is none. A stopped rank goes on for this: it is to be ended anyway.
+    The position is ``file.py:12 in function``: the innermost frame of the user's code in the rank or a DataLoader
+    worker, or empty. A stopped rank is continued for this, as it is to be ended anyway.
     """
     before = {rank: _size(log) for rank, log in logs.items()}
     families = {rank: _family(pid) for rank, pid in ranks.items()}
-    for members in itertools.zip_longest(*families.values()):  # one of a log after the other, or their lines mix
+    # one process of each log at a time, so that lines do not mix
+    for members in itertools.zip_longest(*families.values()):
         asked = [_ask(process) for process in members]
         _settle([log for log, heard in zip(logs.values(), asked, strict=True) if heard])
     return {rank: place(_since(log, before[rank])) for rank, log in logs.items()}
 
 
 def place(stacks: str) -> str:
-    """The innermost frame of a person's code in faulthandler's ``stacks``, of a main thread rather than another."""
-    for _, stack in sorted(_STACK.findall(stacks), key=lambda found: str(found[0])):  # "Current" before "Thread"
+    """Return the innermost frame of the user's code in faulthandler's ``stacks``, preferably of a main thread."""
+    # "Current thread" sorts before "Thread"
+    for _, stack in sorted(_STACK.findall(stacks), key=lambda found: str(found[0])):
         for file, line, function in _FRAME.findall(stack):
             if not _is_library(file):
                 return f"{Path(file).name}:{line} in {function}"
@@ -52,7 +54,7 @@ def place(stacks: str) -> str:
 
 
 def _family(pid: int) -> list[psutil.Process]:
-    """A process and those below it, of which the first ones do."""
+    """Return a process and some of its descendants."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)[:CHILDREN]]
@@ -61,7 +63,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _ask(process: psutil.Process | None) -> bool:
-    """Have a process write its stacks; False if it would not."""
+    """Make a process write its stacks; return False if it would not."""
     if process is None or not _listens(process.pid):
         return False
     with contextlib.suppress(psutil.Error, OSError):
@@ -72,7 +74,7 @@ def _ask(process: psutil.Process | None) -> bool:
 
 
 def _signal_main_thread(pid: int) -> None:
-    """SIGUSR1 for the thread whose stack matters: of a stopped process any other one might take it."""
+    """Send SIGUSR1 to the main thread: in a stopped process any other thread might take it."""
     try:
         ctypes.CDLL(None).tgkill(pid, pid, signal.SIGUSR1)
     except AttributeError:  # glibc before 2.30, musl
@@ -80,7 +82,7 @@ def _signal_main_thread(pid: int) -> None:
 
 
 def _settle(logs: Sequence[Path]) -> None:
-    """Wait until the logs have grown, and grow no more."""
+    """Wait until the logs have grown and stopped growing."""
     deadline = time.monotonic() + PATIENCE_S
     begun = sizes = [_size(log) for log in logs]
     while logs and time.monotonic() < deadline:
@@ -99,12 +101,12 @@ def _since(log: Path, start: int) -> str:
 
 
 def _listens(pid: int) -> bool:
-    """Whether a process handles SIGUSR1, which would end it otherwise."""
+    """Return whether a process handles SIGUSR1, which would end it otherwise."""
     return bool(int(status(pid).get("SigCgt", "0"), 16) >> (signal.SIGUSR1 - 1) & 1)
 
 
 def status(pid: int) -> dict[str, str]:
-    """/proc/PID/status; the state is X if there is no such process, and unknown if that cannot be told."""
+    """Return /proc/PID/status; the state is X if there is no such process, and unknown if it cannot be read."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Watches a launch from outside: its progress, its processes, its logs; and says when it has to be ended."""
+"""Watches the progress, processes and logs of a launch from outside, and decides whether it has to be ended."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bench.messages.rank_record import PARTS, Failure, RankRecord
 from bench.runner import stack_traces
 from bench.untrusted.rank_files import NonsenseError
 
-SLOWEST_STEPS = 10  # a launch may stand still for this many times its slowest step so far
-STARTUP = 5  # and before its first step for this many times the limit: it loads and places a model
-FAILED_PATIENCE_S = 3.0  # how long the others may take to notice that a rank has failed
-DONE_PATIENCE_S = 5.0  # how long the processes of ranks that have measured all may take to end
-LOG_LIMIT = 16 << 20  # bytes of a log that are kept from its beginning
-LOG_TAIL = 1 << 20  # and from its end
+SLOWEST_STEPS = 10  # a launch may make no progress for this many times its slowest step so far
+STARTUP = 5  # before its first step a launch may take this many times the limit: it loads and places a model
+FAILED_PATIENCE_S = 3.0  # how long the other ranks may take to notice that a rank has failed
+DONE_PATIENCE_S = 5.0  # how long the processes may take to end after their ranks have measured everything
+LOG_LIMIT = 16 << 20  # kept from the beginning of a log, in bytes
+LOG_TAIL = 1 << 20  # kept from its end
 CUT = b"\n[stepbench: this log grew too long; %d bytes were cut out here]\n"
 ORDER = (
     "starting",
@@ -28,7 +28,7 @@ ORDER = (
     "ending",
     "done",
     "failed",
-)  # at the same step, who is behind whom
+)  # at the same step, ranks in an earlier stage are behind those in a later one
 WORDS = {
     "starting": "starting",
     "building": "building the model",
@@ -44,13 +44,13 @@ WORDS = {
 
 
 class Watchdog:
-    """A watch for one launch. ``verdict`` says why it had to be ended, and is empty where the ranks will say.
+    """Watches one launch. ``verdict`` says why it had to be ended; it is empty if the ranks will say so themselves.
 
-    ``beats`` and ``peak_rss_mib`` hold what was last seen of each rank, ``last_words`` what those said that gave up,
-    whether they could write it down or not, ``gone`` has those whose process had ended, and ``nonsense`` what is wrong
-    with what ranks have written: it ends the launch if it is still there at the next look.
-    ``others_turn`` says whether the other side of a duet is at work: all ranks may wait as long as it is, and that
-    time is none of theirs.
+    ``beats`` and ``peak_rss_mib`` have the last values of each rank, ``last_words`` the failures that ranks reported,
+    even if they could not write a record, ``gone`` the ranks whose process has ended, and ``nonsense`` what is wrong
+    with files that ranks have written; the launch is ended if that is still so at the next look. ``others_turn``
+    returns whether the other side of a duet is running: ranks may wait that long, and this time does not count towards
+    time-outs.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Watchdog:
         self.verdict = ""
         self.beats: dict[int, Beat] = {}
         self.peak_rss_mib: dict[int, float] = {}
-        self.gone: list[int] = []  # in the order in which they went
+        self.gone: list[int] = []  # in the order in which they ended
         self._pids: dict[int, int] = {}
         self._hosts: dict[int, str] = {}
         self._begun = self._moved = self._looked = time.monotonic()
@@ -81,7 +81,7 @@ class Watchdog:
         self._lost: dict[Path, int] = {}
 
     def __call__(self) -> bool:
-        """One look; True if the launch has to be ended."""
+        """Look once, and return whether the launch has to be ended."""
         self.look()
         now = time.monotonic()
         if self.nonsense.keys() & self._nonsense_before.keys():
@@ -104,11 +104,11 @@ class Watchdog:
 
     @property
     def limit_s(self) -> float:
-        """How long the launch may go without progress now."""
+        """How long the launch may now go without progress."""
         if not self._all_stepped:
             return STARTUP * self.hang_s
         slowest_s = max(self._slowest_s, *(beat.step_ns / 1e9 for beat in self.beats.values()))
-        # a host may have queued all of a window and wait for its device
+        # A host may have enqueued all steps of a window, and wait for its device.
         queued = max((beat.done - beat.synced for beat in self.beats.values() if beat.stage == "sync"), default=0)
         return max(self.hang_s, (SLOWEST_STEPS + queued) * slowest_s)
 
@@ -118,29 +118,29 @@ class Watchdog:
 
     @property
     def waiting(self) -> bool:
-        """Whether no rank does anything but wait for the other side of a duet."""
+        """Whether all ranks wait for the other side of a duet."""
         return self._all_in("turn")
 
     @property
     def ending(self) -> bool:
-        """Whether all ranks have measured what they are to measure."""
+        """Whether all ranks have measured everything."""
         return self._all_in("ending", "done")
 
     @property
     def done(self) -> bool:
-        """Whether all ranks have written down what they had to."""
+        """Whether all ranks have written all their records."""
         return self._all_in("done")
 
     def _all_in(self, *stages: str) -> bool:
         return len(self.beats) == self.ranks and all(beat.stage in stages for beat in self.beats.values())
 
     def look(self, last: bool = False) -> None:
-        """Note how far the ranks are and what they take, and keep their logs short. ``last``: the launch has ended."""
+        """Note the progress and memory of ranks, and keep their logs short. ``last`` says that the launch has ended."""
         now = time.monotonic()
         self._cut_logs()
         self._nonsense_before, self.nonsense = self.nonsense, {}
         for rank in range(self.ranks):
-            self._meet(rank)
+            self._read_pid(rank)
             beat = self._beat(rank)
             if beat is None:
                 continue
@@ -151,7 +151,7 @@ class Watchdog:
                 self._moved = now
             if not last and rank not in self.gone and not self._alive(rank):
                 self.gone.append(rank)
-                beat = self._beat(rank) or beat  # its last word came before its end
+                beat = self._beat(rank) or beat  # its last message came before its end
             self.beats[rank] = beat
             if beat.stage == "failed" or (rank in self.gone and beat.stage != "done"):
                 self._failed_since = self._failed_since or now
@@ -164,7 +164,7 @@ class Watchdog:
         if 0 in self.beats:
             self.tell(self.beats[0])
 
-    def _meet(self, rank: int) -> None:
+    def _read_pid(self, rank: int) -> None:
         if rank not in self._pids:
             try:
                 if record := RankRecord.read(self.folder, rank):
@@ -184,7 +184,7 @@ class Watchdog:
             return None
 
     def _alive(self, rank: int) -> bool:
-        """Whether the rank's process is there; its peak memory is noted on the way. True before it has told its id."""
+        """Return whether the rank's process exists, and note its peak memory. True before its id is known."""
         pid = self._pids.get(rank)
         if pid is None:
             return True
@@ -194,7 +194,7 @@ class Watchdog:
         return status.get("State", "?")[0] not in "ZX"
 
     def _where(self) -> str:
-        """Where the ranks stand, the last of them first, in words. Their stacks are in their logs afterwards."""
+        """Return where the ranks are, in words, those behind first. Their stacks are then in their logs."""
         stopped = [
             rank for rank, pid in self._pids.items() if stack_traces.status(pid).get("State", "")[:1] in ("T", "t")
         ]
@@ -206,7 +206,7 @@ class Watchdog:
 def where(
     ranks: int, beats: Mapping[int, Beat], places: Mapping[int, str], stopped: list[int], hosts: Mapping[int, str]
 ) -> str:
-    """Which ranks are behind the others, and where: those that the others wait for, as far as can be told."""
+    """Return which ranks are behind the others, for which the others wait, and where they are."""
     absent = [rank for rank in range(ranks) if rank not in beats]
     if absent:
         return f"{_names(absent, ranks, hosts)} never started"
@@ -232,9 +232,9 @@ def _names(some: list[int], ranks: int, hosts: Mapping[int, str]) -> str:
 
 
 def cut(log: Path, lost_before: int = 0) -> int:
-    """Take the middle out of a log that has grown too long, and say so in it. A rank may go on writing meanwhile.
+    """Remove the middle of a log that has grown too long, and note this in it. A rank may go on writing meanwhile.
 
-    ``lost_before`` and what is returned are the bytes that the log has lost in all.
+    ``lost_before`` and the result are the bytes that the log has lost in all.
     """
     with contextlib.suppress(OSError):
         size = log.stat().st_size
@@ -245,7 +245,7 @@ def cut(log: Path, lost_before: int = 0) -> int:
             tail = stream.read()
             stream.truncate(LOG_LIMIT)
         lost = lost_before + size - LOG_LIMIT - LOG_TAIL
-        with log.open("ab") as stream:  # as the ranks do: each write goes to what is the end then
+        with log.open("ab") as stream:  # like the ranks do: each write goes to the present end
             stream.write(CUT % lost + tail)
         return lost
     return lost_before

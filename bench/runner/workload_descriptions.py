@@ -1,4 +1,4 @@
-"""What torch says of the workloads of a run: each is asked once for every kind of step that its cases have."""
+"""Descriptions of a run's workloads by torch, one for each kind of step in the run's cases."""
 
 from __future__ import annotations
 
@@ -24,14 +24,13 @@ class WorkloadDescriptions:
     def __init__(self, launcher: CaseLauncher, machine: Machine, store: Store, notes: Notes) -> None:
         self._launcher, self._machine, self._store, self._notes = launcher, machine, store, notes
         self._found: dict[Key, Description] = {}
-        self._refused: dict[tuple[str, str], BenchError] = {}  # (workload, env) of those that are none
+        self._refused: dict[tuple[str, str], BenchError] = {}  # (workload, env) of invalid workloads
         self.seconds = 0.0
 
     def complete(self, cases: Iterable[Planned]) -> tuple[Planned, ...]:
-        """A plan's cases with what only torch knows.
+        """Return a plan's cases with what only torch knows.
 
-        What is wrong with one workload ends the cases of that one alone; the BenchError that says it is raised if no
-        case is left that can run.
+        An invalid workload skips its own cases; its BenchError is raised only if no case is left that can run.
         """
         planned = joined(self._complete(one) for one in cases)
         if self._refused and all(one.skip for one in planned):
@@ -39,7 +38,7 @@ class WorkloadDescriptions:
         return planned
 
     def of(self, case: Case) -> Description:
-        """What torch says of the workload with this batch; BenchError if it is none."""
+        """Return what torch knows of the workload with this batch. Raise BenchError if the workload is invalid."""
         key, workload = _key(case), (case.workload, case.env)
         if workload in self._refused:
             raise self._refused[workload]
@@ -48,7 +47,7 @@ class WorkloadDescriptions:
         return self._found[key]
 
     def known(self, case: Case) -> Description | None:
-        """What has been said of the workload: with this batch, or without FLOPs while one is looked for."""
+        """Return what is known of the workload: with this batch, or without FLOPs while a batch is searched for."""
         if found := self._found.get(_key(case)):
             return found
         other = self._found.get(_key(dataclasses.replace(case, batch_size=None, auto_batch=True)))
@@ -76,7 +75,7 @@ class WorkloadDescriptions:
 
     def _ask(self, case: Case) -> Description:
         batches = f", batches of {case.rank_batch}" if case.rank_batch else ""
-        self._notes.note(f"looking at {case.workload}{batches}")
+        self._notes.note(f"describing {case.workload}{batches}")
         began = monotonic()
         try:
             found = self._launcher.describe(case, lambda: self._store.new_folder("describe"))
@@ -93,5 +92,5 @@ class WorkloadDescriptions:
 
 
 def _key(case: Case) -> Key:
-    """What a description depends on: the workload and all that changes the work of its step."""
+    """Return what a description depends on: the workload and all that changes the work of its step."""
     return case.workload, case.env, case.data, case.activation_checkpointing, case.rank_batch, case.auto_batch

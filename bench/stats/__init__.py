@@ -1,2 +1,1 @@
-"""From numbers to verdicts, without files. Imports ``store`` for columns,
-and what is below it."""
+"""From numbers to verdicts, without files. Imports ``store`` for columns, and what is below it."""

@@ -1,4 +1,4 @@
-"""From the rows of a comparison to its gate: blocks, verdicts, memory, what failed, and what differs."""
+"""From the rows of a comparison to its gate: blocks, verdicts, memory, failures and differences."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from bench.stats.verdict import Control, Gate, Rules, Verdict
 from bench.store.columns import DEVICE_MEMORY, HOST_MEMORY, RANK_MEMORY, LaunchRow
 from bench.store.environment_diff import differences
 
-OF_A_SIDE = 2  # launches in a block A B B A, or B A A B
+OF_A_SIDE = 2  # launches in a block A B B A or B A A B
 NO_FAILURE = ("ok", "interrupted")
-LEAST_LAUNCHES = 3  # of a side: all of one above all of the other is chance once in twenty then
+LEAST_LAUNCHES = 3  # on each side: with 3, all of one side are above all of the other by chance once in twenty times
 OF_PROCESSES = tuple(name for name in DEVICE_MEMORY if name != "device_used_mib")
 
 
 def gate(rows: Sequence[LaunchRow], rules: Rules, a: str, b: str, asked: Mapping[str, Blocks] | None = None) -> Gate:
-    """What the launches of `bench ab` say. ``a`` and ``b`` name the sides; ``asked`` are the blocks each pair has."""
+    """Return the result of the launches of ``bench ab``.
+
+    ``a`` and ``b`` name the sides; ``asked`` has the blocks that each pair was to have.
+    """
     pairs = by_pair(rows)
     stages = {name: Stages(log_ratios(of, 1), log_ratios(of, 2)) for name, of in pairs.items()}
     edited = _edited({name: of for name, of in pairs.items() if not _failed(of)})
@@ -32,10 +35,10 @@ def gate(rows: Sequence[LaunchRow], rules: Rules, a: str, b: str, asked: Mapping
     found = decide(sound, rules, asked) | edited
     checked = _control(rows, rules)
     if checked and checked.flagged:
-        found = {name: undecided(one, checked) for name, one in found.items()}
-    alone = _sound_alone(rows)
+        found = {name: flagged(one, checked) for name, one in found.items()}
+    alone = _sound_when_alone(rows)
     verdicts = tuple(
-        _verdict(name, of, found.get(name) or _of_failure(of, name in alone), rules) for name, of in pairs.items()
+        _verdict(name, of, found.get(name) or _failure_result(of, name in alone), rules) for name, of in pairs.items()
     )
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
@@ -45,7 +48,7 @@ def gate(rows: Sequence[LaunchRow], rules: Rules, a: str, b: str, asked: Mapping
         rules=rules,
         control=checked,
         differences=_differences(rows),
-        failed=_lost(rows, alone),
+        failed=_has_failed(rows, alone),
         run_id=str(rows[0].run_id) if rows else "",
         ratio=ratio,
         low=low,
@@ -54,7 +57,7 @@ def gate(rows: Sequence[LaunchRow], rules: Rules, a: str, b: str, asked: Mapping
 
 
 def _edited(pairs: Mapping[str, Sequence[LaunchRow]]) -> dict[str, Found]:
-    """Of the pairs of which a side's code changed while it was measured, that nothing is decided."""
+    """Return the pairs whose code changed on a side while it was measured, as inconclusive."""
     found = {}
     for name, rows in pairs.items():
         for side in SIDES:
@@ -66,13 +69,13 @@ def _edited(pairs: Mapping[str, Sequence[LaunchRow]]) -> dict[str, Found]:
 
 
 def for_second_stage(rows: Sequence[LaunchRow]) -> list[str]:
-    """The pairs that are to be launched again: candidates of which no launch failed."""
+    """Return the pairs to launch again: candidates without a failed launch."""
     pairs = {name: of for name, of in by_pair(rows).items() if not _failed(of)}
     return candidates({name: log_ratios(of, 1) for name, of in pairs.items()})
 
 
 def by_pair(rows: Iterable[LaunchRow], role: str = "measure") -> dict[str, list[LaunchRow]]:
-    """The launches of each pair, in their order."""
+    """Return the launches of each pair, in their order."""
     found: dict[str, list[LaunchRow]] = defaultdict(list)
     for row in rows:
         if row.pair and row.side in SIDES and row.role == role:
@@ -81,9 +84,11 @@ def by_pair(rows: Iterable[LaunchRow], role: str = "measure") -> dict[str, list[
 
 
 def log_ratios(rows: Iterable[LaunchRow], stage: int) -> list[float]:
-    """Of each whole block of a stage, the log ratio of throughput, B over A: of the means of the logs of both sides, or
-    what a duet says of itself. A block in which a launch failed has none, nor has one that was stopped half way: half a
-    block has the machine's drift in it."""
+    """Return the log ratio of throughput, B over A, of each complete block of a stage.
+
+    It is that of the means of both sides' logs, or the one that a duet recorded. A block with a failed launch has none,
+    nor has one that was stopped half way: its ratio would include the machine's drift.
+    """
     blocks: dict[int | None, list[LaunchRow]] = defaultdict(list)
     for row in rows:
         if row.stage == stage:
@@ -106,53 +111,59 @@ def _log_ratio(block: Sequence[LaunchRow]) -> float | None:
 
 
 def has_rate(row: LaunchRow) -> bool:
-    """Whether a launch was ok, and its throughput is a number."""
+    """Return whether a launch was ok and has a finite throughput."""
     return row.status == "ok" and 0 < (row.samples_per_s or 0) < math.inf
 
 
 def log_rate(row: LaunchRow) -> float:
-    """The log of the throughput of a launch that ``has_rate``."""
+    """Return the log of the throughput of a launch that ``has_rate``."""
     return math.log(rate(row))
 
 
 def rate(row: LaunchRow) -> float:
-    """The throughput of a launch that ``has_rate``, in samples/s."""
+    """Return the throughput of a launch that ``has_rate``, in samples/s."""
     assert row.samples_per_s is not None
     return row.samples_per_s
 
 
 def _failed(rows: Iterable[LaunchRow]) -> str | None:
-    """Which side has a launch that failed or could not run: A, B, both or none. One that was stopped did not fail."""
+    """Return which side has a launch that failed or could not run: A, B, both or none.
+
+    A stopped launch has not failed.
+    """
     sides = {str(row.side) for row in rows if row.status not in NO_FAILURE}
     return "both" if len(sides) == 2 else next(iter(sides), None)
 
 
 def failures(rows: Iterable[LaunchRow]) -> list[LaunchRow]:
-    """The launches that broke, not those that were stopped, or that cannot run here."""
+    """Return the launches that failed, without those that were stopped or cannot run here."""
     return [row for row in rows if row.status not in (*NO_FAILURE, "skipped")]
 
 
-def _lost(rows: Iterable[LaunchRow], alone: Set[str]) -> bool:
-    """Whether a launch failed that B is not to blame for, of A or of the control pair, or nothing could run."""
+def _has_failed(rows: Iterable[LaunchRow], alone: Set[str]) -> bool:
+    """Return whether a launch of A or of the control pair failed, or nothing could run.
+
+    Failures of B are in the verdicts.
+    """
     counts = [row for row in rows if row.role in ("measure", "control")]
     failed = any(row.side == "A" or row.role == "control" or row.pair in alone for row in failures(counts))
     return failed or not any(map(has_rate, counts))
 
 
-def undecided(found: Found, checked: Control) -> Found:
-    """On a machine that differs from itself nothing is a change, and nothing is its absence."""
+def flagged(found: Found, checked: Control) -> Found:
+    """Make a verdict inconclusive because the control was flagged."""
     reason = f"the control pair {checked.why}; {found.reason}"
     return Found(**{**vars(found), "verdict": "inconclusive", "reason": reason})
 
 
-def _sound_alone(rows: Iterable[LaunchRow]) -> set[str]:
-    """The pairs whose B failed in a duet and was then launched alone, without a failure."""
+def _sound_when_alone(rows: Iterable[LaunchRow]) -> set[str]:
+    """Return the pairs whose B failed in a duet, but not in a launch of its own afterwards."""
     probes = by_pair(rows, "probe").items()
     return {name for name, of in probes if any(row.block is not None and row.status == "ok" for row in of)}
 
 
 def _control(rows: Sequence[LaunchRow], rules: Rules) -> Control | None:
-    """That of the case with the most blocks: where one failed, another took its place."""
+    """Return the control of the case with most blocks: if a control failed, that of another case replaced it."""
     pairs = {name: [*log_ratios(of, 1), *log_ratios(of, 2)] for name, of in by_pair(rows, "control").items()}
     name = max(pairs, key=lambda name: len(pairs[name]), default=None)
     return None if name is None else control(name, pairs[name], rules)
@@ -161,7 +172,7 @@ def _control(rows: Sequence[LaunchRow], rules: Rules) -> Control | None:
 def _verdict(name: str, rows: Sequence[LaunchRow], found: Found, rules: Rules) -> Verdict:
     sides = {side: [row for row in rows if row.side == side] for side in SIDES}
     good = {side: list(filter(has_rate, of)) for side, of in sides.items()}
-    last = max(row.stage or 1 for row in rows)  # which decides
+    last = max(row.stage or 1 for row in rows)  # the stage that decides
     deciding = {side: [row for row in of if (row.stage or 1) == last] for side, of in good.items()}
     how = "duet" if any(row.duet_ratio for row in sides["B"]) else "blocks"
     case = CaseRows(sides["A"], sides["B"], deciding["A"], deciding["B"])
@@ -170,7 +181,7 @@ def _verdict(name: str, rows: Sequence[LaunchRow], found: Found, rules: Rules) -
 
 @dataclass(frozen=True)
 class CaseRows:
-    """The launches of one case on both sides, ``a`` and ``b``, and those with a number that decide on it."""
+    """The launches of one case on both sides, ``a`` and ``b``, and those with a throughput that decide on it."""
 
     a: Sequence[LaunchRow]
     b: Sequence[LaunchRow]
@@ -178,7 +189,7 @@ class CaseRows:
     good_b: Sequence[LaunchRow]
 
     def verdict(self, name: str, how: str, found: Found, memory: Mapping[str, Any], launches: int) -> Verdict:
-        """What is said of the case: ``found`` of its throughput, ``memory`` of its memory, by so many launches."""
+        """Return the verdict: ``found`` for throughput, ``memory`` for memory, based on so many launches."""
         first = (self.b or self.a)[0]
         return Verdict(
             case=name,
@@ -204,8 +215,11 @@ class CaseRows:
         return median(map(rate, rows)) if rows else None
 
 
-def _of_failure(rows: Sequence[LaunchRow], alone: bool) -> Found:
-    """What is said where a launch failed: of B alone it is broken, unless B is sound where A is not up beside it."""
+def _failure_result(rows: Sequence[LaunchRow], alone: bool) -> Found:
+    """Return the result if a launch failed.
+
+    A failure of B only means broken, unless B is sound when A is not beside it.
+    """
     failed, bad = _failed(rows), [row for row in rows if row.status not in NO_FAILURE]
     said = f"{bad[0].side} {bad[0].status}: {bad[0].reason}"
     if alone:
@@ -214,10 +228,13 @@ def _of_failure(rows: Sequence[LaunchRow], alone: bool) -> Found:
 
 
 def memory(a: Sequence[LaunchRow], b: Sequence[LaunchRow], rules: Rules) -> dict[str, Any]:
-    """The ``memory`` columns of a verdict: medians by the first measure that every launch knows, and what they say.
+    """Return the ``memory`` columns of a verdict.
 
-    It hardly varies between launches, so no test is needed: a change is one beyond the floor that no two launches of
-    different sides contradict, of LEAST_LAUNCHES or more of each. Of fewer nothing is said.
+    They are medians of the first measure that every launch has, and their comparison.
+
+    Memory hardly varies between launches, so that no test is needed: a change is one beyond the floor with
+    LEAST_LAUNCHES or more on each side, if all launches of one side are above all of the other. With fewer launches
+    there is no result.
     """
     measure = _measure((*a, *b)) if a and b else None
     if measure is None:
@@ -232,9 +249,11 @@ def memory(a: Sequence[LaunchRow], b: Sequence[LaunchRow], rules: Rules) -> dict
 
 
 def _measure(rows: Sequence[LaunchRow]) -> str | None:
-    """By which memory launches can be compared; None where they ran on devices of two kinds, or not all know one. What
-    is used of a whole device counts only where nobody else was on it, and the other side of a duet is; of host memory
-    that of DataLoader workers, where there are any."""
+    """Return the measure by which the launches' memory can be compared; None without one that all have.
+
+    Launches on different kinds of devices have none. Use of a whole device counts only if no other process was on it,
+    such as the other side of a duet. Host memory includes DataLoader workers if there are any.
+    """
     kinds = {row.device for row in rows}
     if len(kinds) != 1:
         return None
@@ -248,7 +267,7 @@ def _measure(rows: Sequence[LaunchRow]) -> str | None:
 
 
 def geometric_mean(verdicts: Iterable[Verdict]) -> tuple[float | None, float | None, float | None]:
-    """Of the cases' ratios of throughput, with 95 % bounds by t on their logs; None where there is none."""
+    """Return the geometric mean of the cases' ratios with 95 % bounds by t on their logs; None if there is no ratio."""
     logs = [math.log(one.ratio) for one in verdicts if one.ratio]
     if not logs:
         return None, None, None
@@ -257,6 +276,6 @@ def geometric_mean(verdicts: Iterable[Verdict]) -> tuple[float | None, float | N
 
 
 def _differences(rows: Sequence[LaunchRow]) -> tuple[str, ...]:
-    """Between the environments of both sides."""
+    """Return the differences between the environments of both sides."""
     a, b = ([row for row in rows if row.side == side and row.role == "measure"] for side in SIDES)
     return tuple(difference.words() for difference in differences(a, b)) if a and b else ()

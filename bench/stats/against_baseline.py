@@ -1,4 +1,7 @@
-"""Is a new session like those of a baseline? Sessions differ for more reasons than launches: a prediction interval."""
+"""Compares a new session with those of a baseline, by a prediction interval.
+
+Sessions differ for more reasons than launches of one session do.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, median, stdev
 
-from bench.stats.ab_gate import CaseRows, failures, geometric_mean, has_rate, log_rate, memory, undecided
+from bench.stats.ab_gate import CaseRows, failures, flagged, geometric_mean, has_rate, log_rate, memory
 from bench.stats.between_sessions import Change
 from bench.stats.between_sessions import judged as judged_changes
 from bench.stats.decision import Found, Name
@@ -22,7 +25,7 @@ from bench.store.environment_diff import differences
 
 
 def of_sessions(rows: Iterable[LaunchRow]) -> dict[str, list[float]]:
-    """By case_id, the median log of throughput of each run's launches that were ok."""
+    """Return by case_id the median log of throughput of each run's successful launches."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         if row.role == "measure" and has_rate(row):
@@ -34,12 +37,12 @@ def of_sessions(rows: Iterable[LaunchRow]) -> dict[str, list[float]]:
 
 
 def candidates(baseline: Mapping[str, Sequence[float]], now: Mapping[str, float]) -> list[str]:
-    """The cases that are outside of what their baseline predicts, at the loose level."""
+    """Return the cases that are outside of their baseline's prediction at the loose level."""
     return [name for name, change in _changes(baseline, now).items() if change.p <= FIRST_LEVEL]
 
 
 def judged(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float], rules: Rules) -> dict[Name, Found]:
-    """A verdict for each case of both, by the prediction interval of its sessions."""
+    """Return a verdict for each case of both, by the prediction interval of its sessions."""
     few = {
         name: Found("inconclusive", f"{len(sessions)} sessions in the baseline; {LEAST_SESSIONS} are needed")
         for name, sessions in baseline.items()
@@ -49,8 +52,11 @@ def judged(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float], 
 
 
 def _changes(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float]) -> dict[Name, Change]:
-    """With m and s of the n sessions' log throughputs, (y - m) / (s sqrt(1 + 1 / n)) has Student's t distribution with
-    n - 1 degrees of freedom for one more session y (Hahn & Meeker 1991, 4.8). Cases with enough sessions have one."""
+    """Return the changes of cases with enough sessions.
+
+    With m and s of the n sessions' log throughputs, (y - m) / (s sqrt(1 + 1 / n)) has Student's t distribution with n -
+    1 degrees of freedom for another session y (Hahn & Meeker 1991, 4.8).
+    """
     return {
         name: Change(
             log=now[name] - fmean(sessions),
@@ -67,14 +73,17 @@ def _changes(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float]
 def against(
     baseline: Sequence[LaunchRow], rows: Sequence[LaunchRow], rules: Rules, name: str, checked: Control | None
 ) -> Gate:
-    """A run against a baseline: every case of both. Where a case was launched again, the second stage decides on it."""
+    """Return the comparison of a run with a baseline: every case of both.
+
+    If a case was launched again, the second stage decides on it.
+    """
     rows = counted(rows)
-    baseline = _of_code(baseline, rows)
+    baseline = _with_same_code(baseline, rows)
     before = of_sessions(baseline)
     now = {case_id: fmean(sessions) for case_id, sessions in of_sessions(_deciding(rows)).items()}
     found = judged(before, now, rules) | _too_few(baseline, _deciding(rows)) | _edited(rows)
     if checked and checked.flagged:
-        found = {case_id: undecided(one, checked) for case_id, one in found.items()}
+        found = {case_id: flagged(one, checked) for case_id, one in found.items()}
     cases = dict.fromkeys(str(row.case_id) for row in (*baseline, *rows) if row.role == "measure")
     verdicts = tuple(_verdict(case_id, baseline, rows, found.get(case_id), rules) for case_id in cases)
     ratio, low, high = geometric_mean(verdicts)
@@ -85,7 +94,7 @@ def against(
         rules=rules,
         control=checked,
         differences=tuple(d.words() for d in differences(baseline, rows) if d.name == "code_key"),
-        failed=_lost(rows, verdicts),
+        failed=_has_failed(rows, verdicts),
         run_id=str(rows[0].run_id) if rows else "",
         ratio=ratio,
         low=low,
@@ -93,9 +102,11 @@ def against(
     )
 
 
-def _of_code(baseline: Sequence[LaunchRow], rows: Sequence[LaunchRow]) -> list[LaunchRow]:
-    """The baseline's launches, of each case those of the run's own code where enough sessions have it: else they are a
-    history, whose sessions differ by what was changed as well."""
+def _with_same_code(baseline: Sequence[LaunchRow], rows: Sequence[LaunchRow]) -> list[LaunchRow]:
+    """Return the baseline's launches of the run's own code, for each case where enough sessions have it.
+
+    For other cases return all launches: they are a history, whose sessions also differ by changes of the code.
+    """
     own = {(row.case_id, row.code_key) for row in rows if row.role == "measure" and has_rate(row)}
     sessions = {(row.case_id, row.code_key, row.run_id) for row in baseline if has_rate(row)}
     enough = {
@@ -106,13 +117,13 @@ def _of_code(baseline: Sequence[LaunchRow], rows: Sequence[LaunchRow]) -> list[L
 
 
 def _edited(rows: Sequence[LaunchRow]) -> dict[str, Found]:
-    """The cases of which the run's launches are of several environments or codes, by case_id: nothing is decided."""
+    """Return the cases of which the run has several environments or versions of code, by case_id, as inconclusive."""
     of_cases: dict[str, set[Identity]] = defaultdict(set)
     for row, identity in zip(rows, identities(rows), strict=True):
         if row.role == "measure" and has_rate(row):
             of_cases[str(row.case_id)].add(identity)
     return {
-        case_id: Found("inconclusive", f"the run's launches of it are unlike: {_words(found)}; measure it again")
+        case_id: Found("inconclusive", f"the run's launches of it differ: {_words(found)}; measure it again")
         for case_id, found in of_cases.items()
         if len(found) > 1
     }
@@ -123,7 +134,7 @@ def _words(found: Iterable[Identity]) -> str:
 
 
 def launches_of(rows: Iterable[LaunchRow]) -> dict[str, float]:
-    """By case_id, how many launches that were ok its sessions have, the median; those of a second stage aside."""
+    """Return by case_id the median number of successful launches in a session, without second stages."""
     counts = Counter(
         (str(row.case_id), row.run_id) for row in rows if row.role == "measure" and row.stage != 2 and has_rate(row)
     )
@@ -134,7 +145,7 @@ def launches_of(rows: Iterable[LaunchRow]) -> dict[str, float]:
 
 
 def _too_few(baseline: Sequence[LaunchRow], deciding: Sequence[LaunchRow]) -> dict[str, Found]:
-    """The cases of a run that has fewer launches than the baseline's sessions: its median is noisier than theirs."""
+    """Return the cases with fewer launches than the baseline's sessions. The run's median is noisier than theirs."""
     needed = launches_of(baseline)
     counts = Counter(str(row.case_id) for row in deciding if row.role == "measure" and has_rate(row))
     return {
@@ -147,8 +158,8 @@ def _too_few(baseline: Sequence[LaunchRow], deciding: Sequence[LaunchRow]) -> di
     }
 
 
-def _lost(rows: Sequence[LaunchRow], verdicts: Iterable[Verdict]) -> bool:
-    """Whether a launch failed and made no case broken, or nothing could run."""
+def _has_failed(rows: Sequence[LaunchRow], verdicts: Iterable[Verdict]) -> bool:
+    """Return whether a launch failed without making a case broken, or nothing could run."""
     broken = {one.case for one in verdicts if one.verdict == "broken"}
     failed = [row for row in failures(rows) if row.role in ("measure", "control")]
     alone = any(row.case_id not in broken for row in failed)
@@ -156,7 +167,7 @@ def _lost(rows: Sequence[LaunchRow], verdicts: Iterable[Verdict]) -> bool:
 
 
 def _deciding(rows: Sequence[LaunchRow]) -> list[LaunchRow]:
-    """The launches of the second stage, where a case has some, else all of it."""
+    """Return the launches of the second stage of cases that have one, else all launches."""
     again = {row.case_id for row in rows if row.stage == 2}
     return [row for row in rows if row.stage == 2 or row.case_id not in again]
 
@@ -170,11 +181,12 @@ def _verdict(
     verdict = CaseRows(a, b, good_a, good_b).verdict(
         case_id, "sessions", said, memory(good_a, good_b, rules), len(good_b)
     )
-    return dataclasses.replace(verdict, seconds=sum(row.launch_s or 0.0 for row in b))  # the baseline's were spent then
+    # time of the run only: that of the baseline was spent earlier
+    return dataclasses.replace(verdict, seconds=sum(row.launch_s or 0.0 for row in b))
 
 
 def _without_numbers(a: Sequence[LaunchRow], b: Sequence[LaunchRow]) -> Found | None:
-    """What is said of a case that one side lacks, or that failed in the run; None for one of both."""
+    """Return the result for a case that one side lacks, or that failed in the run; None if both have numbers."""
     bad = failures(b)
     said = f"{bad[0].status}: {bad[0].reason}" if bad else ""
     if not b or all(row.status == "skipped" for row in b):

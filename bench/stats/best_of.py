@@ -1,4 +1,4 @@
-"""Comparisons with the best of several cases: it was chosen for looking fast, and chance alone makes some look slow."""
+"""Comparisons with the best of several cases, which was chosen for being fast and may be so by chance."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from scipy.special import stdtrit
 
 from bench.stats.trimmed import SHARE
 
-# Of all pairs of a question together, two-sided. Half of the 5 % that are promised: with three launches of three cases
-# on a machine of two speeds the pooled spread is off that far (docs/certificate.md).
+# For all pairs of a question together, two-sided. Half of the promised 5 %: with three launches of three cases on a
+# machine with two speeds the pooled spread is off by that much (docs/certificate.md).
 LEVEL = 0.025
-TO_ALIGN = 3  # cases of a block that tell what is common to them: of two it would be half of their difference
+TO_ALIGN = 3  # least cases in a block to find what they have in common: with two it would be half of their difference
 
 Logs = Mapping[Any, float]  # of throughput, by block
 
 
 class Centre(NamedTuple):
-    """Of some values: their trimmed mean, the sum of squares of the winsorised ones, and how many were not trimmed."""
+    """The trimmed mean of some values, the sum of squares of the winsorised ones, and the number that was left."""
 
     mean: float
     squares: float
@@ -29,13 +29,13 @@ class Centre(NamedTuple):
 
 
 def bounds(cases: Sequence[Logs], best: int) -> list[tuple[float, float]]:
-    """For each case, bounds of the log of its throughput over the best's that hold for any choice of the best.
+    """Return for each case bounds of the log of its throughput over the best's that hold for any choice of the best.
 
-    By Tukey's procedure for all pairs with Bonferroni's bound in the place of the studentised range: the difference of
-    trimmed means ± t(1 - LEVEL / (K (K - 1))) standard errors, with the winsorised variance of all K cases pooled. It
-    bounds every comparison with the best (Hsu 1996, ch. 3 and 5). Two cases that share two blocks or more are compared
-    block by block; then the variance is that of launches from which is taken what the cases of a block have in common.
-    NaN where either has one launch.
+    This is Tukey's procedure for all pairs, with Bonferroni's bound in place of the studentised range: the difference
+    of trimmed means ± t(1 - LEVEL / (K (K - 1))) standard errors, with the winsorised variance pooled over all K cases.
+    It bounds every comparison with the best (Hsu 1996, ch. 3 and 5). Two cases that share two blocks or more are
+    compared block by block; the variance is then that of launches after what the cases of a block have in common was
+    subtracted. NaN for a case with one launch.
     """
     raw = _Pooled([list(logs.values()) for logs in cases])
     aligned = _Pooled(_aligned(cases), len(cases) / (len(cases) - 1))
@@ -55,7 +55,7 @@ def bounds(cases: Sequence[Logs], best: int) -> list[tuple[float, float]]:
 
 
 def centre(values: Iterable[float]) -> Centre:
-    """As ``trimmed`` has it of blocks, of any one value or more: of fewer than five nothing is trimmed."""
+    """Return the centre of one value or more, as ``trimmed`` has it for blocks. Fewer than five are not trimmed."""
     ordered = sorted(values)
     cut = math.floor(SHARE * len(ordered))
     kept = ordered[cut : len(ordered) - cut]
@@ -65,7 +65,10 @@ def centre(values: Iterable[float]) -> Centre:
 
 
 class _Pooled:
-    """The winsorised variance of launches, pooled over cases; ``lost`` corrects for what was taken from them."""
+    """The winsorised variance of launches, pooled over cases.
+
+    ``lost`` corrects for the degrees of freedom that alignment uses.
+    """
 
     def __init__(self, cases: Sequence[Sequence[float]], lost: float = 1.0) -> None:
         parts = [centre(logs) for logs in cases if len(logs) > 1]
@@ -74,12 +77,12 @@ class _Pooled:
         self.t = float(stdtrit(freedom, 1 - LEVEL / (len(cases) * (len(cases) - 1)))) if parts else math.nan
 
     def half(self, share: float) -> float:
-        """Half of an interval's width, of a difference whose variance is ``share`` times that of a launch."""
+        """Return half the width of the interval of a difference whose variance is ``share`` times that of a launch."""
         return self.t * math.sqrt(self.variance * share)
 
 
 def _aligned(cases: Sequence[Logs]) -> list[list[float]]:
-    """Each case's deviations from its own median, less the median of each block's deviations."""
+    """Return each case's deviations from its own median, minus the median of each block's deviations."""
     own = [median(logs.values()) if logs else 0.0 for logs in cases]
     deviations = [{block: log - middle for block, log in logs.items()} for logs, middle in zip(cases, own, strict=True)]
     blocks: dict[Any, list[float]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Verdicts where each session is one number: by Student's t on changes of which the error is known."""
+"""Verdicts if each session gives one number: Student's t on changes with a known error."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from bench.stats.verdict import Rules
 
 @dataclass(frozen=True)
 class Spread:
-    """How far sessions differ, as a standard deviation of the log of throughput: as somebody vouches for, or as found
-    in a few of them, with ``freedom`` degrees. ``launches`` is what single launches differ by beside it."""
+    """How far sessions differ, as a standard deviation of the log of throughput.
+
+    It is given by the user, or estimated from a few sessions with ``freedom`` degrees of freedom. ``launches`` is the
+    deviation of single launches in addition.
+    """
 
     sessions: float
     freedom: float = math.inf
@@ -26,8 +29,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Change:
-    """Of the log of throughput, from A to B. ``error`` is its standard error with ``freedom`` degrees, infinitely many
-    where it is known beforehand; ``sessions`` are those it rests on, and ``words`` what it was held against."""
+    """A change of the log of throughput from A to B.
+
+    ``error`` is its standard error with ``freedom`` degrees, infinitely many if it is known beforehand. ``sessions``
+    counts the sessions behind it, and ``words`` says what it was compared with.
+    """
 
     log: float
     error: float
@@ -37,30 +43,36 @@ class Change:
 
     @property
     def p(self) -> float:
-        """One-sided, in the direction of the change."""
+        """The one-sided p value in the direction of the change."""
         return self.p_beyond(0.0)
 
     def p_beyond(self, bound: float) -> float:
-        """P(T > (|log| - bound) / error): small where the change is larger than ``bound``."""
+        """Return P(T > (|log| - bound) / error): small if the change is larger than ``bound``."""
         distance = abs(self.log) - bound
         return float(stdtr(self.freedom, -distance / self.error)) if self.error else float(distance <= 0)
 
     def interval(self) -> tuple[float, float]:
+        """Return the 95 % bounds of the ratio."""
         half = float(stdtrit(self.freedom, 0.5 + CONFIDENCE / 2)) * self.error
         return exp(self.log - half), exp(self.log + half)
 
     def detectable(self, level: float) -> float:
-        """The slowdown that is found at ``level`` 95 times of 100, by the noncentral t distribution, if sessions differ
-        by the upper bound of what they were seen to."""
+        """Return the slowdown that is found at ``level`` 95 times of 100, by the noncentral t distribution.
+
+        It assumes that sessions differ by the upper bound of their estimated spread.
+        """
         errors = float(nctdtrinc(self.freedom, 0.05, stdtrit(self.freedom, 1 - level)))
         return -math.expm1(-errors * self.error * widening(self.freedom))
 
 
 def judged(changes: Mapping[Name, Change], rules: Rules, others: Sequence[float] = ()) -> dict[Name, Found]:
-    """A verdict for each: significant (LEVEL over all of them by Holm) and beyond the floor, or shown to be within
-    ``detect`` by two one-sided tests, or neither. ``others``: p values of what else the same comparison decides on."""
+    """Return a verdict for each change.
+
+    It is significant (LEVEL over all of them by Holm) and beyond the floor, or shown to be within ``detect`` by two
+    one-sided tests, or neither. ``others`` are p values of other decisions in the same comparison.
+    """
     significant = holm([*(change.p for change in changes.values()), *others], LEVEL)[: len(changes)]
-    level = LEVEL / max(len(changes) + len(others), 1)  # that of Holm's first step
+    level = LEVEL / max(len(changes) + len(others), 1)  # the level of Holm's first step
     return {
         name: _judged(change, found, level, rules)
         for (name, change), found in zip(changes.items(), significant, strict=True)
@@ -82,5 +94,5 @@ def _verdict(change: Change, significant: bool, rules: Rules) -> tuple[str, str]
     if 1 - change.p_beyond(margin) <= SAME_LEVEL:
         return "same", f"no change of {rules.detect:.1%} or more"
     if significant:
-        return "inconclusive", f"a change, and not shown to be beyond the floor of {rules.floor:.1%}"
+        return "inconclusive", f"a change, but not shown to be beyond the floor of {rules.floor:.1%}"
     return "inconclusive", "within what sessions differ by"

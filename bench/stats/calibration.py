@@ -1,4 +1,4 @@
-"""How noisy is this machine, and what can be found on it? From launches of cases against themselves."""
+"""The noise of this machine, and what can be detected on it, from launches of cases against themselves."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from bench.stats.power import Blocks, detectable, needed, upper
 from bench.stats.trimmed import LEAST_BLOCKS, spread
 from bench.store.columns import LaunchRow
 
-MEASURED_BLOCKS = 24  # of each case: fewer, and the bound of their spread asks a gate for many more launches
+MEASURED_BLOCKS = 24  # for each case; with fewer, the bound of their spread makes a gate need many more launches
 LEAST_STEPS, MOST_STEPS = 10, 1000
-MEDIAN_OF_NORMAL = 0.67449  # of the absolute value of a normal variable with a deviation of 1
-IN_A_BLOCK = OF_A_SIDE * len(SIDES)  # launches, one after the other; those of a duet run at once
+MEDIAN_OF_NORMAL = 0.67449  # of the absolute value of a standard normal variable
+IN_A_BLOCK = OF_A_SIDE * len(SIDES)  # launches in a block, one after the other; those of a duet run at the same time
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Of one case on one machine, as standard deviations of the log of throughput; None where it cannot be known.
+    """The noise of one case on one machine, as standard deviations of the log of throughput; None if unknown.
 
-    ``within_launch`` is of a launch's steps, ``by_steps`` what they alone make launches differ by, ``between_launches``
-    of launches in one block, ``of_blocks`` of the log ratios of blocks (robust), and ``between_sessions`` of runs.
-    ``duet``: a block is a duet, else four launches. ``window``: the steps and the seconds that a launch was asked for.
-    ``sessions``: how many calibrations ``between_sessions`` is of.
+    ``within_launch`` is that of a launch's steps, ``by_steps`` the part of the deviation between launches that steps
+    explain, ``between_launches`` that of launches in one block, ``of_blocks`` that of the log ratios of blocks
+    (robust), and ``between_sessions`` that of runs. ``duet`` says whether a block is a duet or four launches.
+    ``window`` has the steps and the seconds that were asked for in a launch. ``sessions`` counts the calibrations
+    behind ``between_sessions``.
     """
 
     case_id: str
@@ -52,12 +53,12 @@ class Noise:
     code_key: str | None = None
 
     def is_like(self, other: Noise) -> bool:
-        """Whether two calibrations are sessions of one case: nothing has changed from one to the other."""
+        """Return whether two calibrations are sessions of one case: nothing has changed between them."""
         mine, others = ((of.work_key, of.env_key, of.code_key, of.window, of.duet) for of in (self, other))
         return mine == others
 
     def is_of(self, row: LaunchRow) -> bool:
-        """Whether a launch was made with the same data, machine and software, and a window of the same length."""
+        """Return whether a launch has the same data, machine and software, and a window of the same length."""
         return (self.work_key, self.env_key, self.torch, self.window) == (
             row.work_key,
             row.env_key,
@@ -67,27 +68,30 @@ class Noise:
 
     @property
     def upper(self) -> float:
-        """What is planned with: the spread of blocks is seldom larger than this."""
+        """The spread of blocks to plan with: the true one is seldom larger."""
         return upper(self.of_blocks, self.blocks)
 
     def needed(self, change: float) -> Blocks | None:
-        """The blocks of both stages that find ``change``; None where no number of them does."""
+        """Return the blocks of both stages that detect ``change``; None if no number of blocks does."""
         return needed(self.upper, change)
 
     def detectable(self, blocks: Blocks) -> float:
+        """Return the smallest slowdown that so many blocks detect."""
         return detectable(self.upper, blocks)
 
     def within(self, seconds: float) -> Blocks | None:
-        """As many blocks as there is time for, a second stage of twice the first's among them; None for too few."""
+        """Return as many blocks as there is time for, including a second stage of twice the first; None for too few."""
         count = int(seconds / self.seconds_a_block / 3)
         return Blocks(count, 2 * count) if count >= LEAST_BLOCKS else None
 
     @property
     def best_steps(self) -> int | None:
-        """How long a launch should be for the most certainty in a given time: sqrt(c_launch / c_step) times
-        s_step / s_launch (Kalibera & Jones 2013, their two-level optimum), the costs in seconds. ``s_step`` is that of
-        independent steps which would make launches differ by ``by_steps``, and ``s_launch`` what they differ by beside:
-        launches that differ by no more than their steps explain can be as long as you like."""
+        """The steps of a launch that give most certainty in a given time; None if unknown.
+
+        It is sqrt(c_launch / c_step) times s_step / s_launch (Kalibera & Jones 2013, their two-level optimum), with
+        costs in seconds. ``s_step`` is the deviation of independent steps that would explain ``by_steps``; ``s_launch``
+        is the launch-to-launch deviation that steps do not explain; without it launches can be as long as MOST_STEPS.
+        """
         if self.between_launches is None or self.by_steps is None:
             return None
         launch = max(self.seconds_a_block / (1 if self.duet else IN_A_BLOCK) - self.steps * self.step_s, 0.0)
@@ -97,18 +101,22 @@ class Noise:
 
 
 def noise_of(rows: Sequence[LaunchRow], sessions: Mapping[str, Sequence[float]]) -> list[Noise]:
-    """The noise of each pair of `bench calibrate`. ``sessions``: median throughputs of other runs, by case_id. Cases
-    with fewer than LEAST_BLOCKS whole blocks have none."""
+    """Return the noise of each pair of ``bench calibrate``.
+
+    Cases with fewer than LEAST_BLOCKS complete blocks are left out.
+
+    ``sessions`` has the median throughputs of other runs, by case_id.
+    """
     found = []
-    for of in by_pair(filter(_told, rows), "control").values():
+    for of in by_pair(filter(_has_times, rows), "control").values():
         blocks = log_ratios(of, 1)
         if len(blocks) >= LEAST_BLOCKS:
             found.append(_noise(of, blocks, sessions.get(str(of[0].case_id), ())))
     return found
 
 
-def _told(row: LaunchRow) -> bool:
-    """Whether a launch was ok, and its times are known."""
+def _has_times(row: LaunchRow) -> bool:
+    """Return whether a launch was ok, and its times are known."""
     return has_rate(row) and all((getattr(row, name) or 0) > 0 for name in ("window_steps", "window_s", "launch_s"))
 
 
@@ -139,15 +147,16 @@ def _noise(good: Sequence[LaunchRow], blocks: Sequence[float], sessions: Sequenc
 
 
 def _window(row: LaunchRow) -> tuple[int, float] | None:
-    """The steps and the seconds that a launch was asked for."""
+    """Return the steps and the seconds that were asked for in a launch."""
     return None if row.steps is None or row.min_seconds is None else (row.steps, row.min_seconds)
 
 
 def _by_steps(rows: Sequence[LaunchRow]) -> float | None:
-    """What steps alone make launches differ by: their spread over the root of their number, or, as steps resemble their
-    neighbours, half of what the two halves of a launch differ by, if that is more (batch means, of two batches).
+    """Return the deviation between launches that their steps explain.
 
-    Both are robust over the launches. A half is known by its median, which spreads sqrt(pi / 2) more than a mean.
+    It is the spread of steps over the root of their number, or half of the difference between the two halves of a
+    launch if that is larger, as consecutive steps are similar (batch means, of two batches). Both are robust over the
+    launches. A half is represented by its median, which spreads sqrt(pi / 2) times as much as a mean.
     """
     independent = _median(row.step_cv and row.step_cv / math.sqrt(row.window_steps or 1) for row in rows)
     halves = _median(row.step_drift and abs(math.log1p(row.step_drift)) for row in rows)
@@ -156,7 +165,7 @@ def _by_steps(rows: Sequence[LaunchRow]) -> float | None:
 
 
 def between(rates: Sequence[float]) -> float | None:
-    """The standard deviation of the logs of some throughputs; None for fewer than two."""
+    """Return the standard deviation of the logs of some throughputs; None for fewer than two."""
     return stdev(math.log(rate) for rate in rates) if len(rates) > 1 else None
 
 
@@ -166,7 +175,10 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def _pooled(rows: Iterable[LaunchRow], group: Callable[[LaunchRow], Any]) -> float | None:
-    """The standard deviation within groups, pooled: launches of one side in one block. None without two in any."""
+    """Return the pooled standard deviation within groups: launches of one side in one block.
+
+    None if no group has two.
+    """
     groups: dict[Any, list[float]] = defaultdict(list)
     for row in rows:
         groups[group(row)].append(log_rate(row))

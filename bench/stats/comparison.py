@@ -1,4 +1,4 @@
-"""Two results side by side: paired where they share blocks, else only as sure as their sessions are alike."""
+"""Compares two results: paired if they share blocks, else by how far sessions differ."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from bench.store.counting_rows import counted
 from bench.store.environment_diff import differences
 
 Key = tuple[Any, ...]
-Told = tuple[LaunchRow, Identity]
+Identified = tuple[LaunchRow, Identity]
 
 
 class Pair(NamedTuple):
-    """The launches of a case on both sides; ``shared``: all are of one environment."""
+    """The launches of a case on both sides; ``shared`` says that all have the same environment."""
 
     a: list[LaunchRow]
     b: list[LaunchRow]
@@ -34,6 +34,7 @@ class Pair(NamedTuple):
 
     @property
     def sides(self) -> tuple[list[LaunchRow], list[LaunchRow]]:
+        """The launches of A, and those of B."""
         return self.a, self.b
 
 
@@ -45,15 +46,15 @@ def compare(
     by: Sequence[str] = (),
     session_spread: Mapping[str, Spread] | None = None,
 ) -> Gate:
-    """Every case of two groups of launches, matched by its axes but those of ``by``, which the groups were made by.
+    """Compare every case of two groups of launches, matched by its axes except ``by``, by which the groups were made.
 
-    ``session_spread``: how far sessions differ, by case_id of A, where it is known. The order of the cases is that of
-    A, then what only B has.
+    ``session_spread`` says how far sessions differ, by case_id of A, if it is known. Cases are in the order of A,
+    followed by those that only B has.
     """
     pairs = _pairs(a_rows, b_rows, by)
-    measured = {key: pair for key, pair in pairs.items() if all(map(_good, pair.sides)) and not _unfit(pair)}
+    measured = {key: pair for key, pair in pairs.items() if all(map(_good, pair.sides)) and not _not_comparable(pair)}
     found = _found(measured, rules, session_spread or {})
-    verdicts = tuple(_verdict(pair, found.get(key), rules, _apart(key)) for key, pair in pairs.items())
+    verdicts = tuple(_verdict(pair, found.get(key), rules, _distinction(key)) for key, pair in pairs.items())
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
         a=names[0],
@@ -61,8 +62,8 @@ def compare(
         verdicts=verdicts,
         rules=rules,
         differences=tuple(d.words() for d in differences(a_rows, b_rows)) if a_rows and b_rows else (),
-        notes=_notes(verdicts, any(map(_apart, pairs))),
-        failed=_lost(pairs.values()),
+        notes=_notes(verdicts, any(map(_distinction, pairs))),
+        failed=_has_failed(pairs.values()),
         ratio=ratio,
         low=low,
         high=high,
@@ -70,10 +71,10 @@ def compare(
 
 
 def _pairs(a_rows: Sequence[LaunchRow], b_rows: Sequence[LaunchRow], by: Sequence[str]) -> dict[Key, Pair]:
-    """The launches of each case on both sides.
+    """Return the launches of each case on both sides.
 
-    The sides may be of unlike environments and code. Launches of one side that are unlike are not put together: where
-    there are some, each is held against the other side's launches of the same environment and code.
+    The sides may differ in environment and code. Launches of one side that differ in them are not combined: each group
+    is compared with the other side's launches of the same environment and code.
     """
     known = identities([*a_rows, *b_rows])
     a, b = _by_case(zip(a_rows, known, strict=False), by), _by_case(zip(b_rows, known[len(a_rows) :], strict=True), by)
@@ -92,16 +93,16 @@ def _pairs(a_rows: Sequence[LaunchRow], b_rows: Sequence[LaunchRow], by: Sequenc
     return found
 
 
-def _apart(key: Key) -> str:
-    """What tells a case from others with its axes, where a side has several."""
+def _distinction(key: Key) -> str:
+    """Return what distinguishes cases with the same axes, if a side has several."""
     return f" ({key[-1].words})" if isinstance(key[-1], Identity) else ""
 
 
-def _by_case(rows: Iterable[tuple[LaunchRow, Identity]], by: Sequence[str]) -> dict[Key, list[Told]]:
-    """The measured launches of each case: one is what has the same axes, but for those of ``by``."""
+def _by_case(rows: Iterable[tuple[LaunchRow, Identity]], by: Sequence[str]) -> dict[Key, list[Identified]]:
+    """Return the measured launches of each case: those with the same axes, except ``by``."""
     names = [name for name in (*AXES, "oversubscribe") if name not in by]
     known = {id(row): (row, identity) for row, identity in rows}
-    found: dict[Key, list[Told]] = defaultdict(list)
+    found: dict[Key, list[Identified]] = defaultdict(list)
     for row in counted(row for row, _ in known.values()):
         if row.role == "measure":
             found[tuple(getattr(row, name) for name in names)].append(known[id(row)])
@@ -112,17 +113,17 @@ def _good(rows: Sequence[LaunchRow]) -> list[LaunchRow]:
     return list(filter(has_rate, rows))
 
 
-def _lost(pairs: Collection[Pair]) -> bool:
-    """Whether a case has no number for launches that failed, or nothing has any."""
+def _has_failed(pairs: Collection[Pair]) -> bool:
+    """Return whether a case has no number because launches failed, or no case has one."""
     both = [[*pair.a, *pair.b] for pair in pairs]
     return any(not _good(of) and failures(of) for of in both) or not any(map(_good, both))
 
 
-def _unfit(pair: Pair) -> Found | None:
-    """Why the numbers of both sides are not compared: a launch failed in B only, or they are about other work."""
+def _not_comparable(pair: Pair) -> Found | None:
+    """Return why the numbers of both sides are not compared: a launch failed in B only, or the work differs."""
     if failures(pair.b) and not failures(pair.a):
         bad = failures(pair.b)
-        return Found("broken", f"{len(bad)} of {len(pair.b)} launches failed; {_said(bad)}")
+        return Found("broken", f"{len(bad)} of {len(pair.b)} launches failed; {_first_reason(bad)}")
     keys = [{str(row.work_key) for row in _good(side)} for side in pair.sides]
     if keys[0] != keys[1]:
         in_a, in_b = (", ".join(sorted(side)) for side in keys)
@@ -131,10 +132,10 @@ def _unfit(pair: Pair) -> Found | None:
 
 
 def _found(pairs: Mapping[Key, Pair], rules: Rules, spreads: Mapping[str, Spread]) -> dict[Key, Found]:
-    """A decision on each case, with Holm's correction over all of them, however they were measured.
+    """Decide on each case, with Holm's correction over all of them, however they were measured.
 
-    Where both sides share enough (run, block) there is one log ratio a block, in which the machine's drift cancels. Of
-    the rest each session is one number. Two or more of a side say how far they differ; else it must be known.
+    If both sides share enough (run, block), each block has a log ratio, in which the machine's drift cancels. Otherwise
+    each session is one number; two or more on a side show how far they differ, else that must be known.
     """
     shared = {key: _by_block(pair) for key, pair in pairs.items()}
     blocks = {key: ratios for key, ratios in shared.items() if len(ratios) >= LEAST_BLOCKS}
@@ -144,7 +145,7 @@ def _found(pairs: Mapping[Key, Pair], rules: Rules, spreads: Mapping[str, Spread
         for key, pair in rest.items()
     }
     known = {key: change for key, change in changes.items() if change is not None}
-    unknown = {key: _unknown(pair, rules, len(pairs)) for key, pair in rest.items() if key not in known}
+    unknown = {key: _unknown_spread(pair, rules, len(pairs)) for key, pair in rest.items() if key not in known}
     paired = compared(blocks, rules, [change.p for change in known.values()])
     return paired | judged(known, rules, [p_of(ratios) for ratios in blocks.values()]) | unknown
 
@@ -153,7 +154,7 @@ def _found(pairs: Mapping[Key, Pair], rules: Rules, spreads: Mapping[str, Spread
 
 
 def _by_block(pair: Pair) -> list[float]:
-    """The log ratio of each block of a run that both sides share, B over A."""
+    """Return the log ratio, B over A, of each block of a run that both sides share."""
 
     def blocks(rows: Sequence[LaunchRow]) -> dict[Key, list[float]]:
         found: dict[Key, list[float]] = defaultdict(list)
@@ -169,7 +170,7 @@ def _by_block(pair: Pair) -> list[float]:
 
 
 def _sessions(rows: Sequence[LaunchRow]) -> list[list[float]]:
-    """The logs of throughput of each run. A run that was resumed is one: the machine is as it was minutes before."""
+    """Return the logs of throughput of each run. A resumed run counts as one."""
     found: dict[str, list[float]] = defaultdict(list)
     for row in _good(rows):
         found[str(row.run_id)].append(log_rate(row))
@@ -177,9 +178,11 @@ def _sessions(rows: Sequence[LaunchRow]) -> list[list[float]]:
 
 
 def _change(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], spread: Spread | None) -> Change | None:
-    """From the launches of each session, of which the median counts. Several on both sides: by Welch's statistic, with
-    the degrees of freedom of the smaller side (by Welch's own, 2 sessions against 20 alarm seven times too often). One
-    of a side: by a spread that is known, and None where it is not."""
+    """Return the change from the medians of the sessions' launches; None if the spread of sessions is unknown.
+
+    With several sessions on both sides it uses Welch's statistic with the degrees of freedom of the smaller side (with
+    Welch's own, 2 sessions against 20 give seven times too many alarms). With one on a side it uses the known spread.
+    """
     sides, count = [[median(logs) for logs in side] for side in (a, b)], len(a) + len(b)
     change = fmean(sides[1]) - fmean(sides[0])
     if min(map(len, sides)) > 1:
@@ -192,20 +195,24 @@ def _change(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]], spread: 
 
 
 def _of_medians(sessions: Sequence[Sequence[float]]) -> float:
-    """The variance of the mean of the sessions' medians, where launches differ by 1; a median of three or more normal
-    values varies by up to pi / 2 times as much as their mean."""
+    """Return the variance of the mean of the sessions' medians if launches have variance 1.
+
+    The median of three or more normal values varies by up to pi / 2 times as much as their mean.
+    """
     parts = [(math.pi / 2 if len(logs) > 2 else 1.0) / len(logs) for logs in sessions]
     return sum(parts) / len(parts) ** 2
 
 
 def _widening(a: Sequence[object], b: Sequence[object]) -> float:
-    """The error of a difference of means, where sessions differ by 1."""
+    """Return the error of a difference of means if sessions have a deviation of 1."""
     return math.sqrt(1 / len(a) + 1 / len(b))
 
 
-def _unknown(pair: Pair, rules: Rules, cases: int) -> Found:
-    """One session of a side, and no word of how far they differ: what they may differ by for the change to be one, as
-    it would be said with that spread for all of so many cases."""
+def _unknown_spread(pair: Pair, rules: Rules, cases: int) -> Found:
+    """Return the result if a side has one session and the spread of sessions is unknown.
+
+    It says below which spread the change would be significant, if all of so many cases had that spread.
+    """
     a, b = map(_sessions, pair.sides)
     change = fmean(map(median, b)) - fmean(map(median, a))
     said = f"unpaired, {math.expm1(change):+.1%}: how far sessions differ is not known"
@@ -215,7 +222,7 @@ def _unknown(pair: Pair, rules: Rules, cases: int) -> Found:
         said += f"; it is {verb} if their standard deviation is below {math.floor(most * 1e4) / 1e4:.2%}"
     advice = "give --session-spread (bench calibrate shows it), or several runs a side (--by, --run)"
     if shared := len(_by_block(pair)):
-        advice = f"{shared} blocks are shared, and {LEAST_BLOCKS} would do (bench run --launches); else {advice}"
+        advice = f"{shared} blocks are shared, and {LEAST_BLOCKS} are enough (bench run --launches); else {advice}"
     return Found("inconclusive", f"{said}; {advice}", exp(change))
 
 
@@ -235,21 +242,21 @@ def _verdict(pair: Pair, found: Found | None, rules: Rules, apart: str) -> Verdi
 def _without_numbers(pair: Pair) -> Found:
     a, b = pair.sides
     bad = [*([] if _good(a) else a), *([] if _good(b) else b)]
-    said = f"; {_said(bad)}" if bad else ""
+    said = f"; {_first_reason(bad)}" if bad else ""
     if not a or not b:
         return Found("missing", f"B has no launch of it{said}") if a else Found("new", f"A has no launch of it{said}")
     if _good(a) and _good(b):
-        unfit = _unfit(pair)
+        unfit = _not_comparable(pair)
         assert unfit is not None
         return unfit
     if _good(a):
         stopped = all(row.status in ("interrupted", "skipped") for row in b)
-        return Found("missing", f"B has no number for it{said}") if stopped else Found("broken", _said(bad))
+        return Found("missing", f"B has no number for it{said}") if stopped else Found("broken", _first_reason(bad))
     return Found("new", f"A failed{said}") if _good(b) else Found("inconclusive", f"both failed{said}")
 
 
-def _said(bad: Sequence[LaunchRow]) -> str:
-    """Of some launches that gave no number, what the first says."""
+def _first_reason(bad: Sequence[LaunchRow]) -> str:
+    """Return the reason of the first of some launches without a number."""
     return f"{bad[0].status}: {bad[0].reason or 'no throughput'}"
 
 
@@ -259,8 +266,8 @@ def _notes(verdicts: Iterable[Verdict], apart: bool) -> tuple[str, ...]:
         "difference; bench ab measures them in turns"
     )
     several = (
-        "a side has launches of several environments or of several contents of the user's files, which are not put "
-        "together: each is held against the same of the other side; --where chooses one (--where torch=…, code_key=…)"
+        "a side has launches of several environments or of several versions of the user's files, which are not "
+        "combined: each is compared with the same on the other side; --where chooses one (--where torch=…, code_key=…)"
     )
     found = {unpaired: any(one.how == "unpaired" for one in verdicts), several: apart}
     return tuple(note for note, holds in found.items() if holds)

@@ -1,8 +1,8 @@
-"""From the blocks of two stages to verdicts that know the noise.
+"""From the blocks of two stages to verdicts that take the noise into account.
 
-The first stage looks at all cases at a loose level. Only its candidates are launched again, and only those fresh
-launches decide on them, with Holm's correction over the candidates: so a suite of any size cries wolf as rarely as one
-case does.
+The first stage tests all cases at a loose level. Only its candidates are launched again, and only those new launches
+decide on them, with Holm's correction over the candidates: the false-alarm rate of a suite of any size is that of one
+case.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from bench.stats.power import FIRST_LEVEL, LEVEL, Blocks, detectable, needed, sm
 from bench.stats.trimmed import LEAST_BLOCKS, Trimmed, spread, trimmed, untrimmed
 from bench.stats.verdict import Control, Rules
 
-SAME_LEVEL = 0.05  # of each of the two one-sided tests of equivalence
-FEW_BLOCKS = 8  # of fewer, what is trimmed is too large a share of all for a verdict without it
+SAME_LEVEL = 0.05  # for each of the two one-sided tests of equivalence
+FEW_BLOCKS = 8  # with fewer, the trimmed share is too large for a verdict based on the trimmed mean alone
 Name = TypeVar("Name")
-FOUND = 0.95  # the chance to find what is called detectable; of two stages each has POWER
-CONTROL_LEVEL = 0.005  # one-sided: one gate of a hundred is left undecided for nothing
+FOUND = 0.95  # chance to find what is called detectable; each of two stages has POWER
+CONTROL_LEVEL = 0.005  # one-sided: one gate of a hundred is undecided by chance
 
 
 @dataclass(frozen=True)
 class Found:
-    """What the blocks of one case say: log ratios of throughput, B over A."""
+    """The result of one case's blocks: log ratios of throughput, B over A."""
 
     verdict: str
     reason: str
@@ -41,27 +41,28 @@ class Found:
 
 @dataclass(frozen=True)
 class Stages:
-    """Log ratios of one case by block, of the first stage and of the second (empty if it was no candidate)."""
+    """Log ratios of one case by block, of the first and of the second stage (empty if it was not a candidate)."""
 
     first: Sequence[float]
     second: Sequence[float] = field(default_factory=tuple)
 
     @property
     def deciding(self) -> Sequence[float]:
+        """The blocks that decide: those of the second stage if there are any."""
         return self.second or self.first
 
 
 def candidates(first: Mapping[str, Sequence[float]]) -> list[str]:
-    """The cases whose first blocks differ from no change at the loose level, in either direction."""
+    """Return the cases whose first blocks show a change at the loose level, in either direction."""
     return [name for name, blocks in first.items() if len(blocks) >= LEAST_BLOCKS and _one_sided(blocks) <= FIRST_LEVEL]
 
 
 def decide(cases: Mapping[str, Stages], rules: Rules, asked: Mapping[str, Blocks] | None = None) -> dict[str, Found]:
-    """A verdict for each case: ``faster``, ``slower``, ``same`` or ``inconclusive``.
+    """Return a verdict for each case: ``faster``, ``slower``, ``same`` or ``inconclusive``.
 
     A change needs significance in the second stage (one-sided, in the direction of the first; LEVEL over all candidates
-    by Holm) and an estimate beyond the floor. ``same`` needs both equivalence tests within ``detect``. ``asked``: the
-    blocks that a gate has for a case, for what it could have detected; by default as many as there are.
+    by Holm) and an estimate beyond the floor. ``same`` needs both equivalence tests within ``detect``. ``asked`` has
+    the blocks that a gate was to have for each case, for what it could have detected; by default as many as there are.
     """
     second = {name: case for name, case in cases.items() if len(case.second) >= LEAST_BLOCKS}
     levels = {name: _in_direction(case) for name, case in second.items()}
@@ -74,11 +75,13 @@ def decide(cases: Mapping[str, Stages], rules: Rules, asked: Mapping[str, Blocks
 
 
 def compared(cases: Mapping[Name, Sequence[float]], rules: Rules, others: Sequence[float] = ()) -> dict[Name, Found]:
-    """The same in one stage, for launches that were made without a question: Holm's correction over all cases.
-    ``others``: p values of what else the same comparison decides on."""
+    """Return verdicts from one stage, for launches that no first stage selected: Holm's correction over all cases.
+
+    ``others`` are p values of other decisions in the same comparison.
+    """
     p_values = [p_of(blocks) for blocks in cases.values()]
     significant = holm([*p_values, *others], LEVEL)[: len(cases)]
-    level = LEVEL / max(len(cases) + len(others), 1)  # that of Holm's first step
+    level = LEVEL / max(len(cases) + len(others), 1)  # the level of Holm's first step
     return {
         name: _found(Stages(blocks), found, p, rules, smallest(_upper(blocks), [(len(blocks), level)], FOUND))
         for (name, blocks), p, found in zip(cases.items(), p_values, significant, strict=True)
@@ -86,8 +89,10 @@ def compared(cases: Mapping[Name, Sequence[float]], rules: Rules, others: Sequen
 
 
 def holm(p_values: Sequence[float], level: float) -> list[bool]:
-    """Which hypotheses are rejected with a family-wise error of ``level``: Holm, A simple sequentially rejective
-    multiple test procedure, Scandinavian Journal of Statistics 6 (1979), 65-70."""
+    """Return which hypotheses are rejected with a family-wise error of ``level``.
+
+    Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6 (1979), 65-70.
+    """
     rejected = [False] * len(p_values)
     for before, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         if not p_values[at] <= level / (len(p_values) - before):
@@ -97,7 +102,7 @@ def holm(p_values: Sequence[float], level: float) -> list[bool]:
 
 
 def control(case: str, blocks: Sequence[float], rules: Rules) -> Control:
-    """Whether a case differs from itself: then it is the machine that does, and nothing can be decided on it."""
+    """Test whether a case differs from itself: if so, the cause is the machine, and nothing can be decided on it."""
     if len(blocks) < LEAST_BLOCKS:
         return Control(case, True, f"only {len(blocks)} of its blocks have a number", "has too few blocks")
     found = trimmed(blocks)
@@ -109,8 +114,10 @@ def control(case: str, blocks: Sequence[float], rules: Rules) -> Control:
 
 
 def _detectable(case: Stages, asked: Blocks | None) -> float | None:
-    """What the blocks that were asked for could find with the noise of those that decide; those that there are, where
-    nothing was asked for, or a gate was stopped before it had them."""
+    """Return what the blocks that were asked for could detect with the noise of the deciding blocks.
+
+    If nothing was asked for, or the gate was stopped early, it is what the present blocks could detect.
+    """
     if len(case.deciding) < LEAST_BLOCKS:
         return None
     first, second = len(case.first), len(case.second)
@@ -120,7 +127,7 @@ def _detectable(case: Stages, asked: Blocks | None) -> float | None:
 
 
 def _found(case: Stages, significant: bool, p: float | None, rules: Rules, least: float | None) -> Found:
-    """One case's verdict, by the blocks that decide on it."""
+    """Return one case's verdict, by the blocks that decide on it."""
     blocks = case.deciding
     if least is None:
         return Found(
@@ -130,7 +137,7 @@ def _found(case: Stages, significant: bool, p: float | None, rules: Rules, least
     ratio = math.exp(float(found.mean))
     verdict, why = _verdict(blocks, significant, rules, bool(case.second))
     if verdict == "inconclusive":
-        why += f"; {_would_need(deviation, rules)}"
+        why += f"; {_blocks_needed(deviation, rules)}"
     low, high = (math.exp(float(bound)) for bound in found.interval())
     said = f"{_range(found)} on {len(blocks)} blocks; {why}; a slowdown of {least:.1%} could be detected"
     return Found(verdict, said, ratio, low, high, _one_sided(blocks) if p is None else p, len(blocks), least)
@@ -143,11 +150,11 @@ def _verdict(blocks: Sequence[float], significant: bool, rules: Rules, confirmed
     if p_same(blocks, -math.log1p(-rules.detect)) <= SAME_LEVEL:
         return "same", f"no change of {rules.detect:.1%} or more"
     if significant:
-        return "inconclusive", f"a change, and not shown to be beyond the floor of {rules.floor:.1%}"
+        return "inconclusive", f"a change, but not shown to be beyond the floor of {rules.floor:.1%}"
     return "inconclusive", "fresh launches do not confirm it" if confirmed else "within the noise"
 
 
-def _would_need(deviation: float, rules: Rules) -> str:
+def _blocks_needed(deviation: float, rules: Rules) -> str:
     blocks = needed(deviation, rules.detect)
     if blocks is None:
         return f"this machine is too noisy to tell {rules.detect:.1%}"
@@ -155,24 +162,29 @@ def _would_need(deviation: float, rules: Rules) -> str:
 
 
 def _one_sided(blocks: Sequence[float]) -> float:
-    """The smaller p value of the two directions."""
+    """Return the smaller p value of the two directions."""
     found = trimmed(blocks)
     return float(min(found.p_above(), found.p_below()))
 
 
 def p_of(blocks: Sequence[float]) -> float:
-    """The same for a verdict without fresh launches. Of less than FEW_BLOCKS Student's t on all of them must agree:
-    where launches have two speeds, four blocks of five are alike by chance, and the fifth is trimmed."""
+    """Return the same for a verdict without a second stage.
+
+    With fewer than FEW_BLOCKS, Student's t on all of them must agree: if launches have two speeds, four blocks of five
+    are equal by chance, and the fifth is trimmed.
+    """
     whole = untrimmed(blocks)
     least = float(min(whole.p_above(), whole.p_below())) if len(blocks) < FEW_BLOCKS else 0.0
     return max(_one_sided(blocks), least)
 
 
 def p_same(blocks: Sequence[float], margin: float) -> float:
-    """The p value of a change (a log, either way) as large as ``margin``: small where the blocks show that it is less.
+    """Return the p value of a change (a log, either way) as large as ``margin``.
 
-    The larger of the trimmed t's and the sign test's. On a machine of two speeds the first alone says ``same`` in up to
-    7 of 100 looks where 5 are promised, and a gate looks twice.
+    It is small if the blocks show that the change is less.
+
+    It is the larger of the p values of the trimmed t and the sign test. On a machine with two speeds the first alone
+    results in ``same`` up to 7 times of 100 where 5 are promised, and a gate tests twice.
     """
     found = trimmed(blocks)
     beyond = max(sum(block <= -margin for block in blocks), sum(block >= margin for block in blocks))
@@ -180,18 +192,18 @@ def p_same(blocks: Sequence[float], margin: float) -> float:
 
 
 def _upper(blocks: Sequence[float]) -> float:
-    """What the spread of blocks seldom exceeds, as these show it."""
+    """Return an upper bound of the spread of blocks, which the true one seldom exceeds."""
     return upper(float(spread(blocks)), len(blocks))
 
 
 def _in_direction(case: Stages) -> float:
-    """The second stage's p value, in the direction that the first one showed."""
+    """Return the second stage's p value in the direction that the first stage showed."""
     second = trimmed(case.second)
     first = trimmed(case.first).mean if len(case.first) >= LEAST_BLOCKS else second.mean
     return float(second.p_below() if first < 0 else second.p_above())
 
 
 def _range(found: Trimmed) -> str:
-    """The change of throughput from A to B, with its interval."""
+    """Return the change of throughput from A to B with its interval, in words."""
     low, high = found.interval()
     return f"{math.expm1(float(found.mean)):+.1%} ({math.expm1(float(low)):+.1%}…{math.expm1(float(high)):+.1%})"

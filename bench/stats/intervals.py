@@ -14,31 +14,32 @@ from scipy.special import stdtrit  # t's quantile; scipy.stats takes half a seco
 
 CONFIDENCE = 0.95
 LARGEST = math.log(sys.float_info.max)
-# By how many times its range an interval of so few launches reaches beyond the smallest and the largest: a normal
-# distribution's median is then held 95 times of 100 (of two launches it is Student's t interval).
+# How many ranges an interval of so few launches extends beyond the smallest and the largest. It then contains a normal
+# distribution's median 95 times of 100 (for two launches it is Student's t interval).
 REACH = {2: 5.853102368087, 3: 0.85, 4: 0.25, 5: 0.04}
-LEAST_HELD = 0.925  # what the inner of two order statistics holds at least, if an interval may come close to it
-MOST_INWARD = 0.45  # of the way to it, else: never across the middle of the gap between two speeds
+LEAST_HELD = 0.925  # least coverage of the inner of two order statistics for an interval that comes close to it
+MOST_INWARD = 0.45  # else at most this share of the way to it: never across the middle of the gap between two speeds
 
 
 class Place(NamedTuple):
-    """A bound lies at the order statistic ``rank`` (from 1), and by ``weight`` of the way to the next one inward."""
+    """A bound at the order statistic ``rank`` (from 1), moved inward by ``weight`` of the way to the next one."""
 
     rank: int
     weight: float
 
 
 def of_median(values: pd.Series) -> tuple[float, float]:
-    """Interval (95 %) of the median of some launches' throughput; NaN for fewer than two. It holds their own median."""
+    """Return the 95 % interval of the median of some launches' throughput; NaN for fewer than two."""
     low, high = of_median_log([math.log(value) for value in values.dropna() if value > 0])
     return exp(low), exp(high)
 
 
 def of_median_log(logs: Sequence[float]) -> tuple[float, float]:
-    """The same of logs, by their order statistics: whatever their distribution, the sign test's coverage.
+    """Return the same for logs, by their order statistics: the coverage of the sign test, for any distribution.
 
-    For six or more the bounds lie between two order statistics, at Hettmansperger and Sheather's interpolation (1986)
-    for 95 %. Fewer have no such interval of 95 %: theirs reaches beyond the smallest and the largest by REACH ranges.
+    For six or more the bounds are between two order statistics, at Hettmansperger and Sheather's interpolation (1986)
+    for 95 %. Fewer values have no such interval of 95 %: theirs extends beyond the smallest and the largest by REACH
+    ranges.
     """
     ordered, n = sorted(logs), len(logs)
     if n < 2:
@@ -53,11 +54,11 @@ def of_median_log(logs: Sequence[float]) -> tuple[float, float]:
 
 @functools.cache
 def place(n: int) -> Place:
-    """Where the lower bound of ``n`` (6 or more) sorted values lies; the upper one lies as far from the other end.
+    """Return where the lower bound of ``n`` (6 or more) sorted values is; the upper one is as far from the other end.
 
-    With B binomial (n, 1/2), the order statistics ``rank`` from both ends hold the median with 1 - 2 P(B < rank).
+    With B binomial (n, 1/2), the order statistics ``rank`` from both ends contain the median with 1 - 2 P(B < rank).
     """
-    below, rank = 0.5**n, 1  # below: P(B < rank)
+    below, rank = 0.5**n, 1  # below is P(B < rank)
     while 2 * (more := below + math.comb(n, rank) * 0.5**n) <= 1 - CONFIDENCE:
         below, rank = more, rank + 1
     outer, inner = 1 - 2 * below, 1 - 2 * more
@@ -67,12 +68,12 @@ def place(n: int) -> Place:
 
 
 def of_ratio(a: Mapping[Any, float], b: Mapping[Any, float]) -> tuple[float, float, str]:
-    """Interval (95 %) of the ratio of two cases' medians, and how it was made; NaN where it is unknown.
+    """Return the 95 % interval of the ratio of two cases' medians, and how it was made; NaN if unknown.
 
-    ``a`` and ``b`` hold throughputs by (run_id, block). ``paired``: where they share two blocks or more, it is that of
-    the median of their ratios, in which the machine's drift cancels, and as much wider as it takes to hold the ratio of
-    the medians. Else ``unpaired``: the intervals of both medians put together (Zou & Donner 2008: each end is as far
-    away as the root of the sum of squares of the two distances).
+    ``a`` and ``b`` have throughputs by (run_id, block). If they share two blocks or more, it is ``paired``: the
+    interval of the median of their ratios, in which the machine's drift cancels, widened to contain the ratio of the
+    medians. Else it is ``unpaired``: the intervals of both medians are combined (Zou & Donner 2008: the distance of
+    each end is the root of the sum of squares of the two distances).
     """
     log_a, log_b = ({block: math.log(rate) for block, rate in side.items()} for side in (a, b))
     ratios = [log_a[block] - log_b[block] for block in log_a if block in log_b]
@@ -90,12 +91,12 @@ def of_ratio(a: Mapping[Any, float], b: Mapping[Any, float]) -> tuple[float, flo
 
 
 def log_median(side: Mapping[Any, float]) -> float:
-    """The log of a case's figure: of the median of its throughputs."""
+    """Return the log of the median of a case's throughputs."""
     return math.log(median(side.values()))
 
 
 def of_mean_log(logs: Sequence[float]) -> tuple[float, float]:
-    """Interval (95 %) of the geometric mean that has these logs, by Student's t; NaN for fewer than two."""
+    """Return the 95 % interval of the geometric mean from its logs, by Student's t; NaN for fewer than two."""
     if len(logs) < 2:
         return math.nan, math.nan
     half = float(stdtrit(len(logs) - 1, 0.5 + CONFIDENCE / 2)) * math.sqrt(variance(logs) / len(logs))
@@ -103,4 +104,5 @@ def of_mean_log(logs: Sequence[float]) -> tuple[float, float]:
 
 
 def exp(log: float) -> float:
+    """Return e to the power of a log, infinity on overflow."""
     return math.inf if log > LARGEST else math.exp(log)

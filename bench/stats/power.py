@@ -1,4 +1,4 @@
-"""How many blocks a verdict needs, and what it can find with those it has."""
+"""The number of blocks that a verdict needs, and what a given number can detect."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from scipy.special import chdtri, nctdtr, stdtrit
 
 from bench.stats.trimmed import LEAST_BLOCKS, SHARE, error_of
 
-FIRST_LEVEL = 0.05  # of the first stage, one-sided: who is a candidate
+FIRST_LEVEL = 0.05  # of the first stage, one-sided: selects candidates
 LEVEL = 0.005  # of the second stage, one-sided, over all candidates of a suite (Holm)
 POWER = 0.98  # of each stage, so that both together find 95 of 100
-CANDIDATES = 3  # that a second stage is planned for: the true one, and those that chance brings along
+CANDIDATES = 3  # for which a second stage is planned: the true one, and those by chance
 MOST_BLOCKS = 400
-CERTAINTY = 0.95  # that the true deviation is not above the one that is planned with
+CERTAINTY = 0.95  # that the true deviation is at most the one that is planned with
 
 
 class Blocks(NamedTuple):
@@ -27,29 +27,30 @@ class Blocks(NamedTuple):
 
 
 def power(blocks: int, deviation: float, change: float, level: float) -> float:
-    """The chance that ``blocks`` show a slowdown by ``change`` (0.03: throughput falls by 3 %) at a one-sided level.
+    """Return the chance that ``blocks`` show a slowdown by ``change`` at a one-sided level.
 
-    By the noncentral t distribution with the trimmed t's error and degrees of freedom.
+    A change of 0.03 is a throughput that falls by 3 %. The result uses the noncentral t distribution with the trimmed
+    t's error and degrees of freedom.
     """
     freedom = blocks - 2 * math.floor(SHARE * blocks) - 1
     shift = -math.log1p(-change) / max(float(error_of(deviation, blocks)), 1e-12)
-    return 1 - float(nctdtr(freedom, min(shift, 37.0), -stdtrit(freedom, level)))  # beyond it scipy has no number
+    return 1 - float(nctdtr(freedom, min(shift, 37.0), -stdtrit(freedom, level)))  # scipy returns NaN beyond
 
 
 def needed(deviation: float, change: float) -> Blocks | None:
-    """The fewest blocks of both stages that find ``change``; None if MOST_BLOCKS do not."""
+    """Return the fewest blocks of both stages that find ``change``; None if MOST_BLOCKS do not."""
     first = _fewest(deviation, change, FIRST_LEVEL)
     second = _fewest(deviation, change, LEVEL / CANDIDATES)
     return Blocks(first, second) if first and second else None
 
 
 def detectable(deviation: float, blocks: Blocks) -> float:
-    """The smallest slowdown that the blocks of two stages find, as a share of the throughput."""
+    """Return the smallest slowdown that the blocks of two stages find, as a share of the throughput."""
     return smallest(deviation, ((blocks.first, FIRST_LEVEL), (blocks.second, LEVEL / CANDIDATES)), POWER)
 
 
 def smallest(deviation: float, stages: Sequence[tuple[int, float]], chance: float) -> float:
-    """The smallest slowdown that each stage, of so many blocks at a one-sided level, finds with this chance."""
+    """Return the smallest slowdown that each stage, of so many blocks at a one-sided level, finds with this chance."""
     low, high = 0.0, 0.999
     while high - low > 1e-5:
         middle = (low + high) / 2
@@ -59,17 +60,17 @@ def smallest(deviation: float, stages: Sequence[tuple[int, float]], chance: floa
 
 
 def upper(deviation: float, blocks: int) -> float:
-    """The deviation that the true one is below with CERTAINTY, where ``blocks`` gave ``deviation`` (by chi-squared)."""
+    """Return the upper bound of the true deviation, with CERTAINTY by chi-squared, if ``blocks`` gave ``deviation``."""
     return deviation * widening(blocks - 2 * math.floor(SHARE * blocks) - 1)
 
 
 def widening(freedom: float) -> float:
-    """By how much a deviation of so many degrees of freedom is multiplied for its upper bound."""
+    """Return the factor from a deviation with so many degrees of freedom to its upper bound."""
     return math.sqrt(freedom / float(chdtri(freedom, CERTAINTY))) if freedom < math.inf else 1.0
 
 
 def _fewest(deviation: float, change: float, level: float) -> int | None:
-    """By doubling, then between: power grows with the blocks, but for single steps where one more is trimmed."""
+    """Search by doubling, then between: power grows with the blocks, except where one more is trimmed."""
     enough = next(
         (
             n

@@ -1,4 +1,4 @@
-"""What is said of two measurements of one case, and of a whole comparison."""
+"""The verdict on two measurements of one case, and on a whole comparison."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEMORY = {
 
 @dataclass(frozen=True)
 class Rules:
-    """Shares (0.03 is 3 %). ``detect`` is also the margin of ``same``; a change within ``floor`` is of no interest."""
+    """Shares (0.03 is 3 %). ``detect`` is also the margin of ``same``; a change within ``floor`` does not matter."""
 
     floor: float = 0.01
     floor_memory: float = 0.02
@@ -37,11 +37,14 @@ class Rules:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one case. None is unknown; ratios are B / A, ``low`` and ``high`` bound the throughput's with 95 %.
+    """The verdict on one case.
+
+    None is unknown; ratios are B / A, with 95 % bounds ``low`` and ``high`` of the throughput's.
 
     ``how`` is ``blocks`` (launches A B B A), ``duet``, ``sessions`` or ``unpaired``; ``blocks`` and ``launches`` count
-    what the decision rests on, of both sides and those that were ok; ``p`` is one-sided, before the correction for the
-    number of cases. ``detectable`` is the smallest slowdown that as many blocks as noisy find in 95 gates of 100.
+    those behind the decision, of both sides and successful ones; ``p`` is one-sided, before the correction for the
+    number of cases. ``detectable`` is the smallest slowdown that so many blocks with this noise find in 95 gates of
+    100.
     """
 
     case: str
@@ -70,23 +73,23 @@ class Verdict:
 
     @property
     def fails(self) -> bool:
-        """Whether a gate is closed by it, ``missing`` aside."""
+        """Whether it closes a gate, ``missing`` aside."""
         return self.verdict in ("slower", "broken") or self.memory == "more"
 
 
 @dataclass(frozen=True)
 class Control:
-    """A case against itself, measured like the others: what shows a difference here shows the machine's."""
+    """A case against itself, measured like the others: any difference is the machine's."""
 
     case: str
     flagged: bool
     words: str
-    why: str = ""  # it is flagged
+    why: str = ""  # why it is flagged
 
 
 @dataclass(frozen=True)
 class Gate:
-    """All that a comparison says. ``a`` and ``b`` name the sides; ``differences`` are between their environments."""
+    """The result of a comparison. ``a`` and ``b`` name the sides; ``differences`` are those of their environments."""
 
     a: str
     b: str
@@ -95,20 +98,25 @@ class Gate:
     control: Control | None = None
     differences: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    failed: bool = False  # a launch of A, or of both sides, or nothing could run
+    failed: bool = False  # a launch of A or of both sides failed, or nothing could run
     run_id: str = ""
     ratio: float | None = None  # the geometric mean over cases, and its bounds
     low: float | None = None
     high: float | None = None
 
     def of(self, verdict: str) -> list[Verdict]:
+        """Return the cases with a verdict."""
         return [one for one in self.verdicts if one.verdict == verdict]
 
     @property
     def exit_code(self) -> int:
-        """The strongest of what happened: 4 not comparable, 5 a launch failed (but for broken), 1 slower than allowed,
-        broken or more memory, 3 undecided, 0 good. ``strict`` makes missing cases fail, and any undecided one count.
-        A comparison in which nothing was decided is not good, be its cases inconclusive or on one side only."""
+        """The exit code of the first of these that applies.
+
+        4 if cases are not comparable, 5 if a launch failed (without making a case broken), 1 if a case is slower than
+        allowed, broken or takes more memory, 3 if undecided, else 0. With ``strict``, missing cases give 1 and any
+        inconclusive case 3. A comparison without any decision is undecided, whether its cases are inconclusive or on
+        one side only.
+        """
         decided = any(one.verdict not in ("inconclusive", "missing", "new") for one in self.verdicts)
         if self.of("incomparable"):
             return EXIT_INCOMPARABLE
@@ -126,7 +134,7 @@ class Gate:
 
     @property
     def sentence(self) -> str:
-        """The whole in one sentence."""
+        """The result in one sentence."""
         counts = [f"{len(found)} {name}" for name in VERDICTS if (found := self.of(name))]
         more = sum(one.memory == "more" for one in self.verdicts)
         counts += [f"{more} with more memory"] if more else []
@@ -139,6 +147,6 @@ def _of(count: int, one: str) -> str:
 
 
 def worst_first(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Those that close a gate, then those that may, then the rest; each in its order."""
+    """Return the verdicts that close a gate, then those that may, then the rest; each in its order."""
     rank = {"broken": 0, "slower": 1, "incomparable": 2, "missing": 3, "inconclusive": 4}
     return sorted(verdicts, key=lambda one: min(rank.get(one.verdict, 5), 1 if one.memory == "more" else 5))

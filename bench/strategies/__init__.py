@@ -1,17 +1,17 @@
-"""How one model is spread over devices: one file a strategy.
+"""Distributes one model over devices: one file for each strategy.
 
-Each has
+Each file has
 
 ``apply(model, layers, mesh, case, device) -> Module``
-    the model, already checkpointed and compiled, on the device and spread over the mesh (None where there is one rank);
+    returns the model (already checkpointed and compiled) on the device, distributed over the mesh (None with one rank);
 ``compiled(model, layers) -> Sequence[Module]``
-    what ``--compile`` compiles of it, before it is spread;
+    returns the parts that ``--compile`` compiles before the model is distributed;
 ``gradient_sync(model, on) -> ContextManager``
-    a forward and backward pass in it exchanges gradients if ``on``, else keeps them for a later one that does;
+    returns a context in which a backward pass exchanges gradients if ``on``, else accumulates them for a later one;
 ``forward_is_local(model) -> bool | None``
-    whether a rank waits for no other before its backward pass; None where there is no other;
+    returns whether a rank's forward pass waits for no other rank; None without other ranks;
 ``OWN_PRECISION``
-    True where the strategy does mixed precision itself, so that autocast must not.
+    is True if the strategy implements mixed precision itself, so that autocast must not.
 
-The table of their names and options, without torch, is ``bench.plan.strategies``. Imports torch, and ``bench.plan``.
+The table of names and options, without torch, is ``bench.plan.strategies``. Imports torch, and ``bench.plan``.
 """

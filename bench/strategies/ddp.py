@@ -1,4 +1,4 @@
-"""Replicas whose gradients are all-reduced in buckets while the backward pass runs."""
+"""Replicas whose gradients are all-reduced in buckets during the backward pass."""
 
 from __future__ import annotations
 
@@ -20,28 +20,33 @@ HOOKS: dict[str, Callable[..., Any]] = {"fp16": fp16_compress_hook, "bf16": bf16
 
 
 class Counting(DistributedDataParallel):
-    """Counts forward passes after which gradients are exchanged: a model that goes round them, as
-    ``model.module(x)`` does, trains replicas that know nothing of each other."""
+    """Counts forward passes after which gradients are exchanged.
+
+    A model that bypasses them, as ``model.module(x)`` does, trains replicas without any exchange.
+    """
 
     exchanges = 0
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Run the forward pass, and count it if its gradients are to be exchanged."""
         if torch.is_grad_enabled() and self.require_backward_grad_sync:
-            self.__dict__["exchanges"] = self.exchanges + 1  # nn.Module's own way to set it would take microseconds
+            self.__dict__["exchanges"] = self.exchanges + 1  # nn.Module.__setattr__ would take microseconds
         return super().forward(*inputs, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def apply(
     model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case, device: torch.device
 ) -> nn.Module:
+    """Return the model in DistributedDataParallel."""
     options = case.spread.options
     bucket_mb = int(options["bucket-mb"])
     ddp = Counting(
         model.to(device),
         device_ids=[device] if case.on_accelerator else None,
-        # None is 25 as well, but with a small first bucket; a size that was asked for holds for all of them
+        # None also means 25, but with a small first bucket; an explicit size is that of all buckets.
         bucket_cap_mb=None if bucket_mb == 25 else bucket_mb,
         static_graph=options["static-graph"] == "on",
+        find_unused_parameters=options["find-unused"] == "on",
         gradient_as_bucket_view=options["bucket-view"] == "on",
     )
     if options["hook"] != "none":
@@ -50,13 +55,16 @@ def apply(
 
 
 def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
-    return [model]  # torch splits the graph at the buckets, so that they are reduced during the backward pass
+    """Return the whole model."""
+    return [model]  # torch splits the graph at the buckets, so that the all-reduces overlap with the backward pass
 
 
 def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManager[None]:
+    """Return no_sync() unless ``on``."""
     assert isinstance(model, DistributedDataParallel)
     return contextlib.nullcontext() if on else model.no_sync()
 
 
 def forward_is_local(model: nn.Module) -> bool | None:
-    return next(model.buffers(), None) is None  # DDP broadcasts buffers as the forward pass begins
+    """Return whether the model has no buffers."""
+    return next(model.buffers(), None) is None  # DDP broadcasts buffers at the start of the forward pass

@@ -23,12 +23,12 @@ RESHARD = {"on": True, "off": False}
 def apply(
     model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case, device: torch.device
 ) -> nn.Module:
-    """Layers go to the device and are sharded one by one, so that the whole model need not fit there."""
+    """Shard the layers one by one as they move to the device, so that the whole model need not fit there."""
     chosen = case.spread.options["reshard"]
     common: dict[str, Any] = {"mesh": mesh, "offload_policy": _offload(case)}
     of_layers = {**common, "reshard_after_forward": RESHARD[chosen] if chosen in RESHARD else int(chosen)}
     policy = _precision(case)
-    # The root stays gathered by default: the backward pass begins with it.
+    # The root stays gathered by default, as the backward pass begins with it.
     inner = [(layer, of_layers) for layer in layers if layer is not model]
     for part, options in [*inner, (model, common)]:
         if policy.param_dtype is not None:
@@ -38,11 +38,13 @@ def apply(
 
 
 def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
-    return layers or [model]  # the hooks that gather and free parameters stay between compiled regions
+    """Return the layers."""
+    return layers or [model]  # the hooks that gather and free parameters stay outside of compiled regions
 
 
 @contextlib.contextmanager
 def gradient_sync(model: nn.Module, on: bool) -> Iterator[None]:
+    """Exchange gradients in the backward pass if ``on``, else accumulate them."""
     assert isinstance(model, FSDPModule)
     model.set_requires_gradient_sync(on)
     model.set_is_last_backward(on)
@@ -50,6 +52,7 @@ def gradient_sync(model: nn.Module, on: bool) -> Iterator[None]:
 
 
 def forward_is_local(model: nn.Module) -> bool | None:
+    """Return False."""
     return False  # the first layer is gathered before anything is computed
 
 
@@ -66,7 +69,7 @@ def _offload(case: Case) -> OffloadPolicy:
 
 
 def _keep_batch_norms(part: nn.Module, options: Mapping[str, Any]) -> None:
-    """Batch norms stay in float32, as under autocast: their running statistics are, and must be of one type."""
+    """Keep batch norms in float32, as under autocast: their running statistics are, and all must be of one type."""
     norms: list[nn.Module] = [m for m in part.modules() if isinstance(m, BATCH_NORMS) and not isinstance(m, FSDPModule)]
     if norms:
         fully_shard(norms, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False), **options)

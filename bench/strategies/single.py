@@ -1,4 +1,4 @@
-"""One device and no process group: what every other strategy is measured against."""
+"""One device and no process group: the baseline of every other strategy."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ OWN_PRECISION = False
 def apply(
     model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case, device: torch.device
 ) -> nn.Module:
+    """Return the model on the device."""
     return model.to(device)
 
 
 def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
+    """Return the whole model."""
     return [model]
 
 
 def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManager[None]:
+    """Return an empty context."""
     return contextlib.nullcontext()
 
 
 def forward_is_local(model: nn.Module) -> bool | None:
+    """Return None: there are no other ranks."""
     return None

@@ -1,4 +1,4 @@
-"""Rows as data frames: the fast way to read steps, against the careful one."""
+"""Rows as data frames: the fast reader of steps against the careful one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROW = "r,0000-a,0,12.5,12.25,0.5,1,2.25"
 
 
 def fast(file: Path, warnings: list[str]) -> list[tuple[Any, ...]] | None:
-    """The rows, or None where the file is refused."""
+    """Return the rows, or None if the file is refused."""
     try:
         frame = steps(file, warnings.append)
     except ResultsError:
@@ -34,7 +34,7 @@ def fast(file: Path, warnings: list[str]) -> list[tuple[Any, ...]] | None:
 
 
 def careful(file: Path, warnings: list[str]) -> list[tuple[Any, ...]] | None:
-    """The same by the reader that everything else uses; rows with an empty cell are of no use to an analysis."""
+    """Return the same by the general reader; rows with an empty cell are of no use to an analysis."""
     try:
         rows = read(file, warnings.append)
     except ResultsError:
@@ -44,7 +44,7 @@ def careful(file: Path, warnings: list[str]) -> list[tuple[Any, ...]] | None:
 
 
 def both(folder: Path, content: bytes) -> list[tuple[Any, ...]] | None:
-    """What both read, or None where both refuse; they must agree, and say the same."""
+    """Return what both read, or None if both refuse; they must agree and give the same message."""
     file = folder / "steps.csv"
     file.write_bytes(content)
     by_fast: list[str] = []
@@ -115,7 +115,7 @@ def test_no_file_has_no_rows(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_version_has_what_it_has(tmp_path: Path) -> None:
-    """Columns in another order, one that nobody knows, and none of the later ones."""
+    """Columns in another order, an unknown one, and none of the later ones."""
     content = b"step_ms,step,launch_id,run_id,of_a_later_version\r\n12.5,0,0000-a,r,x\r\n"
     assert both(tmp_path, content) == [("r", "0000-a", 0, 12.5)]
 
@@ -184,7 +184,7 @@ def test_where_every_row_has_an_empty_cell_the_types_stay(tmp_path: Path, row: s
 
 
 def test_random_files_are_read_alike(tmp_path: Path) -> None:
-    """Rows as the tool writes them, with here and there something else in a cell, or a line cut short."""
+    """Rows as the tool writes them, with a few damaged cells, or a line cut short."""
     draw = random.Random(1)
     odd = ["", "nan", "1e5", "-3", "x", " 1", '"1"', '"', "\t", "0.1", "12345678901234567890", "inf", "1\r", "é", "é,1"]
     accepted = 0

@@ -1,4 +1,4 @@
-"""Cases in an order that a person expects, and the fewest words that tell them apart."""
+"""Cases in the expected order, and the shortest labels that distinguish them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.store.environments import with_environments
 
 
 def cases(*axes: dict[str, Any]) -> Any:
-    """One row a case, with its number as its id; axes that are not given are unknown."""
+    """Return one row for each case, with its number as its id; axes that are not given are unknown."""
     common = LaunchRow(run_id="r", workload="mlp", strategy="ddp", gpus=2, precision="fp32")
     return with_environments(launches([common.but(**{"case_id": str(i), **one}) for i, one in enumerate(axes)]))
 

@@ -1,4 +1,4 @@
-"""Speed-up and efficiency, and which cases may be compared for them at all."""
+"""Speed-up and efficiency, and which cases may be compared for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.store.environments import with_environments
 
 
 def row(strategy: str, gpus: int, samples_per_s: float | None, block: int = 0, **changes: Any) -> LaunchRow:
-    """A launch of a case whose id tells its strategy and devices, with 8 samples a device."""
+    """A launch of a case whose id has its strategy and devices, with 8 samples on each device."""
     of_the_case = {"strategy": strategy, "gpus": gpus, "workload": "mlp", "device": "cuda", "precision": "fp32"}
     made = {**of_the_case, "batch_size": 8, "data": "resident", "omp_num_threads": 1, "torch": "2.11.0", **changes}
     batch = (made["batch_size"] or 0) * gpus
@@ -85,7 +85,7 @@ def test_single_is_the_base_where_the_strategy_ran_on_no_fewer() -> None:
     rows = scaled(row("single", 1, 110.0), row("ddp", 2, 176.0))
     assert of(rows, "ddp-2")["base_case_id"] == "single-1"
     assert of(rows, "ddp-2")["efficiency"] == 0.8  # 176 / 220
-    assert of(rows, "single-1")["strategy"] == "ddp"  # it stands for one device of it
+    assert of(rows, "single-1")["strategy"] == "ddp"  # it represents one device of the strategy
 
 
 def test_the_own_case_of_one_device_comes_before_single() -> None:
@@ -134,7 +134,7 @@ def test_a_case_is_refused_with_what_differs(axis: str, there: Any, here: Any, w
 
 
 def test_neither_batch_equal_is_refused() -> None:
-    """8 a device there and 6 here, 8 in all there and 12 here."""
+    """8 on each device there and 6 here, 8 in all there and 12 here."""
     [refused] = scaled(row("ddp", 1, 100.0), row("ddp", 2, 200.0, batch_size=6))
     assert refused["refused"].endswith("it differs from ddp-1: global_batch 8 there, 12 here")
 
@@ -215,7 +215,7 @@ def test_one_launch_each_has_no_interval() -> None:
 
 
 def test_of_launches_in_runs_alike_none_is_paired_with_another_run() -> None:
-    """Block 0 of r and block 0 of s are not the same block: two launches each, and Welch's interval."""
+    """Block 0 of r and block 0 of s are different blocks: two launches each, and Welch's interval."""
     rows = [row("ddp", n, r * n, run_id=run) for n, run in ((1, "r"), (2, "s")) for r in (100.0,)]
     rows += [row("ddp", n, r * n, 1, run_id=run) for n, run in ((1, "r"), (2, "s")) for r in (101.0,)]
     assert of(scaled(*rows), "ddp-2")["interval"] == "unpaired"

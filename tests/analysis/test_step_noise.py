@@ -1,4 +1,4 @@
-"""How steady steps are: their quantiles, and those far outside."""
+"""The distribution of step times: their quantiles, and outliers."""
 
 from __future__ import annotations
 

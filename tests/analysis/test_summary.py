@@ -1,4 +1,4 @@
-"""What became of each case over its launches."""
+"""The summary of each case over its launches."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def row(case_id: str, **changes: Any) -> LaunchRow:
 
 
 def case_of(summary: pd.DataFrame, case_id: str) -> dict[str, Any]:
-    """A row of the summary, None for what is not known."""
+    """A row of the summary, None for unknown values."""
     [found] = summary[summary["case_id"] == case_id].to_dict("records")
     return {str(name): None if pd.isna(value) else value for name, value in found.items()}
 
 
 UNKNOWN: dict[str, Any] = dict.fromkeys(FIGURES)
-# All else that a row of these tests does not say: the axes, the parts of a step, and what needs two launches.
+# Columns that the rows of these tests do not have: the axes, the parts of a step, and figures that need two launches.
 UNSAID: dict[str, Any] = {
     **dict.fromkeys(["work_key", "code_key", *OF_THE_CASE, *PARTS, "marks"]),
     **{"work": 0, "code": 0},
@@ -51,7 +51,7 @@ def test_figures_are_medians_over_launches() -> None:
         "samples_per_s": 110.0,
         "step_ms": 9.0,
         "mfu": 0.3,
-        # three launches reach beyond the smallest and the largest by 0.85 of their range, on logs: 1.3^0.85 = 1.249833
+        # three launches extend beyond the smallest and the largest by 0.85 of their range, on logs: 1.3^0.85 = 1.249833
         "samples_per_s_low": pytest.approx(80.0107, abs=1e-3),  # 100 / 1.249833
         "samples_per_s_high": pytest.approx(162.4782, abs=1e-3),  # 130 x 1.249833
         "spread": pytest.approx(30 / 110),  # (130 - 100) / 110

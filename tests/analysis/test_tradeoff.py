@@ -1,4 +1,4 @@
-"""Throughput against memory: what nothing beats in both, and what is recommended."""
+"""Throughput against memory: the front, and the recommendations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.store.environments import with_environments
 def row(
     case_id: str, samples_per_s: float | None, gib: float | None = None, block: int = 0, **changes: Any
 ) -> LaunchRow:
-    """A launch of a case on two GPUs, and the GiB that are used of the fuller one."""
+    """A launch of a case on two GPUs, and the GiB used on the fuller one."""
     axes = {"workload": "mlp", "strategy": "ddp", "gpus": 2, "device": "cuda", "data": "resident", "seed": 0}
     said = {"case_id": case_id, "work_key": "w", "run_id": "r", "role": "measure", "status": "ok", "block": block}
     used = {"device_used_mib": None if gib is None else 1024 * gib}
@@ -85,7 +85,7 @@ def test_a_case_with_a_failed_launch_is_not_on_the_front() -> None:
     )
     assert column(rows, "on_front") == {"a": False, "b": True, "c": False}
     assert column(rows, "choice") == {"a": None, "b": "fastest; smallest", "c": None}
-    # nor is it what others are compared with: 1 - 100 / 90 = -1 / 9
+    # and it is not the case to compare with: 1 - 100 / 90 = -1 / 9
     assert column(rows, "loss") == {"a": pytest.approx(-1 / 9), "b": 0.0, "c": pytest.approx(8 / 9)}
 
 

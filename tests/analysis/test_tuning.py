@@ -1,4 +1,4 @@
-"""Which threads and workers are best, and what the defaults lose."""
+"""The best threads and workers, and what the defaults lose."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.store.environments import with_environments
 def row(
     omp: int, workers: int | None, prefetch: int | None, rate: float | None, block: int = 0, **changes: Any
 ) -> LaunchRow:
-    """A launch of a case with these threads, workers and batches ahead; without workers none are persistent."""
+    """A launch of a case with these threads, workers and prefetched batches; without workers none are persistent."""
     axes = {
         "workload": "resnet50",
         "strategy": "ddp",
@@ -70,7 +70,7 @@ def test_where_nothing_is_loaded_only_the_threads_are_to_be_the_default() -> Non
 
 
 def test_what_has_no_effect_without_workers_splits_no_group() -> None:
-    """0 workers, of which persistent and prefetch are unknown, belong to those with workers."""
+    """0 workers, for which persistent and prefetch are unknown, belong to the group of those with workers."""
     rows = tuned([row(1, 0, None, 50.0), row(1, 2, 4, 90.0), row(2, 2, 2, 80.0)])
     assert [r["group"] for r in rows] == [0, 0, 0]
 
@@ -122,7 +122,7 @@ def test_one_case_with_a_number_is_no_group() -> None:
 
 
 def test_a_loss_that_may_be_none_has_a_bound_at_or_below_0() -> None:
-    """Equal in one block, 10 % slower in the other: it cannot be told. In every block 10 % slower: it can."""
+    """Equal in one block and 10 % slower in the other: undecided. 10 % slower in every block: slower."""
     noisy = tuned([row(1, 2, 2, r, i) for i, r in enumerate((100.0, 90.0))] + [row(2, 2, 2, 100.0, i) for i in (0, 1)])
     steady = tuned(
         [row(1, 2, 2, r, i) for i, r in enumerate((90.0, 81.0))]

@@ -240,7 +240,7 @@ def test_results_are_compared_as_objects_ids_or_paths(tmp_path: Path) -> None:
 def test_the_observer_is_told(ranks: Turns) -> None:
     observer = Quiet()
     bench.run(**MLP, launches=1, observer=observer)
-    assert any(note.startswith("looking at mlp") for note in observer.notes)
+    assert any(note.startswith("describing mlp") for note in observer.notes)
 
 
 @pytest.fixture

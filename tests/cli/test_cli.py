@@ -67,7 +67,7 @@ def test_an_empty_folder_and_a_short_text_are_told(bench: Any, tmp_path: Path) -
     [
         pytest.param("import nowhere_at_all\n", "No module named 'nowhere_at_all'", marks=pytest.mark.slow),
         pytest.param("class Other: ...\n", "own.py has no 'Name'", marks=pytest.mark.slow),
-        ("class Name:\n    unit = 'samples'\n", "is no workload: it lacks batch_size, build, loss, samples, layers"),
+        ("class Name:\n    unit = 'samples'\n", "is not a workload: it lacks batch_size, build, loss, samples, layers"),
     ],
 )
 def test_a_users_file_that_is_no_workload_is_told_before_any_launch(

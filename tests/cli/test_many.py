@@ -75,9 +75,9 @@ def test_an_estimate_looks_at_each_earlier_launch_once(tmp_path: Path, monkeypat
     ]
     rows = [launch(**known | told | {"case_id": "known by its axes", "batch_size": 8}) for known in axes[: CASES // 2]]
     write(tmp_path / "runs" / "20260101-120000-00aa", rows)
-    calls = counted(monkeypatch, estimate, "_but_batch")
+    calls = counted(monkeypatch, estimate, "_key_without_batch")
     found = estimate.estimate(made, tmp_path, LAPTOP, pytest.fail)
-    assert calls == {"_but_batch": CASES + CASES // 2}
+    assert calls == {"_key_without_batch": CASES + CASES // 2}
     assert [seconds for seconds in found.launch_s.values()] == [5.0] * (CASES // 2) + [None] * (CASES // 2)
 
 

@@ -241,7 +241,7 @@ def test_both_sides_have_as_many_threads(stage: Stage) -> None:
 
 # -- a side fails --------------------------------------------------------------------------------------------------
 
-RAISED = "ValueError: the cause's last line"
+RAISED = "ValueError: the cause in one sentence."
 
 
 @pytest.mark.parametrize("failing", ["A", "B"])
@@ -293,8 +293,8 @@ def test_a_port_that_is_taken_is_the_machines_fault(stage: Stage, monkeypatch: p
         monkeypatch.setattr(module, "free_port", lambda: taken.getsockname()[1])
         played, *_ = stage.play(case(), case())
     assert "Address already in use" in played.a.row["reason"]
-    assert played.a.machines_fault
-    assert not played.b.machines_fault
+    assert played.a.machine_failure
+    assert not played.b.machine_failure
     assert played.b.row["reason"].startswith("side A of the duet ended, crashed: ")
 
 
@@ -380,13 +380,13 @@ def test_turns_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """Two ranks on side A and one on B, with a store of this process: who is active, in which order."""
     store, seen, active = dist.HashStore(), [], set()
     monkeypatch.setattr(taking, "_join", lambda turns, patience: store)
-    monkeypatch.setattr(taking, "_twin", lambda turns: None)
+    monkeypatch.setattr(taking, "_unused_store", lambda turns: None)
 
     paces = {"A": Pace(7, 1), "B": Pace(9, 5)}
 
     def rank(side: str, ranks: int, number: int) -> None:
         turns = TakingTurns(Turns("", 0, side, ranks, SHORT_S), Heartbeat(tmp_path, side, number), 60.0)
-        turns.meet()
+        turns.await_models()
         turns.before_warm_up()
         assert turns.after_warm_up(paces[side]) == paces
         for place in turns.bursts(8):
@@ -450,11 +450,11 @@ def test_the_middle_of_the_pairs() -> None:
 
 def test_a_victim_names_the_side_that_failed() -> None:
     failed = Launched({"status": "oom", "reason": "rank 1: out of memory"})
-    victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"}, machines_fault=True)
+    victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"}, machine_failure=True)
     a, b = module._told(failed, victim)
     assert a.row == {"status": "oom", "reason": "rank 1: out of memory"}
     assert b.row == {"status": "interrupted", "reason": "side A of the duet ended, oom: rank 1: out of memory"}
-    assert not b.machines_fault
+    assert not b.machine_failure
     stopped = Launched({"status": "interrupted", "reason": "the run was stopped by SIGINT"})
     victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"})
     assert module._told(victim, stopped)[0].row == stopped.row

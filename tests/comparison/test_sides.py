@@ -26,7 +26,7 @@ from bench.plan.plan import asked, make_plan
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.rank_site import Site
 from bench.store.columns import LaunchRow
-from launch import Outcome, Request, Watch, never
+from launch import Outcome, Request, Watch, never_stop
 
 
 @pytest.fixture(autouse=True)
@@ -513,7 +513,7 @@ def test_a_variable_of_the_side_does_not_hide_the_lent_packages(
     asked_of: list[Request] = []
 
     class Launcher(Ranks):
-        def launch(self, request: Request, watch: Watch = never) -> Outcome:
+        def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
             asked_of.append(request)
             return super().launch(request, watch)
 

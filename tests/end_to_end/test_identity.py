@@ -101,7 +101,7 @@ def imported(
         before = set(sys.modules)
         for name in names:
             __import__(name)
-        code.look()
+        code.update()
         for name in set(sys.modules) - before:
             del sys.modules[name]
     return frozenset(source for source in code.sources if source.file.startswith(str(folder.resolve())))
@@ -156,7 +156,7 @@ def test_an_editable_install_is_the_users_wherever_it_lies(tmp_path: Path, monke
         patch.syspath_prepend(str(tmp_path / "site-packages"))
         code = ImportedCode("other:Net")
         __import__("pack.deep")
-        code.look()
+        code.update()
         del sys.modules["pack"], sys.modules["pack.deep"]
     assert {s.name for s in code.sources if "checkout" in s.file} == {"pack/__init__.py", "pack/deep.py"}
 
@@ -165,14 +165,14 @@ def test_torch_python_and_the_tool_are_nobodys() -> None:
     import torchvision  # noqa: F401
 
     code = ImportedCode("other:Net")
-    code.look()
+    code.update()
     tops = {source.module.partition(".")[0] for source in code.sources}
     assert not tops & {"torch", "torchvision", "json", "bench", "launch", "workloads", "numpy", "triton", "pandas"}
 
 
 def test_a_built_in_workload_has_no_code_of_the_users() -> None:
     code = ImportedCode("workloads.resnet:ResNet")
-    code.look()
+    code.update()
     assert code.sources == []
     assert code_key(frozenset()) is None
 
@@ -346,7 +346,7 @@ def test_compare_puts_no_two_codes_of_a_side_together() -> None:
         ("a-workload=mine.py:Net (environment A, code 1)", 100.0, 100.0),
         ("a-workload=mine.py:Net (environment A, code 2)", 10.0, None),
     ]
-    assert any("not put together" in note for note in found.notes)
+    assert any("not combined" in note for note in found.notes)
 
 
 def test_ab_decides_between_codes_but_not_where_a_side_was_edited() -> None:

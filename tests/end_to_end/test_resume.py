@@ -166,7 +166,7 @@ def test_a_changed_plan_is_refused_or_told_in_the_rows(tmp_path: Path) -> None:
     assert refused.code == 4
     assert (
         refused.stderr.splitlines()[-1].partition("mlp-ddp-x2-cpu-")[0]
-        == (f"bench: run {run_id} is not what it was: {what}".partition("mlp-ddp-x2-cpu-")[0])
+        == (f"bench: run {run_id} has changed since it began: {what}".partition("mlp-ddp-x2-cpu-")[0])
     )
     assert "--resume-anyway" in refused.stderr
     allowed = run_bench(tmp_path, *more, "--resume-anyway")

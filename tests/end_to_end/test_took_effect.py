@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -92,13 +93,30 @@ class Ends(Net):
         return super().loss(model, batch)
 
 
+class WithSpare(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.spare = nn.Linear(8, 1), nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.used(x)
+
+
+class Unused(Net):
+    def build(self):
+        return WithSpare()
+
+    def layers(self, model):
+        return []
+
+
 class Bare(Net):
     def loss(self, model, batch):
         with torch.autocast("cpu", enabled=False):
             return super().loss(model, batch)
 """
 SHORT = ("--device", "cpu", "--launches", "1", "--steps", "6", "--warmup-steps", "5", "--quiet")
-ROUND = "goes round DistributedDataParallel's forward pass, as model.module(x)"
+ROUND = "bypasses DistributedDataParallel's forward pass, as model.module(x)"
 
 
 def by_workload(run: Run) -> dict[str, dict[str, str]]:
@@ -120,7 +138,7 @@ def test_what_two_ranks_made_of_it(bench: Any, tmp_path: Path) -> None:
     sound = rows["InPlace"]
     assert (sound["status"], sound["num_threads"]) == ("ok", "1")
     assert sound["not_as_asked"] == (
-        "the model changes its batch in place: each step is handed a copy; OpenMP threads: 3 in rank 0, not 1 as asked"
+        "the model changes its batch in place: each step gets a copy; OpenMP threads: 3 in rank 0, not 1 as asked"
     )
     assert sound["took_effect"] == (
         "gradients exchanged after 11 forward passes in 11 steps, all-reduce of 81 numbers for 81 gradients in float32; "
@@ -131,6 +149,24 @@ def test_what_two_ranks_made_of_it(bench: Any, tmp_path: Path) -> None:
     assert losses[-1] > 0.5 * losses[0]  # labels that are halved in each step would be 0 by now, and learned
 
 
+def test_unused_parameters_under_ddp(bench: Any, tmp_path: Path) -> None:
+    """Of 81 parameters 9 have a gradient; the bucket that is reduced holds all of them."""
+    (tmp_path / "mine.py").write_text(MINE)
+    strategies = ("--strategy", "ddp,ddp:find-unused=on,ddp:static-graph=on", "--gpus", "2")
+    crashed, found, static = bench("run", "--workload", "mine.py:Unused", *SHORT, *strategies).by_case()
+    assert [row["status"] for row in (crashed, found, static)] == ["crashed", "ok", "ok"]
+    assert re.fullmatch(
+        r"rank [01] on \S+, step 2: RuntimeError: Expected to have finished reduction in the prior iteration before "
+        r"starting a new one\. \(hint: try ddp:find-unused=on, or ddp:static-graph=on if the same parameters are unused in "
+        r"each step\)",
+        crashed["reason"],
+    )
+    assert found["took_effect"] == (
+        "gradients exchanged after 11 forward passes in 11 steps, all-reduce of 81 numbers for 9 gradients in float32; "
+        "4 parameters equal bit by bit over 2 replicas; float32 in 1 of 1 matmuls and convolutions"
+    )
+
+
 @pytest.mark.slow
 def test_other_ways_round(bench: Any, tmp_path: Path) -> None:
     names = ("Alike", "Now", "Late", "Noisy", "Ends")
@@ -139,7 +175,7 @@ def test_other_ways_round(bench: Any, tmp_path: Path) -> None:
     assert "DDP had no effect in 11 of 11 steps" in rows["Alike"]["reason"]
     assert "not equal" not in rows["Alike"]["reason"]
     assert f"DDP had no effect in 1 of 11 steps: the loss {ROUND}" in rows["Now"]["reason"]
-    assert "began to change its batch in place inside of the window" in rows["Late"]["reason"]
+    assert "began to change its batch in place inside the window" in rows["Late"]["reason"]
     assert rows["Noisy"]["reason"].startswith("the replicas are not equal after the window")
     assert rows["Ends"]["took_effect"] == (
         "gradients exchanged after 11 forward passes in 11 steps; 4 parameters equal bit by bit over 2 replicas"
@@ -159,7 +195,7 @@ def test_threads_that_a_variable_decides(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     run = bench("run", "--workload", "mine.py:Net", *SHORT, *more, environment={"MKL_NUM_THREADS": "1"})
     rows = {row["omp_num_threads"]: row for row in run.rows()}
-    assert "--omp-num-threads 2 may have no effect: MKL_NUM_THREADS=1 wins over it" in run.stderr
+    assert "--omp-num-threads 2 may have no effect: MKL_NUM_THREADS=1 overrides it" in run.stderr
     assert "--omp-num-threads 1 may" not in run.stderr
     assert {asked: (row["num_threads"], row["not_as_asked"]) for asked, row in rows.items()} == {
         "1": ("1", ""),

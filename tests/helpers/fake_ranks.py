@@ -28,7 +28,7 @@ from bench.runner.launch_request import DESCRIBE_ENTRY
 from bench.runner.run_session import Session
 from bench.stats.power import Blocks
 from bench.store.columns import LaunchRow
-from launch import Launcher, LaunchError, Outcome, Prepared, Request, Watch, never
+from launch import Launcher, LaunchError, Outcome, Prepared, Request, Watch, never_stop
 
 STEP_NS = 10**8  # at a pace of 1
 MLP = {"workload": "mlp", "strategy": "single", "gpus": "1", "device": "cpu"}
@@ -65,12 +65,12 @@ class Ranks(Launcher):
     fits: int = 1 << 30  # a larger batch runs out of memory
     units: tuple[str, ...] = ("resident",)
 
-    def prepare(self, request: Request, watch: Watch = never) -> Prepared:
+    def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
         return _Ready(self, request)
 
     def close(self) -> None: ...
 
-    def launch(self, request: Request, watch: Watch = never) -> Outcome:
+    def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
         spec = Spec.read(request.argument)
         if request.entry == DESCRIBE_ENTRY:
             Description("samples", 64, self.units, None, 10, 2, 6e9, 6e9).write(request.log)
@@ -117,7 +117,7 @@ class _Ready:
     def scratch(self) -> Path:
         return self.ranks.folder
 
-    def launch(self, watch: Watch = never) -> Outcome:
+    def launch(self, watch: Watch = never_stop) -> Outcome:
         return self.ranks.launch(self.request, watch)
 
 
@@ -136,7 +136,7 @@ class Turns(Ranks):
     def close(self) -> None:
         self.is_up = False
 
-    def launch(self, request: Request, watch: Watch = never) -> Outcome:
+    def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
         spec = Spec.read(request.argument)
         if request.entry != DESCRIBE_ENTRY:
             if self.never_starts:

@@ -131,7 +131,7 @@ class SlowAtFirst(Faulty):
 
 
 def raise_error() -> None:
-    raise ValueError("first line\nthe cause's last line")
+    raise ValueError("the cause in one sentence. Details follow.\nMore details")
 
 
 def hang() -> None:
@@ -186,7 +186,7 @@ def leave_children() -> None:
 
 
 def raise_hostile() -> None:
-    raise ValueError("line\n::error::a zero byte \0, an escape \x1b[2J, a turn \u202e")
+    raise ValueError("::error::a zero byte \0, an escape \x1b[2J, a turn \u202e\n::error::a second line")
 
 
 def import_nothing() -> None:

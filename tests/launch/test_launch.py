@@ -30,7 +30,7 @@ GONE_WITHIN_S = 10
 
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[ServerLauncher]:
-    """A launcher of this test's own, that it may break."""
+    """A launcher of this test's own, which it may break."""
     launcher = ServerLauncher(ENVIRONMENT, ["torch", "bench.rank.main"], tmp_path / "launcher.log")
     yield launcher
     launcher.close()
@@ -98,19 +98,20 @@ if "launch.server_process" in " ".join(sys.orig_argv):
 
 
 def test_a_failed_launch_makes_the_server_import_nothing(tmp_path: Path) -> None:
-    """torch's own formatter of log messages would import torch._dynamo for the first exception, for 4 to 7 s."""
+    """torch's own formatter of log messages would import torch._dynamo for the first exception, in 4 to 7 s."""
     (tmp_path / "sitecustomize.py").write_text(SPY.format(file=str(tmp_path / "imported")))
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{HELPERS}"}
     with contextlib.closing(ServerLauncher(environment, ["torch"], tmp_path / "launcher.log")) as launcher:
         outcome = launcher.launch(request("die", -signal.SIGKILL, tmp_path))
     assert (outcome.exit_codes[1], outcome.stopped) == (-signal.SIGKILL, False)
     assert not (tmp_path / "imported").exists()
-    told = (tmp_path / "launcher.log").read_text()  # all the same: of this rank, or of the other that missed it
+    # either this rank's failure, or that of the other rank, which missed it
+    told = (tmp_path / "launcher.log").read_text()
     assert "exitcode: -9" in told or "ProcessExitedException" in told
 
 
 def test_no_name_server_is_asked(tmp_path: Path) -> None:
-    """Where none answers, the name of the host would take ten seconds and more, several times a rank."""
+    """Without one that answers, the name of the host would take ten seconds and more, several times for each rank."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os, socket, sys\n"
         "def asked(name):\n"
@@ -195,7 +196,7 @@ launcher.launch(Request("rank_entries:hang", str(folder), 2, 600.0, folder))
 
 
 class Orphaner:
-    """A process that has launched ranks which hang; its guard, its server, and all pids below it."""
+    """A process that has launched ranks which hang; its guard, its server, and all process ids below it."""
 
     def __init__(self, folder: Path, tmp: Path) -> None:
         self.folder, self.tmp = folder, tmp
@@ -218,7 +219,7 @@ class Orphaner:
 
 @pytest.fixture
 def short_tmp() -> Iterator[Path]:
-    """A TMPDIR so near to the root that private folders are made in it, and not in /tmp."""
+    """A TMPDIR with so short a path that private folders are made in it, and not in /tmp."""
     with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
         assert len(folder) < SOCKET_PATH_LIMIT
         yield Path(folder)
@@ -233,7 +234,7 @@ def wait_until_gone(pids: list[int]) -> None:
 
 @pytest.mark.parametrize("also", ["nobody", "its guard"])
 def test_killing_the_parent_leaves_nothing(tmp_path: Path, short_tmp: Path, also: str) -> None:
-    """What it has started ends by itself, even if who was to see to that is killed at the same time."""
+    """All that it has started ends, even if the process responsible for that is killed at the same time."""
     orphans = Orphaner(tmp_path, short_tmp)
     assert list(orphans.tmp.glob("bench-*"))
     orphans.kill(*([orphans.guard] if also == "its guard" else []))
@@ -245,9 +246,12 @@ def test_killing_the_parent_leaves_nothing(tmp_path: Path, short_tmp: Path, also
 def test_what_nobody_was_left_to_end_is_ended_by_the_next(
     tmp_path: Path, short_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With server and guard dead the kernel ends the ranks; their folder and what they have started are left."""
+    """If server and guard are dead, the kernel ends the ranks.
+
+    The next run removes their folder and ends their children.
+    """
     orphans = Orphaner(tmp_path, short_tmp)
-    # the resource tracker ends with the last process that has its pipe: one that a rank has started
+    # the resource tracker ends with the last process that has its pipe, which is a child of a rank
     spared = {*orphans.of_ranks, *(pid for pid in orphans.tree if is_resource_tracker(psutil.Process(pid)))}
     orphans.kill(orphans.guard, orphans.server)
     wait_until_gone([pid for pid in orphans.tree if pid not in spared])
@@ -283,7 +287,7 @@ def test_nothing_is_left_in_shared_memory(own: ServerLauncher, tmp_path: Path) -
 
 
 def test_a_python_without_pidfd_open_ends_everything_as_well(tmp_path: Path) -> None:
-    """uv's and conda's Pythons lack it."""
+    """As the Pythons of uv and conda."""
     (tmp_path / "sitecustomize.py").write_text("import os\ndel os.pidfd_open\n")
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{HELPERS}"}
     launcher = ServerLauncher(environment, ["torch", "bench.rank.main"], tmp_path / "launcher.log")
@@ -345,7 +349,7 @@ def test_a_first_fork_waits_for_the_modules(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_server_is_ready_when_its_modules_are_imported(tmp_path: Path) -> None:
-    """It is greeted after an import that takes longer than its own, each time it is replaced; a launch waits for none."""
+    """Its imports count towards the wait for the server, each time it is replaced, and not towards a launch."""
     slow_import(tmp_path, 15)
     environment = {**ENVIRONMENT, "PYTHONPATH": f"{tmp_path}:{HELPERS}"}
     log = tmp_path / "launcher.log"

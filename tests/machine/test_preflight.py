@@ -241,7 +241,7 @@ def test_shared_memory_for_workers(
     found = case_warnings(case(gpus=gpus, num_workers=num_workers), but(processors=1000, shm_free_mib=free))
     assert found == (
         [
-            f"{words[0]}: a worker that finds no room dies of a bus error, and the launch with it; "
+            f"{words[0]}: a worker without space is killed by a bus error, and the launch fails; "
             f"make it {words[1]} or more (docker run --shm-size), or lower --num-workers"
         ]
         if words
@@ -542,12 +542,12 @@ def test_a_look_does_not_fail_where_nothing_can_be_read(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("variables", "changes", "said"),
     [
-        ({"MKL_NUM_THREADS": "1"}, {"omp_num_threads": 2}, "2 may have no effect: MKL_NUM_THREADS=1 wins over it"),
-        ({"MKL_NUM_THREADS": "8"}, {}, "1 may have no effect: MKL_NUM_THREADS=8 wins over it"),
+        ({"MKL_NUM_THREADS": "1"}, {"omp_num_threads": 2}, "2 may have no effect: MKL_NUM_THREADS=1 overrides it"),
+        ({"MKL_NUM_THREADS": "8"}, {}, "1 may have no effect: MKL_NUM_THREADS=8 overrides it"),
         (
             {},
             {"omp_num_threads": 2, "env": "MKL_NUM_THREADS=4"},
-            "2 may have no effect: MKL_NUM_THREADS=4 wins over it",
+            "2 may have no effect: MKL_NUM_THREADS=4 overrides it",
         ),
         ({"OMP_THREAD_LIMIT": "3"}, {"omp_num_threads": 4}, "OMP_THREAD_LIMIT=3 allows no more; unset"),
         ({"OMP_DYNAMIC": "TRUE"}, {"omp_num_threads": 2}, "OMP_DYNAMIC lets OpenMP run fewer"),

@@ -198,6 +198,12 @@ def test_static_graph_and_accumulation() -> None:
     assert why(case(strategy="ddp:bucket-view=on", grad_accum_steps=2)) is None
 
 
+def test_static_graph_finds_unused_parameters_itself() -> None:
+    reason = "DDP's static graph finds unused parameters itself; use ddp:find-unused=off"
+    assert why(case(strategy="ddp:static-graph=on:find-unused=on")) == reason
+    assert why(case(strategy="ddp:find-unused=on", grad_accum_steps=2)) is None
+
+
 def test_binding_needs_the_command_that_torch_binds_by() -> None:
     bound = case(device="cuda", numa_binding="node")
     facts = Facts(Machine((A100, A100)), numactl=False)

@@ -159,7 +159,7 @@ def test_demo_digits_and_clicks_are_known_without_being_made(tmp_path: Path, mon
         (
             IMAGES,
             struct.pack(">2i", 2049, 2) + bytes(2),
-            "train-images-idx3-ubyte has 3 images, train-labels-idx1-ubyte 2 labels; wanted as many",
+            "train-images-idx3-ubyte has 3 images, train-labels-idx1-ubyte 2 labels; wanted equally many",
         ),
         (
             struct.pack(">4i", 2051, 3, 32, 28) + bytes(3 * 32 * 28),
@@ -200,7 +200,7 @@ def test_digits_that_are_not_compressed_as_they_say(tmp_path: Path) -> None:
 def test_digits_that_were_cut_short(tmp_path: Path, kept: int) -> None:
     idx(tmp_path, gzip.compress(IMAGES)[:kept], gzip.compress(LABELS), ".gz")
     found = refusal(data=f"mnist={tmp_path}").message
-    assert found.startswith(f"--data mnist={tmp_path}: train-images-idx3-ubyte.gz is no whole gzip file: ")
+    assert found.startswith(f"--data mnist={tmp_path}: train-images-idx3-ubyte.gz is not a complete gzip file: ")
 
 
 CLICK = b"\t".join([b"1", *[b"7"] * 13, *[b"0a"] * 26])
@@ -218,7 +218,7 @@ def test_clicks_are_counted(tmp_path: Path, content: bytes, count: int) -> None:
         (b"", "the file is empty"),
         (b"a,b\n", "line 1: 1 fields between tabs; wanted 40: a label, 13 whole numbers, 26 hexadecimal ones"),
         (b"2" + CLICK[1:], "line 1: the label is '2'; wanted 0 or 1"),
-        (CLICK[:-1] + b"x", "line 1: '0x' is no hexadecimal number"),
+        (CLICK[:-1] + b"x", "line 1: '0x' is not a hexadecimal number"),
     ],
 )
 def test_clicks_that_cannot_be_read(tmp_path: Path, content: bytes, message: str) -> None:

@@ -13,7 +13,7 @@ from bench.errors import EXIT_USAGE, UsageError
 from bench.plan.strategies import ONE_PROCESS, STRATEGIES, Choice
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 
-DDP = {"bucket-mb": "25", "static-graph": "off", "bucket-view": "off", "hook": "none"}
+DDP = {"bucket-mb": "25", "static-graph": "off", "find-unused": "off", "bucket-view": "off", "hook": "none"}
 FSDP = {"reshard": "on", "replicate": "1", "offload": "off", "reduce": "own"}
 
 
@@ -64,7 +64,7 @@ def specs(name: str, **values: tuple[str, ...]) -> list[str]:
     ("given", "count"),
     [
         # 2 x 2 x 2 x 3
-        (specs("ddp", bucket_mb=("25", "7"), static_graph=("on", "off"), bucket_view=("on", "off"), hook=("none", "fp16", "bf16")), 24),
+        (specs("ddp", bucket_mb=("25", "7"), static_graph=("on", "off"), find_unused=("on", "off"), bucket_view=("on", "off"), hook=("none", "fp16", "bf16")), 48),
         # 4 x 2 x 2 x 3
         (specs("fsdp", reshard=("on", "off", "2", "3"), replicate=("1", "2"), offload=("off", "cpu"), reduce=("own", "fp32", "bf16")), 48),
     ],
@@ -77,7 +77,7 @@ def test_every_value_is_taken_and_no_two_points_have_one_text(given: list[str], 
     assert [parse_strategy(text).spec for text in texts] == texts
 
 
-IN_DDP, IN_FSDP = "bucket-mb, static-graph, bucket-view, hook", "reshard, replicate, offload, reduce"
+IN_DDP, IN_FSDP = "bucket-mb, static-graph, find-unused, bucket-view, hook", "reshard, replicate, offload, reduce"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What ranks ask of an accelerator, with a device module that stands for one. A GPU is asked by the tests marked gpu."""
+"""What ranks query of an accelerator, with a fake device module. Tests marked gpu query a real GPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def test_every_call_of_a_device_is_one_that_cuda_and_xpu_have() -> None:
 
 
 def test_peaks_of_several_devices_are_those_of_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two devices, of which the second holds more; a reset waits, gives back what is free, and only then forgets."""
+    """Two devices, of which the second uses more.
+
+    A reset synchronises, frees unused memory, and then resets the peaks.
+    """
     calls: list[tuple[str, object]] = []
 
     def call(name: str) -> Any:

@@ -1,5 +1,7 @@
-"""FLOPs against values worked out by hand: 2 a multiply-add; of a training step, the forward pass, the gradient of each
-weight, and the gradient of each input that needs one."""
+"""FLOPs against values worked out by hand: 2 for a multiply-add.
+
+A training step has the forward pass, the gradient of each weight, and the gradient of each input that needs one.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ from bench.rank.free_operations import is_free
 
 
 class Own:
-    """A workload of a user; ``step`` is its loss."""
+    """A user's workload; ``step`` is its loss."""
 
     unit, batch_size = "samples", 8
 
@@ -61,7 +63,7 @@ def trained(model: nn.Module, *shapes: tuple[int, ...], needs_input: bool = Fals
 # -- single operations ------------------------------------------------------------------------------------------------
 
 CONVOLUTIONS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = {
-    # weights per output channel x output places x samples x 2, forward and the weight's gradient
+    # weights per output channel x output positions x samples x 2, for the forward pass and the weight's gradient
     "depthwise 1d": (lambda: nn.Conv1d(8, 8, 3, groups=8), (2, 8, 12), 2 * (2 * 8 * 3 * 10 * 2)),
     "grouped 2d, strided": (
         lambda: nn.Conv2d(8, 16, 3, stride=2, groups=4),
@@ -70,7 +72,7 @@ CONVOLUTIONS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], int]] = 
     ),
     "depthwise 3d, two a channel": (lambda: nn.Conv3d(4, 8, 3, groups=4), (1, 4, 5, 5, 5), 2 * (2 * 8 * 27 * 27)),
     "dilated": (lambda: nn.Conv2d(3, 5, 3, dilation=2), (1, 3, 8, 8), 2 * (2 * 5 * 3 * 9 * 16)),
-    # each input place meets the weights of its group: 12 / 4 = 3 outputs x 3 places
+    # each input position meets the weights of its group: 12 / 4 = 3 outputs x 3 positions
     "transposed, grouped": (
         lambda: nn.ConvTranspose1d(8, 12, 3, stride=2, groups=4),
         (2, 8, 10),
@@ -92,7 +94,8 @@ def test_convolutions_count_their_own_group(name: str, device: str) -> None:
 def test_six_depthwise_convolutions_count_as_worked_out() -> None:
     model = nn.Sequential(*(nn.Conv2d(64, 64, 3, padding=1, groups=64) for _ in range(6)))
     one = 2 * 64 * 9 * 16 * 16
-    assert trained(model, (1, 64, 16, 16)) == 6 * 3 * one - one == 5_013_504  # the first's input needs no gradient
+    # the first layer's input needs no gradient
+    assert trained(model, (1, 64, 16, 16)) == 6 * 3 * one - one == 5_013_504
 
 
 class Recurrent(nn.Module):
@@ -106,14 +109,14 @@ class Recurrent(nn.Module):
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.RNN, 1), (nn.GRU, 3), (nn.LSTM, 4)])
 def test_recurrent_layers(kind: type[nn.RNNBase], gates: int) -> None:
-    """5 places of 3 samples: 8 inputs and 16 hidden to 16 x gates; the first hidden state needs no gradient."""
+    """5 positions of 3 samples: 8 inputs and 16 hidden to 16 x gates; the first hidden state needs no gradient."""
     of_input, of_hidden = 2 * 15 * 8 * 16 * gates, 2 * 15 * 16 * 16 * gates
     with torch.device("meta"):
         assert trained(Recurrent(kind), (5, 3, 8)) == 2 * of_input + 3 * of_hidden - of_hidden // 5
 
 
 class Attends(nn.Module):
-    """Keys and values of another length, and fewer heads, if asked for."""
+    """Attention with keys and values of another length, and fewer heads, if asked for."""
 
     def __init__(self, key_heads: int) -> None:
         super().__init__()
@@ -128,7 +131,7 @@ class Attends(nn.Module):
 @pytest.mark.parametrize("key_heads", [4, 2])
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 def test_attention_counts_in_full_by_every_kernel(device: str, key_heads: int) -> None:
-    """2 samples, 4 heads of 4, 10 queries and 7 keys: scores and values, and backward twice that."""
+    """2 samples, 4 heads of 4, 10 queries and 7 keys: scores and values, and twice that in the backward pass."""
     linear = 2 * (2 * 10 * 16 * 16 + 2 * 7 * 16 * 4 * key_heads)
     attention = 2 * (2 * 4 * 10 * 7 * 4) * 2
     with torch.device(device):
@@ -136,7 +139,7 @@ def test_attention_counts_in_full_by_every_kernel(device: str, key_heads: int) -
 
 
 def test_multihead_attention_and_an_encoder_layer() -> None:
-    """2 x 10 tokens of width 32: q, k, v and out 32 x 32, scores and values 10 x 32 a token; an MLP of 64."""
+    """2 x 10 tokens of width 32: q, k, v and out 32 x 32, scores and values 10 x 32 for a token; an MLP of 64."""
     projections, attention, mlp = 2 * 20 * 4 * 32 * 32, 2 * 2 * 20 * 10 * 32, 2 * 20 * 2 * 32 * 64
     first = 2 * 20 * 3 * 32 * 32  # whose input needs no gradient
     with torch.device("meta"):
@@ -151,7 +154,7 @@ SINGLE: dict[str, tuple[Callable[[], Tensor], int]] = {
     "addmv": (lambda: torch.addmv(torch.ones(4), X(4), Y()).sum(), 2 * 12),
     "addbmm": (lambda: torch.addbmm(torch.ones(4, 5), X(4)[None], Z()[None]).sum(), 2 * 2 * 4 * 3 * 5),
     "complex": (lambda: (X(4) * 1j @ Z().to(torch.complex64)).abs().sum(), 4 * 2 * 2 * 4 * 3 * 5),
-    # x1 with the weights, what comes out with x2; of the gradients only the weight's is needed
+    # x1 with the weights, the result with x2; of the gradients only the weight's is needed
     "bilinear": (lambda: nn.Bilinear(3, 3, 5)(X(2).detach(), X(2).detach()).sum(), 2 * (2 * 2 * 5 * 9) + 2 * 2 * 5 * 3),
     "einsum": (lambda: torch.einsum("bi,ij->bj", X(4), Z()).sum(), 2 * 2 * 4 * 3 * 5),
     "elementwise": (lambda: F.layer_norm(F.gelu(X(4).cumsum(0).softmax(1)), (3,)).sort().values.std(), 0),
@@ -222,7 +225,7 @@ def test_no_operation_has_a_formula_and_is_free() -> None:
     for name in FORMULAS:
         namespace, _, base = name.partition("::")
         packet = getattr(getattr(torch.ops, namespace), base, None)
-        assert packet or name == "aten::_foreach_mm", name  # which torch 2.11 does not have
+        assert packet or name == "aten::_foreach_mm", name  # torch 2.11 does not have it
         overloads = packet.overloads() if packet else []
         assert not any(is_free(getattr(packet, overload)) for overload in overloads), name
 
@@ -231,14 +234,14 @@ def test_no_operation_has_a_formula_and_is_free() -> None:
 
 
 def test_work_that_grows_with_the_square_of_the_batch() -> None:
-    """All pairs of 64 samples, of width 8: 64 x 8 a sample, and twice that backward; the layer has 32 x 8 weights."""
+    """All pairs of 64 samples of width 8: 64 x 8 for a sample, twice that backward; the layer has 32 x 8 weights."""
     own = Own(lambda: nn.Linear(32, 8), lambda model, batch: (z := model(batch[0])).matmul(z.T).sum(), 32)
     assert describe(own, "none", "resident", 64).flops_per_sample == 3 * 2 * 64 * 8 + 2 * 2 * 32 * 8
     assert describe(own, "none", "resident", 2).flops_per_sample == 3 * 2 * 2 * 8 + 2 * 2 * 32 * 8
 
 
 class Merged(nn.Linear):
-    """A frozen weight with a low-rank change, merged in each step."""
+    """A frozen weight plus a low-rank change, merged in each step."""
 
     def __init__(self) -> None:
         super().__init__(64, 64, bias=False)
@@ -267,7 +270,7 @@ def test_frozen_weights_have_no_gradient() -> None:
 
 
 class Checkpoints(nn.Module):
-    """Two layers of 32 x 32, the second one recomputed by the model itself, however it came by ``checkpoint``."""
+    """Two layers of 32 x 32. The model itself recomputes the second, with ``checkpoint`` imported in different ways."""
 
     def __init__(self, again: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -341,7 +344,7 @@ def test_what_cannot_be_counted_is_empty_and_the_rest_is_known() -> None:
     said = describe(Own(lambda: nn.Linear(8, 8), fails, 8), "none", "resident")
     assert (said.flops_per_sample, said.hardware_flops_per_sample, said.parameters) == (None, None, 72)
     assert said.flops_note == (
-        "one step on the cpu gives RuntimeError: only with eight ranks; say flops_per_sample in the workload"
+        "one step on the cpu raised RuntimeError: only with eight ranks; say flops_per_sample in the workload"
     )
 
 

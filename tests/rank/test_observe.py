@@ -1,4 +1,4 @@
-"""What a rank sees of its own training, in this process: one more step, its parameters, its threads, its data."""
+"""What a rank observes of its own training, in this process: one more step, its parameters, threads and data."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ def test_a_checksum_is_that_of_all_bits(kind: torch.dtype) -> None:
     other = tensor.clone()
     other[1, 2, 3] = other[1, 2, 3] == 0
     assert checksum(other) != same
-    assert checksum(tensor.flip(2)) != same  # the same numbers elsewhere
+    assert checksum(tensor.flip(2)) != same  # the same numbers in another order
 
 
 def test_a_checksum_knows_the_last_bit_and_nan_over_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +295,7 @@ def test_data_that_is_changed_in_place_is_made_anew(tmp_path: Path, change: Any)
         assert x.equal(torch.ones(2, 4, 8))
         change(x)
     assert state_of(training).batch == "copied in the window"  # nobody had said that it begins
-    training.batches.resident.window_begins()  # type: ignore[union-attr]
+    training.batches.resident.begin_window()  # type: ignore[union-attr]
     assert state_of(training).batch == "copied"
 
 
@@ -306,8 +306,8 @@ def test_data_that_is_changed_unseen_is_found_by_its_bits(tmp_path: Path, change
     assert resident is not None
     change(next(training.batches)[0])
     assert state_of(training).batch == "changed"
-    resident.look()
-    resident.window_begins()
+    resident.check()
+    resident.begin_window()
     assert training.to_device(next(training.batches))[0].equal(torch.ones(2, 4, 8))
     assert state_of(training).batch == "copied"
 

@@ -1,4 +1,4 @@
-"""What is private in PyTorch and used here: it is where we think it is, and nowhere else in our code."""
+"""The private parts of PyTorch that are used: they are where they are expected, and used in one module only."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from bench.rank import private
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = {"bench/rank/private.py", "launch/server_process.py"}
-# public in their names, but documented nowhere: what torchrun itself is made of
+# public by name but undocumented: torchrun itself is made of them
 INNARDS = ("torch.distributed.launcher", "torch.distributed.elastic", "torch.numa")
 
 
 def private_names(text: str) -> Iterator[str]:
-    """Dotted names below ``torch`` or ``aten`` with a part that begins with one underscore, and imports of such."""
+    """Return dotted names below ``torch`` or ``aten`` with a part that begins with one underscore, and such imports."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
@@ -55,7 +55,7 @@ def test_only_two_modules_use_what_is_private(folder: str) -> None:
 
 
 def test_attention_comes_down_to_what_is_kept() -> None:
-    """On the CPU by one of its operators; the others have the schema of an attention."""
+    """On the CPU it is one of these operators; the others have the schema of an attention."""
     seen: list[Any] = []
 
     class Watch(private.TorchDispatchMode):
@@ -86,7 +86,7 @@ def test_the_compiler_tells_what_it_does() -> None:
     torch._dynamo.reset()
     started: list[Any] = []
     ended: list[tuple[str, str]] = []
-    heard = private.hear_compiler(
+    heard = private.on_compilation(
         started.append, lambda args: ended.append((args.callback_trigger.name, str(args.compile_id)))
     )
     assert heard

@@ -1,4 +1,4 @@
-"""What runs inside a rank, in this process: batches, clocks, warm-up."""
+"""The parts of a rank, run in this process: batches, clocks, warm-up."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.clock import AcceleratorClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
 from bench.rank.loader import GlobalBatches, batches
-from bench.rank.main import last_seconds, told
+from bench.rank.main import failure_of, last_seconds
 from bench.rank.measure import warmup_steps
 from bench.strategies import fsdp
 from workloads.base import load
@@ -37,7 +37,7 @@ CPU = torch.device("cpu")
 
 
 def split(ranks: int, length: int = 50, seed: int = 0, epoch: int = 0) -> list[list[int]]:
-    """The global batches of 12 samples, put together again from every rank's slice."""
+    """Return the global batches of 12 samples, put together from the slices of all ranks."""
     spread = case(strategy="ddp", gpus=ranks, batch_size=12 // ranks, seed=seed)
     samplers = [GlobalBatches(length, spread, rank) for rank in range(ranks)]
     for sampler in samplers:
@@ -52,12 +52,12 @@ def joined(lists: Iterable[list[int]]) -> list[int]:
 def test_however_a_global_batch_is_split_each_step_sees_the_same_samples() -> None:
     whole = split(1)
     assert whole == split(2) == split(4)
-    assert [len(batch) for batch in whole] == [12] * 4  # 50 samples: four batches, a ragged tail of 2
+    assert [len(batch) for batch in whole] == [12] * 4  # 50 samples: four batches, and an incomplete one of 2
     assert len({i for batch in whole for i in batch}) == 48
 
 
 def accumulated(strategy: str, gpus: int, batch_size: int, micro_batches: int, epoch: int = 0) -> list[list[int]]:
-    """The global batches of 50 samples: of each step every rank's micro-batches, one rank after the other."""
+    """Return the global batches of 50 samples: for each step every rank's micro-batches, one rank after the other."""
     spread = case(
         strategy=strategy, gpus=gpus, device="cuda", batch_size=batch_size, grad_accum_steps=micro_batches, seed=3
     )
@@ -160,7 +160,7 @@ def test_micro_batches_that_the_loader_holds_ready(workers: int, ahead: int | No
 @pytest.mark.parametrize(
     ("axes", "rank", "expected"),
     [
-        # the samples of one global batch, from the start again where there are no more
+        # the samples of one global batch, repeated if there are too few
         ({"gpus": 2, "batch_size": 2, "grad_accum_steps": 2}, 0, [[0, 1], [2, 3]]),
         ({"gpus": 2, "batch_size": 2, "grad_accum_steps": 2}, 1, [[4, 5], [6, 0]]),
         ({"strategy": "single", "batch_size": 2, "grad_accum_steps": 3}, 0, [[0, 1], [2, 3], [4, 5]]),
@@ -183,7 +183,7 @@ def test_resident_data_is_the_first_samples_again_and_again(monkeypatch: pytest.
     monkeypatch.setenv("RANK", "1")
     data = TensorDataset(torch.arange(5))
     feed = batches(data, case(batch_size=3, strategy="ddp", gpus=2), torch.device("cpu"))
-    assert next(feed)[0].tolist() == [3, 4, 0]  # the second rank's three, from the start again where there are no more
+    assert next(feed)[0].tolist() == [3, 4, 0]  # the second rank's three, repeated if there are too few
     assert next(feed)[0] is next(feed)[0]
     assert (feed.steps_per_epoch, feed.queued) == (None, 0)
 
@@ -243,7 +243,7 @@ def test_a_step_has_four_marks_a_micro_batch_and_one_more(micro_batches: int, ma
     assert parts == {**dict.fromkeys(PARTS[:-1], [micro_batches] * 3), "optimizer": [1] * 3}
     assert by_part([], micro_batches) == {part: [] for part in PARTS}
     assert by_step([], micro_batches) == []
-    with pytest.raises(AssertionError, match=f"{3 * marks - 1} marks are no whole steps of {marks}"):
+    with pytest.raises(AssertionError, match=f"{3 * marks - 1} marks do not fill steps of {marks} marks"):
         by_step(ones[1:], micro_batches)
 
 
@@ -260,7 +260,7 @@ def test_the_host_clock_is_a_chain_without_gaps(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_cuda_clock_reads_the_devices_timeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host enqueues in 1 µs what the device takes milliseconds for."""
+    """The host enqueues in 1 µs what the device takes milliseconds to run."""
 
     class Event:
         device_ms = iter([0.0, 0.5, 0.75, 4.75])
@@ -286,7 +286,7 @@ def test_the_cuda_clock_reads_the_devices_timeline(monkeypatch: pytest.MonkeyPat
     assert clock.host_ns() == [1000, 1000, 1000]
     clock.close()
     assert clock.window_ns() == 5_275_000
-    assert clock.waited_ns() == 3 + 25_000  # at its start and at its end; what came between is in a step
+    assert clock.waited_ns() == 3 + 25_000  # at its start and at its end; a wait in between is part of a step
 
 
 def test_a_process_that_shares_a_processor_waits_for_it() -> None:
@@ -317,16 +317,16 @@ class MuteError(Exception):
     ("error", "kind", "message"),
     [
         (ValueError("a\nb"), "crashed", "ValueError: a\nb"),
-        (MuteError(TypeError("x")), "crashed", "MuteError (its text cannot be had: TypeError)"),
-        (MuteError(SystemExit()), "crashed", "MuteError (its text cannot be had: SystemExit)"),
-        (MuteError(RecursionError()), "crashed", "MuteError (its text cannot be had: RecursionError)"),
+        (MuteError(TypeError("x")), "crashed", "MuteError (its text is unavailable: TypeError)"),
+        (MuteError(SystemExit()), "crashed", "MuteError (its text is unavailable: SystemExit)"),
+        (MuteError(RecursionError()), "crashed", "MuteError (its text is unavailable: RecursionError)"),
         (MemoryError(), "oom", "MemoryError: "),
         (type("NoRoomError", (MuteError, MemoryError), {})(MemoryError()), "oom", "NoRoomError (its text cannot be"),
         (RuntimeError("CUDA error: out of memory"), "oom", "RuntimeError: CUDA error: out of memory"),
     ],
 )
 def test_what_is_told_of_an_exception(error: BaseException, kind: str, message: str) -> None:
-    failure = told(error)
+    failure = failure_of(error)
     assert failure.kind == kind
     assert failure.message.startswith(message)
 
@@ -374,7 +374,10 @@ def test_a_case_travels_whole(tmp_path: Path, axes: dict[str, object]) -> None:
 
 @pytest.fixture
 def four_ranks() -> Iterator[None]:
-    """This process is rank 0 of four, the others are not there: torch's own double, whose collectives do nothing."""
+    """Make this process rank 0 of four without the others.
+
+    torch's fake process group has collectives that do nothing.
+    """
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=4)
     yield
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""How many steps a window has, and that its length does not choose what is measured."""
+"""How many steps a window has, and that its length does not select fast or slow windows."""
 
 from __future__ import annotations
 
@@ -64,20 +64,20 @@ Machine = Callable[[np.random.Generator, float], Iterator[float]]
 
 
 def of_steps(draw: np.random.Generator, noise: float) -> Iterator[float]:
-    """Steps that differ by themselves."""
+    """Steps that vary independently."""
     while True:
         yield from STEP_MS * np.exp(draw.normal(-(noise**2) / 2, noise, 100))
 
 
 def of_windows(draw: np.random.Generator, noise: float) -> Iterator[float]:
-    """A machine that is slow or fast for longer than a window takes."""
+    """A machine that is slow or fast for longer than a window."""
     speed = math.exp(draw.normal(-(noise**2) / 2, noise))
     while True:
         yield STEP_MS * speed
 
 
 def of_minutes(draw: np.random.Generator, noise: float) -> Iterator[float]:
-    """Speeds that last for some ten steps, and come back to the mean."""
+    """Speeds that last for some ten steps, and return to the mean."""
     at = draw.normal(0, noise)
     while True:
         yield STEP_MS * math.exp(at - noise**2 / 2)
@@ -85,7 +85,7 @@ def of_minutes(draw: np.random.Generator, noise: float) -> Iterator[float]:
 
 
 def windows(machine: Machine, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, ms) of many, none of which is too short."""
+    """Return (steps, ms) of many windows, none of which is too short."""
     draw = np.random.default_rng(14)
     steps, took_ms = np.array([window(machine(draw, noise)) for _ in range(WINDOWS)]).T
     assert (took_ms >= MIN_SECONDS * 1e3).all()
@@ -93,7 +93,7 @@ def windows(machine: Machine, noise: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def window(steps_ms: Iterator[float]) -> tuple[int, float]:
-    """(steps, ms) of a window as bench.rank.measure has it, after a warm-up that is as noisy."""
+    """Return (steps, ms) of a window as in bench.rank.measure, after a warm-up with the same noise."""
     pace_ms = (next(steps_ms) + next(steps_ms)) / 2
     more, done, took_ms = window_steps(ASKED, pace_ms * MS, MIN_SECONDS, 0), 0, 0.0
     while more:
@@ -106,8 +106,10 @@ def window(steps_ms: Iterator[float]) -> tuple[int, float]:
 @pytest.mark.parametrize("noise", [0.05, 0.10])
 @pytest.mark.parametrize("machine", [of_steps, of_minutes])
 def test_windows_of_a_least_length_take_what_their_steps_take(machine: Machine, noise: float) -> None:
-    """Windows that were thrown away if too short measured 1 % (noise 5 %) and 4 % (10 %) too slow. Here every window is
-    kept, and all their time over all their steps is the mean step within three standard errors of the simulation."""
+    """The time of all windows over all their steps is the mean step, within three standard errors of the simulation.
+
+    If short windows were discarded instead, the mean would be 1 % (noise 5 %) and 4 % (10 %) too slow.
+    """
     steps, took_ms = windows(machine, noise)
     off = took_ms - STEP_MS * steps
     assert abs(off.mean()) < 3 * off.std(ddof=1) / math.sqrt(WINDOWS)
@@ -115,7 +117,7 @@ def test_windows_of_a_least_length_take_what_their_steps_take(machine: Machine, 
 
 @pytest.mark.parametrize("noise", [0.05, 0.10])
 def test_a_fast_machine_is_not_left_out(noise: float) -> None:
-    """Where a window has one speed from its begin to its end, it tells that speed, however long it had to go on."""
+    """If a window has one speed from begin to end, it measures that speed, however many steps were added."""
     steps, took_ms = windows(of_windows, noise)
     off = np.log(took_ms / steps / STEP_MS) + noise**2 / 2
     assert abs(off.mean()) < 3 * noise / math.sqrt(WINDOWS)

@@ -1,4 +1,4 @@
-"""What took effect: from what ranks saw, made by hand, to the columns and faults of a row."""
+"""Which options took effect: from records made by hand to the columns and faults of a row."""
 
 from __future__ import annotations
 
@@ -83,7 +83,12 @@ def test_what_could_not_be_looked_at_costs_no_row() -> None:
         (ddp(), [state()] * 2, seen(collectives=reduced(99)), "all-reduce of 99 numbers in a step of 100 gradients"),
         (ddp(), [state()] * 2, seen(collectives={}), "ddp had no effect: all-reduce of 0 numbers"),
         (ddp("ddp:hook=fp16"), [state()] * 2, seen(collectives=reduced(100)), "gradients were reduced in float32"),
-        (ddp(), [state(), state(checksums={"a": 1, "b": 3})], None, "rank 0 and rank 1 differ in b; gradients went"),
+        (
+            ddp(),
+            [state(), state(checksums={"a": 1, "b": 3})],
+            None,
+            "rank 0 and rank 1 differ in b; gradients bypassed",
+        ),
         (
             case(strategy="fsdp", gpus=4),
             [state(shard=n) for n in range(4)],
@@ -137,7 +142,7 @@ def test_what_could_not_be_looked_at_costs_no_row() -> None:
             "changed what --deterministic pins: deterministic_algorithms is False and not True",
         ),
         (case(), [state(batch="changed")], SEEN, "the model changes its batch in place, so that"),
-        (case(), [state(batch="copied in the window")], SEEN, "inside of the window"),
+        (case(), [state(batch="copied in the window")], SEEN, "inside the window"),
     ],
 )
 def test_what_had_no_effect_is_a_fault(asked: Any, states: list[State], observed: Any, said: str) -> None:
@@ -161,7 +166,7 @@ def test_graphs_that_were_not_compiled() -> None:
         (case(omp_num_threads=2), [state(num_threads=1)] * 2, SEEN, "OpenMP threads: 1, not 2 as asked"),
         (case(), [state(), state(num_threads=3)], SEEN, "OpenMP threads: 3 in rank 1, not 1 as asked"),
         (case(), [state(dynamic_threads=True)], SEEN, "OMP_DYNAMIC lets OpenMP run fewer threads"),
-        (case(), [state(batch="copied")], SEEN, "the model changes its batch in place: each step is handed a copy"),
+        (case(), [state(batch="copied")], SEEN, "the model changes its batch in place: each step gets a copy"),
         (case(), [state()], seen(matmuls={"float32": 3, "float64": 1}), "1 of 4 matmuls ran in float64"),
         (case(), [state(types={"float32": 3, "bfloat16": 1})], SEEN, "25% of the parameters are not in float32"),
         (

@@ -1,4 +1,4 @@
-"""How long a plan will take, by rows that earlier runs left."""
+"""Estimates of a plan's time from the rows of earlier runs."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def test_the_window_is_scaled_to_the_steps_asked_for_now(tmp_path: Path) -> None
     [
         (5, 5, "25", 5 + 20 * 0.2),
         (25, 25, "5", 5 - 20 * 0.2),
-        (5, 5, "0", 5 - 2 * 0.2),  # three are the least
+        (5, 5, "0", 5 - 2 * 0.2),  # at least three
         (5, 8, "6", 5),  # a loader's queues took 8, and will again
         (5, 8, "10", 5 + 2 * 0.2),
-        ("", "", "25", 5),  # not known what it had
+        ("", "", "25", 5),  # its warm-up is unknown
     ],
 )
 def test_other_warm_up_steps_take_their_time(
@@ -190,7 +190,10 @@ def test_no_folder_of_results_is_nothing_known(tmp_path: Path) -> None:
 
 
 def write_axes(out: Path, *launches: tuple[Case, float, str]) -> None:
-    """A run of launches with all their axes: each a case as it was launched, its seconds, and how its batch was found."""
+    """Write a run of launches with all their axes.
+
+    Each is a case as launched, its seconds, and how its batch was found.
+    """
     head = f"{HEAD},oversubscribe,batch_search,{','.join(AXES)}"
     rows = [
         f"{row(case.case_id, launch_s)},false,{search},{','.join(cell(getattr(case, name), LAUNCHES[name]) for name in AXES)}"
@@ -217,7 +220,7 @@ def test_a_users_own_batch_is_that_of_earlier_launches_if_there_is_one(tmp_path:
     write_axes(
         tmp_path,
         *[(sized(one, 64), 5.0, ""), (sized(one, 64), 7.0, ""), (sized(one, 96), 100.0, "96 ok")],
-        *[(sized(two, 64), 5.0, ""), (sized(two, 32), 7.0, "")],  # which of them is its own?
+        *[(sized(two, 64), 5.0, ""), (sized(two, 32), 7.0, "")],  # which of them is the workload's own is unknown
     )
     assert seconds(made, tmp_path) == [pytest.approx(6), None, None]
 
@@ -242,12 +245,12 @@ def expected(launch_s: dict[str, float | None], **settings: str) -> Estimate:
 @pytest.mark.parametrize(
     ("settings", "done", "spent_s", "found"),
     [
-        # rounds, launches that are left of all cases, their seconds; a takes 2 s and b 3 s
+        # rounds, remaining launches of all cases, their seconds; a takes 2 s and b 3 s
         ({}, ["a0", "b0", "b1"], 8, (3, 3, 2 + 2 + 3)),
         ({}, ["a0", "b0", "a1", "b1", "a2", "b2"], 15, (3, 0, 0)),
         ({"budget": "29s"}, ["a0", "b0"], 5, (5, 8, 20)),  # 24 s are left: 4 rounds
         ({"budget": "29s"}, ["a0", "b0", "b1"], 8, (5, 7, 2 + 15)),  # of 21 s 2 complete the second
-        ({"budget": "29s"}, ["a0", "b0", "b1"], 28.5, (2, 1, 2)),  # which is completed whatever is left
+        ({"budget": "29s"}, ["a0", "b0", "b1"], 28.5, (2, 1, 2)),  # a round that has begun is completed in any case
         ({"budget": "29s"}, ["b0"], 40, (1, 1, 2)),
         ({"budget": "29s", "launches": "3"}, ["a0", "b0", "b1"], 8, (3, 3, 2 + 5)),
     ],
@@ -325,7 +328,7 @@ def test_a_dry_run_says_what_is_known_of_the_time(tmp_path: Path) -> None:
 
 
 def shown(capsys: pytest.CaptureFixture[str], made: Plan, out: Path, earlier: Earlier | None = None) -> list[str]:
-    """The lines below the table of a dry run."""
+    """Return the lines below the table of a dry run."""
     show_plan(made.asked, out, False, earlier)
     return capsys.readouterr().out.splitlines()[2 + len(made.cases) :]
 
@@ -344,7 +347,7 @@ def test_a_search_is_said_not_to_be_counted(tmp_path: Path, capsys: pytest.Captu
 
 
 def begun(made: Plan, out: Path, found: Sequence[Planned], *rows: str) -> Earlier:
-    """A run with the rows, and the cases of its plan as they were ``found`` to be."""
+    """Write a run with the rows, and the cases of its plan as they were ``found`` to be."""
     folder = write(out, RUN, *rows)
     (folder / "plan.json").write_text(
         json.dumps({**plan_json(dataclasses.replace(made, cases=tuple(found))), "facts": {}})
@@ -377,7 +380,7 @@ def test_a_dry_run_of_a_run_that_goes_on_counts_what_it_still_lacks(
 def test_a_dry_run_of_a_run_that_goes_on_knows_what_it_has_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A batch that torch told, one that a search found, and a case that ran out of memory and is not launched again."""
+    """A batch that torch reported, one that a search found, and a case out of memory, which is not launched again."""
     for name in ("own", "auto"):
         axes = {"workload": "net:Net"} if name == "own" else {"batch_size": "auto"}
         made = plan({"steps": "10", "launches": "4"}, seed="1,2", **axes)

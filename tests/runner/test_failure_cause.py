@@ -1,4 +1,4 @@
-"""Which rank failed first, and of what."""
+"""Which rank of a failed launch failed first, and why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from bench.messages.heartbeat import Beat
 from bench.messages.rank_record import Failure, RankRecord
-from bench.runner.failure_cause import Evidence, cause, is_the_machines, last_line
+from bench.runner.failure_cause import Evidence, cause, is_machine_failure
 from launch import Outcome
 
 VICTIM = "RuntimeError: [gloo/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242"
@@ -90,7 +90,7 @@ def test_other_signals_are_no_matter_of_memory() -> None:
     ],
 )
 def test_victim_is_never_blamed_where_there_is_a_failure(words: str) -> None:
-    victim = record(0, f"RuntimeError: {words}", time_ns=1)  # though it spoke first
+    victim = record(0, f"RuntimeError: {words}", time_ns=1)  # although it failed first
     assert why(victim, record(1, "ValueError: no", 2), codes={0: 1, 1: 1}) == (
         "crashed",
         "rank 1 on node1: ValueError: no",
@@ -130,7 +130,10 @@ def test_rank_that_never_started() -> None:
 
 def test_last_word_of_the_launcher_where_the_ranks_said_nothing() -> None:
     assert why(record(0), record(1), error="it broke") == ("crashed", "it broke")
-    assert why(record(0), record(1), codes={0: -15}, error="") == ("crashed", "the ranks ended without a word")
+    assert why(record(0), record(1), codes={0: -15}, error="") == (
+        "crashed",
+        "the ranks ended without an error message",
+    )
 
 
 def test_long_words_are_shortened_to_one_line() -> None:
@@ -139,17 +142,15 @@ def test_long_words_are_shortened_to_one_line() -> None:
     assert (status, reason) == ("crashed", "rank 0 on node1: ValueError: " + "x" * 270 + "…")
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("ValueError: no", "ValueError: no"),
-        ("RuntimeError: first\n  more\n\nthe point\n", "RuntimeError: the point"),
-        ("\n\nKeyError: 3\n", "KeyError: 3"),
-        ("", ""),
-    ],
-)
-def test_last_line_keeps_the_type(text: str, line: str) -> None:
-    assert last_line(text) == line
+def test_hint_for_a_known_cause_follows_the_reason() -> None:
+    long = "RuntimeError: " + "x" * 400 + " Too many open files"
+    reason = why(record(0, long), record(1))[1]
+    hint = " (hint: raise the limit with ulimit -n, or lower --num-workers)"
+    assert reason.endswith("x…" + hint)
+    assert len(reason) == 300
+    assert why(record(0), error="[Errno 98] Address already in use")[1] == (
+        "rank 1 never started: [Errno 98] Address already in use (hint: another process uses the port; end it, or run again)"
+    )
 
 
 def test_rank_that_its_runtime_aborted_is_a_victim_of_a_real_failure() -> None:
@@ -167,11 +168,11 @@ def test_step_is_told_where_a_rank_has_begun_one() -> None:
 def test_rank_that_left_without_a_word_is_to_blame_for_those_that_miss_it() -> None:
     reason = "rank 1 on node1: ended with exit code 0 before it was done"
     assert why(record(0, VICTIM), record(1), codes={0: 1, 1: 0}) == ("crashed", reason)
-    assert why(record(0), record(1), error="")[1] == reason.replace("rank 1", "rank 0")  # all ended with 0
+    assert why(record(0), record(1), error="")[1] == reason.replace("rank 1", "rank 0")  # all ended with exit code 0
 
 
 def test_healthy_rank_that_the_agent_ended_did_not_leave() -> None:
-    # rank 0 lost its connection, and the agent ended rank 1, whose code nobody has taken
+    # rank 0 lost its connection, and the agent ended rank 1, whose exit code is unknown
     assert why(record(0, VICTIM), record(1), codes={0: 1}) == (
         "crashed",
         "rank 0 on node1: RuntimeError: [gloo/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:4242",
@@ -208,19 +209,19 @@ RESET = "RuntimeError: [gloo/tcp/pair.cc:534] Connection reset by peer"
         (evidence(error=IN_USE), True),
         (evidence(record(0, RESET), record(1, RESET), codes={0: 1, 1: 1}), True),
         (evidence(record(0, RESET), record(1), codes={0: 1, 1: -15}), True),  # ended by the agent
-        (evidence(record(0, RESET), record(1, RESET), codes={0: 1}, steps={0: 0}), False),  # a rank had begun
+        (evidence(record(0, RESET), record(1, RESET), codes={0: 1}, steps={0: 0}), False),  # a rank had begun to train
         (evidence(record(0, RESET), record(1, "ValueError: no"), codes={0: 1, 1: 1}), False),
         (evidence(record(0, RESET), record(1), codes={0: 1, 1: -11}), False),
-        (evidence(record(0, RESET), record(1), codes={0: 1, 1: 3}), False),  # rank 1 left of itself
+        (evidence(record(0, RESET), record(1), codes={0: 1, 1: 3}), False),  # rank 1 ended by itself
         (evidence(record(0), record(1), error="torchrun ended with exit code 1"), False),
     ],
 )
 def test_only_failures_of_the_machine_are_tried_again(told: Evidence, the_machines: bool) -> None:
-    assert is_the_machines(told) is the_machines
+    assert is_machine_failure(told) is the_machines
 
 
 def test_what_we_ended_ourselves_is_not_to_blame() -> None:
-    """Rank 0 failed; rank 1 was stopped and did not go, so that we ended the launch, and rank 1 by SIGKILL."""
+    """Rank 0 failed; rank 1 was stopped by a signal and did not end, so that the watchdog killed it."""
     failed, stopped = record(0, "ValueError: no"), record(1)
     outcome = Outcome({0: 1, 1: -9}, "rank 0 ended with exit code 1", stopped=True)
     told = Evidence({0: failed, 1: stopped}, outcome, 2, gone=(0,))
@@ -242,7 +243,7 @@ def test_the_first_to_go_is_to_blame() -> None:
 
 
 def test_rank_that_vanished_beside_one_that_would_not_end() -> None:
-    """torchrun was ended before it could tell any code."""
+    """torchrun was ended before it could report any exit code."""
     records = {0: record(0, VICTIM), 1: record(1), 2: record(2)}
     told = Evidence(records, Outcome({}, stopped=True), 3, gone=(2, 0))
-    assert cause(told) == ("crashed", "rank 2 on node1: its process ended without a word")
+    assert cause(told) == ("crashed", "rank 2 on node1: its process ended without an error message")

@@ -1,4 +1,4 @@
-"""NVML's readings, and what is made of them: through pynvml over a library made by hand, and by hand-made readings."""
+"""NVML's readings, through pynvml over a fake library, and the columns made of them."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def gpu(uuid: str) -> Gpu:
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine is no library that hangs."""
+    """Be patient, so that a slow machine is not taken for a library that hangs."""
     monkeypatch.setattr(gpu_sampler, "PATIENCE_S", 60.0)
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readings are 0.1 s apart by the clock, and follow each other at once."""
+    """Make readings that are 0.1 s apart by the clock, without waiting."""
     ticks: Iterator[int] = itertools.count(BEGIN, SECOND // 10)
     monkeypatch.setattr(gpu_sampler, "time_ns", lambda: next(ticks))
     monkeypatch.setattr(gpu_sampler, "PERIOD_S", 0.0)
 
 
 def play(*devices: fake_nvml.Device, order: tuple[str, ...] = ()) -> tuple[list[DeviceSample], str | None]:
-    """What a sampler sees until every recording has been played to its end."""
+    """Return what a sampler reads until every recording has ended."""
     running = Sampler(gpu(uuid) for uuid in order or [device.uuid for device in devices])
     running.start()
     for device in devices:
@@ -135,7 +135,7 @@ def test_gpus_are_found_by_uuid_in_whatever_order_cuda_has_them(monkeypatch: pyt
 
 @pytest.mark.usefixtures("clock")
 def test_bindings_that_take_only_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    only_bytes = pynvml.nvmlDeviceGetHandleByUUID.__wrapped__  # without convertStrBytes, as older ones were
+    only_bytes = pynvml.nvmlDeviceGetHandleByUUID.__wrapped__  # without convertStrBytes, as in older versions
     with pytest.raises(TypeError):
         only_bytes(A)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", only_bytes)
@@ -245,7 +245,7 @@ def test_an_error_in_the_launch_comes_through_and_ends_the_thread(monkeypatch: p
 def test_a_reading_follows_the_end_of_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     device = fake_nvml.Device(A, [{"celsius": 40}, {"celsius": 41}])
     fake_nvml.Library(device).load(monkeypatch)
-    monkeypatch.setattr(gpu_sampler, "PERIOD_S", 3600.0)  # no second reading of its own accord
+    monkeypatch.setattr(gpu_sampler, "PERIOD_S", 3600.0)  # no second reading on a timer
     with Sampler([gpu(A)]) as running:
         assert device.began.wait(30)
     samples, _ = running.stop()
@@ -274,7 +274,7 @@ def counter(*readings: tuple[float, float], uuid: str = A) -> list[DeviceSample]
 
 
 def power(watts: Any, until_s: float, uuid: str = A, step_s: float = 0.25) -> list[DeviceSample]:
-    """Readings of the function ``watts`` of time; a quarter of a second is exact in binary."""
+    """Return readings of the function ``watts`` of time; a quarter of a second is exact in binary."""
     times = [number * step_s for number in range(round(until_s / step_s) + 1)]
     return [at(t, uuid, power_w=watts(t)) for t in times]
 
@@ -338,7 +338,7 @@ def test_a_window_beyond_the_readings_has_no_energy(start_s: float, end_s: float
 
 def test_an_end_in_a_gap_between_readings_has_no_energy() -> None:
     readings = counter((0, 0), (0.5, 100), (1.0, 200), (1.6, 300), (4.0, 800), (4.5, 900), (5.1, 1000))
-    assert energy(readings, 0.5, 4.5) == (pytest.approx(800), "counter")  # a gap of 2.4 s inside does no harm
+    assert energy(readings, 0.5, 4.5) == (pytest.approx(800), "counter")  # a gap of 2.4 s inside does not matter
     assert energy(readings, 1.3, 4.25) == (None, None)  # 0.6 s
     assert energy(readings, 0.75, 4.75) == (None, None)
 
@@ -351,12 +351,12 @@ def test_a_counter_that_goes_backwards_is_not_used() -> None:
     assert energy(readings, 1, 4.5) == (pytest.approx(50 * 4 * 3.5), "counter")  # all before that
     assert energy(readings, 6, 9) == (pytest.approx(50 * 4 * 3), "counter")  # all after it
     assert energy(readings, 4, 7) == (None, None)  # across; and too short for power
-    assert energy(readings, 2, 13) == (pytest.approx(200 * 11), "power")  # though it ends higher than it began
+    assert energy(readings, 2, 13) == (pytest.approx(200 * 11), "power")  # although its last value is above the first
 
 
 def test_a_counter_that_stands_still_is_not_used() -> None:
     readings = [at(t / 4, energy_j=0.0, power_w=80.0) for t in range(60)]
-    assert energy(readings, 1, 4) == (None, None)  # never 0 J
+    assert energy(readings, 1, 4) == (None, None)  # 0 J would be wrong
     assert energy(readings, 1, 12) == (pytest.approx(880), "power")
 
 
@@ -470,14 +470,14 @@ OURS = {A: [11], B: [12]}
     [
         ([(), (11,)], [(), (12,)], False),
         ([(11,)], [(12,), (12, 99)], True),
-        ([(99,), (11,)], [(12,)], True),  # before our ranks came
-        ([(11, 12)], [(12,)], False),  # a rank of ours on a GPU of another one
-        ([(11,)], [None, ()], False),  # names ours, and nobody else
-        ([(11,)], [None], None),  # nothing is known of B
-        ([None], [(12, 99)], True),  # but a stranger is a stranger
-        ([(31,)], [(32,)], None),  # the host's pids: one each, who may be ours
+        ([(99,), (11,)], [(12,)], True),  # before the ranks came
+        ([(11, 12)], [(12,)], False),  # a rank on a GPU of another rank
+        ([(11,)], [None, ()], False),  # lists our ranks only
+        ([(11,)], [None], None),  # B is unknown
+        ([None], [(12, 99)], True),  # a foreign process is foreign in any case
+        ([(31,)], [(32,)], None),  # the host's process ids: one on each, which may be ours
         ([(31,), (31, 33)], [(32,)], True),  # more than our one rank
-        ([()], [()], None),  # our ranks were there: NVML lists nobody
+        ([()], [()], None),  # our ranks ran, but NVML lists no process
         ([None], [None], None),
     ],
 )
@@ -485,7 +485,8 @@ def test_foreign_processes(on_a: list[Any], on_b: list[Any], foreign: bool | Non
     samples = [at(t, uuid, pids=pids) for uuid, lists in ((A, on_a), (B, on_b)) for t, pids in enumerate(lists)]
     samples.append(at(0, "GPU-not-ours", pids=(77, 78, 79)))
     assert foreign_processes(samples, OURS) is foreign
-    assert device_metrics(samples, OURS, window(100, 101), 1)["foreign_processes"] is foreign  # the window is no matter
+    # the window does not matter
+    assert device_metrics(samples, OURS, window(100, 101), 1)["foreign_processes"] is foreign
 
 
 def test_ranks_that_share_a_gpu_are_counted_together() -> None:

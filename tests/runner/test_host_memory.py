@@ -18,7 +18,7 @@ from bench.messages.rank_record import RankRecord
 from bench.messages.sampling import MEASURED, MEASURING, await_sample, tell
 from bench.runner.host_memory import HostMemory, pss_mib
 
-# A process that has 90 MiB less than at its peak, and a child with 40 MiB of its own; both share 60.
+# A process with 90 MiB less than at its peak, and a child with 40 MiB of its own; both share 60.
 FAMILY = """
 import mmap, os, sys, time
 shared = mmap.mmap(-1, 60 << 20)
@@ -106,7 +106,7 @@ def test_a_long_window_is_sampled_and_never_that_of_a_duet(tmp_path: Path, famil
 
 
 def test_what_cannot_be_read_is_unknown(tmp_path: Path, family: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second rank's pid is of no process; then a kernel or container that hides the file."""
+    """The second rank's process id belongs to no process; then the kernel or container hides the file."""
     with HostMemory(launch(tmp_path, [family, 2**22 + 1]), tmp_path, 2, 2, alone=True) as host:
         for rank in range(2):
             tell(tmp_path, LAUNCH, rank, MEASURING)

@@ -1,4 +1,4 @@
-"""From the ranks' measurements to the columns of rows, on numbers made by hand."""
+"""From the ranks' measurements to the columns of rows, with numbers made by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bench.runner.metrics import (
 )
 from bench.store.columns import FILES
 
-# Two ranks whose steps take turns in being slow. The slowest: 20, 20, 30, 40.
+# Two ranks, of which one or the other is slower in each step. The slowest: 20, 20, 30, 40.
 RANKS = [
     rank(  # 80 ms in all; wait and copy 6 ms, with the forward pass 7 ms
         [10, 20, 30, 20],
@@ -152,8 +152,8 @@ def test_rank_alone_is_critical_and_waits_for_nobody() -> None:
     ("gap_ms", "host_ms", "share"),
     [
         (1, [4, 6], 1 / 20),
-        (0, [19, 19], 0.0),  # the host waits for the loader, but runs a step ahead: the device never starves
-        (8, [8, 8], 8 / 20),  # the device has nothing to do while its host waits
+        (0, [19, 19], 0.0),  # the host waits for the loader, but runs a step ahead: the device always has work
+        (8, [8, 8], 8 / 20),  # the device has no work while its host waits
     ],
 )
 def test_on_a_device_the_wait_is_the_hosts_and_the_share_what_the_device_starved(
@@ -235,7 +235,7 @@ def test_ranks_each_with_their_own_numbers_or_last_words() -> None:
 
 
 def test_what_was_to_be_compiled_and_was_not_is_a_fault() -> None:
-    """torch.compile gives back what it got where a variable turns it off, and says nothing."""
+    """With certain variables torch.compile returns its argument without a message."""
     known, unknown = (dataclasses.replace(RANKS[0], compile_ns=ns) for ns in (10**9, None))
     assert faults([known, unknown], 8) == []
     assert faults([known, dataclasses.replace(RANKS[1], compile_ns=0)], 8) == [
@@ -270,8 +270,8 @@ def test_samples_that_do_not_add_up() -> None:
         (2000, []),
         (1985, []),  # 2000 / 1985 = 1.0076: 15 ms, within 19.85
         (2018, []),
-        (2500, ["the steps of rank 0 are off its window by -20.0%"]),  # -500 / 2500
-        (1960, ["the steps of rank 0 are off its window by +2.0%"]),  # 40 / 1960 = 0.0204
+        (2500, ["the steps of rank 0 differ from its window by -20.0%"]),  # -500 / 2500
+        (1960, ["the steps of rank 0 differ from its window by +2.0%"]),  # 40 / 1960 = 0.0204
     ],
 )
 def test_steps_must_sum_to_the_window_within_one_percent(window_ms: float, found: list[str]) -> None:
@@ -286,7 +286,7 @@ def test_ten_milliseconds_off_a_short_window_are_the_schedulers(window_ms: int, 
 
 @pytest.mark.parametrize(("waited_ms", "faulty"), [(0, True), (24, True), (25, False)])
 def test_what_the_kernel_took_of_a_window_is_no_fault_of_ours(waited_ms: int, faulty: bool) -> None:
-    """2 x 100 ms of steps in a window of 235: 10 ms are forgiven, the other 25 must have been seen by the kernel."""
+    """2 x 100 ms of steps in a window of 235: 10 ms are tolerated, the other 25 must be waits counted by the kernel."""
     off = rank([100, 100], window_ns=235 * MS, waited_ns=waited_ms * MS)
     assert bool(faults([off], 8)) == faulty
 
@@ -295,7 +295,7 @@ def test_a_step_that_was_not_counted_is_a_fault_however_busy_the_machine() -> No
     lost = rank([100, 100, 100], window_ns=400 * MS, waited_ns=30 * MS, samples=32)
     assert faults([lost], 8) == [
         "rank 0 trained 32 samples where 3 steps have 24",
-        "the steps of rank 0 are off its window by -25.0%",
+        "the steps of rank 0 differ from its window by -25.0%",
     ]
 
 
@@ -304,7 +304,7 @@ def test_all_faults_are_told() -> None:
     assert faults([bad, RANKS[1]], 8) == [
         "the loss of rank 0 is nan in step 1",
         "rank 0 trained 0 samples where 4 steps have 32",
-        "the steps of rank 0 are off its window by -50.0%",  # 80 / 160 - 1
+        "the steps of rank 0 differ from its window by -50.0%",  # 80 / 160 - 1
     ]
 
 
@@ -373,7 +373,7 @@ def test_unknown_flops_leave_all_but_the_peak_empty(unknown: Description | None,
         (2e12, 2e12, {"mfu": 1.0, "hfu": 1.0}, None),
         (2.5e12, 2.5e12, {"mfu": None, "hfu": None}, "mfu would be 1.250, hfu would be 1.250; check FLOPs and peak"),
         (1e12, 3e12, {"mfu": 0.5, "hfu": None}, "hfu would be 1.500; check FLOPs and peak"),
-        (0.0, 0.0, {"mfu": None, "hfu": None}, "no operation of the model counts"),
+        (0.0, 0.0, {"mfu": None, "hfu": None}, "no operation of the model has FLOPs"),
     ],
 )
 def test_a_utilisation_that_cannot_be_is_left_empty_and_said(
@@ -392,7 +392,7 @@ def test_what_is_not_compiled_or_scaled_has_no_such_figures() -> None:
 
 # -- a side of a duet ----------------------------------------------------------------------------------------------
 
-# Two bursts of two steps, the other side's between them. The window is what the bursts take.
+# Two bursts of two steps, with the other side's between them. The window is the time of the bursts.
 BURSTS = [
     rank([10, 20, 30, 20], bursts_ns=[30 * MS, 50 * MS], bursts_at_ns=[3_200 * MS, 3_400 * MS]),
     rank([20, 20, 20, 25], bursts_ns=[40 * MS, 45 * MS], bursts_at_ns=[3_210 * MS, 3_410 * MS]),
@@ -413,5 +413,5 @@ def test_the_window_of_a_duet_ends_with_its_last_burst() -> None:
 
 
 def test_each_burst_may_be_off_by_a_slice_of_the_schedulers() -> None:
-    for window_ms, found in ((100, 0), (101, 1)):  # its steps take 80 ms, and 10 ms more a burst are forgiven
+    for window_ms, found in ((100, 0), (101, 1)):  # its steps take 80 ms, and 10 ms more in each burst are tolerated
         assert len(faults([dataclasses.replace(BURSTS[0], window_ns=window_ms * MS)], 8)) == found

@@ -1,4 +1,4 @@
-"""Where ranks of a side run: paths in another checkout, and what may be imported from where."""
+"""The sites of ranks: paths in another checkout, and which imports are allowed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_only_another_checkout_is_elsewhere() -> None:
     [
         ("/repo/mine.py:Net", "/tmp/sides/B/mine.py:Net"),
         ("/repo/a/b/mine.py:Net", "/tmp/sides/B/a/b/mine.py:Net"),
-        ("/repository/mine.py:Net", "/repository/mine.py:Net"),  # begins alike, and is another folder
+        ("/repository/mine.py:Net", "/repository/mine.py:Net"),  # the same prefix, but another folder
         ("/elsewhere/mine.py:Net", "/elsewhere/mine.py:Net"),
         ("package.module:Net", "package.module:Net"),  # found from the folder that ranks run in
         ("workloads.mlp:MLP", "workloads.mlp:MLP"),
@@ -53,9 +53,9 @@ def test_ranks_run_in_the_folder_of_the_checkout(monkeypatch: pytest.MonkeyPatch
     assert (HERE.folder(), Site(top=repo.top, root=repo.top).folder()) == (None, None)
     (tmp_path / "repo" / "new").mkdir()
     monkeypatch.chdir(tmp_path / "repo" / "new")
-    assert repo.folder() == tmp_path / "other"  # which has no such folder
+    assert repo.folder() == tmp_path / "other"  # the checkout has no such folder
     monkeypatch.chdir(tmp_path)
-    assert repo.folder() == tmp_path / "other"  # we are in no repository
+    assert repo.folder() == tmp_path / "other"  # the current folder is in no repository
 
 
 def test_packages_that_are_lent_come_first() -> None:
@@ -72,7 +72,7 @@ def test_imported_files_are_told_from_the_checkout_on() -> None:
 
 
 def test_an_installed_file_is_told_in_full_even_in_the_checkout() -> None:
-    """As in an environment inside of the repository."""
+    """As in an environment inside the repository."""
     copy = "/repo/.venv/lib/python3.11/site-packages/mine/__init__.py"
     assert AT_TOP.listed(["/repo/mine.py", copy]) == f"{copy};mine.py"
     inside = Site(top="/x/site-packages/repo", root="/x/site-packages/repo")
@@ -101,7 +101,7 @@ class Module:
 
 
 def load(monkeypatch: pytest.MonkeyPatch, **modules: Path) -> None:
-    """As if modules of these names had been imported from these files."""
+    """Pretend that modules of these names were imported from these files."""
     for name, file in modules.items():
         monkeypatch.setitem(sys.modules, name, Module(os.fspath(file)))  # type: ignore[arg-type]
 
@@ -113,7 +113,7 @@ def made(*files: Path) -> None:
 
 
 def test_a_rank_tells_what_it_imported_of_some_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Not what is beside them, nor what has no file, nor torch's own modules whose file is said to be `_ops.py`."""
+    """Without files beside them, modules without a file, and torch's own modules with the file `_ops.py`."""
     repo, real = tmp_path / "repo", tmp_path / "real"
     for folder in (repo, real, tmp_path / "repository"):
         folder.mkdir()
@@ -149,7 +149,7 @@ def test_an_environment_is_known_by_all_its_names(monkeypatch: pytest.MonkeyPatc
 def test_an_environment_that_holds_the_repository_hides_none_of_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, prefix: str
 ) -> None:
-    """As /usr holds /usr/src/app, or where the repository itself was made an environment."""
+    """As /usr contains /usr/src/app, or if the repository itself is an environment."""
     repo = tmp_path / "src" / "app"
     repo.mkdir(parents=True)
     monkeypatch.setattr(sys, "prefix", str((repo / prefix).resolve()))
@@ -162,7 +162,7 @@ def test_an_environment_that_holds_the_repository_hides_none_of_it(
 def test_a_rank_tells_of_an_installed_copy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, own: str, installed: str
 ) -> None:
-    """Of the user's package, which comes before that of the checkout; not of what it imports itself, as one is enough."""
+    """Of the user's package, if it precedes that of the checkout; its own imports are not listed."""
     repo, packages = tmp_path / "repo", tmp_path / installed / "lib" / "site-packages"
     made(repo / own)
     monkeypatch.setattr(sys, "prefix", str(tmp_path / installed))
@@ -175,7 +175,7 @@ def test_a_rank_tells_of_an_installed_copy(
 
 
 def test_what_is_never_a_copy_of_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Python's own modules, ours, what only lies deeper in the repository, and a link of it that leads elsewhere."""
+    """Python's own modules, this project's, deeper modules of the repository, and a link of it that leads elsewhere."""
     repo, elsewhere = tmp_path / "repo", tmp_path / "elsewhere"
     names = ("json", "bench", "launch", "workloads", "__main__")
     made(*(repo / f"{name}.py" for name in names), repo / "deeper" / "numbers_of_mine.py", elsewhere / "linked.py")

@@ -1,4 +1,4 @@
-"""A session on a machine with GPUs, made up: NVML below pynvml by hand, and ranks that say what ranks would say."""
+"""A session on a machine with fake GPUs (NVML below pynvml is made by hand), and with fake ranks."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from bench.store.counting_rows import counted, latest
 from bench.store.reader import read_launches
 from bench.store.resume import earlier_run
 from bench.store.writer import Store
-from launch import Outcome, Request, Watch, never
+from launch import Outcome, Request, Watch, never_stop
 from workloads.data import paths
 
 MIB = 2**20
-FIRST, SECOND = "GPU-bbbb", "GPU-aaaa"  # in NVML's order, which is not CUDA's
+FIRST, SECOND = "GPU-bbbb", "GPU-aaaa"  # in NVML's order, which differs from CUDA's
 
 
 def gpu(uuid: str, pids: tuple[int, ...], used_mib: int, reasons: int = 0) -> fake_nvml.Device:
@@ -47,7 +47,7 @@ def gpu(uuid: str, pids: tuple[int, ...], used_mib: int, reasons: int = 0) -> fa
 def run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: list[fake_nvml.Device], ranks: Ranks, **axes: str
 ) -> tuple[list[LaunchRow], list[dict[str, str]], list[str]]:
-    """The rows of a run, its readings, and what was noted."""
+    """Return the rows of a run, its readings, and the notes."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     fake_nvml.Library(*gpus).load(monkeypatch)
     monkeypatch.setattr("bench.runner.launch_case.make_launcher", lambda *_: ranks)
@@ -125,7 +125,7 @@ def session(
     anyway: bool = False,
     **axes: str,
 ) -> Store:
-    """Run, or go on with the run in ``folder``; what it wrote is there even if it raises."""
+    """Run, or resume the run in ``folder``; the files are written even if it raises."""
     monkeypatch.setattr("bench.runner.launch_case.make_launcher", lambda *_: ranks)
     given = {k: [v] for k, v in {"workload": "mlp", "strategy": "single", "device": "cpu", **axes}.items()}
     plan = make_plan(asked(given, {"launches": "2"}), Machine())
@@ -146,7 +146,7 @@ def rows_of(folder: Path) -> list[LaunchRow]:
 
 
 def without_last(folder: Path) -> None:
-    """As if the last launch had never been made."""
+    """Remove the last launch from the files."""
     file = folder / "launches.csv"
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
 
@@ -170,7 +170,7 @@ def test_what_a_run_began_with_is_remembered_however_often_it_is_resumed(
 def test_a_run_that_was_killed_before_it_knew_its_workloads_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Its plan has no batch sizes yet, which torch is asked for; what is asked for otherwise now is told all the same."""
+    """Its plan has no batch sizes yet, so torch is asked for them; other changes of the options are still reported."""
     ranks, users = Ranks(tmp_path, [[]]), f"{Path(__file__).parents[1]}/helpers/faulty.py:Faulty"
     given = {"workload": [users], "strategy": ["single"], "device": ["cpu"]}
     plan = make_plan(asked(given, {"launches": "2"}), Machine())
@@ -195,10 +195,10 @@ def test_a_run_that_was_killed_before_it_knew_its_workloads_goes_on(
 def test_a_launch_whose_ranks_have_measured_all_is_done(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outcome: Outcome
 ) -> None:
-    """However their processes end: a thread may have been left, and be waited for."""
+    """However their processes end: the launcher may have to wait for a thread that was left."""
 
     class Left(Ranks):
-        def launch(self, request: Request, watch: Watch = never) -> Outcome:
+        def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
             done = super().launch(request, watch)
             return outcome if request.entry == RANK_ENTRY else done
 
@@ -217,7 +217,7 @@ def test_a_record_of_nonsense_is_a_row_and_the_run_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, left: str, words: str
 ) -> None:
     class Writes(Ranks):
-        def launch(self, request: Request, watch: Watch = never) -> Outcome:
+        def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
             outcome = super().launch(request, watch)
             if request.entry == RANK_ENTRY and (made := self.__dict__.setdefault("launches", [])) == []:
                 made.append(1)
@@ -229,7 +229,7 @@ def test_a_record_of_nonsense_is_a_row_and_the_run_goes_on(
 
 
 def test_a_launch_on_another_device_is_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Only ranks know the device's name: the launch is made, and does not count."""
+    """Only ranks know the device's name: the launch is made, but does not count."""
     here, there = Ranks(tmp_path, [[]]), Ranks(tmp_path, [[]], name="NVIDIA H100")
     folder = session(monkeypatch, tmp_path, here).folder
     without_last(folder)
@@ -312,7 +312,10 @@ def test_what_does_not_fit_the_machine_is_in_the_rows_of_its_case(
 
 @dataclasses.dataclass
 class Timed(Ranks):
-    """The same on a clock that only they move: seconds a launch by the case's seed, one after the other; to describe."""
+    """Ranks on a fake clock.
+
+    A launch takes the next of the ``seconds`` of its case's seed, a description takes ``describing`` seconds.
+    """
 
     seconds: dict[int, list[float]] = dataclasses.field(default_factory=dict)
     describing: float = 0
@@ -322,7 +325,7 @@ class Timed(Ranks):
     def clock(self) -> float:
         return self.now
 
-    def launch(self, request: Request, watch: Watch = never) -> Outcome:
+    def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
         spec = Spec.read(request.argument)
         describes = request.entry == DESCRIBE_ENTRY
         left = self.seconds.get(spec.case.seed, [1])
@@ -352,7 +355,7 @@ def rounds(
     retry: frozenset[str] = frozenset(),
     **axes: str,
 ) -> tuple[list[tuple[int, int | None]], Told, Path]:
-    """(block, seed) of the run's launches in their order, what was told, and the folder."""
+    """Return (block, seed) of the run's launches in their order, what the observer was told, and the folder."""
     monkeypatch.setattr("bench.runner.launch_case.make_launcher", lambda *_: ranks)
     for module in ("run_session", "workload_descriptions"):
         monkeypatch.setattr(f"bench.runner.{module}.monotonic", ranks.clock)
@@ -390,7 +393,7 @@ def test_each_round_has_every_case_once_in_an_order_of_its_own(monkeypatch: pyte
 
 
 def test_a_budget_says_how_many_rounds_there_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """3 s to look at the workload, 30 s a round: 3, 33, 63, 93; a fourth would end at 123."""
+    """3 s to describe the workload, 30 s for a round: 3, 33, 63, 93; a fourth would end at 123."""
     ranks = Timed(tmp_path, [[]], seconds={0: [10], 1: [20]}, describing=3)
     launched, told, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "2m"}, seed="0,1")
     assert sorted(launched) == [(block, seed) for block in range(3) for seed in (0, 1)]
@@ -404,7 +407,7 @@ def test_a_budget_says_how_many_rounds_there_are(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_round_is_expected_to_take_what_each_case_took_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """40 s, then 10 s each: 40, 50 … 90; at the start 40 more would have ended at 80, but after 50 s 10 fit."""
+    """40 s, then 10 s each: 40, 50 … 90. At the start 40 more would have ended at 80, but after 50 s 10 fit."""
     ranks = Timed(tmp_path, [[]], seconds={0: [40, 10]})
     launched, told, _ = rounds(monkeypatch, tmp_path, ranks, {"budget": "90s"}, seed="0")
     assert [block for block, _ in launched] == [0, 1, 2, 3, 4, 5]
@@ -424,7 +427,7 @@ def test_the_first_round_is_whole_and_warned_of_where_it_takes_longer(
 
 
 def test_a_retry_in_the_first_round_is_not_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Three rounds of 10 s for one case; the first launch is taken to have crashed, and made again as the fourth."""
+    """Three rounds of 10 s for one case; the first launch is marked as crashed, and repeated as the fourth."""
     ranks = Timed(tmp_path, [[]], seconds={0: [10]})
     launched, _, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "35s"})
     assert [block for block, _ in launched] == [0, 1, 2]
@@ -439,7 +442,7 @@ def test_a_retry_in_the_first_round_is_not_its_end(monkeypatch: pytest.MonkeyPat
 def test_what_ran_out_of_memory_is_not_among_the_launches_of_a_round(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Of 64 and 128 samples a batch the larger fails once and is left out of the later rounds."""
+    """With batches of 64 and 128 samples the larger fails once and is left out of the later rounds."""
     ranks = Timed(tmp_path, [[]], seconds={0: [10]}, fits=64)
     _, told, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "40s"}, batch_size="64,128")
     assert told.begun == [(1, 2, True), (2, 2, True), (3, 3, True), (4, 4, True)]
@@ -478,7 +481,7 @@ def test_probes_count_as_time_that_is_spent(monkeypatch: pytest.MonkeyPatch, tmp
 def test_a_resumed_run_completes_its_round_and_has_what_is_left(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Cut off in the second round, after 3 launches of 10 s; the fourth completes it, and 60 s leave one round more."""
+    """Stopped in the second round after 3 launches of 10 s; the fourth completes it, and 60 s leave one more round."""
     ranks = Timed(tmp_path, [[]], seconds={0: [10], 1: [10]}, stops_at=1035)
     launched, _, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "65s"}, seed="0,1")
     assert [block for block, _ in launched] == [0, 0, 1]
@@ -529,7 +532,7 @@ def strongly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpus: str, scaling
 
 
 def test_strong_scaling_of_a_users_own_workload(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its batch is 64, as it says itself when it is described."""
+    """Its batch is 64, as it reports when it is described."""
     _, rows = strongly(monkeypatch, tmp_path, "1,2", "weak,strong")
     found = {(row.block, row.gpus, row.batch_size, row.global_batch, row.status) for row in rows}
     cases = [(1, 64, 64, "ok"), (2, 64, 128, "ok"), (2, 32, 64, "ok")]
@@ -570,12 +573,15 @@ def test_a_batch_of_a_users_own_that_cannot_be_shared_out(monkeypatch: pytest.Mo
 
 @dataclasses.dataclass
 class Looked(Ranks):
-    """Of workloads in ``bad.py`` there is none, looking at those in ``dies.py`` ends while FLOPs are counted; others have
-    as many FLOPs a sample as samples in a batch. ``asked`` has the batch of each that was looked at."""
+    """Ranks that describe workloads.
+
+    Those in ``bad.py`` are invalid, and describing those in ``dies.py`` ends while FLOPs are counted. Others have as
+    many FLOPs in a sample as samples in a batch. ``asked`` has the batch of each description.
+    """
 
     asked: list[int | None] = dataclasses.field(default_factory=list)
 
-    def launch(self, request: Request, watch: Watch = never) -> Outcome:
+    def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
         if request.entry != DESCRIBE_ENTRY:
             return super().launch(request, watch)
         case = Spec.read(request.argument).case
@@ -597,7 +603,7 @@ class Looked(Ranks):
 def looked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ranks: Looked, **axes: str
 ) -> tuple[list[LaunchRow], list[str], list[int | None]]:
-    """Rows, what was said, and the batches that were looked at."""
+    """Return rows, notes, and the batches of the descriptions."""
     for name in ("bad", "dies", "own"):
         (tmp_path / f"{name}.py").write_text("")
     monkeypatch.chdir(tmp_path)
@@ -619,7 +625,7 @@ def test_what_is_wrong_with_one_workload_is_a_row_of_its_own(monkeypatch: pytest
     }
     assert "--workload bad.py:Net: ImportError: no module named timm" in found["bad.py:Net", 0].reason
     assert found["bad.py:Net", 0].parameters is None
-    assert asked_for == [None, 64]  # each looked at once, whatever its seed
+    assert asked_for == [None, 64]  # each described once, for all seeds
 
 
 def test_a_workload_that_is_none_and_has_no_other_beside_it_is_told(
@@ -637,7 +643,7 @@ def test_counting_may_be_the_end_of_its_process_and_the_case_is_measured(
     assert [row.status for row in rows] == ["ok", "ok"]
     assert {(row.batch_size, row.parameters, row.flops_per_sample) for row in rows} == {(64, 10, None)}
     [why] = {row.flops_note for row in rows}
-    assert why.startswith("what counts them ended: ")
+    assert why.startswith("the process that counted them ended: ")
     assert "SIGSEGV" in why
     assert [note for note in notes if "FLOPs" in note] == [f"warning: FLOPs of dies.py:Net stay empty: {why}"]
 
@@ -659,7 +665,7 @@ def test_flops_of_a_batch_that_is_found_are_counted_once_it_is(monkeypatch: pyte
 
 
 def test_a_user_whom_nobody_knows_gets_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As `docker run --user 4711`: torch 2.11 and 2.12 cannot be imported without one."""
+    """As with `docker run --user 4711`: torch 2.11 and 2.12 cannot be imported without one."""
     assert "LOGNAME" not in rank_environment() or "LOGNAME" in os.environ
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.delenv(name, raising=False)

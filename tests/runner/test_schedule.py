@@ -24,7 +24,7 @@ def test_the_order_is_that_of_a_hash_of_seed_round_and_case() -> None:
 
 
 def test_the_order_of_some_is_that_among_all() -> None:
-    """A resumed run, or one with more cases, launches what is left in the order that it would have had."""
+    """A resumed run, or one with more cases, launches the rest in the same order as without the interruption."""
     every = shuffled(CASES, 3, 0)
     assert shuffled(reversed(CASES[1:4]), 3, 0) == [case for case in every if case in CASES[1:4]]
 

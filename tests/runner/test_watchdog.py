@@ -1,4 +1,4 @@
-"""When a launch is ended from outside, and what is said of it."""
+"""When a launch is ended from outside, and the reason that is given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HANG_S, TIMEOUT_S = 60.0, 600.0
 
 
 class Clock:
-    """time.monotonic by hand."""
+    """A fake time.monotonic."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -31,7 +31,7 @@ class Clock:
 
 @dataclasses.dataclass
 class Ranks:
-    """Two ranks of a launch, as their parent sees them: heartbeats and records. Their process is ours."""
+    """Two ranks of a launch, as their parent sees them: heartbeats and records. Their process is this one."""
 
     folder: Path
     scratch: Path
@@ -69,7 +69,7 @@ def looks(dog: Watchdog, clock: Clock, after: float) -> bool:
 
 
 def test_the_other_sides_time_is_not_its_own(ranks: Ranks, clock: Clock) -> None:
-    """It may run for 600 s; it waits for 1000 s while the other side is at work, and then for nobody."""
+    """It may run for 600 s. It waits for 1000 s while the other side runs, and then without a reason."""
     busy = True
     told: list[Beat] = []
     watched = Watchdog(ranks.folder, ranks.scratch, 2, 10_000.0, TIMEOUT_S, told.append, lambda: busy)
@@ -105,7 +105,7 @@ def test_ranks_that_have_measured_all_have_five_seconds_to_end(ranks: Ranks, clo
 
 
 def test_nonsense_ends_it_if_it_is_there_twice(ranks: Ranks, clock: Clock) -> None:
-    """A look may fall into the middle of a write."""
+    """A look may happen in the middle of a write."""
     watched = dog(ranks)
     ranks.beats[1].enter(99)
     assert not looks(watched, clock, 1)
@@ -124,7 +124,7 @@ def test_no_step_for_the_limit_ends_it(ranks: Ranks, clock: Clock) -> None:
     ranks.step(1, 1, "data_wait")
     assert not looks(watched, clock, 1)
     assert not looks(watched, clock, HANG_S)
-    ranks.step(1, 1, "copy")  # another part of the step is no step
+    ranks.step(1, 1, "copy")  # another part of the step is no progress in steps
     assert looks(watched, clock, 1)
     assert watched.verdict == (
         "no progress for 61 s (--hang-timeout 60): rank 1 is copying a batch, step 2; the others are in the forward pass"
@@ -135,7 +135,7 @@ def test_slow_steps_have_ten_times_as_long(ranks: Ranks, clock: Clock) -> None:
     watched = dog(ranks)
     for rank in (0, 1):
         ranks.step(rank, 1)
-    assert not looks(watched, clock, 40)  # the first step, which may compile, is no measure
+    assert not looks(watched, clock, 40)  # the first step, which may compile, is not counted
     assert watched.limit_s == HANG_S
     ranks.step(0, 2)
     assert not looks(watched, clock, 10)  # the slowest step: 10 s, so 100 s
@@ -147,7 +147,7 @@ def test_slow_steps_have_ten_times_as_long(ranks: Ranks, clock: Clock) -> None:
 
 
 def test_a_host_that_has_queued_steps_waits_for_its_device(ranks: Ranks, clock: Clock) -> None:
-    """30 steps queued after a window of steps of 7 s: the device needs 210 s, and has ten steps more."""
+    """30 steps are enqueued after a window of steps of 7 s: the device needs 210 s, and has ten steps more."""
     watched = dog(ranks)
     for rank in (0, 1):
         ranks.beats[rank].synced(5, 7 * 10**9)
@@ -223,7 +223,7 @@ def test_a_side_of_a_duet_may_wait_as_long_as_the_other_is_at_work(ranks: Ranks,
     assert not looks(watched, clock, 1)
     assert watched.waiting
     assert not looks(watched, clock, 3 * HANG_S)
-    ranks.step(0, 3, "sync")  # its turn, and rank 1 does not come
+    ranks.step(0, 3, "sync")  # it is its turn, and rank 1 does not come
     assert not looks(watched, clock, HANG_S)
     assert not watched.waiting
     assert looks(watched, clock, 1)
@@ -307,7 +307,7 @@ def test_a_log_keeps_its_beginning_and_its_end(tmp_path: Path) -> None:
         stream.write(b"d" * (3 * LOG_TAIL))
     again = cut(log, lost)
     assert log.read_bytes() == b"a" * LOG_LIMIT + CUT % again + b"d" * LOG_TAIL
-    # all of the c and two of the three d, and the first notice
+    # all of c, two of the three d, and the first notice
     assert again == lost + LOG_TAIL + 2 * LOG_TAIL + len(CUT % lost)
     assert cut(log, again) == again
 

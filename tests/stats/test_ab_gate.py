@@ -1,7 +1,7 @@
 """From the launches of `bench ab` to a verdict for each case, and to an exit code.
 
-As in test_decision.py, blocks m - 2d, m - d, m, m + d, m + 2d have the trimmed mean m with an error of 0.8164966 d and 2
-degrees of freedom: p = 1/2 - t / (2 sqrt(2 + t²)) with t = m / (0.8164966 d).
+As in test_decision.py, blocks m - 2d, m - d, m, m + d, m + 2d have the trimmed mean m with an error of 0.8164966 d and
+2 degrees of freedom: p = 1/2 - t / (2 sqrt(2 + t²)) with t = m / (0.8164966 d).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def test_blocks_are_told_apart_and_those_of_the_other_stage_left_out() -> None:
 @pytest.mark.parametrize("there", [1, 2, 3])
 @pytest.mark.parametrize("order", ["ABBA", "BAAB"])
 def test_a_block_that_was_stopped_half_way_has_no_number(order: str, there: int) -> None:
-    """Not even after A B: a drift between the two would pass for a difference."""
+    """Not even after A B: a drift between the two would look like a difference."""
     rows = [*blocks([1.1]), *block(1, [100, 90, 90, 100][:there], order)]
     assert log_ratios(rows, 1) == [pytest.approx(math.log(1.1))]
 
@@ -96,11 +96,11 @@ def test_a_block_with_a_launch_that_failed_has_no_number(how: dict[str, Any], tu
 
 
 def test_a_duet_says_its_ratio_itself() -> None:
-    """0.97, whatever the launches of both sides had on their own."""
+    """It is 0.97, whatever the throughputs of the two launches are."""
     of_a, of_b = block(0, [100, 50], "AB")
     rows = [of_a, of_b.but(duet_ratio=0.97)]
     assert log_ratios(rows, 1) == [pytest.approx(math.log(0.97), rel=1e-12)]
-    assert log_ratios(rows[1:], 1) == []  # A has gone
+    assert log_ratios(rows[1:], 1) == []  # A has none
     assert log_ratios([rows[0].but(status="crashed"), rows[1]], 1) == []
     assert one([row.but(block=n) for n in range(5) for row in rows]).how == "duet"
 
@@ -133,7 +133,7 @@ def test_only_candidates_that_did_not_fail_are_launched_again() -> None:
 
 
 def test_a_case_could_have_found_what_its_own_blocks_find() -> None:
-    """The more blocks a pair was given, the less; not what the pair with the fewest was given."""
+    """The more blocks a pair was to have, the smaller the change; the pair with the fewest blocks does not matter."""
     rows = [*blocks(STEADY, pair="few"), *blocks(STEADY, pair="many")]
     few, many = of(rows, asked={"few": Blocks(5, 5), "many": Blocks(5, 40)}).verdicts
     alone, none = of(rows, asked={"many": Blocks(5, 40)}).verdicts
@@ -147,7 +147,7 @@ def test_a_case_could_have_found_what_its_own_blocks_find() -> None:
 
 
 def failing(side: str, status: str = "crashed", pair: str = "a", **known: Any) -> list[LaunchRow]:
-    """Two good blocks, and one that ends with a failed launch of a side."""
+    """Return two good blocks, and one that ends with a failed launch of a side."""
     rows = [
         *blocks([1.0, 1.0], pair=pair, **known),
         *block(2, [100, 100], "AB" if side == "B" else "BA", pair=pair, **known),
@@ -188,7 +188,7 @@ def test_a_failed_launch_of_the_control_pair_is_a_failed_launch() -> None:
 
 
 def test_a_probe_is_no_launch_that_counts() -> None:
-    """A duet looks first what memory each side takes."""
+    """A duet first measures how much memory each side takes."""
     probes = [launch(role="probe", pair="a", side=side, block=None) for side in "AB"]
     assert of(probes).exit_code == 5
     found = of([probes[0].but(status="crashed"), *blocks(STEADY)])
@@ -200,10 +200,10 @@ def test_a_probe_is_no_launch_that_counts() -> None:
     [("ok", "inconclusive", 5), ("oom", "broken", 1), ("interrupted", "broken", 1), (None, "broken", 1)],
 )
 def test_what_fails_only_beside_a_is_not_broken(alone: str | None, verdict: str, exit_code: int) -> None:
-    """In a duet both sides share the machine: a B that runs by itself may just lack room."""
+    """In a duet both sides share the machine: a B that runs by itself may just lack memory."""
     failed = {"status": "oom", "reason": "CUDA out of memory", "samples_per_s": None}
     duet = [
-        launch(pair="b", side="B", role="probe", block=None),  # of its memory, before the duet: it was well
+        launch(pair="b", side="B", role="probe", block=None),  # of its memory before the duet, where it was ok
         launch(pair="b", side="A", **{**failed, "status": "interrupted"}),
         launch(pair="b", side="B", **failed),
         *([launch(pair="b", side="B", role="probe", status=alone)] if alone else []),
@@ -223,7 +223,7 @@ def test_a_case_that_can_run_on_neither_side_is_no_failure_where_another_ran() -
     assert found.exit_code == 0
     assert of([*rows, *blocks(STEADY)], Rules(strict=True)).exit_code == 3
     assert of(rows).exit_code == 5  # nothing could run
-    assert of([*rows[1:], *blocks(STEADY)]).verdicts[0].verdict == "broken"  # what A could, B cannot
+    assert of([*rows[1:], *blocks(STEADY)]).verdicts[0].verdict == "broken"  # A could run, B cannot
 
 
 def test_a_run_that_was_stopped_says_what_it_knows() -> None:
@@ -239,7 +239,7 @@ def test_no_launch_at_all() -> None:
 
 
 def test_rows_that_are_damaged_are_no_launches() -> None:
-    """A pair without a side, a side that is neither, a block without a number."""
+    """A pair without a side, a side that is neither A nor B, a block without a number."""
     odd = [launch(pair="a", side=side, stage=1) for side in (None, "C")]
     found = of([*odd, *blocks(STEADY), launch(pair="a", side="A", stage=1, block=None, samples_per_s=None)])
     assert [(said.verdict, said.launches) for said in found.verdicts] == [("same", 20)]
@@ -293,7 +293,7 @@ def test_memory_is_of_the_first_measure_that_every_launch_knows() -> None:
         assert memory(a, [b[0].but(**others)], RULES)["memory_ratio"] == pytest.approx(0.9)  # of the process alone
     a = [a[0].but(device_used_mib=None)]
     assert memory(a, b, RULES)["memory_ratio"] == pytest.approx(0.9)
-    assert memory(*sides([100], [200], device="cuda"), RULES) == {}  # the host's is not it
+    assert memory(*sides([100], [200], device="cuda"), RULES) == {}  # host memory is not compared
     assert memory([], b, RULES) == memory(a, [], RULES) == {}
     assert memory(a, sides([100], [100])[0], RULES) == {}  # on a GPU, and on a CPU
 
@@ -335,7 +335,7 @@ def test_where_the_control_differs_from_itself_nothing_is_decided() -> None:
     assert [said.verdict for said in found.verdicts] == ["inconclusive", "inconclusive", "broken"]
     assert found.verdicts[0].reason.startswith("the control pair differs from itself; -3.9% (-4.9%…-2.9%) on 5 blocks")
     assert found.verdicts[0].ratio == pytest.approx(0.9607894, abs=1e-7)  # the numbers stay
-    assert found.exit_code == 1  # what broke is no matter of noise
+    assert found.exit_code == 1  # a failure does not depend on noise
     assert of([*blocks(STEADY), *FLAGGED]).exit_code == 3
     assert of([*blocks(STEADY), *blocks(STEADY, role="control")]).exit_code == 0
 
@@ -370,7 +370,7 @@ TWOS = [*((kind,) for kind in KINDS), *itertools.combinations(KINDS, 2)]
 
 
 def expected(kinds: tuple[str, ...], strict: bool, flagged: bool, failed: bool) -> int:
-    """By the table of the design: the strongest first."""
+    """Return the exit code by the table of the design: the strongest first."""
     if "incomparable" in kinds:
         return 4
     if failed:

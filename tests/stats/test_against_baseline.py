@@ -1,4 +1,4 @@
-"""Is a new session like those of a baseline? Prediction intervals against hand-made numbers, scipy's t and simulation."""
+"""Prediction intervals of a baseline against numbers worked out by hand, scipy's t and simulation."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_published_example() -> None:
 
 
 def test_the_interval_is_that_of_a_regression_on_a_constant() -> None:
-    """An independent way to it: statsmodels' prediction interval for one more observation of an intercept alone."""
+    """An independent method: statsmodels' prediction interval for one more observation of an intercept alone."""
     sessions, now = logs([51.4, 49.5, 48.7, 49.3, 51.6]), math.log(49.0)
     fit = sm.OLS(np.array(sessions), np.ones(5)).fit()
     low, high = fit.get_prediction(np.ones((1, 1))).conf_int(obs=True, alpha=0.05)[0]
@@ -75,7 +75,7 @@ def test_the_interval_is_that_of_a_regression_on_a_constant() -> None:
 
 @pytest.mark.parametrize("count", [5, 8])
 def test_95_of_100_new_sessions_lie_within(count: int) -> None:
-    """Of 2000, 1900 are expected with a deviation of 9.7; the interval around the change holds no change as often."""
+    """Of 2000, 1900 are expected with a deviation of 9.7; the interval around the change contains 0 as often."""
     draw, held = random.Random(count), 0
     for _ in range(2000):
         *sessions, now = (draw.gauss(4.6, 0.02) for _ in range(count + 1))
@@ -202,7 +202,7 @@ def now(rates: Sequence[float], **known: Any) -> list[LaunchRow]:
 
 
 def later(rows: Sequence[LaunchRow]) -> list[LaunchRow]:
-    """The same, three blocks later."""
+    """Return the same launches, three blocks later."""
     return [row.but(block=block) for block, row in enumerate(rows, 3)]
 
 
@@ -219,7 +219,7 @@ def test_the_whole_of_a_verdict() -> None:
 
 
 def test_the_second_stage_decides_alone() -> None:
-    """The first was slower by a tenth, as a neighbour on the machine would have it; and the other way round."""
+    """The first stage was slower by a tenth, as with another process on the machine; and the other way round."""
     assert one([*now([90.0] * 3, stage=1), *later(now([100.0] * 3, stage=2))]).ratio == (
         pytest.approx(100 / math.exp(fmean(logs([98.0, 99.0, 100.0, 101.0, 102.0]))))
     )
@@ -272,7 +272,7 @@ def test_a_case_that_cannot_run_here_is_missing_and_if_it_is_the_only_one_nothin
 
 @pytest.mark.parametrize(("count", "verdict"), [(1, "inconclusive"), (2, "inconclusive"), (3, "slower")])
 def test_a_run_with_fewer_launches_than_the_sessions_had_is_not_judged(count: int, verdict: str) -> None:
-    """The sessions have three: the median of fewer is noisier than they say."""
+    """The sessions have three: the median of fewer is noisier than their spread shows."""
     said = one(now([50.0] * count))
     assert said.verdict == verdict
     if count < 3:

@@ -1,4 +1,4 @@
-"""How noisy is this machine, by figures worked out by hand."""
+"""The noise of a machine, against figures worked out by hand."""
 
 from __future__ import annotations
 
@@ -77,8 +77,11 @@ def test_the_winsorised_deviation_of_five_normal_blocks() -> None:
 
 
 def test_launches_are_pooled_within_a_side_of_a_block() -> None:
-    """Between blocks everything doubles, which enters nothing. Groups with ln 1.02 and ln 1.04 between their two launches:
-    variances 0.0198026² / 2 and 0.0392207² / 2; the root of their mean is 0.0219682."""
+    """Between blocks everything doubles, which does not matter.
+
+    Groups with ln 1.02 and ln 1.04 between their two launches have the variances 0.0198026² / 2 and 0.0392207² / 2; the
+    root of their mean is 0.0219682.
+    """
     made = [row for n in range(5) for row in block(n, [2.0**n, 3.0, 3.12, 2.0**n * 1.02], **TOLD)]
     (found,) = noise_of(made, {})
     assert found.between_launches == pytest.approx(0.0219682, abs=1e-7)
@@ -115,7 +118,7 @@ def test_what_steps_alone_move_launches_by(known: dict[str, Any], expected: floa
 
 
 def test_a_duet_runs_both_at_once() -> None:
-    """Ratios of their own, one launch a side: nothing is known of launches of one side in one block."""
+    """Ratios of its own, and one launch on each side: the noise of launches of one side in one block is unknown."""
     made: list[LaunchRow] = []
     for n, ratio in enumerate((-0.004, -0.002, 0.0, 0.002, 0.004)):
         of_a, of_b = block(n, [100.0, 70.0], "AB", **TOLD)
@@ -154,7 +157,7 @@ def test_cases_have_noise_of_their_own_and_few_blocks_have_none() -> None:
     ids=str,
 )
 def test_a_launch_of_which_not_all_is_known_costs_its_block(how: dict[str, Any]) -> None:
-    """As a calibration that was stopped, or that an older version made, has some."""
+    """As in a calibration that was stopped, or that an older version made."""
     made = rows(6)
     made[0] = made[0].but(**how)
     (found,) = noise_of(made, {})

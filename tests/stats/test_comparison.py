@@ -1,4 +1,4 @@
-"""Two results side by side: paired, unpaired, and what cannot be compared; against hand-made numbers and scipy's."""
+"""Comparisons of two results: paired, unpaired, and not comparable; against numbers worked out by hand and scipy's."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_holm_over_paired_cases() -> None:
 def test_few_shared_blocks_are_named() -> None:
     said = one(session([100.0] * 4), session([90.0] * 4))
     assert (said.verdict, said.how) == ("inconclusive", "unpaired")
-    assert "4 blocks are shared, and 5 would do (bench run --launches)" in said.reason
+    assert "4 blocks are shared, and 5 are enough (bench run --launches)" in said.reason
 
 
 # -- unpaired ------------------------------------------------------------------------------------------------------
@@ -116,7 +116,7 @@ def test_one_session_a_side_is_undecided_and_says_below_what_spread_it_is_not() 
 @pytest.mark.parametrize("cases", [1, 2, 20])
 @pytest.mark.parametrize(("rate", "verb"), [(95.0, "slower"), (105.0, "faster"), (98.0, "slower")])
 def test_the_spread_that_is_named_decides_every_case_of_a_suite(cases: int, rate: float, verb: str) -> None:
-    """By Holm, the first of n is held against 0.005 / n. What is named is rounded down, so that it holds."""
+    """By Holm, the first of n is compared with 0.005 / n. The spread is rounded down, so that it is enough."""
     a = [row for seed in range(cases) for row in session([100.0], run_id=A, seed=seed)]
     b = [row for seed in range(cases) for row in session([rate], run_id=B, seed=seed)]
     (reason,) = {said.reason for said in compare(a, b, RULES).verdicts}
@@ -196,7 +196,7 @@ def test_few_sessions_against_many_alarm_no_more_often_than_they_may() -> None:
 
 
 def test_a_session_is_one_number_however_many_launches_it_has() -> None:
-    """The median of each run; and a run that was resumed is one."""
+    """It is the median of each run; a resumed run is one session."""
     alone = one(runs("a", [100.0, 102.0]), runs("b", [90.0, 93.0]))
     a = [*session([100.0, 50.0, 101.0], run_id=A), *session([102.0] * 9, run_id=B)]
     b = [*session([90.0], run_id=C), *session([93.0, 94.0], run_id=D), launch(run_id=D, session=1, samples_per_s=92.0)]
@@ -239,7 +239,7 @@ def test_a_change_that_is_sure_and_too_near_to_the_floor() -> None:
     """-0.9 % with an error of 0.1 %: significant, below the floor, and not shown to be within 1 %."""
     (found,) = judged({"a": Change(math.log(0.991), 0.001, math.inf, 2, "")}, Rules(detect=0.0101)).values()
     assert found.verdict == "inconclusive"
-    assert "a change, and not shown to be beyond the floor of 1.0%" in found.reason
+    assert "a change, but not shown to be beyond the floor of 1.0%" in found.reason
 
 
 # -- what is not compared ------------------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ def test_launches_that_failed_in_both_leave_the_numbers_of_the_others() -> None:
 
 
 def test_a_launch_that_was_made_again_counts_once() -> None:
-    """The run was resumed, and its second block repeated."""
+    """The run was resumed, and its second block was repeated."""
     b = [*session([100.0], run_id=B), launch(run_id=B, block=1, **BAD), launch(run_id=B, block=1, samples_per_s=100.0)]
     assert one(session([100.0], run_id=A), b, session_spread={"a": Spread(0.001)}).verdict == "same"
     assert one(session([100.0], run_id=A), b[:2]).verdict == "broken"
@@ -330,7 +330,7 @@ def test_what_failed_in_a_is_new_and_what_failed_in_both_is_a_failure() -> None:
 
 @pytest.mark.parametrize("rate", [None, 0.0, -1.0, math.nan, math.inf])
 def test_a_launch_without_a_throughput_is_none(rate: float | None) -> None:
-    """As in a file that somebody has edited."""
+    """As in a file that was edited."""
     bad = launch(samples_per_s=rate)
     said = one(runs("a", [100.0]), [bad])
     assert (said.verdict, said.reason) == ("broken", "ok: no throughput")
@@ -472,7 +472,7 @@ def test_a_run_of_ab_without_a_plan_that_can_be_read(tmp_path: Path, plan: objec
 
 
 def test_a_side_of_a_run_of_ab_against_another_run(tmp_path: Path) -> None:
-    """Its two sides are never taken for one."""
+    """Its two sides are never combined."""
     run(tmp_path, A, [row for n in range(5) for row in block(n, [100.0, 90.0, 90.0, 100.0])])
     run(tmp_path, B, session([90.0] * 5))
     done = bench(tmp_path, A, B)

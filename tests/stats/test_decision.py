@@ -1,4 +1,4 @@
-"""From blocks to verdicts, by blocks whose p values are worked out.
+"""From blocks to verdicts, with blocks whose p values are worked out by hand.
 
 ``around(m, d)`` are m - 2d, m - d, m, m + d, m + 2d: trimmed mean m, error d sqrt(4 / 6) = 0.8164966 d, 2 degrees of
 freedom. So t = m / (0.8164966 d), and p = 1/2 - t / (2 sqrt(2 + t²)).
@@ -124,7 +124,7 @@ def test_within_the_floor_a_change_is_none() -> None:
 
 
 def test_holm_over_two_candidates() -> None:
-    """The smaller p is held against 0.0025, and only if it passes the other against 0.005."""
+    """The smaller p is compared with 0.0025, and only if it is below, the other one with 0.005."""
     both = decide({"a": Stages(SUSPECT, HALF), "b": Stages(SUSPECT, CONFIRMED)}, RULES)
     assert [found.verdict for found in both.values()] == ["slower", "slower"]
     neither = decide({"a": Stages(SUSPECT, HALF), "b": Stages(SUSPECT, HALF)}, RULES)
@@ -160,7 +160,7 @@ def test_blocks_that_are_all_equal() -> None:
 
 
 def test_launches_made_without_a_question_are_decided_in_one_stage() -> None:
-    """Holm over all: of three 0.0018645 is held against 0.00167, of two against 0.0025."""
+    """Holm over all: with three, 0.0018645 is compared with 0.00167, with two with 0.0025."""
     assert compared({"a": CONFIRMED, "b": STEADY}, RULES)["a"].verdict == "slower"
     assert compared({"a": CONFIRMED, "b": STEADY, "c": STEADY}, RULES)["a"].verdict == "inconclusive"
 
@@ -173,7 +173,7 @@ def test_launches_made_without_a_question_are_decided_in_one_stage() -> None:
         (around(0.009, 0.0003), False),  # t 36.7, within the floor
         (around(0.04, 0.01), False),  # p 0.0196
         (STEADY, False),
-        (around(0.02, 0.001)[:4], True),  # nobody knows
+        (around(0.02, 0.001)[:4], True),  # unknown
     ],
 )
 def test_the_control_pair(blocks: list[float], flagged: bool) -> None:

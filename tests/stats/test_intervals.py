@@ -1,4 +1,4 @@
-"""Intervals of throughput, against values worked out by hand and against a coverage that is known."""
+"""Intervals of throughput, against values worked out by hand and against a known coverage."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_outer_order_statistic_holds_95_of_100_whatever_the_noise(n: int, ra
 
 
 def test_no_bound_lies_beyond_the_middle_of_a_gap_that_the_inner_one_may_miss() -> None:
-    """Of 10 the inner order statistics hold 89.1 %: of five slow and five fast launches both speeds are held."""
+    """Of 10 the inner order statistics cover 89.1 %: of five slow and five fast launches both speeds are inside."""
     assert place(10).weight < 0.5
     assert of_median_log([0.0] * 3 + [1.0] * 7) == (0.0, 1.0)
     assert of_median_log([0.0] * 2 + [1.0] * 8)[0] < 0.5
@@ -59,7 +59,7 @@ def test_no_bound_lies_beyond_the_middle_of_a_gap_that_the_inner_one_may_miss() 
 
 @pytest.mark.parametrize("n", list(REACH))
 def test_few_launches_hold_a_normal_median_95_times_of_100(n: int) -> None:
-    """All on one side of the median and the next of them farther from it than their range reaches: by quadrature."""
+    """By quadrature: all are on one side of the median, and the nearest is farther from it than their range extends."""
     from scipy.integrate import quad
 
     def density(x: float) -> float:
@@ -71,7 +71,7 @@ def test_few_launches_hold_a_normal_median_95_times_of_100(n: int) -> None:
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 7, 10, 13, 20, 41])
 def test_a_median_lies_in_its_own_interval(n: int) -> None:
-    """Also on a machine of two speeds, where it lay outside of the mean's interval in most reports."""
+    """Also on a machine with two speeds, where it was outside of the mean's interval in most reports."""
     draw = random.Random(n)
     for share in (0.0, 0.3, 0.5):
         values = [100.0 * math.exp(draw.gauss(0, 0.01)) * (0.7 if draw.random() < share else 1) for _ in range(n)]

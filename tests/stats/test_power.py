@@ -1,4 +1,4 @@
-"""How many blocks a verdict needs: against statsmodels' noncentral t, and against simulated blocks."""
+"""The number of blocks that a verdict needs: against statsmodels' noncentral t, and against simulated blocks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECOND_LEVEL = LEVEL / CANDIDATES
 @pytest.mark.parametrize("level", [0.05, 0.005])
 @pytest.mark.parametrize(("blocks", "left"), [(8, 6), (16, 10), (40, 24)])
 def test_power_is_the_noncentral_ts(blocks: int, left: int, level: float) -> None:
-    """A plain t-test on as many values as are left, of an effect that is as many errors large."""
+    """A plain t-test on as many values as remain, of an effect of as many errors."""
     effect = -math.log(0.97) / float(error_of(0.02, blocks)) / math.sqrt(left)
     expected = TTestPower().power(effect, nobs=left, alpha=level, alternative="larger")
     assert power(blocks, 0.02, 0.03, level) == pytest.approx(expected, abs=1e-9)

@@ -78,7 +78,7 @@ def test_yuens_two_samples_are_made_of_it(a: list[float], b: list[float], t: flo
 
 @pytest.mark.parametrize("blocks", [5, 6, 9, 10, 16, 33])
 def test_it_is_scipys_against_zeros(blocks: int) -> None:
-    """Yuen's t against a sample that is always nothing has the degrees of freedom of the other one."""
+    """Yuen's t against a sample of zeros has the degrees of freedom of the other sample."""
     rows = np.random.default_rng(blocks).standard_t(2, (4, blocks)) + 0.5
     for row, mean, p in zip(rows, trimmed(rows).mean, trimmed(rows).p_above(), strict=True):
         expected = stats.ttest_ind(row, np.zeros(blocks), equal_var=False, trim=0.2, alternative="greater")

@@ -1,4 +1,4 @@
-"""What a workload gives that it must not is refused when it is described, in words."""
+"""Invalid values that a workload returns are refused, in words, when it is described."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_sound_workload_is_left_as_it_is() -> None:
     workload = changed(data=["resident"], flops=7)
     said = describe(workload, "none", "resident")
     assert (said.data, said.batch_size, said.layers, said.parameters) == (("resident",), 4, 2, 3 * 3 + 3 + 3 + 1)
-    assert workload.flops == 7  # what is the workload's own is there
+    assert workload.flops == 7  # the workload's own members remain available
     with pytest.raises(AttributeError, match="'Net' object has no attribute 'tokens'"):
         _ = workload.tokens
 
@@ -106,12 +106,14 @@ def test_an_attribute_that_is_not_allowed(members: dict[str, Any], message: str)
     assert str(error.value).startswith(message)
 
 
-MODEL = "mine.py:Net: build() gives {}; allowed: a torch.nn.Module"
-DATASET = "mine.py:Net: samples('resident') gives {}; allowed: a map-style dataset: __len__, and __getitem__ by index"
+MODEL = "mine.py:Net: build() returned {}; allowed: a torch.nn.Module"
+DATASET = (
+    "mine.py:Net: samples('resident') returned {}; allowed: a map-style dataset: __len__, and __getitem__ by index"
+)
 NO_SAMPLES = "mine.py:Net: samples('resident') has no samples; allowed: a dataset with a length from 1"
-LAYERS = "mine.py:Net: layers() gives {}; allowed: a list of modules of the model"
-LOSS = "mine.py:Net: loss() gives {}; allowed: a tensor without dimensions"
-SHAPED = "mine.py:Net: loss() gives a {}; allowed: a tensor of floating point without dimensions, as .mean() gives"
+LAYERS = "mine.py:Net: layers() returned {}; allowed: a list of modules of the model"
+LOSS = "mine.py:Net: loss() returned {}; allowed: a tensor without dimensions"
+SHAPED = "mine.py:Net: loss() returned a {}; allowed: a tensor of floating point without dimensions, as .mean() gives"
 ITEM = "sample 0 of list is {}; allowed: a tuple of tensors"
 
 
@@ -154,7 +156,7 @@ def test_what_a_method_must_not_give(method: str, given: Callable[..., Any], mes
 
 
 def test_a_method_that_raises_is_no_refusal() -> None:
-    """Only what it gives is held against what is allowed: data of another kind may well be missing here."""
+    """Only returned values are checked: data of another kind may be missing here."""
 
     def fails(*_: Any) -> Any:
         raise OSError("not on this machine")

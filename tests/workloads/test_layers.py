@@ -1,4 +1,4 @@
-"""What is refused of a workload that has all its members: hooks that nothing calls, and layers that are none."""
+"""What is refused of a workload with all members: hooks that are never called, and invalid layers."""
 
 from __future__ import annotations
 
@@ -89,14 +89,14 @@ def checked(layers: Callable[[Any], object]) -> Checked:
 @pytest.mark.parametrize(
     ("layers", "said"),
     [
-        (lambda model: [model.blocks[0], Block()], r"names a Block \(item 1\) that is no module of the model"),
-        (lambda model: Model().blocks, "names a Block .item 0. that is no module"),
-        (lambda model: [next(model.parameters())], "gives a value of type list"),
-        (lambda model: ["blocks.0"], "gives .'blocks.0'.; allowed: a list of modules"),
+        (lambda model: [model.blocks[0], Block()], r"names a Block \(item 1\) that is not a module of the model"),
+        (lambda model: Model().blocks, "names a Block .item 0. that is not a module"),
+        (lambda model: [next(model.parameters())], "returned a value of type list"),
+        (lambda model: ["blocks.0"], "returned .'blocks.0'.; allowed: a list of modules"),
         (lambda model: [model.blocks[1], model.blocks[1]], r"names blocks.1 twice \(items 0 and 1\)"),
-        (lambda model: [model.blocks[0].inner, *model.blocks], "blocks.0.inner, which lies inside of blocks.0"),
-        (lambda model: [*model.blocks, model], "names blocks.0, which lies inside of the whole model"),
-        (lambda model: None, "layers.. gives None"),
+        (lambda model: [model.blocks[0].inner, *model.blocks], "blocks.0.inner, which is inside blocks.0"),
+        (lambda model: [*model.blocks, model], "names blocks.0, which is inside the whole model"),
+        (lambda model: None, "layers.. returned None"),
     ],
 )
 def test_layers_that_are_none_are_refused(layers: Callable[[Any], object], said: str) -> None:

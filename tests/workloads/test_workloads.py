@@ -61,12 +61,12 @@ def made(name: str, **options: int) -> Workload:
 
 
 def gpt_parameters(layers: int, width: int, seq: int, vocab: int) -> int:
-    """Tied embedding, positions, and a block's 12 d² weights, 9 d biases and 4 d norms; the last norm."""
+    """Tied embedding, positions, and in each block 12 d² weights, 9 d biases and 4 d norms; the last norm."""
     return vocab * width + seq * width + layers * (12 * width**2 + 13 * width) + 2 * width
 
 
 def gpt_flops(layers: int, width: int, seq: int, vocab: int) -> int:
-    """Forward: 2 a weight of every matmul and token, and 4 T² d a layer for full attention; backward twice that."""
+    """Forward: 2 for each weight of a matmul and token, and 4 T² d in a layer for attention; backward twice that."""
     return 3 * (2 * (layers * 12 * width**2 + vocab * width) * seq + 4 * seq**2 * width * layers)
 
 
@@ -90,7 +90,7 @@ def test_gpt_counts_equal_the_formulas() -> None:
 def llama_weights(
     layers: int, heads: int, kv_heads: int, width: int, hidden: int, vocab: int, **others: int
 ) -> tuple[int, int]:
-    """Those of a layer's matmuls (q and out, k and v, three of the MLP) in all layers; and of the head."""
+    """Weights of the matmuls (q and out, k and v, three of the MLP) in all layers; and of the head."""
     return layers * (2 * width**2 + 2 * width * (kv_heads * width // heads) + 3 * width * hidden), vocab * width
 
 
@@ -157,7 +157,7 @@ def test_counts_equal_torchvisions(name: str) -> None:
 
 
 def test_checkpointing_counts_what_it_recomputes() -> None:
-    """Non-reentrant checkpointing stops a layer's second forward pass at the last tensor that its backward needs."""
+    """Non-reentrant checkpointing stops a layer's second forward pass at the last tensor that is needed."""
     entry = WORKLOADS["gpt-nano"]
     plain, full = built_in("gpt-nano"), built_in("gpt-nano", "full")
     assert plain.hardware_flops_per_sample == plain.flops_per_sample
@@ -186,7 +186,7 @@ def test_synthetic_items_depend_on_their_index_alone(kind: str) -> None:
     first = dataset[7]
     torch.manual_seed(2)
     state = torch.get_rng_state()
-    elsewhere = SYNTHETIC[kind]()  # as in another process, with a pool of its own
+    elsewhere = SYNTHETIC[kind]()  # as in another process, with its own pool
     for again in (dataset[7], elsewhere[7]):
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert torch.equal(torch.get_rng_state(), state)
@@ -196,13 +196,13 @@ def test_synthetic_items_depend_on_their_index_alone(kind: str) -> None:
 
 
 def test_synthetic_images_go_the_way_of_real_ones(tmp_path: Path) -> None:
-    """What a file of the pool would be in a folder; it is a JPEG twice as large, and as heavy as a photograph."""
+    """As a file of the pool in a folder: a JPEG of twice the size, with as many bytes as a photograph."""
     synthetic = SyntheticImages(96, 10)
     file = tmp_path / "x.jpg"
     file.write_bytes(synthetic._pool[5])
     pixels, label = synthetic[16 + 5]
     assert torch.equal(pixels, decode(file, 96, 16 + 5))
-    assert not torch.equal(pixels, synthetic[5][0])  # the same file, cut elsewhere
+    assert not torch.equal(pixels, synthetic[5][0])  # the same file, with another crop
     assert int(label) == 1  # 21 modulo 10
     with Image.open(file) as image:
         assert (image.format, image.size) == ("JPEG", (192, 192))
@@ -220,7 +220,7 @@ def test_images_are_what_takes_channels_last() -> None:
 
 
 def test_augment_crops_flips_and_normalises() -> None:
-    """A white image stays white whatever is cut from it: (1 - mean) / std of each channel."""
+    """A white image stays white in every crop: (1 - mean) / std of each channel."""
     import random
 
     out = augment(torch.full((3, 40, 60), 255, dtype=torch.uint8), 32, random.Random(0))
@@ -262,7 +262,7 @@ def test_a_text_needs_a_vocabulary_of_bytes(tmp_path: Path) -> None:
 
 
 def test_masked_tokens_are_hidden_and_asked_for(tmp_path: Path) -> None:
-    """Of 2000 x 15 positions 80 % are masks, 10 % other tokens (one in 300 the same by chance) and 10 % as they were."""
+    """Of 2000 x 15 positions 80 % are masks, 10 % other tokens (one in 300 the same by chance) and 10 % unchanged."""
     (tmp_path / "t").write_bytes(bytes(n * 7 % 256 for n in range(200_001)))
     text = Text(str(tmp_path / "t"), 100)
     dataset = Masked(text, 100, 300)
@@ -289,7 +289,7 @@ def test_every_sequence_hides_the_same_number_and_at_least_one() -> None:
 
 
 def idx_files(folder: Path, count: int = 5, *, dot: str = "-", compressed: bool = False) -> None:
-    """Image n is all n, but for its last pixel: 255; its label is n."""
+    """Write files in which image n is all n, except for its last pixel, 255; its label is n."""
     folder.mkdir(exist_ok=True)
     images = b"".join(bytes([n]) * 783 + b"\xff" for n in range(count))
     parts = {
@@ -378,8 +378,8 @@ def test_lines_are_found_across_chunks(tmp_path: Path, monkeypatch: pytest.Monke
         (b"1\t2", "2 fields between tabs; wanted 40: a label, 13 whole numbers, 26 hexadecimal ones"),
         (b"", "1 fields between tabs; wanted 40: a label, 13 whole numbers, 26 hexadecimal ones"),
         (click_line("x"), "the label is 'x'; wanted 0 or 1"),
-        (click_line(1, (1,) * 12 + ("1.5",)), "'1.5' is no whole number"),
-        (click_line(1, (1,) * 13, ("ff",) * 25 + ("zz",)), "'zz' is no hexadecimal number"),
+        (click_line(1, (1,) * 12 + ("1.5",)), "'1.5' is not a whole number"),
+        (click_line(1, (1,) * 13, ("ff",) * 25 + ("zz",)), "'zz' is not a hexadecimal number"),
     ],
 )
 def test_a_malformed_line_is_named(tmp_path: Path, line: bytes, message: str) -> None:
@@ -407,7 +407,7 @@ def test_the_demo_folder_has_real_jpegs_and_is_made_once() -> None:
 def test_without_a_home_the_demo_is_made_in_a_folder_of_ones_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A container's user has one that cannot be written to, or none: ~ stays as it is then."""
+    """The user of a container has a home that is not writable, or none: ~ then stays as it is."""
     (tmp_path / "file").touch()
     (tmp_path / "shared").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "shared"))
@@ -418,13 +418,13 @@ def test_without_a_home_the_demo_is_made_in_a_folder_of_ones_own(
     assert folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "mine"))
     (tmp_path / "mine").mkdir()
-    assert demo.path("text").parent == folder  # what is there is taken
+    assert demo.path("text").parent == folder  # existing files are used
 
 
 def test_who_has_a_home_needs_no_other_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "shared"))
-    for _ in range(2):  # made, and found
+    for _ in range(2):  # made, and then found
         assert demo.path("text").parent == tmp_path / "cache" / "stepbench"
     assert list((tmp_path / "shared").iterdir()) == []
 
@@ -455,7 +455,7 @@ def test_the_demo_text_is_the_standard_library() -> None:
 
 
 def test_the_demo_digits_can_be_told_apart() -> None:
-    """The nearest of one half's pictures names most of the other half's; by chance it would a tenth."""
+    """The nearest neighbour in one half names most pictures of the other half; by chance it would be a tenth."""
     dataset = DigitFiles(paths.resolve("mnist=demo").partition("=")[2])
     pixels, labels = dataset.pixels.float().flatten(1), dataset.labels.long()
     assert len(dataset) == demo.DIGITS == 4096
@@ -526,7 +526,7 @@ def test_layers_are_parts_of_the_model_in_order(name: str) -> None:
 
 
 def test_rotary_embeddings_turn_complex_numbers() -> None:
-    """Pair j at place t, as a complex number, times exp(i t theta^(-2j/dim)) (Su et al. 2021, equation 14)."""
+    """Pair j at position t, as a complex number, times exp(i t theta^(-2j/dim)) (Su et al. 2021, equation 14)."""
     x = torch.randn(2, 300, 8, dtype=torch.float64)
     turned = rotate(x.float())
     for t in (0, 1, 5, 299):
@@ -538,7 +538,7 @@ def test_rotary_embeddings_turn_complex_numbers() -> None:
 
 
 def test_rotation_is_exact_whatever_the_type_of_the_model() -> None:
-    """Places beyond 256 have no name in bfloat16; only the input and the output are rounded."""
+    """Positions beyond 256 cannot be represented in bfloat16; only the input and the output are rounded."""
     x = torch.randn(1, 2, 1000, 16).bfloat16()
     assert torch.equal(rotate(x), rotate(x.float()).bfloat16())
     with torch.autocast("cpu", torch.bfloat16):
@@ -547,7 +547,7 @@ def test_rotation_is_exact_whatever_the_type_of_the_model() -> None:
 
 
 def plain_llama(weights: dict[str, Tensor], tokens: Tensor, layers: int, heads: int, kv_heads: int) -> Tensor:
-    """One sequence to its logits, head by head and place by place, in float64."""
+    """Compute the logits of one sequence, head by head and position by position, in float64."""
 
     def norm(x: Tensor, name: str) -> Tensor:
         return x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * weights[f"{name}.weight"]
@@ -604,7 +604,7 @@ def test_llama_is_drawn_once_and_from_the_global_generator() -> None:
     torch.manual_seed(3)
     again = made("llama-nano").build()
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    # nothing else was drawn: the matrices, one after the other, are all that the generator gave
+    # nothing else was drawn: the generator gave the matrices only, one after the other
     torch.manual_seed(3)
     for name, parameter in again.named_parameters():
         if parameter.dim() == 2:
@@ -648,7 +648,7 @@ def test_berts_block_equals_torchs() -> None:
 
 
 def test_bert_guesses_at_the_masked_positions() -> None:
-    """Its head on some positions gives what its head on all of them gives there."""
+    """The head on some positions returns what the head on all positions has there."""
     torch.manual_seed(0)
     model = made("bert", layers=1, width=32, heads=4, vocab=300).build()
     tokens, positions = torch.randint(0, 300, (2, 10)), torch.tensor([[1, 4], [0, 9]])
@@ -687,7 +687,7 @@ TINY: dict[str, dict[str, int]] = {
 
 @pytest.mark.parametrize("name", TINY)
 def test_it_trains_in_every_precision_and_with_checkpointing(name: str) -> None:
-    """Loss and gradients equal those in float32, within what the type's digits allow."""
+    """Loss and gradients equal those in float32, within the precision of the type."""
     workload = made(name, **TINY[name])
     dataset = workload.samples("synthetic")
     batch = default_collate([dataset[n] for n in range(4)])
@@ -715,7 +715,7 @@ def test_it_trains_in_every_precision_and_with_checkpointing(name: str) -> None:
     for how, tolerance in (("amp-bf16", 0.02), ("amp-fp16", 0.003), ("pure-bf16", 0.02)):
         other, rounded = trained(how)
         assert other == pytest.approx(loss, rel=tolerance)
-        if name != "resnet18":  # its batch norms see four samples, which chaos takes from there
+        if name != "resnet18":  # its batch norms see four samples, and rounding errors grow chaotically from there
             assert (rounded - gradient).norm() < 8 * tolerance * gradient.norm(), how
 
 

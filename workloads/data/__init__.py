@@ -1,1 +1,1 @@
-"""The data of workloads: what files hold, and what datasets make of it. Importing it does not import torch."""
+"""The data of workloads: file formats and datasets. Importing this package does not import torch."""

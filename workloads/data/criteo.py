@@ -1,6 +1,7 @@
-"""The text format of Criteo's Kaggle data: a line an advertisement shown, 40 fields, tabs between. No torch.
+"""The text format of Criteo's Kaggle data: one line of 40 fields, separated by tabs, for each shown ad. No torch.
 
-A label (clicked or not), 13 whole numbers and 26 categories as hexadecimal numbers; all but the label may be empty.
+The fields are a label (clicked or not), 13 whole numbers and 26 categories as hexadecimal numbers; all but the label
+may be empty.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ CHUNK_BYTES = 1 << 24
 
 
 def parse(line: bytes, tables: int, rows: int) -> tuple[list[float], list[int], float]:
-    """The numbers x as log(1 + max(x, 0)), the first ``tables`` categories modulo ``rows``, and the label.
+    """Return the numbers x as log(1 + max(x, 0)), the first ``tables`` categories modulo ``rows``, and the label.
 
-    Empty fields are 0, as in Naumov et al.'s code. Raises ValueError for a line that is not of the format.
+    Empty fields are 0, as in Naumov et al.'s code. Raise ValueError for a line of another format.
     """
     fields = line.rstrip(b"\r\n").split(b"\t")
     if len(fields) != FIELDS:
@@ -33,7 +34,7 @@ def parse(line: bytes, tables: int, rows: int) -> tuple[list[float], list[int], 
 
 
 def count(path: str) -> int:
-    """Lines of a file, whose first must be of the format; ValueError or OSError with a message if it is not."""
+    """Return the number of lines of a file. Raise ValueError or OSError if its first line has another format."""
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError("there is no such file (give one file of Criteo's tab-separated lines)")
@@ -53,8 +54,11 @@ def count(path: str) -> int:
 
 
 def made_up(seed: int) -> bytes:
-    """A line of the format, a function of the seed alone. Of the real ones a quarter are clicks, and some fields are
-    empty; categories are drawn log-uniformly, as a few are frequent and most are rare."""
+    """Return a line of the format, as a function of the seed alone.
+
+    As in the real data, a quarter are clicks and some fields are empty. Categories are drawn log-uniformly, as a few
+    are frequent and most are rare.
+    """
     draw = random.Random(seed).random
     numbers = ("" if draw() < 0.2 else str(int(10 ** (4 * draw())) - 2) for _ in range(INTEGERS))
     categories = ("" if draw() < 0.1 else f"{_scrambled(n, int(10 ** (6 * draw()))):08x}" for n in range(CATEGORIES))
@@ -62,7 +66,7 @@ def made_up(seed: int) -> bytes:
 
 
 def _scrambled(column: int, value: int) -> int:
-    """32 bits that look random: Knuth's multiplicative hash (The Art of Computer Programming, 6.4)."""
+    """Return 32 bits that look random, by Knuth's multiplicative hash (The Art of Computer Programming, 6.4)."""
     return (column << 20 ^ value) * 2_654_435_761 & 0xFFFFFFFF
 
 
@@ -71,7 +75,7 @@ def _number(field: bytes, base: int) -> int:
         return int(field or b"0", base)
     except ValueError:
         kind = "whole" if base == 10 else "hexadecimal"
-        raise ValueError(f"{_shown(field)} is no {kind} number") from None
+        raise ValueError(f"{_shown(field)} is not a {kind} number") from None
 
 
 def _shown(field: bytes) -> str:

@@ -1,8 +1,8 @@
-"""Datasets: every item is a function of its index alone, so that however ranks share them, they see the same.
+"""Datasets: every item is a function of its index alone, however ranks share the items.
 
-None of them draws from torch's global generators: augmentation has a generator of its own for each item. What is
-synthetic comes from a small pool in memory and then goes the way of what is read, so that it costs the same but for
-the disk; each process makes its own pool, when it is first asked for an item.
+They never draw from torch's global generators: augmentation has a generator of its own for each item. Synthetic data
+comes from a small pool in memory and is then processed like real data, so that it has the same cost without the disk.
+Each process makes its own pool when it is first asked for an item.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from workloads.data import criteo, mnist_idx
 from workloads.data.demo import SIDE
 from workloads.data.paths import images_of
 
-LENGTH = 1 << 20  # samples in an epoch of synthetic data: about ImageNet's
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # ImageNet's, as torchvision's references use them
-DIGITS_MEAN, DIGITS_STD = 0.1307, 0.3081  # of all pixels of MNIST's training set, as PyTorch's example has them
+LENGTH = 1 << 20  # samples in an epoch of synthetic data: about those of ImageNet
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, as in torchvision's references
+DIGITS_MEAN, DIGITS_STD = 0.1307, 0.3081  # of all pixels of MNIST's training set, as in PyTorch's example
 POOL_IMAGES, POOL_DIGITS, POOL_LINES, POOL_TOKENS = 16, 1024, 1024, 1 << 20
 
 
 def images(data: str, size: int, classes: int) -> SyntheticImages | ImageFolder:
-    """What ``--data`` says, for a workload that trains on square images."""
+    """Return the dataset that ``--data`` names, for a workload that trains on square images."""
     kind, _, path = data.partition("=")
     return ImageFolder(path, size, classes) if kind == "folder" else SyntheticImages(size, classes)
 
 
 def tokens(data: str, seq: int, vocab: int) -> SyntheticTokens | Text:
-    """What ``--data`` says, for a workload that trains on tokens."""
+    """Return the dataset that ``--data`` names, for a workload that trains on tokens."""
     kind, _, path = data.partition("=")
     if kind != "text":
         return SyntheticTokens(seq, vocab)
@@ -48,9 +48,9 @@ def tokens(data: str, seq: int, vocab: int) -> SyntheticTokens | Text:
 
 
 def augment(image: Tensor, size: int, generator: random.Random) -> Tensor:
-    """A uint8 image (3, height, width) to a float one (3, size, size): random resized crop, flip, normalise.
+    """Turn a uint8 image (3, height, width) into a float one (3, size, size): random resized crop, flip, normalise.
 
-    The crop is that of Szegedy et al. 2015 as torchvision draws it: 8 to 100 % of the area, sides 3:4 to 4:3.
+    The crop is that of Szegedy et al. 2015 as torchvision draws it: 8 to 100 % of the area, aspect ratio 3:4 to 4:3.
     """
     height, width = image.shape[-2:]
     top, left, h, w = 0, 0, height, width
@@ -70,14 +70,14 @@ def augment(image: Tensor, size: int, generator: random.Random) -> Tensor:
 
 
 def decode(file: Path | io.BytesIO, size: int, index: int) -> Tensor:
-    """An image file to a float image (3, size, size), augmented by the index."""
+    """Turn an image file into a float image (3, size, size), augmented by the index."""
     with Image.open(file) as image:
         pixels = image_ops.pil_to_tensor(image.convert("RGB"))
     return augment(pixels, size, random.Random(index))
 
 
 class ImageFolder(Dataset[tuple[Tensor, Tensor]]):
-    """``path/class/image``: real files, decoded and augmented. Labels are the classes' places in sorted order."""
+    """``path/class/image``: real files, decoded and augmented. Labels are the positions of the sorted classes."""
 
     def __init__(self, path: str, size: int, classes: int) -> None:
         self.files, self.size = images_of(Path(path)), size
@@ -95,10 +95,10 @@ class ImageFolder(Dataset[tuple[Tensor, Tensor]]):
 
 
 class SyntheticImages(Dataset[tuple[Tensor, Tensor]]):
-    """JPEG files in memory, decoded and augmented as real ones are.
+    """JPEG files in memory, decoded and augmented like real ones.
 
-    Their sides are twice the trained size, as ImageNet's photographs are for 224 pixels (they have 400 x 350 on
-    average, says Russakovsky et al. 2015), and at least those of the demo's.
+    Their sides are twice the size that is trained on, as ImageNet's photographs have 400 x 350 pixels on average
+    (Russakovsky et al. 2015) for 224; but at least those of the demo's images.
     """
 
     def __init__(self, size: int, classes: int) -> None:
@@ -117,8 +117,10 @@ class SyntheticImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 def _photographs(side: int) -> list[bytes]:
-    """JPEG files cut from noise on all scales, the coarse ones strongest, such that each takes as many bytes as a
-    photograph: at 160 x 160 pixels the 8.7 kB of the demo's."""
+    """Return JPEG files cut from noise on all scales, each with as many bytes as a photograph.
+
+    Coarse scales are strongest. At 160 x 160 pixels a file has 8.7 kB, as the demo's files.
+    """
     generator = torch.Generator().manual_seed(0)
     noise = torch.zeros(1, 3, 1, 1)
     while noise.shape[-1] < 2 * side:
@@ -135,7 +137,7 @@ def _photographs(side: int) -> list[bytes]:
 
 
 class Text(Dataset[tuple[Tensor]]):
-    """A file's bytes as tokens, memory-mapped: sample i is bytes i seq to (i + 1) seq, and one more as target."""
+    """The bytes of a file as tokens, memory-mapped: sample i is bytes i seq to (i + 1) seq, and one more as target."""
 
     def __init__(self, path: str, seq: int) -> None:
         size = Path(path).stat().st_size
@@ -151,7 +153,7 @@ class Text(Dataset[tuple[Tensor]]):
 
 
 class SyntheticTokens(Dataset[tuple[Tensor]]):
-    """Random tokens, ``seq + 1`` a sample, cut from a random text as real ones are."""
+    """Random tokens, ``seq + 1`` in a sample, cut from a random text like real ones."""
 
     def __init__(self, seq: int, vocab: int) -> None:
         self.seq, self.vocab = seq, vocab
@@ -171,7 +173,7 @@ class SyntheticTokens(Dataset[tuple[Tensor]]):
 
 
 class DigitFiles(Dataset[tuple[Tensor, Tensor]]):
-    """MNIST's training set: images (1, 28, 28), normalised, and labels. Memory-mapped if it is not compressed."""
+    """MNIST's training set: normalised images (1, 28, 28) and labels. Memory-mapped unless it is compressed."""
 
     def __init__(self, path: str) -> None:
         self.pixels, self.labels = (_values(file) for file in mnist_idx.training_set(path))
@@ -184,7 +186,7 @@ class DigitFiles(Dataset[tuple[Tensor, Tensor]]):
 
 
 class SyntheticDigits(Dataset[tuple[Tensor, Tensor]]):
-    """Random pixels, 28 x 28, and random labels, normalised as real ones are."""
+    """Random pixels, 28 x 28, and random labels, normalised like real ones."""
 
     def __len__(self) -> int:
         return LENGTH
@@ -207,7 +209,7 @@ def _normalise(pixels: Tensor) -> Tensor:
 
 
 def _values(file: mnist_idx.IDX) -> Tensor:
-    """The values of an IDX file in their shape."""
+    """Return the values of an IDX file in their shape."""
     if file.compressed:
         with file.open() as stream:
             content = torch.frombuffer(bytearray(stream.read()), dtype=torch.uint8)
@@ -220,7 +222,7 @@ Click = tuple[Tensor, Tensor, Tensor]
 
 
 class _Lines:
-    """The lines of what is in memory or mapped; where they begin is found once."""
+    """The lines of a text in memory or of a mapped file; their starts are searched once."""
 
     def __init__(self, content: bytearray | mmap.mmap) -> None:
         self.content = content
@@ -232,14 +234,14 @@ class _Lines:
         return len(self.bounds) - 1
 
     def click(self, index: int, tables: int, rows: int) -> Click:
-        """Numbers (13,), categories (tables,) and the label of one line."""
+        """Return numbers (13,), categories (tables,) and the label of one line."""
         start, end = self.bounds[index : index + 2].tolist()
         numbers, categories, label = criteo.parse(bytes(self.content[start:end]), tables, rows)
         return torch.tensor(numbers), torch.tensor(categories), torch.tensor(label)
 
 
 class ClickLog(Dataset[Click]):
-    """A file of Criteo's, memory-mapped."""
+    """A file of Criteo's data, memory-mapped."""
 
     def __init__(self, path: str, tables: int, rows: int) -> None:
         self.path, self.tables, self.rows = path, tables, rows
@@ -257,7 +259,7 @@ class ClickLog(Dataset[Click]):
 
 
 class SyntheticClicks(Dataset[Click]):
-    """Made-up lines in memory, parsed as real ones are."""
+    """Made-up lines in memory, parsed like real ones."""
 
     def __init__(self, tables: int, rows: int) -> None:
         self.tables, self.rows = tables, rows

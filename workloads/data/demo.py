@@ -1,4 +1,4 @@
-"""Data that every installation can make without a network, from what it has: made once, and the same ever after."""
+"""Data that every installation can make without a network: made once from installed files, and always the same."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ IMAGES, DIGITS, CLICKS = CLASSES * IMAGES_A_CLASS, 4096, 4096
 
 
 def path(kind: str) -> Path:
-    """The demo's files of ``folder``, ``text``, ``mnist`` or ``criteo``, made in a cache if they are in none.
+    """Return the demo's files of ``folder``, ``text``, ``mnist`` or ``criteo``, made in a cache if they are missing.
 
-    OSError if they cannot be made.
+    Raise OSError if they cannot be made.
     """
     name, make = _DEMOS[kind]
     there = (cache / name for cache in _caches() if os.path.exists(cache / name) and _is_ours(cache))
@@ -36,19 +36,19 @@ def path(kind: str) -> Path:
 
 
 def _caches() -> list[Path]:
-    """The user's cache, and a folder for those who have none that they may write to, as in many a container."""
+    """Return the user's cache, and a temporary folder in case it is not writable, as in many containers."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folders = [Path(home, "stepbench")] if os.path.isabs(home) else []  # "~" stays where nobody knows the user
+    folders = [Path(home, "stepbench")] if os.path.isabs(home) else []  # "~" stays if the user has no home folder
     return [*folders, Path(tempfile.gettempdir(), f"stepbench-{os.getuid()}")]
 
 
 def _is_ours(cache: Path) -> bool:
-    """Where everybody may write, it may be anybody's."""
+    """Return whether a cache belongs to this user; in a shared folder it may belong to another one."""
     return cache.stat().st_uid == os.getuid() or not cache.parent.stat().st_mode & stat.S_IWOTH
 
 
 def _writable() -> Path:
-    """The first that can be written to, made if need be."""
+    """Return the first cache that is writable; make it if it is missing."""
     for cache in _caches():
         with contextlib.suppress(OSError):
             cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -58,7 +58,10 @@ def _writable() -> Path:
 
 
 def _publish(made: Path, target: Path) -> None:
-    """Move into place at once, so that nobody ever sees half of it; whoever comes second keeps the first."""
+    """Move a folder into place at once, so that it is never seen incomplete.
+
+    If two processes make it, the first one counts.
+    """
     try:
         made.rename(target)
     except OSError:
@@ -67,12 +70,12 @@ def _publish(made: Path, target: Path) -> None:
 
 
 def _weyl(n: int, *steps: float) -> tuple[float, ...]:
-    """Numbers in [0, 1), spread evenly over all n, and the same on every machine."""
+    """Return numbers in [0, 1), spread evenly over all n, and the same on every machine."""
     return tuple(n * step % 1 for step in steps)
 
 
 def _matplotlib(*parts: str) -> Path:
-    """A file that matplotlib ships; matplotlib itself is not imported."""
+    """Return a file that matplotlib ships, without importing matplotlib."""
     spec = importlib.util.find_spec("matplotlib")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -80,7 +83,7 @@ def _matplotlib(*parts: str) -> Path:
 
 
 def _images(folder: Path) -> None:
-    """JPEG files in 8 classes, cut from the photograph of Grace Hopper."""
+    """Write JPEG files in 8 classes, cut from the photograph of Grace Hopper."""
     import numpy as np
     from PIL import Image
 
@@ -95,13 +98,13 @@ def _images(folder: Path) -> None:
 
 
 def _text(file: Path) -> None:
-    """The sources of this Python's own standard library, one after the other."""
+    """Write the sources of this Python's standard library, one after the other."""
     sources = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     file.write_bytes(b"\n".join(source.read_bytes() for source in sources))
 
 
 def _digits(folder: Path) -> None:
-    """IDX files as MNIST's: digits of the font DejaVu Sans, each of its own size, place and slant."""
+    """Write IDX files like MNIST's: digits of the font DejaVu Sans, each with its own size, position and slant."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = str(_matplotlib("fonts", "ttf", "DejaVuSans.ttf"))
@@ -124,7 +127,7 @@ def _digits(folder: Path) -> None:
 
 
 def _clicks(file: Path) -> None:
-    """Made-up lines as Criteo's."""
+    """Write made-up lines like Criteo's."""
     file.write_bytes(b"".join(criteo.made_up(n) for n in range(CLICKS)))
 
 

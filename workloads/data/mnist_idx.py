@@ -1,6 +1,7 @@
-"""The IDX files of MNIST (LeCun, Cortes and Burges), as they are or compressed by gzip. No torch.
+"""The IDX files of MNIST (LeCun, Cortes and Burges), plain or compressed by gzip. No torch.
 
-A big-endian header of 32-bit numbers (a magic one, and the length of each dimension), then a byte a value.
+A file has a big-endian header of 32-bit numbers (a magic number, and the length of each dimension), then one byte for
+each value.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import BinaryIO, NamedTuple, cast
 
 SIDE, CLASSES = 28, 10
 CHUNK_BYTES = 1 << 24
-IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049  # bytes 0, 0, 8 (unsigned bytes) and the number of dimensions
+IMAGES_MAGIC, LABELS_MAGIC = 2051, 2049  # bytes 0, 0, 8 (for unsigned bytes) and the number of dimensions
 
 
 class IDX(NamedTuple):
-    """One file: ``shape`` of its values, which begin at byte ``offset``."""
+    """One file: its values have ``shape`` and begin at byte ``offset``."""
 
     path: Path
     shape: tuple[int, ...]
@@ -26,14 +27,16 @@ class IDX(NamedTuple):
 
     @property
     def compressed(self) -> bool:
+        """Whether it is compressed by gzip."""
         return self.path.suffix == ".gz"
 
     def open(self) -> BinaryIO:
+        """Open the file, decompressed."""
         return open_file(self.path)
 
 
 def training_set(folder: str) -> tuple[IDX, IDX]:
-    """Images and labels, with headers checked; ValueError or OSError with a message for the user."""
+    """Return images and labels, with checked headers. Raise ValueError or OSError with a message for the user."""
     if not Path(folder).is_dir():
         raise FileNotFoundError("there is no such folder")
     images = _header(_find(folder, "train-images", 3), IMAGES_MAGIC, 3)
@@ -45,7 +48,7 @@ def training_set(folder: str) -> tuple[IDX, IDX]:
     if images.shape[0] != labels.shape[0]:
         raise ValueError(
             f"{images.path.name} has {images.shape[0]} images, {labels.path.name} {labels.shape[0]} labels; "
-            "wanted as many"
+            "wanted equally many"
         )
     if not images.shape[0]:
         raise ValueError(f"{images.path.name} has no images")
@@ -53,10 +56,12 @@ def training_set(folder: str) -> tuple[IDX, IDX]:
 
 
 def header(magic: int, *shape: int) -> bytes:
+    """Return the header of a file with values of ``shape``."""
     return struct.pack(f">{1 + len(shape)}I", magic, *shape)
 
 
 def open_file(path: Path) -> BinaryIO:
+    """Open a file, decompressed."""
     return cast(BinaryIO, gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
@@ -74,7 +79,7 @@ def _header(path: Path, magic: int, dimensions: int) -> IDX:
         with open_file(path) as stream:
             start = stream.read(wanted)
     except (EOFError, zlib.error) as error:
-        raise ValueError(f"{path.name} is no whole gzip file: {error}") from None
+        raise ValueError(f"{path.name} is not a complete gzip file: {error}") from None
     if len(start) < wanted:
         raise ValueError(f"{path.name} has {len(start)} bytes; wanted a header of {wanted}")
     found, *shape = struct.unpack(f">{1 + dimensions}I", start)
@@ -86,16 +91,16 @@ def _header(path: Path, magic: int, dimensions: int) -> IDX:
 
 
 def _inflated(path: Path) -> int:
-    """Bytes of a compressed file when it is not; ValueError if it is damaged or cut short."""
+    """Return the size of a compressed file's contents in bytes. Raise ValueError if it is damaged or cut short."""
     try:
         with open_file(path) as stream:
             return sum(len(chunk) for chunk in iter(lambda: stream.read(CHUNK_BYTES), b""))
     except (EOFError, zlib.error) as error:
-        raise ValueError(f"{path.name} is no whole gzip file: {error}") from None
+        raise ValueError(f"{path.name} is not a complete gzip file: {error}") from None
 
 
 def check_size(file: IDX, size: int) -> None:
-    """ValueError if ``size``, that of the whole file uncompressed, is not what its header says."""
+    """Raise ValueError unless ``size``, of the whole file decompressed, is what its header says."""
     wanted = file.offset + math.prod(file.shape)
     if size != wanted:
         raise ValueError(f"{file.path.name} has {size} bytes; wanted {wanted}, by its header")

@@ -14,19 +14,19 @@ FINGERPRINT_BYTES = 1 << 20
 
 
 def images_of(folder: Path) -> list[Path]:
-    """All images in ``folder/class/``, sorted; an empty list if there are none."""
+    """Return all images in ``folder/class/``, sorted; an empty list if there are none."""
     return sorted(p for p in folder.glob("*/*") if p.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def resolve(data: str) -> str:
-    """``folder=demo`` and its like as the real path, made if it is not there yet; all else as it is."""
+    """Return ``folder=demo`` and other demo data with their real paths, made if missing; other values as they are."""
     kind, _, path = data.partition("=")
     return f"{kind}={demo.path(kind)}" if kind in KINDS and path == "demo" else data
 
 
 @functools.lru_cache
 def fingerprint(data: str) -> str:
-    """What must be equal for two data sets to be the same, wherever they lie; for files a hash, else the kind."""
+    """Return a text that is equal for equal data sets, wherever they are: a hash of files, else the kind."""
     kind, _, path = data.partition("=")
     if kind not in KINDS:
         return kind
@@ -36,7 +36,7 @@ def fingerprint(data: str) -> str:
             digest.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
     elif kind == "mnist":
         for part in mnist_idx.training_set(path):
-            with part.open() as stream:  # the same, compressed or not
+            with part.open() as stream:  # the same hash whether compressed or not
                 digest.update(stream.read(FINGERPRINT_BYTES))
     else:
         size = Path(path).stat().st_size
