@@ -123,6 +123,7 @@ def write_own_workload(folder: Path, decoys: list[str]) -> list[str]:
     return [*options.split(), "--steps", "5", "--launches", "1", "--quiet"]
 
 
+@pytest.mark.launch
 @pytest.mark.slow
 def test_the_readmes_own_workload_runs(bench: Any, tmp_path: Path) -> None:
     run = bench("run", *write_own_workload(tmp_path, ["launch.py"]))
@@ -136,6 +137,7 @@ def test_the_readmes_own_workload_runs(bench: Any, tmp_path: Path) -> None:
     assert {row["parameters"] for row in run.rows()} == {str(3 * (128 * 128 + 128) + 129)}
 
 
+@pytest.mark.launch
 def test_the_readmes_own_workload_runs_beside_decoys(tmp_path: Path) -> None:
     """Under the installed command: `python -m bench` would find a bench.py in its folder itself."""
     options = write_own_workload(tmp_path, ["workloads/__init__.py", "bench.py", "launch/__init__.py"])

@@ -98,6 +98,7 @@ def stop_when_planned(contest: Contest, watcher: Any) -> Iterator[Any]:
     yield
 
 
+@pytest.mark.launch
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("page", dict.fromkeys(block.page for block, _ in bench_lines(runs=True)), ids=lambda p: p.name)
