@@ -37,8 +37,9 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The tables of both pages are made from those of the code.
 dictionary: $(VENV)/installed
-	$(BIN)/python -m bench.report.column_docs > results/README.md
+	$(BIN)/python -m bench.report.column_docs docs/options.md docs/columns.md
 
 parity: $(VENV)/installed
 	$(BIN)/python tests/benchmarks/parity.py > docs/parity.md

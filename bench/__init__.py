@@ -4,7 +4,7 @@
 shows them. They import what they need when they are called, torch never.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # name -> the module that has it, imported when the name is first used
 _PUBLIC = {

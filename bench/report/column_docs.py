@@ -1,9 +1,15 @@
-"""``results/README.md``, the data dictionary, made from ``bench.store.columns``: ``make dictionary`` writes it."""
+"""Write the tables of docs/columns.md and docs/options.md from the tables of the code: `make dictionary`."""
 
 from __future__ import annotations
 
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 from bench.plan.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
 from bench.plan.strategies import STRATEGIES
+from bench.plan.suite_file import suites
 from bench.store.columns import FILES, Column
 from workloads import WORKLOADS
 
@@ -13,68 +19,78 @@ VALUES = {
     "compile": COMPILE,
     "optimizer": OPTIMIZERS,
 }
-
-HEAD = """# Results
-
-A run is a folder `runs/<run_id>/`:
-
-| file | what it holds |
-|---|---|
-| `launches.csv` | one row a launch, and one for each case that could not run |
-| `steps.csv` | one row a measured step |
-| `ranks.csv` | one row a rank of a launch |
-| `devices.csv` | one row a reading of a GPU by NVML, every 0.1 s of a launch |
-| `plan.json` | the cases that were planned, and the protocol |
-| `logs/<launch_id>/` | what each rank printed (`rank<N>.log`), was told (`spec.json`) and said (`rank<N>.json`) |
-
-CSV by RFC 4180 in UTF-8. Booleans are `true` and `false`. **An empty cell is unknown or has
-no meaning for the row, never zero.** A row is one write, flushed to the disk when its launch ends.
-
-This page is made from `bench/store/columns.py` (`make dictionary`); a test compares them.
-"""
+PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
-def dictionary() -> str:
-    """The page."""
-    return HEAD + "".join(_section(name, columns) for name, columns in FILES.items())
+def filled(page: str) -> str:
+    """Return the page with every table made anew.
+
+    A table ``NAME`` stands between the lines ``<!-- table: NAME -->`` and ``<!-- end of table -->``. KeyError for a
+    name that there is no table of.
+    """
+    made = tables()
+    return PLACE.sub(lambda place: f"{place[1]}\n{made[place[2]]}\n{place[3]}", page)
 
 
-def _section(name: str, columns: dict[str, Column]) -> str:
-    lines = [f"| `{column}` | {kind} | {unit} | {meaning} |" for column, (kind, unit, meaning) in columns.items()]
-    return "\n".join([f"\n## `{name}`\n", "| column | kind | unit | meaning |", "|---|---|---|---|", *lines, ""])
+def tables() -> dict[str, str]:
+    """Return each table as Markdown, by name."""
+    return {
+        "options": options_table(),
+        "values": values_table(),
+        "workloads": workloads_table(),
+        "suites": suites_table(),
+        **{name: columns_table(columns) for name, columns in FILES.items()},
+    }
+
+
+def columns_table(columns: dict[str, Column]) -> str:
+    """Return the columns of one file of results."""
+    rows = [(f"`{name}`", kind, unit, meaning) for name, (kind, unit, meaning) in columns.items()]
+    return _table(("column", "kind", "unit", "meaning"), rows)
 
 
 def options_table() -> str:
-    """The table of axes and settings, as the README has it."""
-    lines = ["| option | values | default | meaning |", "|---|---|---|---|"]
+    """Return the axes and settings of ``bench run``."""
+    rows = []
     for option in [*AXES.values(), *SETTINGS.values()]:
         most = "" if option.most is None else f"; at most {option.most:,.10g}"
-        allowed = option.allowed.replace("|", "\\|") + most
-        lines.append(f"| `{option.flag}` | {allowed} | {option.shown_default} | {option.help} |")
-    return "\n".join(lines) + "\n"
+        rows.append((f"`{option.flag}`", option.allowed + most, option.shown_default, option.help))
+    return _table(("option", "values", "default", "meaning"), rows)
 
 
 def values_table() -> str:
-    """The table of what the values of some axes mean, as the README has it."""
-    lines = ["| option | value | what it does |", "|---|---|---|"]
+    """Return what the values of some axes mean."""
+    rows = []
     for name, strategy in STRATEGIES.items():
-        lines.append(f"| `--strategy` | `{name}` | {strategy.about} |")
+        rows.append(("`--strategy`", f"`{name}`", strategy.about))
         for option, choice in strategy.options.items():
-            values = f"{choice.allowed} (default {choice.default})"
-            lines.append(f"| | `{name}:{option}=` {values} | {choice.about} |")
-    for option, table in VALUES.items():
-        lines += [f"| `{AXES[option].flag}` | `{value}` | {about} |" for value, about in table.items()]
-    return "\n".join(lines) + "\n"
+            rows.append(("", f"`{name}:{option}=` {choice.allowed} (default {choice.default})", choice.about))
+    for axis, values in VALUES.items():
+        rows += [(f"`{AXES[axis].flag}`", f"`{value}`", about) for value, about in values.items()]
+    return _table(("option", "value", "meaning"), rows)
 
 
 def workloads_table() -> str:
-    """The table of built-in workloads, as the README has it."""
-    lines = ["| workload | parameters | batch | data | what it is |", "|---|---|---|---|---|"]
+    """Return the built-in workloads."""
+    rows = []
     for name, entry in WORKLOADS.items():
+        options = " ".join(f"`:{option}={value}`" for option, value in entry.options.items())
         data = ", ".join(entry.data)
-        lines.append(f"| `{name}` | {entry.parameters:,} | {entry.batch_size} | {data} | {entry.about} |")
-    return "\n".join(lines) + "\n"
+        rows.append((f"`{name}`", f"{entry.parameters:,}", str(entry.batch_size), data, options, entry.about))
+    return _table(("workload", "parameters", "batch size", "data", "options", "model"), rows)
+
+
+def suites_table() -> str:
+    """Return the built-in suites, each with the question that it answers."""
+    rows = [(f"`{name}`", about.partition("?")[0] + "?") for name, about in suites().items()]
+    return _table(("suite", "question"), rows)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 if __name__ == "__main__":
-    print(dictionary(), end="")
+    for page in map(Path, sys.argv[1:]):
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -90,7 +90,7 @@ def stepped(folder: Path) -> pd.DataFrame:
 
 
 def written(answers: Answers, drawn: Sequence[Chart]) -> str:
-    about = ["stepbench 0.1.0, 2026-11-02 12:00 UTC", f"runs {OLD.name}, {NEW.name}"]
+    about = ["stepbench 0.2.0, 2026-11-02 12:00 UTC", f"runs {OLD.name}, {NEW.name}"]
     return page("gpt-124m and more", about, headline(answers, [24]), tables(answers), drawn)
 
 
