@@ -38,7 +38,7 @@ workload = "mlp"
 strategy = ["single", "ddp", "fsdp"]
 
 [[matrix]]
-workload = "{FAULTY}:sleep_ms=20:data_ms=15"
+workload = "{FAULTY}:data_ms=15:sleep_ms=20"
 data = "synthetic"
 num_workers = 0
 
@@ -142,7 +142,7 @@ def test_torchrun_trains_the_same_and_fills_the_same_columns(measured: Measured,
 
 def test_known_waits_are_found_where_they_are(measured: Measured) -> None:
     """20 ms of sleep in the forward pass, 2 samples of 15 ms each in the loader: a sleep is never shorter."""
-    row = measured.row(f"{FAULTY}:sleep_ms=20:data_ms=15")
+    row = measured.row(f"{FAULTY}:data_ms=15:sleep_ms=20")
     assert number(row, "forward_ms") >= 20
     assert number(row, "data_wait_ms") >= 30
     assert number(row, "samples_per_s") <= 2 * 2 / 0.050
