@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 OLDEST := .venv-oldest
+QUICK := not slow and not cluster and not gpu
 OF_PRIVATE_PARTS := tests/rank tests/launch tests/end_to_end/test_axes.py
 
 # What `make gpu-wheels` fetches wheels for: the machine with the GPU.
@@ -15,8 +16,10 @@ GPU_TORCH ?= 2.11
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
 
+# Tests that start processes look at all processes of the machine and measure times: they run one after the other.
 test: $(VENV)/installed
-	$(BIN)/pytest -m "not slow and not cluster and not gpu"
+	$(BIN)/pytest -n auto -m "not launch and $(QUICK)"
+	$(BIN)/pytest -m "launch and $(QUICK)"
 
 test-all: $(VENV)/installed test-oldest
 	$(BIN)/pytest
@@ -24,7 +27,7 @@ test-all: $(VENV)/installed test-oldest
 # What depends on private parts of torch, under the oldest torch that is promised. Its environment takes 5 GB and more
 # than three minutes to install, so this is in test-all and not in .ci/run.
 test-oldest: $(OLDEST)/installed
-	$(OLDEST)/bin/pytest -m "not slow and not cluster and not gpu" $(OF_PRIVATE_PARTS)
+	$(OLDEST)/bin/pytest -m "$(QUICK)" $(OF_PRIVATE_PARTS)
 
 $(OLDEST)/installed: pyproject.toml
 	$(PYTHON) -m venv $(OLDEST)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 from command_line import Run, run_bench
 from faults_page import Page
@@ -14,6 +16,7 @@ from faults_page import Page
 from bench.runner.launch_case import PRELOAD
 from launch.server_launcher import ServerLauncher
 
+pytest_plugins = ["launch_mark"]
 TESTS = Path(__file__).parent
 
 
@@ -23,13 +26,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Any:
+def bench(launching: None, tmp_path: Path) -> Any:
     """Run the command as a user does, in a folder of its own; ``--out`` is ``results`` there."""
 
     def run(*words: str, cwd: Path = tmp_path, environment: dict[str, str] | None = None, timeout: float = 280) -> Run:
         return run_bench(cwd, *words, more=environment, timeout=timeout)
 
     return run
+
+
+@pytest.fixture
+def bench_here(tmp_path: Path) -> Any:
+    """Run the command as ``bench`` does, in the process of the test, where it may start no ranks."""
+    return functools.partial(in_process.run_bench, tmp_path)
 
 
 @pytest.fixture
@@ -67,7 +76,7 @@ def page(request: pytest.FixtureRequest) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerLauncher]:
+def launcher(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerLauncher]:
     """A warm launcher whose ranks can import the modules of this folder; its servers last, as nothing is timed."""
     environment = {**os.environ, "PYTHONPATH": str(TESTS / "helpers"), "PYTHONSAFEPATH": "1"}
     launcher = ServerLauncher(environment, PRELOAD, tmp_path_factory.mktemp("launcher") / "launcher.log", 40)

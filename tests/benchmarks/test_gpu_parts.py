@@ -104,6 +104,7 @@ def part(name: str, *scripts: str, limit_s: float = 60, check: object = None) ->
     return Part(name, name, limit_s, commands, check or (lambda done: Found([one.stdout for one in done], [])), {})  # type: ignore[arg-type]
 
 
+@pytest.mark.launch
 def test_a_part_that_fails_or_is_cut_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "logs").mkdir()
     child = tmp_path / "child"
@@ -161,6 +162,7 @@ def test_what_the_wheels_are_for() -> None:
     assert not {"torch", "torchvision"} & set(first)
 
 
+@pytest.mark.launch
 @pytest.mark.slow
 def test_missing_modules_are_installed_without_a_network(tmp_path: Path) -> None:
     """Two wheels: one of a module that is missing, and one of pytest, which is there and must stay what it is."""
@@ -183,6 +185,7 @@ def test_missing_modules_are_installed_without_a_network(tmp_path: Path) -> None
     assert done.stdout.split() == ["42", pytest.__version__], done.stderr
 
 
+@pytest.mark.launch
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_all_parts_on_the_cpu(tmp_path: Path) -> None:

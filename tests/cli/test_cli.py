@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import run_bench
+from in_process import run_bench
 from rich.console import Console
 
 from bench.cli import _check_own_packages
@@ -40,22 +40,22 @@ CPU = ("--device", "cpu")
         (["--suite", ""], "--suite: got ''; allowed: ci, memory, quick, scaling, strategies, tuning, or a path to a TOML file."),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_message_and_exit_2(bench: Any, words: list[str], message: str) -> None:
-    run = bench("run", *words)
+def test_bad_input_is_one_message_and_exit_2(bench_here: Any, words: list[str], message: str) -> None:
+    run = bench_here("run", *words)
     assert (run.code, run.stdout, run.stderr) == (2, "", f"bench: {message}\n")
     assert run.folder is None
 
 
-def test_an_empty_folder_and_a_short_text_are_told(bench: Any, tmp_path: Path) -> None:
+def test_an_empty_folder_and_a_short_text_are_told(bench_here: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "short").write_text("too short")
-    empty = bench("run", "--data", "folder=empty", *CPU)
+    empty = bench_here("run", "--data", "folder=empty", *CPU)
     assert (empty.code, empty.stderr) == (
         2,
         "bench: --data: got 'folder=empty'; allowed: a folder with images as CLASS/FILE, where FILE ends in "
         ".jpg, .jpeg, .png.\n",
     )
-    short = bench("run", "--workload", "gpt-nano", "--data", "text=short", *CPU)
+    short = bench_here("run", "--workload", "gpt-nano", "--data", "text=short", *CPU)
     assert (short.code, short.stderr) == (
         2,
         "bench: --data: got 'text=short'; allowed: a file of at least 129 bytes: one sequence (seq + 1); it has 9.\n",
@@ -97,6 +97,7 @@ LISTS = (["--help"], *(["list", what] for what in ("workloads", "strategies", "s
 RESULTS = str(Path(__file__).parents[1] / "data" / "results")
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize(
     ("forbidden", "commands"),
     [
@@ -128,9 +129,9 @@ def test_what_needs_no_large_package_imports_none(
         assert done.stdout
 
 
-def test_a_dry_run_shows_what_is_skipped_and_why(bench: Any) -> None:
+def test_a_dry_run_shows_what_is_skipped_and_why(bench_here: Any) -> None:
     words = ("--workload", "mlp,gpt-nano", "--data", "text=demo", "--strategy", "single,ddp", "--gpus", "2", *CPU)
-    run = bench("run", "--dry-run", *words)
+    run = bench_here("run", "--dry-run", *words)
     assert run.code == 0
     assert "mlp cannot read text; it takes resident, synthetic" in run.stdout
     assert "2 of 4 cases x 3 launches = 6" in run.stdout

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+import in_process
 import pytest
 
 from bench.cli.results import _size
@@ -50,7 +51,12 @@ class Done(NamedTuple):
 
 
 def bench(cwd: Path, *words: str, answer: bytes | None = None, path: Path | None = None) -> Done:
-    """Run the command without a terminal or, if there is an answer, with one on which it is typed."""
+    """Run the command without a terminal or, if there is an answer, with one on which it is typed.
+
+    It runs in a process of its own where it needs a terminal or modules of ``path``.
+    """
+    if answer is None and path is None:
+        return Done(*in_process.bench(cwd, *words))
     ours, theirs = pty.openpty() if answer is not None else (-1, subprocess.DEVNULL)
     if answer is not None:
         os.write(ours, answer)
@@ -383,6 +389,7 @@ def test_a_torn_row_is_told_and_a_damaged_one_refused(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.launch
 def test_listing_and_comparing_import_neither_torch_nor_pandas(tmp_path: Path) -> None:
     for module in ("torch", "pandas"):
         (tmp_path / f"{module}.py").write_text("raise ImportError('it was imported')\n")
@@ -418,6 +425,7 @@ def test_a_run_is_deleted_without_asking(two: Path) -> None:
     assert (two / "kept" / "file").exists()  # a link in the run is deleted, not what it points to
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("answer", [b"y\n", b"YES\n"])
 def test_a_run_is_deleted_if_somebody_says_yes(two: Path, answer: bytes) -> None:
     done = bench(two, "results", "rm", "latest", answer=answer)
@@ -429,6 +437,7 @@ def test_a_run_is_deleted_if_somebody_says_yes(two: Path, answer: bytes) -> None
     assert left(two) == [OLD]
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("answer", [b"n\n", b"\n", b"yep\n", b"\x04"])  # the last: end of input
 def test_nothing_is_deleted_unless_somebody_says_yes(two: Path, answer: bytes) -> None:
     (two / "results" / "runs" / NEW / "launches.csv").unlink()

@@ -131,7 +131,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     stage = Stage(tmp_path_factory.mktemp("duet"))
     yield stage
     stage.close()
@@ -244,16 +244,19 @@ def test_both_sides_have_as_many_threads(stage: Stage) -> None:
 RAISED = "ValueError: the cause in one sentence."
 
 
-@pytest.mark.parametrize("failing", ["A", "B"])
+FAILS = (
+    ("A", "fault=raise:step=2", 1, RAISED),
+    ("B", "fault=raise:step=2:rank=1", 2, RAISED),
+    ("B", "fault=kill:step=11", 1, "killed by SIGKILL"),
+    ("A", "fault=kill:step=11:rank=1", 2, "killed by SIGKILL"),
+    ("B", "fault=exit:step=11:rank=0", 2, "exited with code 3"),
+)
+
+
 @pytest.mark.parametrize(
-    ("fault", "ranks", "reason"),
-    [
-        ("fault=raise:step=2", 1, RAISED),
-        ("fault=raise:step=2:rank=1", 2, RAISED),
-        ("fault=kill:step=11", 1, "killed by SIGKILL"),
-        ("fault=kill:step=11:rank=1", 2, "killed by SIGKILL"),
-        ("fault=exit:step=11:rank=0", 2, "exited with code 3"),
-    ],
+    ("failing", "fault", "ranks", "reason"),
+    # each fault on one side; the same on the other side is slow
+    [*FAILS, *(pytest.param("B" if side == "A" else "A", *fault, marks=pytest.mark.slow) for side, *fault in FAILS)],
 )
 def test_a_side_that_fails_ends_the_other(stage: Stage, failing: str, fault: str, ranks: int, reason: str) -> None:
     bad, well = case(f"{FAULTY}:{fault}", gpus=ranks), case(f"{FAULTY}:sleep_ms=5", gpus=ranks)

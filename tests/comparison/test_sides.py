@@ -189,7 +189,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Path:
+def repo(launching: None, tmp_path: Path) -> Path:
     """A workload and what it imports from beside it: of width 8 in `main`, of 16 in the branch that is checked out."""
     folder = tmp_path / "repo"
     (folder / "nets" / "lib").mkdir(parents=True)
@@ -453,9 +453,9 @@ def test_without_git_a_revision_is_refused(monkeypatch: pytest.MonkeyPatch, repo
         (["--workload", "mlp", "--blocks", "4"], "bench: --blocks: got 4; allowed: a whole"),
     ],
 )
-def test_what_cannot_be_compared_ends_with_two(bench: Any, tmp_path: Path, words: list[str], message: str) -> None:
+def test_what_cannot_be_compared_ends_with_two(bench_here: Any, tmp_path: Path, words: list[str], message: str) -> None:
     (tmp_path / "net.py").write_text("")
-    done = bench("ab", *words, "--strategy", "single", "--device", "cpu", "--gpus", "1")
+    done = bench_here("ab", *words, "--strategy", "single", "--device", "cpu", "--gpus", "1")
     assert (done.code, done.stdout) == (2, "")
     assert message.format(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
@@ -473,7 +473,7 @@ def interpreter(folder: Path, *site_packages: str) -> str:
 
 
 @pytest.fixture
-def borrowed(tmp_path: Path) -> str:
+def borrowed(launching: None, tmp_path: Path) -> str:
     """An interpreter of its own prefix with all that ours has, but for our own packages: their .pth is not read."""
     return interpreter(tmp_path / "borrowed", sysconfig.get_paths()["purelib"])
 
@@ -489,6 +489,7 @@ def test_an_interpreter_without_torch_is_refused(tmp_path: Path, bench: Any) -> 
     assert latest(tmp_path) is None
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("whose", ["ours", "of both", "its own"])
 def test_an_interpreter_is_asked_with_what_its_ranks_will_have(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whose: str

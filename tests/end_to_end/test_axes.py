@@ -19,9 +19,9 @@ import pytest
 import torch
 from plain_case import PLAIN
 from torch import nn
+from trainings import Trainings
 
 from bench.messages.rank_record import RankRecord
-from bench.messages.spec import Spec
 from bench.rank.build import parallelize, pin_numerics
 from bench.rank.compiling import is_recompilation
 from bench.rank.describe import describe
@@ -169,6 +169,7 @@ def test_skipped_steps_are_known_from_the_scale(after: float, skipped: int | Non
     assert _Run._skipped(run, 65536.0) == skipped  # type: ignore[arg-type]
 
 
+@pytest.mark.launch
 def test_nothing_that_is_preloaded_keeps_ranks_from_cuda() -> None:
     """A process that has asked CUDA for anything can no longer fork ranks that use it."""
     check = (
@@ -238,38 +239,43 @@ def test_selective_keeps_matmuls_and_recomputes_the_rest() -> None:
 # -- communication ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("accumulation", [1, 4])
-@pytest.mark.parametrize(
-    ("strategy", "expected"),
-    [
-        ("ddp", {"c10d::allreduce_": 1}),  # one bucket
-        ("fsdp", {"c10d::_reduce_scatter_base_": 5}),  # four layers and the root
-    ],
-)
-def test_gradients_are_exchanged_once_a_step(
-    launcher: ServerLauncher, tmp_path: Path, strategy: str, expected: dict[str, int], accumulation: int
-) -> None:
-    case = dataclasses.replace(PLAIN, workload="mlp", strategy=strategy, batch_size=2, grad_accum_steps=accumulation)
-    spec = Spec(case, case.spec.target, case.spec.options, case.data, 0, 1, 0, 60, str(tmp_path), str(tmp_path))
-    argument = json.dumps({"spec": str(spec.write()), "out": str(tmp_path / "out.json")})
-    outcome = launcher.launch(Request("rank_entries:communicate", argument, 2, 60, tmp_path, {"OMP_NUM_THREADS": "1"}))
-    assert outcome.ok, outcome
-    counts = json.loads((tmp_path / "out.json").read_text())
+EXCHANGES = {
+    "ddp": {"c10d::allreduce_": 1},  # one bucket
+    "fsdp": {"c10d::_reduce_scatter_base_": 5},  # four layers and the root
+}
+EXCHANGING = {
+    (strategy, accumulation): dataclasses.replace(
+        PLAIN, workload="mlp", strategy=strategy, batch_size=2, grad_accum_steps=accumulation
+    )
+    for strategy in EXCHANGES
+    for accumulation in (1, 4)
+}
+
+
+@pytest.fixture(scope="module")
+def collectives(launcher: ServerLauncher, tmp_path_factory: pytest.TempPathFactory) -> Trainings:
+    """What the ranks of each case say about its collectives; all cases in one launch."""
+    folder = tmp_path_factory.mktemp("collectives")
+    return Trainings(launcher, folder, "communicate", "collectives.json", EXCHANGING.values(), 1)
+
+
+@pytest.mark.parametrize(("strategy", "accumulation"), EXCHANGING)
+def test_gradients_are_exchanged_once_a_step(collectives: Trainings, strategy: str, accumulation: int) -> None:
+    counts = json.loads(collectives[EXCHANGING[strategy, accumulation]].read_text())
     gathers = {name: counts.pop(name) for name in list(counts) if "allgather" in name}
-    assert counts == {"c10d::barrier": 1, **expected}
+    assert counts == {"c10d::barrier": 1, **EXCHANGES[strategy]}
     # a micro-batch gathers every layer in each direction, the root once, as it stays gathered until its backward
     assert sum(gathers.values()) == (accumulation * (2 * 4 + 1) if strategy == "fsdp" else 0)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_an_overflow_of_one_rank_skips_the_step_on_all(bench: Any, strategy: str) -> None:
+def test_an_overflow_of_one_rank_skips_the_step_on_all(bench: Any) -> None:
     workload = f"{HELPERS}/overflowing_workload.py:Overflow"
-    run = bench("run", "--workload", workload, "--strategy", strategy, "--precision", "amp-fp16", *BRIEF)
+    run = bench("run", "--workload", workload, "--strategy", "ddp,fsdp", "--precision", "amp-fp16", *BRIEF)
     assert run.code == 0, run.stdout + run.stderr
-    (row,) = run.rows()
-    assert row["optimizer_steps_skipped"] == "1"
-    records = RankRecord.read_all(run.folder / "logs" / row["launch_id"], 2)
-    assert [r.measurement.optimizer_steps_skipped for r in records.values() if r.measurement] == [1, 1]
+    assert [(row["strategy"], row["optimizer_steps_skipped"]) for row in run.by_case()] == [("ddp", "1"), ("fsdp", "1")]
+    for row in run.rows():
+        records = RankRecord.read_all(run.folder / "logs" / row["launch_id"], 2)
+        assert [r.measurement.optimizer_steps_skipped for r in records.values() if r.measurement] == [1, 1]
 
 
 # -- environment ------------------------------------------------------------------------------------------------------

@@ -12,7 +12,11 @@ from command_line import Run, run_bench
 from bench.machine.gpus import this_machine
 
 GPUS = len(this_machine().gpus)
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not GPUS, reason="this machine has no NVIDIA GPU")]
+pytestmark = [
+    pytest.mark.launch,
+    pytest.mark.gpu,
+    pytest.mark.skipif(not GPUS, reason="this machine has no NVIDIA GPU"),
+]
 BRIEF = ("--steps", "20", "--launches", "1", "--quiet")
 SMALL = ("--workload", "gpt-nano", "--batch-size", "4")
 

@@ -25,6 +25,7 @@ from processes import alive, marked, wait_for
 from bench.runner.watchdog import CUT, LOG_LIMIT, LOG_TAIL
 from bench.store.reader import read
 
+pytestmark = pytest.mark.launch
 EACH = 3  # faults between two healthy launches
 HELPERS = Path(__file__).parents[1] / "helpers"
 FAULTY = f"{HELPERS}/faulty.py:Faulty"

@@ -226,7 +226,7 @@ class Net:
 
 
 @pytest.fixture(scope="module")
-def edited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
+def edited(launching: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     folder = project(tmp_path_factory.mktemp("edited"), mine=NET)
     words = ("--workload", "mine.py:Net", "--strategy", "single", "--device", "cpu", "--steps", "3", "--launches", "3")
     process = start_bench(folder, "run", *words, "--quiet")

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from trainings import Trainings
 
 from bench.machine.gpus import Machine
-from bench.messages.spec import Spec
 from bench.plan.case import Case
 from bench.plan.options import AXES
 from bench.plan.plan import make_case
-from launch import Request
 from launch.server_launcher import ServerLauncher
 
 GLOBAL_BATCH, STEPS = 8, 4
@@ -27,8 +24,8 @@ TOLERANCE = {"fp32": (1e-5, 1e-5), "amp-bf16": (2e-3, 3e-2), "amp-fp16": (3e-4, 
 Seen = dict[str, NDArray[np.float64]]
 
 
-def train(launcher: ServerLauncher, folder: Path, steps: int = STEPS, **axes: object) -> Seen:
-    """Losses and first gradients of a few steps of a small GPT on synthetic data."""
+def case_of(strategy: str, **axes: object) -> Case:
+    """Return a case of a small GPT on synthetic data, with the global batch that all have."""
     values = {name: option.default for name, option in AXES.items()} | {
         "workload": "gpt:layers=2:width=32:seq=16:heads=2",
         "gpus": 2,
@@ -36,170 +33,212 @@ def train(launcher: ServerLauncher, folder: Path, steps: int = STEPS, **axes: ob
         "data": "synthetic",
         "num_workers": 0,
     }
-    case: Case = make_case({**values, **axes}, Machine())
+    case = make_case({**values, "strategy": strategy, **axes}, Machine())
     case = dataclasses.replace(case, batch_size=GLOBAL_BATCH // (case.world_size * case.grad_accum_steps))
     assert case.global_batch == GLOBAL_BATCH
-    folder = folder / case.case_id
-    folder.mkdir()
-    spec = Spec(case, case.spec.target, case.spec.options, case.data, 0, steps, 0, 60, str(folder), str(folder))
-    files = {"out": str(folder / "out.npz"), "parameters": str(folder / "parameters.npz")}
-    argument = json.dumps({"spec": str(spec.write()), **files})
-    request = Request("rank_entries:train", argument, case.world_size, 240, folder, {"OMP_NUM_THREADS": "1"})
-    outcome = launcher.launch(request)
-    assert outcome.ok, outcome
-    return dict(np.load(folder / "out.npz"))
+    return case
+
+
+REFERENCE = case_of("single")
 
 
 @pytest.fixture(scope="module")
-def reference(launcher: ServerLauncher, tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    return train(launcher, tmp_path_factory.mktemp("reference"), strategy="single")
+def trainings(
+    request: pytest.FixtureRequest, launcher: ServerLauncher, tmp_path_factory: pytest.TempPathFactory
+) -> Trainings:
+    """The trainings of all cases that are parameters of the selected tests of this module."""
+    tests = [item for item in request.session.items if item.path == request.path]
+    values = [value for test in tests if hasattr(test, "callspec") for value in test.callspec.params.values()]
+    cases = [REFERENCE, *(value for value in values if isinstance(value, Case))]
+    return Trainings(launcher, tmp_path_factory.mktemp("parity"), "train", "seen.npz", cases, STEPS)
+
+
+@pytest.fixture
+def seen(trainings: Trainings, case: Case) -> Seen:
+    """What the optimizer saw of the case that is the test's parameter; see ``rank_entries.py``."""
+    return read(trainings, case)
+
+
+@pytest.fixture
+def reference(trainings: Trainings) -> Seen:
+    return read(trainings, REFERENCE)
+
+
+def read(trainings: Trainings, case: Case) -> Seen:
+    return dict(np.load(trainings[case]))
+
+
+def gradients(seen: Seen) -> Seen:
+    """Return the gradients of the first step by parameter."""
+    return {name: value for name, value in seen.items() if name != "losses" and " " not in name}
 
 
 def assert_same(seen: Seen, reference: Seen, tolerance: tuple[float, float]) -> None:
     of_losses, of_gradients = tolerance
     assert seen.keys() == reference.keys()
     np.testing.assert_allclose(seen["losses"], reference["losses"], rtol=of_losses)
-    for name in reference.keys() - {"losses"}:
-        scale = np.abs(reference[name]).max()
-        np.testing.assert_allclose(seen[name], reference[name], atol=of_gradients * scale, err_msg=name)
+    assert_gradients(gradients(seen), gradients(reference), of_gradients)
+
+
+def assert_gradients(found: Seen, expected: Seen, tolerance: float) -> None:
+    assert found.keys() == expected.keys() != set()
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, atol=tolerance * np.abs(gradient).max(), err_msg=name)
 
 
 CHECKPOINTING = ("none", "full", "selective", "every=2")
 # Each precision once, each checkpointing once; the rest of the product takes minutes.
 POINTS = [
-    pytest.param(*point, marks=[pytest.mark.slow] if point[1] != "fp32" and point[2] != "none" else [])
-    for point in itertools.product(("single", "ddp", "fsdp"), TOLERANCE, CHECKPOINTING)
+    pytest.param(
+        case_of(strategy, precision=precision, activation_checkpointing=checkpointing),
+        precision,
+        id=f"{strategy}-{precision}-{checkpointing}",
+        marks=[pytest.mark.slow] if precision != "fp32" and checkpointing != "none" else [],
+    )
+    for strategy, precision, checkpointing in itertools.product(("single", "ddp", "fsdp"), TOLERANCE, CHECKPOINTING)
 ]
 
 
-@pytest.mark.parametrize(("strategy", "precision", "checkpointing"), POINTS)
-def test_strategies_precisions_and_checkpointing(
-    launcher: ServerLauncher, reference: Seen, tmp_path: Path, strategy: str, precision: str, checkpointing: str
-) -> None:
-    seen = train(
-        launcher, tmp_path, strategy=strategy, precision=precision, activation_checkpointing=checkpointing, gpus=2
-    )
+@pytest.mark.parametrize(("case", "precision"), POINTS)
+def test_strategies_precisions_and_checkpointing(seen: Seen, reference: Seen, precision: str) -> None:
     assert_same(seen, reference, TOLERANCE[precision])
 
 
-@pytest.mark.parametrize("accumulation", [pytest.param(1, marks=pytest.mark.slow), 4])
+LIKE = {
+    "ddp:bucket-mb=1": "fp32",
+    "ddp:bucket-view=on": "fp32",
+    "ddp:hook=bf16": "amp-bf16",
+    "ddp:hook=fp16": "amp-fp16",
+    "fsdp:reshard=off": "fp32",
+    "fsdp:reduce=bf16": "amp-bf16",
+    "single": "fp32",
+    "ddp": "fp32",
+    "fsdp": "fp32",
+}  # which precision a strategy rounds as
+
+
 @pytest.mark.parametrize(
-    ("strategy", "like"),
+    ("case", "like"),
     [
-        ("ddp:bucket-mb=1", "fp32"),
-        ("ddp:bucket-view=on", "fp32"),
-        ("ddp:hook=bf16", "amp-bf16"),
-        ("ddp:hook=fp16", "amp-fp16"),
-        ("fsdp:reshard=off", "fp32"),
-        ("fsdp:reduce=bf16", "amp-bf16"),
-        ("single", "fp32"),
-        ("ddp", "fp32"),
-        ("fsdp", "fp32"),
+        pytest.param(case_of(strategy, grad_accum_steps=accumulation), like, id=f"{strategy}-{accumulation}")
+        for accumulation, (strategy, like) in itertools.product((1, 4), LIKE.items())
     ],
 )
-def test_options_of_strategies_and_accumulation(
-    launcher: ServerLauncher, reference: Seen, tmp_path: Path, strategy: str, like: str, accumulation: int
-) -> None:
-    seen = train(launcher, tmp_path, strategy=strategy, grad_accum_steps=accumulation, gpus=2)
+def test_options_of_strategies_and_accumulation(seen: Seen, reference: Seen, like: str) -> None:
     assert_same(seen, reference, TOLERANCE[like])
 
 
-def test_static_graph(launcher: ServerLauncher, reference: Seen, tmp_path: Path) -> None:
-    assert_same(train(launcher, tmp_path, strategy="ddp:static-graph=on"), reference, TOLERANCE["fp32"])
+@pytest.mark.parametrize("case", [case_of("ddp:static-graph=on")])
+def test_static_graph(seen: Seen, reference: Seen) -> None:
+    assert_same(seen, reference, TOLERANCE["fp32"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("strategy", "accumulation", "checkpointing"),
-    [*itertools.product(("ddp", "fsdp", "fsdp:replicate=2", "fsdp:reshard=2"), (1, 2), ("none", "full"))],
+    "case",
+    [
+        case_of(strategy, gpus=4, grad_accum_steps=accumulation, activation_checkpointing=checkpointing)
+        for strategy, accumulation, checkpointing in itertools.product(
+            ("ddp", "fsdp", "fsdp:replicate=2", "fsdp:reshard=2"), (1, 2), ("none", "full")
+        )
+    ],
+    ids=lambda case: case.case_id,
 )
-def test_four_ranks(
-    launcher: ServerLauncher, reference: Seen, tmp_path: Path, strategy: str, accumulation: int, checkpointing: str
-) -> None:
-    seen = train(
-        launcher,
-        tmp_path,
-        strategy=strategy,
-        gpus=4,
-        grad_accum_steps=accumulation,
-        activation_checkpointing=checkpointing,
-    )
+def test_four_ranks(seen: Seen, reference: Seen) -> None:
     assert_same(seen, reference, TOLERANCE["fp32"])
 
 
-@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
-def test_images_in_channels_last(launcher: ServerLauncher, tmp_path: Path, strategy: str) -> None:
-    plain = train(launcher, tmp_path, workload="mnist-cnn", strategy="single")
-    seen = train(launcher, tmp_path, workload="mnist-cnn", strategy=strategy, channels_last=True)
-    assert_same(seen, plain, TOLERANCE["fp32"])
+IMAGES = "mnist-cnn"
+
+
+@pytest.mark.parametrize("plain", [case_of("single", workload=IMAGES)], ids=["plain"])
+@pytest.mark.parametrize(
+    "case",
+    [case_of(strategy, workload=IMAGES, channels_last=True) for strategy in ("single", "ddp", "fsdp")],
+    ids=lambda case: case.strategy,
+)
+def test_images_in_channels_last(trainings: Trainings, seen: Seen, plain: Case) -> None:
+    assert_same(seen, read(trainings, plain), TOLERANCE["fp32"])
 
 
 @pytest.mark.parametrize(
-    "workload", ["llama:layers=2:width=32:hidden=48:seq=16", "bert:layers=2:width=24:seq=16", "dlrm"]
+    ("plain", "case"),
+    [
+        pytest.param(
+            case_of("single", workload=workload),
+            case_of(strategy, workload=workload, grad_accum_steps=2),
+            id=f"{workload}-{strategy}",
+        )
+        for workload, strategy in itertools.product(
+            ("llama:layers=2:width=32:hidden=48:seq=16", "bert:layers=2:width=24:seq=16", "dlrm"), ("ddp", "fsdp")
+        )
+    ],
 )
-def test_other_models(launcher: ServerLauncher, tmp_path: Path, workload: str) -> None:
-    plain = train(launcher, tmp_path, workload=workload, strategy="single")
-    for strategy in ("ddp", "fsdp"):
-        seen = train(launcher, tmp_path, workload=workload, strategy=strategy, grad_accum_steps=2)
-        assert_same(seen, plain, (1e-5, 2e-5))
+def test_other_models(trainings: Trainings, seen: Seen, plain: Case) -> None:
+    assert_same(seen, read(trainings, plain), (1e-5, 2e-5))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "amp-fp16"])
-@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
-def test_clipping_bounds_the_norm_of_all_gradients(
-    launcher: ServerLauncher, reference: Seen, tmp_path: Path, strategy: str, precision: str
-) -> None:
+NORM = 0.2
+
+
+@pytest.mark.parametrize(
+    ("case", "precision"),
+    [
+        pytest.param(
+            case_of(strategy, precision=precision, max_grad_norm=NORM, grad_accum_steps=2),
+            precision,
+            id=f"{strategy}-{precision}",
+        )
+        for strategy, precision in itertools.product(("single", "ddp", "fsdp"), ("fp32", "amp-fp16"))
+    ],
+)
+def test_clipping_bounds_the_norm_of_all_gradients(seen: Seen, reference: Seen, precision: str) -> None:
     """However gradients are sharded and scaled: the optimizer sees the reference's, shrunk to the norm."""
-    norm = np.sqrt(sum(np.square(reference[name]).sum() for name in reference.keys() - {"losses"}))
-    limit = 0.1 * float(norm)
-    seen = train(
-        launcher, tmp_path, strategy=strategy, precision=precision, max_grad_norm=limit, grad_accum_steps=2, gpus=2
-    )
-    shrunk = {name: reference[name] * 0.1 for name in reference.keys() - {"losses"}}
+    norm = float(np.sqrt(sum(np.square(gradient).sum() for gradient in gradients(reference).values())))
+    assert norm > 5 * NORM
+    shrunk = {name: gradient * (NORM / norm) for name, gradient in gradients(reference).items()}
     _, of_gradients = TOLERANCE[precision]
-    for name, gradient in shrunk.items():
-        np.testing.assert_allclose(seen[name], gradient, atol=of_gradients * np.abs(gradient).max(), err_msg=name)
+    assert_gradients(gradients(seen), shrunk, of_gradients)
 
 
 COMPILED = [
-    pytest.param(*point, marks=[pytest.mark.slow] if point != ("fsdp", "default", "none") else [])
-    for point in itertools.product(
+    pytest.param(
+        case_of(strategy, compile=mode, activation_checkpointing=checkpointing),
+        id=f"{strategy}-{mode}-{checkpointing}",
+        marks=[pytest.mark.slow] if (strategy, mode, checkpointing) != ("fsdp", "default", "none") else [],
+    )
+    for strategy, mode, checkpointing in itertools.product(
         ("single", "ddp", "fsdp"), ("default", "max-autotune"), ("none", "full", "selective")
     )
 ]
 
 
-@pytest.mark.parametrize(("strategy", "mode", "checkpointing"), COMPILED)
-def test_compiled_code_trains_the_same(
-    launcher: ServerLauncher, reference: Seen, tmp_path: Path, strategy: str, mode: str, checkpointing: str
-) -> None:
-    seen = train(launcher, tmp_path, strategy=strategy, compile=mode, activation_checkpointing=checkpointing, gpus=2)
+@pytest.mark.parametrize("case", COMPILED)
+def test_compiled_code_trains_the_same(seen: Seen, reference: Seen) -> None:
     assert_same(seen, reference, TOLERANCE["fp32"])
 
 
-@pytest.mark.parametrize("strategy", ["single", "fsdp"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_the_first_step_is_the_optimizers(
-    launcher: ServerLauncher, reference: Seen, tmp_path: Path, strategy: str, optimizer: str
-) -> None:
+@pytest.mark.parametrize(
+    ("case", "optimizer"),
+    [
+        pytest.param(case_of(strategy, optimizer=optimizer), optimizer, id=f"{strategy}-{optimizer}")
+        for strategy, optimizer in itertools.product(("single", "fsdp"), ("sgd", "adamw"))
+    ],
+)
+def test_the_first_step_is_the_optimizers(seen: Seen, optimizer: str) -> None:
     """By hand, where momentum and moments are still those of one gradient."""
-    gradients = train(launcher, tmp_path, strategy=strategy, optimizer=optimizer, gpus=2, steps=1)
-    (file,) = tmp_path.glob("*/parameters.npz")
-    parameters = np.load(file)
-    for name in reference.keys() - {"losses"}:
-        before, gradient = parameters[f"{name} before"].astype(np.float64), gradients[name].astype(np.float64)
+    for name, gradient in gradients(seen).items():
+        before, gradient = seen[f"{name} before"].astype(np.float64), gradient.astype(np.float64)
         if optimizer == "sgd":  # lr 0.01, weight decay 1e-4
             expected = before - 0.01 * (gradient + 1e-4 * before)
         else:  # lr 1e-4, decoupled weight decay 0.1, epsilon 1e-8; corrected moments are g and g²
             expected = before * (1 - 1e-4 * 0.1) - 1e-4 * gradient / (np.abs(gradient) + 1e-8)
-        np.testing.assert_allclose(parameters[name], expected, atol=3e-7, err_msg=name)
-        assert np.abs(parameters[name] - before).max() > 3e-6, name
+        np.testing.assert_allclose(seen[f"{name} after"], expected, atol=3e-7, err_msg=name)
+        assert np.abs(seen[f"{name} after"] - before).max() > 3e-6, name
 
 
-def test_the_reference_learns_and_another_seed_differs(
-    launcher: ServerLauncher, reference: Seen, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("case", [case_of("single", seed=1)], ids=["another seed"])
+def test_the_reference_learns_and_another_seed_differs(seen: Seen, reference: Seen) -> None:
     """Else the comparisons above could hold for constants."""
-    other = train(launcher, tmp_path, strategy="single", seed=1)
     assert len(set(reference["losses"])) == STEPS
-    assert not np.allclose(other["losses"], reference["losses"], rtol=1e-4)
+    assert not np.allclose(seen["losses"], reference["losses"], rtol=1e-4)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import in_process
 import psutil
 import pytest
 from command_line import latest, run_bench, start_bench
@@ -61,6 +62,7 @@ def own_tmp() -> Iterator[Path]:
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.launch
 def test_an_interrupt_is_a_row_and_the_run_goes_on_later(tmp_path: Path, page: Page, number: int, code: int) -> None:
     words = ("--workload", f"{FAULTY}:sleep_ms=400", "--strategy", "single", *BRIEF, "--launches", "2")
     process = start_bench(tmp_path, "run", *words, more={"BENCH_TEST": str(tmp_path)})
@@ -91,6 +93,7 @@ def test_an_interrupt_is_a_row_and_the_run_goes_on_later(tmp_path: Path, page: P
 
 
 @pytest.mark.slow
+@pytest.mark.launch
 def test_many_interrupts_corrupt_nothing(tmp_path: Path) -> None:
     process = start_bench(tmp_path, "run", "--workload", f"{FAULTY}:fault=hang", "--strategy", "ddp", *BRIEF)
     wait_for(lambda: begun(tmp_path, "0000"), 120)
@@ -103,6 +106,7 @@ def test_many_interrupts_corrupt_nothing(tmp_path: Path) -> None:
     assert [row.status for row in launches(tmp_path)] == ["interrupted"]
 
 
+@pytest.mark.launch
 def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path, own_tmp: Path, page: Page) -> None:
     before = traces(own_tmp)
     more = {"BENCH_TEST": str(tmp_path), "TMPDIR": str(own_tmp)}
@@ -125,12 +129,13 @@ def test_a_run_that_was_killed_goes_on_and_does_nothing_twice(tmp_path: Path, ow
     assert len({row.env_key for row in rows}) == 1
     steps = read(latest(tmp_path) / "steps.csv", print)  # type: ignore[operator]
     assert Counter(step["launch_id"] for step in steps) == {row.launch_id: 5 for row in rows}
-    nothing = run_bench(tmp_path, "run", "--resume", "latest", "--quiet")
+    nothing = in_process.run_bench(tmp_path, "run", "--resume", "latest", "--quiet")
     assert (nothing.code, launches(tmp_path)) == (0, rows)
     page("SIGKILL for bench run", "", "no row; `--resume` makes the launch")
 
 
 @pytest.mark.slow
+@pytest.mark.launch
 def test_what_failed_is_launched_again_on_request_only(tmp_path: Path) -> None:
     """A marker makes the workload's rank 1 fail; it is taken away before the last try."""
     workload = tmp_path / "mine.py"
@@ -156,6 +161,7 @@ def test_what_failed_is_launched_again_on_request_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.launch
 def test_a_changed_plan_is_refused_or_told_in_the_rows(tmp_path: Path) -> None:
     words = ("--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "1")
     assert run_bench(tmp_path, "run", *words).code == 0
@@ -179,6 +185,7 @@ def test_a_changed_plan_is_refused_or_told_in_the_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow  # test_session has the same with made-up ranks
+@pytest.mark.launch
 def test_another_environment_is_refused(tmp_path: Path) -> None:
     words = ("--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "2")
     process = start_bench(tmp_path, "run", *words)
@@ -190,38 +197,23 @@ def test_another_environment_is_refused(tmp_path: Path) -> None:
     assert "NCCL_ALGO: not set when it began, Ring now" in refused.stderr
 
 
+@pytest.mark.launch
 def test_two_runs_into_one_folder_never_mix(tmp_path: Path, page: Page) -> None:
-    words = ("run", "--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "2")
+    words = ("run", "--workload", "mlp", "--strategy", "single", *BRIEF, "--launches", "1")
     both = [start_bench(tmp_path, *words) for _ in range(2)]
     assert [process.wait(timeout=200) for process in both] == [0, 0]
     folders = sorted((tmp_path / "results" / "runs").iterdir())
     assert len(folders) == 2
     for folder in folders:
         rows = read_launches(folder / "launches.csv", print)
-        assert [(row.run_id, row.order, row.status) for row in rows] == [
-            (folder.name, 0, "ok"),
-            (folder.name, 1, "ok"),
-        ]
+        assert [(row.run_id, row.order, row.status) for row in rows] == [(folder.name, 0, "ok")]
     for process in both:
         process.communicate()
     page("two runs into one folder at the same time", "ok", "")
 
 
-def test_a_run_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
-    process = start_bench(tmp_path, "run", "--workload", f"{FAULTY}:fault=hang", "--strategy", "single", *BRIEF)
-    wait_for(lambda: begun(tmp_path, "0000"), 120)
-    run_id = latest(tmp_path).name  # type: ignore[union-attr]
-    second = run_bench(tmp_path, "run", "--resume", run_id, "--quiet")
-    removed = run_bench(tmp_path, "results", "rm", run_id, "--yes")
-    process.terminate()
-    process.communicate(timeout=30)
-    assert second.code == 5
-    assert f"run {run_id} is being written by another bench run" in second.stderr
-    assert removed.code == 5
-    assert [row.status for row in launches(tmp_path)] == ["interrupted"]
-
-
 @pytest.mark.slow
+@pytest.mark.launch
 def test_torn_rows_are_cut_off_and_made_again(tmp_path: Path, page: Page) -> None:
     assert run_bench(tmp_path, "run", *TWO_CASES).code == 0
     file = latest(tmp_path) / "launches.csv"  # type: ignore[operator]
@@ -258,6 +250,7 @@ def fill(file: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.launch
 def test_a_full_disk_stops_the_run_with_all_that_was_measured(tmp_path: Path, page: Page, small_disk: Path) -> None:
     words = ("--workload", f"{FAULTY}:sleep_ms=200", "--strategy", "ddp", *BRIEF, "--launches", "3")
     process = start_bench(tmp_path, "run", *words)
@@ -306,6 +299,7 @@ def test_search_is_within_a_32nd_of_large_answers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.launch
 def test_the_largest_batch_that_fits_is_found_and_measured(tmp_path: Path) -> None:
     """Each sample takes 1 GiB of an address space that has 4.5 GiB left: 4 samples fit, 5 do not."""
     words = ("--workload", f"{FAULTY}:gib=4:gib_a_sample=1", "--strategy", "single", "--batch-size", "auto")
@@ -327,6 +321,7 @@ def test_the_largest_batch_that_fits_is_found_and_measured(tmp_path: Path) -> No
     assert (again.code, launches(tmp_path)) == (0, rows)
 
 
+@pytest.mark.launch
 def test_the_batch_is_not_larger_than_the_data(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_bytes(b"x" * (16 * 10 + 1))  # ten sequences of 16
@@ -424,6 +419,7 @@ BEGINS, MOST_S = ("", "logs/describe-0", "logs/0000-*", "logs/0001-*/rank0.json"
 
 @pytest.mark.slow
 @pytest.mark.timeout(0)
+@pytest.mark.launch
 def test_killed_at_random_moments_nothing_is_left_and_the_run_completes(tmp_path: Path, own_tmp: Path) -> None:
     """Any process of a run, or two at once, at any moment between its start and its end, and also on a busy machine.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import Run
+from command_line import Run, run_bench
 
 MINE = """
 import os
@@ -128,8 +128,42 @@ def net(bench: Any, folder: Path, *names: str, more: tuple[str, ...] = (), **how
     return by_workload(bench("run", "--workload", ",".join(f"mine.py:{name}" for name in names), *SHORT, *more, **how))
 
 
-def test_what_two_ranks_made_of_it(bench: Any, tmp_path: Path) -> None:
-    rows = net(bench, tmp_path, "Round", "InPlace", more=("--strategy", "ddp", "--gpus", "2"))
+SPREAD = {
+    "ddp:hook=bf16": "all-reduce of 34,176 numbers for 34,176 gradients in bfloat16; ",
+    "fsdp:reshard=off": "gathered 3 times forward and 0 times backward, reduce-scatter of 34,176 numbers for 34,176 "
+    "gradients in float32; ",
+    "fsdp:reduce=bf16": "reduce-scatter of 34,176 numbers for 34,176 gradients in bfloat16; ",
+}  # what each is seen to do with the 34,176 parameters of GPT
+GPT = "gpt-nano:layers=2:width=32:seq=16"
+CASES = f"""
+[[matrix]]
+workload = ["mine.py:Round", "mine.py:InPlace"]
+strategy = "ddp"
+gpus = 2
+
+[[matrix]]
+workload = "{GPT}"
+batch_size = 2
+strategy = {json.dumps(list(SPREAD))}
+gpus = 2
+precision = "amp-bf16"
+activation_checkpointing = "full"
+grad_accum_steps = 2
+max_grad_norm = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def seen(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One run of all that is looked at by default."""
+    folder = tmp_path_factory.mktemp("seen")
+    (folder / "mine.py").write_text(MINE)
+    (folder / "cases.toml").write_text(CASES)
+    return run_bench(folder, "run", "--suite", "cases.toml", *SHORT)
+
+
+def test_what_two_ranks_made_of_it(seen: Run) -> None:
+    rows = by_workload(seen)
     assert rows["Round"]["status"] == "invalid"
     assert f"DDP had no effect in 11 of 11 steps: the loss {ROUND}" in rows["Round"]["reason"]
     assert (
@@ -144,7 +178,8 @@ def test_what_two_ranks_made_of_it(bench: Any, tmp_path: Path) -> None:
         "gradients exchanged after 11 forward passes in 11 steps, all-reduce of 81 numbers for 81 gradients in float32; "
         "4 parameters equal bit by bit over 2 replicas; float32 in 2 of 2 matmuls and convolutions"
     )
-    (record,) = (tmp_path / "results").glob("runs/*/logs/*InPlace*/rank0.json".lower())
+    assert seen.folder is not None
+    (record,) = seen.folder.glob("logs/*inplace*/rank0.json")
     losses = json.loads(record.read_text())["measurement"]["losses"]
     assert losses[-1] > 0.5 * losses[0]  # labels that are halved in each step would be 0 by now, and learned
 
@@ -204,36 +239,26 @@ def test_threads_that_a_variable_decides(bench: Any, tmp_path: Path) -> None:
     assert "OpenMP threads: 1, not 2 as asked" in bench("report").stdout
 
 
+@pytest.mark.parametrize("strategy", SPREAD)
+def test_strategies_and_the_rest_say_how_they_know(seen: Run, strategy: str) -> None:
+    (row,) = [row for row in seen.rows() if row["strategy"] == strategy]
+    how_they_know(row, SPREAD[strategy])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("strategy", "gpus", "said"),
-    [
-        ("ddp:hook=bf16", 2, "all-reduce of 34,176 numbers for 34,176 gradients in bfloat16; "),
-        ("fsdp:reshard=off", 2, "gathered 3 times forward and 0 times backward, reduce-scatter of 34,176 numbers"),
-        # each rank has half of the gradients, which it exchanges with the other replica
-        (
-            "fsdp:replicate=2",
-            4,
-            "all-reduce of 17,088 numbers for 34,176 gradients in float32, reduce-scatter of 34,176 numbers",
-        ),
-    ],
-)
-def test_strategies_and_the_rest_say_how_they_know(bench: Any, strategy: str, gpus: int, said: str) -> None:
-    what = (
-        "--workload",
-        "gpt-nano:layers=2:width=32:seq=16",
-        "--batch-size",
-        "2",
-        "--strategy",
-        strategy,
-        "--gpus",
-        str(gpus),
-    )
+def test_hybrid_sharding_says_how_it_knows(bench: Any) -> None:
+    """Each rank has half of the gradients, which it exchanges with the other replica."""
+    what = ("--workload", GPT, "--batch-size", "2", "--strategy", "fsdp:replicate=2", "--gpus", "4")
     more = ("--precision", "amp-bf16", "--activation-checkpointing", "full", "--grad-accum-steps", "2")
     (row,) = bench("run", *what, *more, "--max-grad-norm", "1", *SHORT).rows()
+    reduced = "all-reduce of 17,088 numbers for 34,176 gradients in float32, reduce-scatter of 34,176 numbers"
+    how_they_know(row, reduced)
+
+
+def how_they_know(row: dict[str, str], reduced: str) -> None:
     assert row["status"] == "ok", row["reason"]
     for words in (
-        said,
+        reduced,
         "once in 2 micro-batches",
         "bfloat16 in 22 of 22 matmuls",
         "2 of 2 checkpointed layers recomputed",
@@ -245,7 +270,7 @@ def test_strategies_and_the_rest_say_how_they_know(bench: Any, strategy: str, gp
 
 @pytest.mark.slow
 def test_a_compiled_model_says_how_many_graphs(bench: Any) -> None:
-    what = ("--workload", "gpt-nano:layers=2:width=32:seq=16", "--batch-size", "2", "--strategy", "fsdp", "--gpus", "2")
+    what = ("--workload", GPT, "--batch-size", "2", "--strategy", "fsdp", "--gpus", "2")
     (row,) = bench("run", *what, "--compile", "default", "--activation-checkpointing", "full", *SHORT).rows()
     assert row["status"] == "ok", row["reason"]
     for words in ("graphs compiled, 0 graph breaks", "2 of 2 checkpointed layers recomputed", "attention flash (2)"):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
+
+from command_line import Run, latest
 
 from bench import cli
 
@@ -42,3 +46,10 @@ def bench(cwd: Path, *words: str, stdin: io.StringIO | None = None) -> Done:
     assert isinstance(code, int)
     assert "Traceback" not in err.getvalue(), err.getvalue()
     return Done(code, out.getvalue(), err.getvalue())
+
+
+def run_bench(cwd: Path, *words: str, more: Mapping[str, str] | None = None) -> Run:
+    """Run the command as ``command_line.run_bench`` does, for commands that start no ranks."""
+    with mock.patch.dict(os.environ, more or {}):
+        done = bench(cwd, *words)
+    return Run(done.code, done.out, done.err, latest(cwd))

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.messages.heartbeat import Heartbeat
 from bench.messages.spec import Spec
-from bench.rank.build import build, place
+from bench.rank.build import build, pin_numerics, place
 from bench.rank.main import KEPT
 from bench.rank.measure import _Run
 
@@ -60,33 +62,56 @@ def hang(folder: str) -> None:
 
 
 def train(argument: str) -> None:
-    """Train as a spec says, by the loop that is measured; rank 0 leaves what the optimizer first saw and all losses."""
-    given = json.loads(argument)
-    spec = Spec.read(given["spec"])
-    training = build(spec, place(spec))
-    gradients: dict[str, np.ndarray] = {}
-    before = _parameters(training.model)
+    """Train the cases of a JSON list of specs, each by the loop that is measured, and leave ``seen.npz`` of each."""
+    _one_after_the_other(argument, _train)
 
-    def keep(optimizer: torch.optim.Optimizer, *_: object) -> None:
+
+def _train(spec: Spec) -> None:
+    """Rank 0 leaves all losses, and of the first step the gradients and the parameters before and after it."""
+    training = build(spec, _placed(spec))
+    seen = {f"{name} before": value for name, value in _parameters(training.model).items()}
+
+    def keep_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
         scale = getattr(optimizer, "grad_scale", None)  # set where the fused kernel unscales
-        for name, parameter in training.model.named_parameters() if not gradients else ():
+        for name, parameter in training.model.named_parameters() if "losses" not in seen else ():
             assert parameter.grad is not None, name
             whole = _whole(parameter.grad) / (1 if scale is None else scale.item())
-            gradients[name.removeprefix("module.")] = whole
+            seen[name.removeprefix("module.")] = whole
 
-    training.optimizer.register_step_pre_hook(keep)
+    training.optimizer.register_step_pre_hook(keep_gradients)
     run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
-    run._window(spec.steps)
-    (losses,) = run.losses
+    run._window(1)
+    seen |= {f"{name} after": value for name, value in _parameters(training.model).items()}
+    seen["losses"] = np.empty(0)
+    run._window(spec.steps - 1)
+    losses = torch.cat(run.losses)
     if training.distributed:
         dist.all_reduce(losses)
         losses /= dist.get_world_size()
-    after = _parameters(training.model)
-    if int(os.environ["RANK"]) == 0:
-        np.savez(given["out"], losses=losses.numpy(), **gradients)
-        np.savez(given["parameters"], **{f"{k} before": v for k, v in before.items()}, **after)
     training.batches.close()
     KEPT.append(training)
+    if int(os.environ["RANK"]) == 0:
+        np.savez(Path(spec.folder, "seen.npz"), **{**seen, "losses": losses.numpy()})
+
+
+def _one_after_the_other(argument: str, do: Callable[[Spec], None]) -> None:
+    """Do something for each spec of a JSON list. The first that fails ends the process, and its folder says why."""
+    for path in json.loads(argument):
+        spec = Spec.read(path)
+        try:
+            do(spec)
+        except BaseException:
+            Path(spec.folder, f"error{os.environ['RANK']}.txt").write_text(traceback.format_exc())
+            raise
+
+
+def _placed(spec: Spec) -> list[torch.device]:
+    """Return the devices of a case; the cases after the first share the first one's process group."""
+    if not dist.is_initialized():
+        return place(spec)
+    assert dist.get_world_size() == spec.case.world_size
+    pin_numerics(spec.case)
+    return [torch.device("cpu")]
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, np.ndarray]:
@@ -99,15 +124,18 @@ def _whole(tensor: torch.Tensor) -> np.ndarray:
 
 
 def communicate(argument: str) -> None:
-    """Train three steps; rank 0 leaves which collectives were called in the last, and how often."""
-    given = json.loads(argument)
-    spec = Spec.read(given["spec"])
-    training = build(spec, place(spec))
+    """Train the cases of a JSON list of specs for three steps each, and leave ``collectives.json`` of each."""
+    _one_after_the_other(argument, _communicate)
+
+
+def _communicate(spec: Spec) -> None:
+    """Rank 0 leaves how often each collective was called in the third step."""
+    training = build(spec, _placed(spec))
     run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
     run._window(2)  # DDP rebuilds its buckets in the second
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         run._window(1)
+    KEPT.append(training)
     counts = {event.key: event.count for event in profiler.key_averages() if event.key.startswith("c10d::")}
     if int(os.environ["RANK"]) == 0:
-        Path(given["out"]).write_text(json.dumps(counts))
-    KEPT.append(training)
+        Path(spec.folder, "collectives.json").write_text(json.dumps(counts))

@@ -23,6 +23,7 @@ from launch.processes import end, is_resource_tracker
 from launch.server_launcher import LAUNCHES_PER_SERVER, ServerLauncher
 from launch.torchrun import TorchrunLauncher
 
+pytestmark = pytest.mark.launch
 HELPERS = Path(__file__).parents[1] / "helpers"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(HELPERS), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1"}
 GONE_WITHIN_S = 10
@@ -37,7 +38,8 @@ def own(tmp_path: Path) -> Iterator[ServerLauncher]:
 
 
 def request(entry: str, argument: object, folder: Path, **more: object) -> Request:
-    return Request(f"rank_entries:{entry}", str(argument), 2, **{"timeout_s": 60.0, "log": folder, **more})  # type: ignore[arg-type]
+    given = {"timeout_s": 60.0, "log": folder, "environment": {"OMP_NUM_THREADS": "1"}, **more}
+    return Request(f"rank_entries:{entry}", str(argument), 2, **given)  # type: ignore[arg-type]
 
 
 def facts(folder: Path) -> list[dict[str, object]]:
@@ -48,10 +50,10 @@ def alive(pids: list[int]) -> list[int]:
     return [process.pid for process in processes.alive(list(psutil.process_iter())) if process.pid in pids]
 
 
-def test_every_launch_is_new_processes_of_one_fork_server(own: ServerLauncher, tmp_path: Path) -> None:
+def test_every_launch_is_new_processes_of_one_fork_server(launcher: ServerLauncher, tmp_path: Path) -> None:
     seen = []
     for _ in range(2):
-        assert own.launch(request("facts", tmp_path, tmp_path)).ok
+        assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
         seen += facts(tmp_path)
     assert len({rank["pid"] for rank in seen}) == 4
     assert len({rank["parent"] for rank in seen}) == 1
@@ -59,8 +61,8 @@ def test_every_launch_is_new_processes_of_one_fork_server(own: ServerLauncher, t
     assert all(rank["stdin"] == "/dev/null" for rank in seen)
 
 
-def test_the_fork_server_has_one_thread_and_no_cuda(own: ServerLauncher, tmp_path: Path) -> None:
-    assert own.launch(request("facts", tmp_path, tmp_path)).ok
+def test_the_fork_server_has_one_thread_and_no_cuda(launcher: ServerLauncher, tmp_path: Path) -> None:
+    assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
     forkserver = int(str(facts(tmp_path)[0]["parent"]))
     assert psutil.Process(forkserver).num_threads() == 1
     assert "libcuda.so" not in Path(f"/proc/{forkserver}/maps").read_text()
@@ -75,14 +77,14 @@ def test_omp_num_threads_reaches_the_ranks(launcher: ServerLauncher, tmp_path: P
     assert [(rank["omp"], rank["threads"]) for rank in facts(tmp_path)] == [(threads, int(threads))] * 2
 
 
-def test_a_fault_in_a_rank_is_told_and_leaves_the_server_alone(own: ServerLauncher, tmp_path: Path) -> None:
-    own.launch(request("facts", tmp_path, tmp_path, measures=False))
+def test_a_fault_in_a_rank_is_told_and_leaves_the_server_alone(launcher: ServerLauncher, tmp_path: Path) -> None:
+    launcher.launch(request("facts", tmp_path, tmp_path, measures=False))
     before = facts(tmp_path)[0]["parent"]
     for code in (-signal.SIGKILL, -signal.SIGSEGV, 3):
-        outcome = own.launch(request("die", int(code), tmp_path))
+        outcome = launcher.launch(request("die", int(code), tmp_path))
         assert not outcome.ok
         assert outcome.exit_codes[1] == code
-    assert own.launch(request("facts", tmp_path, tmp_path)).ok
+    assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
     assert facts(tmp_path)[0]["parent"] == before
 
 
@@ -170,15 +172,15 @@ def test_a_server_is_replaced_after_some_launches_and_when_it_dies(own: ServerLa
     assert len(set(servers)) == 3
 
 
-def test_a_launch_that_is_ended_leaves_nothing(own: ServerLauncher, tmp_path: Path) -> None:
-    scratch = own.prepare(request("hang", tmp_path, tmp_path)).scratch
-    outcome = own.launch(request("hang", tmp_path, tmp_path), lambda: len(list(tmp_path.glob("child*"))) == 2)
+def test_a_launch_that_is_ended_leaves_nothing(launcher: ServerLauncher, tmp_path: Path) -> None:
+    scratch = launcher.prepare(request("hang", tmp_path, tmp_path)).scratch
+    outcome = launcher.launch(request("hang", tmp_path, tmp_path), lambda: len(list(tmp_path.glob("child*"))) == 2)
     assert outcome.stopped
     pids = [int(file.read_text()) for file in [*tmp_path.glob("rank*"), *tmp_path.glob("child*")]]
     assert len(pids) == 4
     assert not alive(pids)
     assert scratch.exists()  # the server has ended its ranks and goes on
-    assert own.launch(request("facts", tmp_path, tmp_path)).ok
+    assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
 
 
 ORPHANER = """

@@ -480,6 +480,7 @@ def test_a_file_system_without_a_size_has_nothing_to_run_out_of(
     assert (found.disk_free_mib, found.shm_free_mib) == (None, None)
 
 
+@pytest.mark.launch
 def test_gpus_and_the_strangers_on_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", STARTS_ANOTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None

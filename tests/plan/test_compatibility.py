@@ -50,14 +50,14 @@ def test_without_a_compiler() -> None:
     assert found[None] == 3 * 4 * 4
 
 
-def test_the_command_shows_every_reason_and_json_every_cell(bench: Any) -> None:
-    run = bench("matrix")
+def test_the_command_shows_every_reason_and_json_every_cell(bench_here: Any) -> None:
+    run = bench_here("matrix")
     assert run.code == 0
     assert [line for line in run.stdout.splitlines() if line.startswith(("1:", "2:"))][:2] == [
         f"1: {NO_TF32}",
         f"2: {NO_DP}",
     ]
-    said = json.loads(bench("matrix", "--json").stdout)
+    said = json.loads(bench_here("matrix", "--json").stdout)
     assert len(said) == 2 * CELLS
     assert said[0] == {
         **{"device": "cpu", "strategy": "single", "precision": "fp32", "activation_checkpointing": "none"},

@@ -289,6 +289,7 @@ def test_the_cuda_clock_reads_the_devices_timeline(monkeypatch: pytest.MonkeyPat
     assert clock.waited_ns() == 3 + 25_000  # at its start and at its end; a wait in between is part of a step
 
 
+@pytest.mark.launch
 def test_a_process_that_shares_a_processor_waits_for_it() -> None:
     """Two busy processes on one processor: each waits about as long as the other runs."""
     allowed = os.sched_getaffinity(0)

@@ -9,7 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from command_line import Run, run_bench
+from command_line import Run
+from in_process import run_bench
 
 DATA = Path(__file__).parents[1] / "data"
 RUNS = ("20261102-090000-5e1f", "20260904-141500-07b2")

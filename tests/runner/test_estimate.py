@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 from plain_case import PLAIN
 
@@ -296,10 +295,9 @@ def test_no_rows_no_seconds() -> None:
 
 
 def dry_run(cwd: Path, *words: str) -> tuple[str, str]:
-    line = [sys.executable, "-m", "bench", "run", "--dry-run", "--workload", "mlp", "--device", "cpu", *words]
-    done = subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, done.stderr
+    done = in_process.bench(cwd, "run", "--dry-run", "--workload", "mlp", "--device", "cpu", *words)
+    assert done.code == 0, done.err
+    return done.out, done.err
 
 
 def test_a_dry_run_says_what_is_known_of_the_time(tmp_path: Path) -> None:

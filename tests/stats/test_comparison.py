@@ -554,6 +554,7 @@ def test_exits_are_of_the_gate(two: Path) -> None:
     assert bench(two, A, D).code == 1
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("words", [(), ("--json",)])
 def test_a_reader_that_has_gone_costs_neither_files_nor_the_exit_code(tmp_path: Path, words: tuple[str, ...]) -> None:
     """As `bench compare … | head -0`."""

@@ -131,6 +131,7 @@ def test_messages_of_the_command_steer_nothing(
         assert commands(said) == [], words
 
 
+@pytest.mark.launch
 @pytest.mark.slow
 def test_a_hostile_message_of_a_rank_costs_nothing_else(tmp_path: Path) -> None:
     """The row is there, the good row beside it is read, and the run can be taken up again."""
