@@ -1,10 +1,10 @@
-"""What ``bench run --dry-run`` shows: the plan, and the time it may take."""
+"""What ``bench run --dry-run`` shows: the plan, what does not fit the machine, and the time it may take."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.cli.console import warn
-from bench.machine.gpus import this_machine
+from bench.machine.gpus import Machine, this_machine
 from bench.plan.duration import words
 from bench.plan.plan import Asked, Plan, Planned, make_plan
-from bench.report.format import wide_console
+from bench.report.format import Listened, by_reason, some, wide_console
+from bench.report.progress import observer
 from bench.report.wide_tables import print_table
+from bench.runner.dry_description import described
 from bench.runner.estimate import Estimate, estimate
+from bench.runner.machine_survey import Survey
+from bench.runner.row_recorder import Notes
 from bench.runner.schedule import spent
 from bench.store.counting_rows import Key
 from bench.store.plan_file import plan_json
@@ -26,23 +30,36 @@ from bench.store.resume import Earlier, so_far
 
 
 def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None = None) -> None:
-    """Print what would run here and why the rest would not, and its time by earlier runs in ``out``.
+    """Print what would run here and why the rest would not, with warnings, and its time by earlier runs in ``out``.
 
-    Of a run that is taken up again, ``earlier``: what of it is still to be done. ResultsError if it cannot be read.
+    For a run that is resumed, ``earlier``: what is left of it. ResultsError if it cannot be read. A workload of the
+    user's own is built once, in a process of its own, so that it is checked and the ids of its cases are final.
     """
     machine = this_machine()
-    plan, done, spent_s = make_plan(wanted, machine), set[Key](), 0.0
+    notes = Notes(observer(Listened(stderr=True), quiet=False))
+    plan, parameters = described(make_plan(wanted, machine), machine, notes)
+    done, spent_s = set[Key](), 0.0
     if earlier:
         earlier = dataclasses.replace(earlier, rows=tuple(read_launches(earlier.folder / "launches.csv", warn)))
         plan, done, spent_s = so_far(plan, earlier), set(earlier.done()), spent(earlier.rows)
     expected = estimate(plan, out, machine, warn, done, spent_s)
+    found = _warnings(plan, machine, out, parameters)
     if as_json:
-        print(json.dumps(_with_times(plan_json(plan), plan.cases, expected)))
+        print(json.dumps(_with_times(plan_json(plan), plan.cases, expected, found)))
         return
     print_table(_plan_table(plan.cases, expected), wide_console())
     print(_launches_of(plan, expected, resumed=earlier is not None))
     if expected.launch_s:
         print(_time_of(expected))
+    for names, warning in by_reason((case_id, text) for case_id, texts in found.items() for text in texts):
+        warn(f"{names[0] if len(names) == 1 else f'{len(names)} cases ({some(names)})'}: {warning}")
+
+
+def _warnings(plan: Plan, machine: Machine, out: Path, parameters: Mapping[str, int]) -> dict[str, list[str]]:
+    """Return by case_id what does not fit this machine, of the cases that can run."""
+    cases = [planned.case for planned in plan.cases if planned.skip is None]
+    survey = Survey.taken(machine, cases, out)
+    return {case.case_id: survey.of_case(case, parameters.get(case.case_id)) for case in cases}
 
 
 def _launches_of(plan: Plan, expected: Estimate, resumed: bool) -> str:
@@ -85,9 +102,12 @@ def _time_of(expected: Estimate) -> str:
     return f"time: {least}{words(expected.total_s)}{budget}{missing}"
 
 
-def _with_times(plan: dict[str, Any], cases: Sequence[Planned], expected: Estimate) -> dict[str, Any]:
+def _with_times(
+    plan: dict[str, Any], cases: Sequence[Planned], expected: Estimate, warnings: Mapping[str, list[str]]
+) -> dict[str, Any]:
     for case, planned in zip(plan["cases"], cases, strict=True):
         case["estimated_launch_s"] = expected.launch_s.get(planned)
+        case["warnings"] = warnings.get(planned.case.case_id, [])
     total = {
         "round_s": expected.round_s,
         "launches": expected.launches,

@@ -73,7 +73,8 @@ def run(
     if dry_run:
         from bench.cli.dry_run import show_plan
 
-        show_plan(asked, out, as_json, earlier)
+        with interrupts.deferred():
+            show_plan(asked, out, as_json, earlier)
         return EXIT_OK
 
     def show(done: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 
 from bench.errors import UsageError
@@ -51,6 +52,18 @@ def for_this(matrices: Sequence[Matrix], machine: Machine) -> list[dict[str, lis
     return found
 
 
+def no_gpu(option: str, given: Value) -> UsageError:
+    """Return the error of a machine without a GPU, with a command that works on it."""
+    ranks = min(DEFAULT_CPU_RANKS, len(os.sched_getaffinity(0)))
+    return UsageError(
+        "this machine has no GPU",
+        option=option,
+        given=given,
+        hint=f"Add --device cpu --gpus {ranks} for ranks on its processors, and take a workload that a processor can "
+        "train, such as --workload gpt-nano or resnet18:size=64.",
+    )
+
+
 def _devices(matrix: Matrix) -> Sequence[Value]:
     return matrix.get("device", ["auto"])
 
@@ -62,12 +75,7 @@ def places(matrix: Matrix, machine: Machine) -> list[Place]:
         for given in _devices(matrix):
             device = kind(given, gpus, machine)
             if device != "cpu" and not machine.gpus:
-                raise UsageError(
-                    "this machine has no GPU",
-                    option="--device",
-                    given=given,
-                    hint="Add --device cpu for ranks on the CPU.",
-                )
+                raise no_gpu("--device", given)
             there = len(machine.gpus) if device != "cpu" else DEFAULT_CPU_RANKS
             found += [(number, device) for number in _numbers(gpus, there)]
     return list(dict.fromkeys(found))

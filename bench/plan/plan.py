@@ -18,7 +18,7 @@ from bench.machine.gpus import Machine
 from bench.plan.case import Case
 from bench.plan.constraints import Facts, refusal
 from bench.plan.data_files import check_inputs
-from bench.plan.device_counts import check_scaling, for_this, places, strong
+from bench.plan.device_counts import check_scaling, for_this, no_gpu, places, strong
 from bench.plan.options import AUTO, AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
 from bench.plan.strategies import STRATEGIES
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
@@ -220,6 +220,8 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
         given["gpus"] = 1
     there = len(machine.gpus)
     if on_gpus and given["gpus"] > there and not oversubscribe:
+        if not there:
+            raise no_gpu(AXES["gpus"].flag, given["gpus"])
         raise UsageError(
             option=AXES["gpus"].flag,
             given=given["gpus"],

@@ -45,7 +45,7 @@ def _counts(answers: Answers) -> str:
     launched, never = bad[bad["launches"] > 0], bad[bad["launches"] == 0].drop_duplicates(list(GROUP))
     if len(launched):
         by_status = launched.groupby("status")["launches"].sum()
-        said += f"; {_of(by_status.sum(), 'launch', 'launches')} failed ({_each(by_status)})"
+        said += f"; {_of(int(by_status.sum()), 'launch', 'launches')} failed ({_each(by_status)})"
     if len(never):
         was = "case was" if len(never) == 1 else "cases were"
         said += f"; {len(never):,} {was} not launched ({_each(never['status'].value_counts())})"

@@ -61,7 +61,7 @@ def summary_table(summary: pd.DataFrame) -> Table:
         table.add_column(title, justify="right", no_wrap=title not in FOLDED, overflow="fold")
     for name, (_, row) in zip(_names(summary), summary.iterrows(), strict=True):
         cells = ["—" if pd.isna(row[name]) else show(row) for _, name, show in columns]
-        label = Text(tables.status_words(row), COLOURS.get(str(row["status"]), "red"))
+        label = Text(tables.status_words(row.to_dict()), COLOURS.get(str(row["status"]), "red"))
         table.add_row(Text(name), label, *cells)
     return table
 

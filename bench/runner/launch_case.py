@@ -97,8 +97,8 @@ class CaseLauncher:
             if attempt == ATTEMPTS or not is_machine_failure(evidence):
                 break
         log = next(filter(Path.exists, (folder / "rank0.log", folder / "torchrun.log")), self._log)
-        message = f"--workload {case.workload}: {words} (see {log})"
-        raise (UsageError if case.spec.entry is None and failed else BenchError)(message)
+        kind = UsageError if case.spec.entry is None and failed else BenchError
+        raise kind(f"--workload {case.workload}: {words}", hint=f"See {log}")
 
     def launch(
         self, case: Case, description: Description, folder: Path, protocol: Protocol, role: Role = ALONE

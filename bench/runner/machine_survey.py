@@ -28,9 +28,9 @@ class Survey:
         seen = look(machine if uses_gpus else Machine(), out)
         return cls(machine, seen, tuple(run_warnings(seen)))
 
-    def of_case(self, case: Case) -> list[str]:
-        """Return the warnings of one case."""
-        return case_warnings(case, self.look)
+    def of_case(self, case: Case, parameters: int | None = None) -> list[str]:
+        """Return the warnings of one case, whose model has ``parameters`` where that is known."""
+        return case_warnings(case, self.look, parameters)
 
     def refuse(self, cases: Iterable[Case]) -> None:
         """Raise BenchError if there is any warning, of the machine or of one of these cases."""

@@ -1,6 +1,8 @@
-"""Warnings if a case does not fit the machine: its threads, its DataLoader workers."""
+"""Warnings if a case does not fit the machine: its threads, its DataLoader workers, its model."""
 
 from __future__ import annotations
+
+import math
 
 from bench.machine.preflight import THREAD_VARIABLES, Look, counted, listed
 from bench.plan.case import Case
@@ -8,13 +10,51 @@ from bench.plan.case import Case
 SHM_MIB_A_WORKER = 64.0  # a Docker container has this much in all by default
 
 
-def case_warnings(case: Case, look: Look) -> list[str]:
-    """Return warnings if a case may not get its threads, if they exceed the processors, or if workers exceed /dev/shm.
+def case_warnings(case: Case, look: Look, parameters: int | None = None) -> list[str]:
+    """Return warnings of a case's threads, of processors and /dev/shm for them and for workers, and of memory.
 
     Workers count as a processor each. They rest while their queues are full, but if they mostly rest, fewer would do.
+    ``parameters`` of the model, where they are known, give the least memory that it needs.
     """
     found = [_variables_warning(case, look), _threads_warning(case, look), _shm_warning(case, look)]
+    parameters = parameters or known_parameters(case)
+    found += [_memory_warning(case, look, parameters)] if parameters else []
     return [warning for warning in found if warning]
+
+
+def known_parameters(case: Case) -> int | None:
+    """Return the number of parameters of a built-in workload with default options, else None."""
+    spec = case.spec
+    return spec.entry.parameters if spec.entry and dict(spec.options) == dict(spec.entry.options) else None
+
+
+def state_mib(case: Case, parameters: int) -> float:
+    """Return the MiB of parameters, gradients and optimizer state of one rank, without activations.
+
+    AdamW keeps two values for each parameter and SGD with momentum one, of the type of the parameter: float32, under
+    ``bf16`` bfloat16. ``fsdp`` shards all of it over the ranks of a replica.
+    """
+    copies = 4 if case.optimizer == "adamw" else 3
+    replicas = int(case.spread.options.get("replicate", 1))
+    shards = case.world_size // replicas if case.spread.name == "fsdp" else 1
+    return parameters * copies * (2 if case.precision == "bf16" else 4) / max(shards, 1) / 2**20
+
+
+def _memory_warning(case: Case, look: Look, parameters: int) -> str:
+    state = state_mib(case, parameters)
+    if case.on_accelerator and case.spread.options.get("offload") != "cpu":
+        sizes = [gpu.memory_mib for gpu in look.gpus]
+        ranks = math.ceil(case.world_size / len(sizes)) if sizes else 1
+        needed, there, where = ranks * state, min(sizes, default=math.inf), "a GPU"
+    else:
+        available = look.memory_available_mib
+        needed, there, where = case.world_size * state, math.inf if available is None else available, "the host"
+    if needed <= there:
+        return ""
+    return (
+        f"parameters, gradients and optimizer state take {needed:,.0f} MiB on {where}, which has {there:,.0f} MiB "
+        "available: a launch runs out of memory; use --strategy fsdp, --precision bf16, fewer ranks or a smaller model"
+    )
 
 
 def _variables_warning(case: Case, look: Look) -> str:

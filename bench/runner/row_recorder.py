@@ -86,7 +86,8 @@ class Recorder:
         """Return all that is known of a launch before it starts; ``known`` has columns that the caller knows."""
         facts = self.facts
         settings = {**facts.variables, **case.environment, "OMP_NUM_THREADS": str(case.omp_num_threads)}
-        warnings = [*facts.survey.warnings, *facts.survey.of_case(case)]
+        parameters = description.parameters if description else None
+        warnings = [*facts.survey.warnings, *facts.survey.of_case(case, parameters)]
         return {
             "schema": SCHEMA,
             "run_id": self.store.run_id,

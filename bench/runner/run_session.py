@@ -73,7 +73,9 @@ class Session:
         self.launcher = launcher or CaseLauncher(
             survey.machine, variables, log, plan.protocol, self.notes.warn, self._progress, self.site
         )
-        self.workloads = WorkloadDescriptions(self.launcher, survey.machine, store, self.notes)
+        self.workloads = WorkloadDescriptions(
+            self.launcher, survey.machine, lambda: store.new_folder("describe"), self.notes
+        )
 
     @property
     def rows(self) -> list[LaunchRow]:
@@ -106,7 +108,8 @@ class Session:
         if skip is None and case.auto_batch:
             case, skip = self._with_batch(planned)
         if skip is None:
-            for warning in self.survey.of_case(case):
+            description = self.workloads.known(case)
+            for warning in self.survey.of_case(case, description.parameters if description else None):
                 self.notes.warn(warning)
             return case
         if (case.case_id, None) not in self.earlier.done:

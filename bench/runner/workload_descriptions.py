@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from time import monotonic
 
 from bench.errors import BenchError, ResultsError
@@ -13,7 +14,6 @@ from bench.plan.description import Description
 from bench.plan.plan import Planned, facts, joined, plan_case
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.row_recorder import Notes
-from bench.store.writer import Store
 
 Key = tuple[str, str, str, str, int | None, bool]
 
@@ -21,18 +21,22 @@ Key = tuple[str, str, str, str, int | None, bool]
 class WorkloadDescriptions:
     """Descriptions by what they depend on. ``seconds`` is how long it took to get them so far."""
 
-    def __init__(self, launcher: CaseLauncher, machine: Machine, store: Store, notes: Notes) -> None:
-        self._launcher, self._machine, self._store, self._notes = launcher, machine, store, notes
+    def __init__(
+        self, launcher: CaseLauncher, machine: Machine, new_folder: Callable[[], Path], notes: Notes, keep: bool = True
+    ) -> None:
+        """``new_folder`` makes a folder for what a describing rank writes; ``keep``: its log can be read later."""
+        self._keep = keep
+        self._launcher, self._machine, self._new_folder, self._notes = launcher, machine, new_folder, notes
         self._found: dict[Key, Description] = {}
         self._refused: dict[tuple[str, str], BenchError] = {}  # (workload, env) of invalid workloads
         self.seconds = 0.0
 
-    def complete(self, cases: Iterable[Planned]) -> tuple[Planned, ...]:
-        """Return a plan's cases with what only torch knows.
+    def complete(self, cases: Iterable[Planned], built_in: bool = True) -> tuple[Planned, ...]:
+        """Return a plan's cases with what only torch knows, those of built-in workloads only if ``built_in`` is set.
 
         An invalid workload skips its own cases; its BenchError is raised only if no case is left that can run.
         """
-        planned = joined(self._complete(one) for one in cases)
+        planned = joined(self._complete(one) if built_in or one.case.spec.entry is None else one for one in cases)
         if self._refused and all(one.skip for one in planned):
             raise next(iter(self._refused.values()))
         return planned
@@ -78,12 +82,13 @@ class WorkloadDescriptions:
         self._notes.note(f"describing {case.workload}{batches}")
         began = monotonic()
         try:
-            found = self._launcher.describe(case, lambda: self._store.new_folder("describe"))
+            found = self._launcher.describe(case, self._new_folder)
         except ResultsError:
             raise
         except BenchError as error:
+            error = error if self._keep else type(error)(error.message)
             self._refused[case.workload, case.env] = error
-            raise
+            raise error from None
         finally:
             self.seconds += monotonic() - began
         if found.flops_per_sample is None and found.flops_note:

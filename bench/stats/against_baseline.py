@@ -15,6 +15,7 @@ from bench.stats.ab_gate import CaseRows, failures, flagged, geometric_mean, has
 from bench.stats.between_sessions import Change
 from bench.stats.between_sessions import judged as judged_changes
 from bench.stats.decision import Found, Name
+from bench.stats.intervals import exp
 from bench.stats.power import FIRST_LEVEL
 from bench.stats.verdict import Control, Gate, Rules, Verdict
 from bench.store.baselines import LEAST_SESSIONS
@@ -44,11 +45,20 @@ def candidates(baseline: Mapping[str, Sequence[float]], now: Mapping[str, float]
 def judged(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float], rules: Rules) -> dict[Name, Found]:
     """Return a verdict for each case of both, by the prediction interval of its sessions."""
     few = {
-        name: Found("inconclusive", f"{len(sessions)} sessions in the baseline; {LEAST_SESSIONS} are needed")
+        name: Found("inconclusive", _needed(len(sessions)), exp(now[name] - fmean(sessions)))
         for name, sessions in baseline.items()
         if name in now and len(sessions) < LEAST_SESSIONS
     }
     return few | judged_changes(_changes(baseline, now), rules)
+
+
+def _needed(sessions: int) -> str:
+    """Return what a baseline of too few sessions lacks for a verdict."""
+    held = f"{sessions} session{'s' * (sessions != 1)}"
+    return (
+        f"{held} in the baseline; {LEAST_SESSIONS} are needed to know how far sessions differ: measure "
+        f"{LEAST_SESSIONS - sessions} more (bench run, then bench baseline add)"
+    )
 
 
 def _changes(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float]) -> dict[Name, Change]:

@@ -21,7 +21,7 @@ from plain_case import PLAIN
 from bench.machine.gpus import Gpu, Machine
 from bench.machine.preflight import GpuLook, Look, cpu_quota, look, memory_limit, run_warnings, strangers_load
 from bench.plan.case import Case
-from bench.runner.machine_warnings import case_warnings
+from bench.runner.machine_warnings import case_warnings, known_parameters, state_mib
 
 MIB = 2**20
 ROOMY = Look(
@@ -59,7 +59,7 @@ def test_what_is_not_known_gives_no_warning() -> None:
 def test_every_warning_of_a_run_is_given_gpus_first() -> None:
     gpus = (GpuLook(0, "GPU-aaaa-1", 1000.0, 51.0), GpuLook(1, "GPU-bbbb-2", 1000.0, 51.0))
     bad = but(gpus=gpus, memory_available_mib=1.0, disk_free_mib=1.0, busy_processors=9.0)
-    assert [warning.split()[0] for warning in run_warnings(bad)] == ["GPU", "GPU", "1", "1", "others"]
+    assert [warning.split()[0] for warning in run_warnings(bad)] == ["GPU", "GPU", "1", "1", "other"]
 
 
 GPU_END = (
@@ -577,3 +577,45 @@ def test_the_variables_of_the_shell_are_looked_at(tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("OMP_THREAD_LIMIT", raising=False)
     monkeypatch.delenv("OMP_DYNAMIC", raising=False)
     assert look(Machine(), tmp_path).variables == {"MKL_NUM_THREADS": "3"}
+
+
+# AdamW in float32: 4 values of 4 bytes for each of 2^20 parameters are 16 MiB; SGD 12; bfloat16 half of it.
+@pytest.mark.parametrize(
+    ("changes", "mib"),
+    [
+        ({}, 16.0),
+        ({"optimizer": "sgd"}, 12.0),
+        ({"precision": "amp-bf16"}, 16.0),
+        ({"precision": "bf16"}, 8.0),
+        ({"strategy": "fsdp", "gpus": 4}, 4.0),
+        ({"strategy": "fsdp:replicate=2", "gpus": 4}, 8.0),
+        ({"strategy": "single", "gpus": 1}, 16.0),
+    ],
+)
+def test_what_a_model_needs_at_least_in_a_rank(changes: dict[str, Any], mib: float) -> None:
+    assert state_mib(case(**changes), 2**20) == mib
+
+
+def test_a_model_that_does_not_fit_the_host() -> None:
+    many = 400 * 2**20  # in two ranks 2 * 400 * 16 MiB
+    [warning] = case_warnings(case(), but(memory_available_mib=12_799.0), many)
+    assert warning.startswith(
+        "parameters, gradients and optimizer state take 12,800 MiB on the host, which has 12,799 MiB available"
+    )
+    assert case_warnings(case(), but(memory_available_mib=12_800.0), many) == []
+    assert case_warnings(case(), but(memory_available_mib=None), many) == []
+    assert case_warnings(case(strategy="fsdp"), but(memory_available_mib=6_400.0), many) == []
+
+
+def test_a_model_that_does_not_fit_a_gpu() -> None:
+    on_gpus = {"device": "cuda", "gpus": 1}
+    [warning] = case_warnings(case(**on_gpus), ROOMY, 5121 * 2**20)  # 81,936 MiB of 81,920
+    assert "take 81,936 MiB on a GPU, which has 81,920 MiB available" in warning
+    assert case_warnings(case(**on_gpus), ROOMY, 5120 * 2**20) == []
+    assert case_warnings(case(**on_gpus), but(gpus=()), 5121 * 2**20) == []  # it is not known how much there is
+
+
+def test_the_parameters_of_a_built_in_model_are_known_with_its_default_options() -> None:
+    assert known_parameters(case(workload="llama-1b")) == 1_235_814_400
+    assert known_parameters(case(workload="llama-1b:layers=2")) is None
+    assert known_parameters(case(workload="mine.py:Net")) is None

@@ -22,6 +22,11 @@ LAPTOP = Machine()
 H100 = Gpu("GPU-0", "NVIDIA H100 80GB HBM3", 81559.0, (9, 0))
 NODE = Machine(tuple(dataclasses.replace(H100, uuid=f"GPU-{n}") for n in range(6)), "550.54")
 
+NO_GPU = (
+    "Add --device cpu --gpus 2 for ranks on its processors, and take a workload that a processor can train, such as "
+    "--workload gpt-nano or resnet18:size=64."
+)
+
 
 def plan(machine: Machine = LAPTOP, suite: str | None = None, **axes: str) -> Plan:
     base = read_suite(suite) if suite else None
@@ -79,7 +84,7 @@ def test_each_device_has_its_own_all() -> None:
 )
 def test_gpus_that_are_not_there(axes: dict[str, str]) -> None:
     error = refusal(LAPTOP, **axes)
-    assert (error.option, error.hint) == ("--device", "Add --device cpu for ranks on the CPU.")
+    assert (error.option, error.hint) == ("--device", NO_GPU)
 
 
 @pytest.mark.parametrize("text", ["1..", "1..0", "2..4", "1..x", "..4", "1...4", "some", "1..1..2", "ALL", "1..-2"])
@@ -299,7 +304,7 @@ def test_a_number_of_gpus_counts_ranks_in_a_matrix_for_machines_without(suite: A
         made = plan(LAPTOP, file, **axes).cases
         assert [(p.case.workload, p.case.device, p.case.gpus) for p in made] == [("mlp", "cpu", n) for n in numbers]
     assert [(p.case.device, p.case.gpus) for p in plan(NODE, file).cases] == [("cuda", 4)]
-    assert refusal(LAPTOP, file, device="cuda").hint == "Add --device cpu for ranks on the CPU."
+    assert refusal(LAPTOP, file, device="cuda").hint == NO_GPU
 
 
 def test_a_device_in_the_matrix_decides(suite: Any) -> None:

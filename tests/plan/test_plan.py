@@ -287,12 +287,19 @@ def test_environment_that_cannot_be(variables: list[str], given: object, hint: s
     assert (raised.value.option, raised.value.given, raised.value.hint) == ("--env", given, hint)
 
 
+NO_GPU = (
+    "Add --device cpu --gpus 2 for ranks on its processors, and take a workload that a processor can train, such as "
+    "--workload gpt-nano or resnet18:size=64."
+)
+
+
 # -- devices ----------------------------------------------------------------------------------------------------
 
 
-def test_gpus_on_a_machine_without() -> None:
+def test_gpus_on_a_machine_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
     for error in (refusal(gpus="2"), refusal(gpus="2", oversubscribe=True), refusal(gpus="2", device="cuda")):
-        assert (error.option, error.hint) == ("--device", "Add --device cpu for ranks on the CPU.")
+        assert (error.option, error.hint) == ("--device", NO_GPU)
 
 
 def test_more_gpus_than_there_are() -> None:

@@ -142,8 +142,12 @@ def test_verdicts(sessions: list[float], now: float, rules: Rules, verdict: str,
 
 def test_four_sessions_are_too_few() -> None:
     said = found(FIVE[:4], -1.0)
-    assert (said.verdict, said.ratio, said.p) == ("inconclusive", None, None)
-    assert said.reason == "4 sessions in the baseline; 5 are needed"
+    assert (said.verdict, said.low, said.p) == ("inconclusive", None, None)
+    assert said.ratio == pytest.approx(math.exp(-1.0 - sum(FIVE[:4]) / 4))  # the change itself is told
+    assert said.reason == (
+        "4 sessions in the baseline; 5 are needed to know how far sessions differ: measure 1 more "
+        "(bench run, then bench baseline add)"
+    )
     assert candidates({"a": FIVE[:4]}, {"a": -1.0}) == []
     assert found(FIVE, -1.0).verdict == "slower"
 

@@ -46,7 +46,7 @@ def models(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
 def _model(name: str, cases: pd.DataFrame) -> Model:
     cases = labelled(cases, ("strategy", "precision"))
     medians = cases["samples_per_s"].astype(float)
-    return Model(name_of(name), medians.to_list(), cases.loc[medians.idxmax()])
+    return Model(name_of(name), medians.to_list(), cases.iloc[int(medians.to_numpy().argmax())])
 
 
 def _chart(found: Sequence[Model], where: str, name: str) -> Chart:
