@@ -59,7 +59,7 @@ def test_what_is_not_known_gives_no_warning() -> None:
 def test_every_warning_of_a_run_is_given_gpus_first() -> None:
     gpus = (GpuLook(0, "GPU-aaaa-1", 1000.0, 51.0), GpuLook(1, "GPU-bbbb-2", 1000.0, 51.0))
     bad = but(gpus=gpus, memory_available_mib=1.0, disk_free_mib=1.0, busy_processors=9.0)
-    assert [warning.split()[0] for warning in run_warnings(bad)] == ["GPU", "GPU", "1", "1", "others"]
+    assert [warning.split()[0] for warning in run_warnings(bad)] == ["GPU", "GPU", "1", "1", "other"]
 
 
 GPU_END = (
