@@ -74,7 +74,7 @@ class Interrupted(BaseException):
         self.exit_code = 128 + number
 
 
-def near(given: str, allowed: Iterable[str]) -> str:
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return ``Did you mean 'x'?`` for a name that is close to an allowed one, else an empty text."""
     matches = difflib.get_close_matches(given, list(allowed), n=2, cutoff=0.6)
     return f"Did you mean {' or '.join(repr(m) for m in matches)}?" if matches else ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.api.margins import share
-from bench.errors import ResultsError, UsageError, near
+from bench.errors import ResultsError, UsageError, did_you_mean
 from bench.plan.options import AXES
 from bench.store.cells import cell
 from bench.store.columns import FILES, LAUNCHES, LaunchRow
@@ -67,11 +67,13 @@ class Comparing:
         chosen = [_measured(side, conditions) for side in sides]
         for name, side in zip((a, b), chosen, strict=True):
             self._check(name, side)
-        spreads = {str(row.case_id): Spread(spread) for row in chosen[0]} if spread else self._known(chosen)
+        spreads = (
+            {str(row.case_id): Spread(spread) for row in chosen[0]} if spread else self._spreads_by_calibration(chosen)
+        )
         names = (f"{column}={a}", f"{column}={b}") if column else (a, b)
         return compared(chosen[0], chosen[1], gate_rules, names, [column] if column else [], spreads)
 
-    def _known(self, sides: Sequence[Sequence[LaunchRow]]) -> dict[str, Spread]:
+    def _spreads_by_calibration(self, sides: Sequence[Sequence[LaunchRow]]) -> dict[str, Spread]:
         """Return by case_id how far sessions differ, from calibrations with the same torch, data and window.
 
         Each calibration is a session. The result is empty for launches of another machine.
@@ -163,7 +165,7 @@ class Comparing:
         for value in (a, b):
             if value not in there:
                 known = ", ".join(there) or "no value, as no launch has one"
-                raise UsageError(option=f"--by {name}", given=value, allowed=known, hint=near(value, there))
+                raise UsageError(option=f"--by {name}", given=value, allowed=known, hint=did_you_mean(value, there))
         sides = [[row for row, text in zip(rows, texts, strict=True) if text == value] for value in (a, b)]
         return sides[0], sides[1]
 
@@ -188,7 +190,7 @@ def _column(flag: str, name: str) -> str:
             option=flag,
             given=name,
             allowed=f"a column of launches.csv, such as {allowed}",
-            hint=near(known, LAUNCHES),
+            hint=did_you_mean(known, LAUNCHES),
         )
     return known
 

@@ -103,9 +103,9 @@ def ab(
         raise UsageError(option="blocks", given=blocks, allowed="a whole number")
     if options.get("launches") is not None:
         raise UsageError(
+            "launches: a comparison is measured in blocks of A B B A",
             option="launches",
             given=options["launches"],
-            allowed="None: a comparison is measured in blocks of A B B A",
             hint="Give blocks.",
         )
     if blocks is not None and options.get("budget") is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.errors import UsageError, near
+from bench.errors import UsageError, did_you_mean
 from bench.plan.options import ALIASES, AXES, SETTINGS
 from bench.plan.plan import Asked, asked
 from bench.plan.suite_file import read_suite
@@ -41,7 +41,10 @@ def check_names(given: Mapping[str, Any], allowed: Sequence[str]) -> None:
     for name in given:
         if name not in allowed:
             raise UsageError(
-                option="options", given=name, allowed=f"the options {', '.join(allowed)}", hint=near(name, allowed)
+                option="keyword",
+                given=name,
+                allowed=", ".join(allowed),
+                hint=did_you_mean(name, allowed),
             )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench import interrupts
 from bench.api.keywords import ASKING, asked_for, folder_of, run_name, takes, words_of
 from bench.api.signals import recorded_first
-from bench.errors import EXIT_FAILED, EXIT_OK, UsageError, near
+from bench.errors import EXIT_FAILED, EXIT_OK, UsageError, did_you_mean
 from bench.plan.options import RETRY
 from bench.plan.plan import Asked, make_plan
 from bench.store.columns import STATUSES, LaunchRow
@@ -89,9 +89,9 @@ def run(
     earlier = to_resume(folder, None if resume is None else run_name(resume), words_of("retry", retry), resume_anyway)
     if earlier and options.get("suite") is not None:
         raise UsageError(
+            "suite: a run that is resumed has a plan already",
             option="suite",
             given=options["suite"],
-            allowed="None with resume: the run has a plan already",
             hint="Leave suite out, or start a new run.",
         )
     asked = asked_for(options, asked_of(earlier.plan) if earlier else None)
@@ -159,7 +159,7 @@ def to_resume(out: Path, resume: str | None, retry: str | Iterable[str] | None, 
     words = retry.split(",") if isinstance(retry, str) else list(retry or ())
     for word in words:
         if word not in RETRY:
-            raise UsageError(option="--retry", given=word, allowed=", ".join(RETRY), hint=near(word, RETRY))
+            raise UsageError(option="--retry", given=word, allowed=", ".join(RETRY), hint=did_you_mean(word, RETRY))
     if resume is None:
         if words or anyway:
             flag = "--retry" if words else "--resume-anyway"

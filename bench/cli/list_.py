@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from bench.errors import EXIT_OK, UsageError, near
+from bench.errors import EXIT_OK, UsageError, did_you_mean
 from bench.plan.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
 from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
@@ -29,7 +29,7 @@ def list_(
     elif what in _TABLES:
         print_table(_TABLES[what](), wide_console())
     else:
-        raise UsageError(option="list", given=what, allowed=", ".join(_TABLES), hint=near(what, _TABLES))
+        raise UsageError(option="list", given=what, allowed=", ".join(_TABLES), hint=did_you_mean(what, _TABLES))
     return EXIT_OK
 
 

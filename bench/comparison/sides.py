@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bench.comparison.checkouts import folder_of_sides, git
-from bench.errors import UsageError, near, shorten
+from bench.errors import UsageError, did_you_mean, shorten
 from bench.machine.environment import rank_environment
 from bench.plan.options import AXES, Value
 from bench.plan.plan import Asked, Axes, asked
@@ -86,7 +86,7 @@ def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: s
         axis = axis.strip().lstrip("-").replace("-", "_")
         if not equals or axis not in AXES:
             allowed = f"AXIS=VALUE, where AXIS is one of {', '.join(AXES)}"
-            raise UsageError(option=flag, given=text, allowed=allowed, hint=near(axis, AXES))
+            raise UsageError(option=flag, given=text, allowed=allowed, hint=did_you_mean(axis, AXES))
         if axis in axes and axis != "env":
             raise UsageError(f"{flag}: {axis} is given twice", option=flag, given=text, hint="Give it once.")
         axes.setdefault(axis, []).append(value)

@@ -125,7 +125,7 @@ def _listed(library: Any, setting: str | None) -> Machine:
     for index in range(library.nvmlDeviceGetCount()):
         try:
             handle = library.nvmlDeviceGetHandleByIndex(index)
-            mode, _ = _known(library, functools.partial(library.nvmlDeviceGetMigMode, handle), (0, 0))
+            mode, _ = _or_default(library, functools.partial(library.nvmlDeviceGetMigMode, handle), (0, 0))
             gpus.append(_gpu(library, handle))
             if mode == library.NVML_DEVICE_MIG_ENABLE:
                 divided.add(gpus[-1].uuid)
@@ -133,7 +133,7 @@ def _listed(library: Any, setting: str | None) -> Machine:
             notes.append(f"GPU {index} is left out, as NVML cannot read it: {error}")
     if setting and "MIG-" in setting:
         notes.append("CUDA_VISIBLE_DEVICES names MIG devices, which are not supported: they count as no GPU")
-    driver = _known(library, lambda: _text(library.nvmlSystemGetDriverVersion()), "")
+    driver = _or_default(library, lambda: _text(library.nvmlSystemGetDriverVersion()), "")
     chosen = visible(tuple(gpus), setting)
     if divided & {gpu.uuid for gpu in chosen}:
         notes.append(
@@ -149,12 +149,12 @@ def _gpu(library: Any, handle: Any) -> Gpu:
         uuid=_text(library.nvmlDeviceGetUUID(handle)),
         name=_text(library.nvmlDeviceGetName(handle)),
         # Not supported where CPU and GPU share memory (GB10, Jetson).
-        memory_mib=_known(library, lambda: library.nvmlDeviceGetMemoryInfo(handle).total / 2**20, math.nan),
+        memory_mib=_or_default(library, lambda: library.nvmlDeviceGetMemoryInfo(handle).total / 2**20, math.nan),
         capability=tuple(library.nvmlDeviceGetCudaComputeCapability(handle)),
     )
 
 
-def _known(library: Any, read: Callable[[], T], otherwise: T) -> T:
+def _or_default(library: Any, read: Callable[[], T], otherwise: T) -> T:
     try:
         return read()
     except library.NVMLError:

@@ -82,21 +82,21 @@ def look(machine: Machine, folder: Path) -> Look:
 
     Raises nothing: what cannot be read is None. Call it before any rank is started.
     """
-    ours = _known(_own_pids) or {os.getpid()}
-    allowed = _known(lambda: os.sched_getaffinity(0))
+    ours = _or_none(_own_pids) or {os.getpid()}
+    allowed = _or_none(lambda: os.sched_getaffinity(0))
     groups = proc("self/cgroup")
-    busy, busiest = _known(lambda: _load(allowed or set(), ours)) or (None, ())
-    total, available = _known(lambda: memory_mib(groups)) or (None, None)
+    busy, busiest = _or_none(lambda: _load(allowed or set(), ours)) or (None, ())
+    total, available = _or_none(lambda: memory_mib(groups)) or (None, None)
     return Look(
         processors=len(allowed) if allowed else None,
-        cpu_quota=_known(lambda: cpu_quota(groups)),
+        cpu_quota=_or_none(lambda: cpu_quota(groups)),
         busy_processors=busy,
         busiest=busiest,
         memory_total_mib=total,
         memory_available_mib=available,
-        disk_free_mib=_known(lambda: _free_mib(folder)),
-        shm_free_mib=_known(lambda: _free_mib(SHM) if SHM.is_dir() else None),
-        gpus=_known(lambda: _gpus(machine, ours)) or (),
+        disk_free_mib=_or_none(lambda: _free_mib(folder)),
+        shm_free_mib=_or_none(lambda: _free_mib(SHM) if SHM.is_dir() else None),
+        gpus=_or_none(lambda: _gpus(machine, ours)) or (),
         variables={name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
     )
 
@@ -171,7 +171,7 @@ def listed(words: Sequence[str], last: str = "and") -> str:
 # -- reading the state ----------------------------------------------------------------------------------------------
 
 
-def _known(read: Callable[[], T]) -> T | None:
+def _or_none(read: Callable[[], T]) -> T | None:
     """Return None instead of raising: a check that fails must not end the run."""
     try:
         return read()
@@ -193,7 +193,7 @@ def available_mib() -> float:
 def memory_mib(membership: str) -> tuple[float, float]:
     """Return (total, available) host memory in MiB, by the cgroups in ``membership`` or the host if that has less."""
     host = psutil.virtual_memory()
-    limited = _known(lambda: memory_limit(membership))
+    limited = _or_none(lambda: memory_limit(membership))
     limit, left = limited or (math.inf, math.inf)
     return min(host.total / 2**20, limit), min(host.available / 2**20, left)
 
@@ -249,11 +249,11 @@ def _gpus(machine: Machine, ours: Set[int]) -> tuple[GpuLook, ...]:
 
 
 def _gpu(library: Any, index: int, gpu: Gpu, ours: Set[int]) -> GpuLook:
-    handle = _known(lambda: library.nvmlDeviceGetHandleByUUID(gpu.uuid.encode()))
+    handle = _or_none(lambda: library.nvmlDeviceGetHandleByUUID(gpu.uuid.encode()))
     if handle is None:
         return GpuLook(index, gpu.uuid, gpu.memory_mib)
     # Version 2 reports the memory of the driver separately.
-    used = _known(lambda: library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used / 2**20)
-    listed = _known(lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or []
+    used = _or_none(lambda: library.nvmlDeviceGetMemoryInfo(handle, version=library.nvmlMemory_v2).used / 2**20)
+    listed = _or_none(lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or []
     strangers = [(p.pid, p.usedGpuMemory / 2**20 if p.usedGpuMemory else None) for p in listed if p.pid not in ours]
     return GpuLook(index, gpu.uuid, gpu.memory_mib, used, tuple(strangers))

@@ -26,7 +26,7 @@ def kind(device: Value, gpus: Value, machine: Machine) -> str:
     return "cuda" if machine.gpus or counted else "cpu"
 
 
-def for_this(matrices: Sequence[Matrix], machine: Machine) -> list[dict[str, list[Value]]]:
+def for_machine(matrices: Sequence[Matrix], machine: Machine) -> list[dict[str, list[Value]]]:
     """Return the matrices for this machine, or for the given devices; UsageError if there is none.
 
     The key ``machine`` of a matrix also decides which devices ``--gpus`` counts.
@@ -116,7 +116,7 @@ def _several(matrix: Matrix) -> bool:
     return len({number for gpus in matrix.get("gpus", [None]) for number in _numbers(gpus, MOST)}) > 1
 
 
-def strong(case: Case, base: int) -> tuple[Case, str | None]:
+def with_global_batch_of(case: Case, base: int) -> tuple[Case, str | None]:
     """Return the case with the global batch that it has on ``base`` devices.
 
     The second value is None, or the reason why the samples cannot be divided; the case then has no batch size.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bench.errors import UsageError, near
+from bench.errors import UsageError, did_you_mean
 from bench.plan import duration
 from bench.plan.strategies import STRATEGIES
 from launch import LAUNCHERS, NUMA_BINDINGS
@@ -127,7 +127,7 @@ def _one_of(names: Iterable[str]) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in allowed:
-            raise NotAllowed(near(text, allowed))
+            raise NotAllowed(did_you_mean(text, allowed))
         return text
 
     return parse
@@ -168,7 +168,7 @@ def _on_off(text: str) -> bool:
 def _data(text: str) -> str:
     kind, equals, path = text.partition("=")
     if kind not in DATA_KINDS:
-        raise NotAllowed(near(kind, DATA_KINDS))
+        raise NotAllowed(did_you_mean(kind, DATA_KINDS))
     if not path if kind in PATH_KINDS else equals:
         raise NotAllowed(f"{kind} takes {'a path' if kind in PATH_KINDS else 'no path'}.")
     return text
@@ -191,7 +191,7 @@ def _checkpointing(text: str) -> str:
     if every == "" and count.isascii() and count.isdecimal() and len(count) <= 40 and int(count):
         return "full" if int(count) == 1 else f"every={int(count)}"
     if text == "every=N" or text not in CHECKPOINTING:
-        raise NotAllowed("" if text == "every=N" else near(text, CHECKPOINTING))
+        raise NotAllowed("" if text == "every=N" else did_you_mean(text, CHECKPOINTING))
     return text
 
 

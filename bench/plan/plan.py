@@ -18,7 +18,7 @@ from bench.machine.gpus import Machine
 from bench.plan.case import Case
 from bench.plan.constraints import Facts, refusal
 from bench.plan.data_files import check_inputs
-from bench.plan.device_counts import check_scaling, for_this, no_gpu, places, strong
+from bench.plan.device_counts import check_scaling, for_machine, no_gpu, places, with_global_batch_of
 from bench.plan.options import AUTO, AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
 from bench.plan.strategies import STRATEGIES
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
@@ -124,7 +124,7 @@ def _split(name: str, given: object) -> Sequence[object]:
 
 def make_plan(asked: Asked, machine: Machine) -> Plan:
     """Return the plan with all distinct cases in the order of the matrices; UsageError for an impossible request."""
-    matrices = for_this(asked.matrices, machine)
+    matrices = for_machine(asked.matrices, machine)
     check_scaling(matrices, "scaling" in asked.typed)
     found = dict.fromkeys(point for matrix in matrices for point in _points(matrix, machine, asked.oversubscribe))
     _check_effects([name for name in asked.typed if any(name in m for m in matrices)], [case for case, _ in found])
@@ -173,7 +173,7 @@ def plan_case(case: Case, facts: Facts, strong_from: int | None = None) -> Plann
     """Return the planned case, with the batch size of strong scaling if ``strong_from`` is given."""
     uneven = None
     if strong_from and case.batch_size:
-        case, uneven = strong(case, strong_from)
+        case, uneven = with_global_batch_of(case, strong_from)
     refused = refusal(case, facts)
     pending = case.batch_size is None and refused is None
     return Planned(case, refused or uneven, facts.samples, strong_from if pending else None)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.errors import UsageError, near
+from bench.errors import UsageError, did_you_mean
 from bench.plan.strategies import STRATEGIES
 
 
@@ -30,14 +30,14 @@ def parse_strategy(text: str) -> StrategySpec:
     """Parse ``name[:option=value…]``; UsageError for anything else."""
     name, *rest = text.split(":")
     if name not in STRATEGIES:
-        raise UsageError(given=name, allowed=", ".join(STRATEGIES), hint=near(name, STRATEGIES))
+        raise UsageError(given=name, allowed=", ".join(STRATEGIES), hint=did_you_mean(name, STRATEGIES))
     known = STRATEGIES[name].options
     options = {option: choice.default for option, choice in known.items()}
     for item in rest:
         option, equals, value = item.partition("=")
         if option not in known:
             allowed = f"the options {', '.join(known)}" if known else "no options"
-            raise UsageError(option=name, given=option, allowed=allowed, hint=near(option, known))
+            raise UsageError(option=name, given=option, allowed=allowed, hint=did_you_mean(option, known))
         if not equals or not known[option].allows(value):
             choice = known[option]
             above = choice.most < math.inf and value.isascii() and value.isdecimal() and len(value.lstrip("0")) > 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.errors import UsageError, near
+from bench.errors import UsageError, did_you_mean
 from bench.plan.options import SETTINGS, read_axis
 from bench.plan.plan import KEYS, Asked, Axes
 
@@ -28,7 +28,7 @@ def read_suite(name: str) -> Asked:
     file = SUITES / f"{name}.toml" if name in suites() else Path(name)
     if not os.path.isfile(file):  # Path.is_file raises for a name that is too long.
         allowed = f"{', '.join(suites())}, or a path to a TOML file"
-        raise UsageError(option="--suite", given=name, allowed=allowed, hint=near(name, suites()))
+        raise UsageError(option="--suite", given=name, allowed=allowed, hint=did_you_mean(name, suites()))
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # Also for invalid UTF-8, and for numbers of thousands of digits.
@@ -67,4 +67,4 @@ def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:
     for name in given:
         if name not in (names := list(allowed)):
             allowed_keys = f"the keys {', '.join(names)}"
-            raise UsageError(option=where, given=name, allowed=allowed_keys, hint=near(name, names))
+            raise UsageError(option=where, given=name, allowed=allowed_keys, hint=did_you_mean(name, names))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.errors import UsageError, near
+from bench.errors import UsageError, did_you_mean
 from workloads import WORKLOADS, Entry
 
 OptionValue = int | float | bool | str
@@ -41,7 +41,7 @@ def parse_workload(text: str) -> WorkloadSpec:
     if own:
         head, rest = f"{head}:{rest[0]}", rest[1:]
     elif head not in WORKLOADS:
-        hint = "Name your own workload as file.py:Name." if "." in head else near(head, WORKLOADS)
+        hint = "Name your own workload as file.py:Name." if "." in head else did_you_mean(head, WORKLOADS)
         raise UsageError(given=head, allowed=f"{', '.join(WORKLOADS)}, file.py:Name", hint=hint)
     entry = None if own else WORKLOADS[head]
     given = dict(_option(head, item, entry) for item in rest)
@@ -60,7 +60,7 @@ def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionV
         return name, _guess(workload, name, text)
     if name not in entry.options:
         allowed = f"the options {', '.join(entry.options)}" if entry.options else "no options"
-        raise UsageError(option=workload, given=name, allowed=allowed, hint=near(name, entry.options))
+        raise UsageError(option=workload, given=name, allowed=allowed, hint=did_you_mean(name, entry.options))
     try:
         return name, int(text)
     except ValueError:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import IncomparableError, ResultsError, UsageError, near
+from bench.errors import IncomparableError, ResultsError, UsageError, did_you_mean
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES, SCHEMA, LaunchRow
 from bench.store.environment_diff import differences
@@ -62,7 +62,7 @@ def existing(out: Path, name: str) -> Path:
     file = path(out, name)
     if not os.path.exists(file):
         there = names(out)
-        meant, add = near(name, there), f"Create it: bench baseline add {name} RUN."
+        meant, add = did_you_mean(name, there), f"Create it: bench baseline add {name} RUN."
         raise IncomparableError(
             option="baseline",
             given=name,
@@ -197,7 +197,7 @@ def check_alike(baseline: Baseline, rows: Sequence[LaunchRow]) -> None:
             raise IncomparableError(
                 f"baseline {baseline.name} was measured on another machine, or with other software or settings: "
                 f"{'; '.join(found) or 'env_key'}",
-                hint=f"Create a new one: bench baseline add NAME RUN (or first bench baseline rm {baseline.name}).",
+                hint=f"Create one by another name (bench baseline add NAME RUN), or bench baseline rm {baseline.name}.",
             )
     for before, now in both:
         if not {row.work_key for row in now} <= {row.work_key for row in before}:

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bench.errors import ResultsError, near
+from bench.errors import ResultsError, did_you_mean
 from bench.plan.options import Value
 from bench.store.cells import ADVICE, NO_NUMBER, value_of
 from bench.store.columns import FILES, LAUNCHES, Column, LaunchRow
@@ -178,7 +178,7 @@ def _header(file: Path, kind: str, names: list[str], warn: Callable[[str], None]
             hint="Restore the file from a copy.",
         )
     for name in (name for name in names if name not in known):
-        if meant := near(name, (other for other in known if other not in names)):
+        if meant := did_you_mean(name, (other for other in known if other not in names)):
             warn(f"{file}, line 1, column {name}: unknown, so it is left out. {meant}")
     return names
 

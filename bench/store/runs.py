@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ResultsError, near
+from bench.errors import ResultsError, did_you_mean
 from bench.store.columns import FILES
 from bench.store.counting_rows import latest
 from bench.store.reader import read_launches
@@ -124,7 +124,7 @@ def _no_such_run(out: Path, name: str, there: list[str]) -> ResultsError:
     if there:
         more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
         hint = f"Runs in {out / 'runs'}: {', '.join(there[:SHOWN])}{more}."
-        hint += f" {meant}" if (meant := near(name, [*there, LATEST])) else ""
+        hint += f" {meant}" if (meant := did_you_mean(name, [*there, LATEST])) else ""
     else:
         hint = f"There are no runs in {out / 'runs'}; name another folder with --out."
     return ResultsError(option="run", given=name, allowed=allowed, hint=hint)

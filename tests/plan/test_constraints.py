@@ -223,8 +223,8 @@ def test_binding_would_take_data_parallel_to_its_first_gpu() -> None:
 
 def test_offloaded_gradients_are_not_scaled() -> None:
     reason = (
-        "GradScaler copies its scale to the host without waiting for it, and offloaded gradients may be divided by "
-        "an old one; use amp-bf16"
+        "GradScaler copies its scale to the host asynchronously, so offloaded gradients may be divided by an old "
+        "scale; use amp-bf16"
     )
     assert why(case(strategy="fsdp:offload=cpu", device="cuda", precision="amp-fp16"), A100) == reason
     assert why(case(strategy="fsdp:offload=cpu", device="cuda", precision="amp-bf16"), A100) is None

@@ -12,7 +12,7 @@ from plain_case import PLAIN
 from bench.errors import UsageError
 from bench.machine.gpus import Gpu, Machine
 from bench.plan.case import Case
-from bench.plan.device_counts import strong
+from bench.plan.device_counts import with_global_batch_of
 from bench.plan.options import SELECTORS
 from bench.plan.plan import Plan, asked, command, make_plan
 from bench.plan.suite_file import read_suite, suites
@@ -198,8 +198,11 @@ def test_batches_that_cannot_be_shared_out_are_one_case_with_all_their_reasons()
 
 def test_strong_scaling_by_hand() -> None:
     case = dataclasses.replace(PLAIN, gpus=3, batch_size=4)
-    assert strong(case, 6) == (dataclasses.replace(case, batch_size=8), None)  # 24 samples, 8 for each of 3
-    left, reason = strong(case, 1)
+    assert with_global_batch_of(case, 6) == (
+        dataclasses.replace(case, batch_size=8),
+        None,
+    )  # 24 samples, 8 for each of 3
+    left, reason = with_global_batch_of(case, 1)
     assert (left.batch_size, reason is None) == (None, False)
 
 

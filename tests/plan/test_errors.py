@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.errors import EXIT_FAILED, EXIT_USAGE, BenchError, ResultsError, UsageError, near, quoted
+from bench.errors import EXIT_FAILED, EXIT_USAGE, BenchError, ResultsError, UsageError, did_you_mean, quoted
 
 
 @pytest.mark.parametrize(
@@ -46,5 +46,5 @@ def test_a_long_value_is_cut_in_the_text_alone() -> None:
 
 
 def test_a_name_that_is_close_is_proposed() -> None:
-    assert near("dpp", ["single", "ddp"]) == "Did you mean 'ddp'?"
-    assert near("xyz", ["single", "ddp"]) == ""
+    assert did_you_mean("dpp", ["single", "ddp"]) == "Did you mean 'ddp'?"
+    assert did_you_mean("xyz", ["single", "ddp"]) == ""

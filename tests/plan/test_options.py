@@ -147,8 +147,6 @@ DATA = "resident, synthetic, folder=PATH, text=PATH, mnist=PATH, criteo=PATH (PA
         ("timeout", "nan", "seconds from 1", None),
         ("timeout", "inf", "seconds from 1", None),
         ("timeout", 0.5, "seconds from 1", None),
-        ("strategy", "fsdp:reshard=1", "on, off, a whole number from 2", None),
-        ("strategy", True, "single, dp, ddp, fsdp", None),
         ("precision", "fp16", "fp32, tf32, amp-bf16, amp-fp16, bf16", "Did you mean 'bf16' or 'amp-fp16'?"),
         ("precision", "", "fp32, tf32, amp-bf16, amp-fp16, bf16", None),
         ("activation_checkpointing", "Full", CHECKPOINTING, "Did you mean 'full'?"),

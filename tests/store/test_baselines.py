@@ -92,13 +92,13 @@ def test_only_measured_launches_are_kept_and_failed_ones_among_them(tmp_path: Pa
 def test_the_same_run_twice_is_refused(five: Path) -> None:
     bench(five, "add", "main", A)
     before = (five / "results" / "baselines" / "main.csv").read_bytes()
-    refused = (2, "", f"bench: run {A} is in baseline main already; add another run.\n")
+    refused = (2, "", f"bench: run {A} is in baseline main already. Add another run.\n")
     assert bench(five, "add", "main", A) == refused
     assert bench(five, "add", "main", B, A) == refused
     assert bench(five, "add", "other", B, B) == (
         2,
         "",
-        f"bench: run {B} is in baseline other already; add another run.\n",
+        f"bench: run {B} is in baseline other already. Add another run.\n",
     )
     assert (five / "results" / "baselines" / "main.csv").read_bytes() == before  # all of them or none
     assert not (five / "results" / "baselines" / "other.csv").exists()
@@ -126,8 +126,8 @@ def test_another_machine_or_software_is_refused_and_what_differs_named(five: Pat
     run(five, B, session([100.0], **{**HERE, **more}))
     assert bench(five, "add", "main", B) == (
         *(4, ""),
-        f"bench: baseline main is of another machine, software or settings: {said}. "
-        "Make one of this: bench baseline add NAME RUN, by another name or after bench baseline rm main.\n",
+        f"bench: baseline main was measured on another machine, or with other software or settings: {said}. "
+        "Create one by another name (bench baseline add NAME RUN), or bench baseline rm main.\n",
     )
     assert len(held(five)) == 2
 

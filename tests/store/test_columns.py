@@ -86,4 +86,4 @@ def test_options_are_columns_with_their_help() -> None:
 
 def test_the_environment_is_the_end_of_a_row() -> None:
     assert (ENVIRONMENT[0], ENVIRONMENT[-1]) == ("work_key", "command")
-    assert LAUNCHES["mfu"] == Column("float", "share", "`tflops_per_device` / `peak_tflops`")
+    assert LAUNCHES["mfu"] == Column("float", "share", "model FLOPs utilisation: `tflops_per_device` / `peak_tflops`")

@@ -18,7 +18,7 @@ FIRST: dict[str, Any] = {
     **dict.fromkeys(FILES["steps.csv"]),
     **{"run_id": "r", "launch_id": "l", "step": 0, "step_ms": 12.5, "loss": 2.25},
 }
-ADVICE = "restore the file from a copy, or delete that row"
+ADVICE = "Restore the file from a copy, or delete that row."
 
 
 def read_all(folder: Path, content: bytes, name: str = "steps.csv") -> tuple[list[dict[str, Any]], list[str]]:
