@@ -322,7 +322,11 @@ class MuteError(Exception):
         (MuteError(SystemExit()), "crashed", "MuteError (its text is unavailable: SystemExit)"),
         (MuteError(RecursionError()), "crashed", "MuteError (its text is unavailable: RecursionError)"),
         (MemoryError(), "oom", "MemoryError: "),
-        (type("NoRoomError", (MuteError, MemoryError), {})(MemoryError()), "oom", "NoRoomError (its text cannot be"),
+        (
+            type("NoRoomError", (MuteError, MemoryError), {})(MemoryError()),
+            "oom",
+            "NoRoomError (its text is unavailable: ",
+        ),
         (RuntimeError("CUDA error: out of memory"), "oom", "RuntimeError: CUDA error: out of memory"),
     ],
 )
