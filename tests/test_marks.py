@@ -6,31 +6,31 @@ import subprocess
 import sys
 
 import pytest
-from launch_mark import starts_python
+from launch_mark import launches
 
 
-def test_a_test_without_the_mark_cannot_start_python() -> None:
+def test_a_test_without_the_mark_cannot_start_the_command() -> None:
     """This test has no mark, and so the check of ``launch_mark`` is seen at work."""
     with pytest.raises(
         pytest.fail.Exception, match=r"test_marks\.py::test_a_test_.* mark it with @pytest\.mark\.launch"
     ):
-        subprocess.run([sys.executable, "-c", ""])
+        subprocess.run([sys.executable, "-m", "bench", "--help"])
 
 
 @pytest.mark.usefixtures("bench")
-def test_a_test_with_a_fixture_that_starts_processes_is_marked(request: pytest.FixtureRequest) -> None:
+def test_a_test_with_a_fixture_that_starts_the_command_is_marked(request: pytest.FixtureRequest) -> None:
     assert request.node.get_closest_marker("launch")
 
 
 @pytest.mark.parametrize(
-    ("program", "starts"),
+    ("command", "launching"),
     [
-        (sys.executable, True),
-        ("/elsewhere/bin/python3.12", True),
-        (f"{sys.prefix}/bin/bench", True),
-        ("git", False),
-        ("/usr/bin/chromium", False),
+        ("python -P -m launch.guard /tmp/x -- python -P -c serve", True),
+        ("python -m bench report", True),
+        ("/some/where/bin/bench run", True),
+        ("python -c pass bench", False),
+        ("git -C bench status", False),
     ],
 )
-def test_programs_that_the_mark_is_about(program: str, starts: bool) -> None:
-    assert starts_python(program) == starts
+def test_commands_that_the_mark_is_about(command: str, launching: bool) -> None:
+    assert launches(command.split()) == launching

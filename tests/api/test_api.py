@@ -274,7 +274,6 @@ def test_a_signal_comes_after_the_launch_is_recorded(ranks: Turns, heard: None) 
     assert bench.run(resume="latest").launches["status"].tolist() == ["ok", "ok", "ok"]
 
 
-@pytest.mark.launch
 def test_the_import_is_light_and_names_what_there_is() -> None:
     code = (
         "import sys, bench; names = [n for n in dir(bench) if n in ('run', 'ab', 'check', 'compare', 'load')];"

@@ -162,7 +162,6 @@ def test_what_the_wheels_are_for() -> None:
     assert not {"torch", "torchvision"} & set(first)
 
 
-@pytest.mark.launch
 @pytest.mark.slow
 def test_missing_modules_are_installed_without_a_network(tmp_path: Path) -> None:
     """Two wheels: one of a module that is missing, and one of pytest, which is there and must stay what it is."""

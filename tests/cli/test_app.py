@@ -22,7 +22,6 @@ def test_the_table_says_what_the_command_says(name: str) -> None:
     assert command.about == about.partition("\n")[0]
 
 
-@pytest.mark.launch
 def test_the_help_names_every_command_and_imports_none() -> None:
     code = (
         "import sys; sys.argv = ['bench', '--help']\nfrom bench import cli\n"

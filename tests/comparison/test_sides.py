@@ -189,7 +189,7 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def repo(launching: None, tmp_path: Path) -> Path:
+def repo(tmp_path: Path) -> Path:
     """A workload and what it imports from beside it: of width 8 in `main`, of 16 in the branch that is checked out."""
     folder = tmp_path / "repo"
     (folder / "nets" / "lib").mkdir(parents=True)
@@ -218,6 +218,7 @@ def launched_once(tmp_path: Path, workload: str, *sides: Side) -> dict[str, Laun
             store.close()
 
 
+@pytest.mark.launch
 def test_each_side_runs_its_own_revision(monkeypatch: pytest.MonkeyPatch, repo: Path, tmp_path: Path) -> None:
     """From inside the repository; B is what is checked out, with a change that is not committed."""
     monkeypatch.chdir(repo)
@@ -473,7 +474,7 @@ def interpreter(folder: Path, *site_packages: str) -> str:
 
 
 @pytest.fixture
-def borrowed(launching: None, tmp_path: Path) -> str:
+def borrowed(tmp_path: Path) -> str:
     """An interpreter of its own prefix with all that ours has, but for our own packages: their .pth is not read."""
     return interpreter(tmp_path / "borrowed", sysconfig.get_paths()["purelib"])
 
@@ -489,7 +490,6 @@ def test_an_interpreter_without_torch_is_refused(tmp_path: Path, bench: Any) -> 
     assert latest(tmp_path) is None
 
 
-@pytest.mark.launch
 @pytest.mark.parametrize("whose", ["ours", "of both", "its own"])
 def test_an_interpreter_is_asked_with_what_its_ranks_will_have(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, whose: str
@@ -558,6 +558,7 @@ WHERE = WORKLOAD.replace("from helper import WIDTH", "WIDTH = len(sys.prefix)").
 
 
 @pytest.mark.slow
+@pytest.mark.launch
 def test_ranks_of_a_side_run_under_its_interpreter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, borrowed: str
 ) -> None:

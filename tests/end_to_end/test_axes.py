@@ -169,7 +169,6 @@ def test_skipped_steps_are_known_from_the_scale(after: float, skipped: int | Non
     assert _Run._skipped(run, 65536.0) == skipped  # type: ignore[arg-type]
 
 
-@pytest.mark.launch
 def test_nothing_that_is_preloaded_keeps_ranks_from_cuda() -> None:
     """A process that has asked CUDA for anything can no longer fork ranks that use it."""
     check = (

@@ -149,7 +149,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return found
 
 
-@pytest.mark.launch
 def test_pytest_benchmark_compares_two_runs(files: list[Path]) -> None:
     command = [str(Path(sys.executable).parent / "pytest-benchmark"), "compare", "1-old.json", "2-new.json"]
     folder = files[0].parent  # they are compared in the order of their names

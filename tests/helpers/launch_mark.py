@@ -1,4 +1,4 @@
-"""The mark ``launch``: tests that start Python processes have it, and a test without it cannot start one.
+"""The mark ``launch``: tests that start ranks or the ``bench`` command have it, and a test without it cannot.
 
 The tests with this mark run one after the other: they look at all processes of the machine and measure times.
 """
@@ -6,19 +6,17 @@ The tests with this mark run one after the other: they look at all processes of 
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
-
-PROGRAMS = Path(sys.executable).parent
 
 _running: pytest.Item | None = None
 
 
 @pytest.fixture(scope="session")
 def launching() -> None:
-    """Asked for by every fixture that starts Python processes: a test that uses such a fixture has the mark."""
+    """Asked for by every fixture that starts ranks or the command: a test that uses such a fixture has the mark."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by marks
@@ -38,17 +36,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         _running = None
 
 
-def starts_python(program: str) -> bool:
-    """Return whether a program is an interpreter or one that is installed beside ours: bench, torchrun."""
-    path = Path(program)
-    return path.name.startswith("python") or path.parent == PROGRAMS
+def launches(command: Sequence[str]) -> bool:
+    """Return whether a command is ``bench``, or the guard of a launch: of a launch server or of torchrun."""
+    return Path(command[0]).name == "bench" or bool({"launch.guard", "bench"}.intersection(_modules(command)))
+
+
+def _modules(command: Sequence[str]) -> list[str]:
+    return [command[i + 1] for i, word in enumerate(command[:-1]) if word == "-m"]
 
 
 def _audit(event: str, arguments: tuple[object, ...]) -> None:
     if event != "subprocess.Popen" or _running is None or _running.get_closest_marker("launch"):
         return
-    if starts_python(str(arguments[0])):
-        pytest.fail(f"{_running.nodeid} starts a Python process: mark it with @pytest.mark.launch")
+    command = arguments[1]
+    words = [command] if isinstance(command, (str, bytes)) else list(command)  # type: ignore[call-overload]
+    if launches([str(word) for word in words]):
+        pytest.fail(f"{_running.nodeid} starts ranks or the bench command: mark it with @pytest.mark.launch")
 
 
 sys.addaudithook(_audit)

@@ -366,7 +366,6 @@ def test_a_processor_without_a_name_is_known_by_its_numbers() -> None:
         assert _cpu_model(text) == model
 
 
-@pytest.mark.launch
 def test_processors_that_we_may_not_use_are_not_ours() -> None:
     """Under Slurm, in many a container, and after ``taskset``."""
     code = (

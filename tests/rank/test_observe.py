@@ -337,7 +337,6 @@ def test_threads_that_are_set_by_hand() -> None:
         torch.set_num_threads(before)
 
 
-@pytest.mark.launch
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "expected"),

@@ -422,7 +422,6 @@ def test_the_users_own_settings_of_matplotlib_change_nothing(drawn: dict[str, Ch
         assert svg(drawn[name]) == pages[name]
 
 
-@pytest.mark.launch
 def test_pyplot_is_never_imported() -> None:
     """It would choose a backend for the whole process."""
     code = "import sys, bench.report.charts, bench.report.plots; assert 'matplotlib.pyplot' not in sys.modules"

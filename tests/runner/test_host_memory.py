@@ -41,7 +41,7 @@ LAUNCH = "0000-case"
 
 
 @pytest.fixture
-def family(launching: None, tmp_path: Path) -> Iterator[int]:
+def family(tmp_path: Path) -> Iterator[int]:
     process = subprocess.Popen([sys.executable, "-S", "-c", FAMILY], cwd=tmp_path, start_new_session=True)
     while not ((tmp_path / "child").exists() and (tmp_path / "parent").exists()):
         assert process.poll() is None

@@ -191,7 +191,6 @@ def test_failed_rank_gives_the_others_three_seconds(ranks: Ranks, clock: Clock) 
     assert watched.verdict == ""  # the ranks' own records say why
 
 
-@pytest.mark.launch
 def test_rank_that_is_gone_is_known_as_such(ranks: Ranks, clock: Clock) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -342,7 +341,6 @@ def hanging(tmp_path: Path, code: str) -> tuple[subprocess.Popen[str], Path]:
     return process, log
 
 
-@pytest.mark.launch
 def test_the_place_of_a_real_process(tmp_path: Path) -> None:
     process, log = hanging(tmp_path, HANGS)
     time.sleep(0.2)  # from the line to the sleep
@@ -352,7 +350,6 @@ def test_the_place_of_a_real_process(tmp_path: Path) -> None:
     process.wait()
 
 
-@pytest.mark.launch
 def test_a_process_that_would_die_of_the_signal_is_not_asked(tmp_path: Path) -> None:
     process, log = hanging(tmp_path, 'import time\nprint("ready", flush=True)\ntime.sleep(1000)\n')
     assert stack_traces.take({0: process.pid}, {0: log}) == {0: ""}

@@ -62,7 +62,6 @@ def test_a_row_is_frozen_and_knows_its_columns() -> None:
         LaunchRow.of({"sample_per_s": 1.5})
 
 
-@pytest.mark.launch
 @pytest.mark.slow
 def test_mypy_sees_a_misspelt_column(tmp_path: Path) -> None:
     (tmp_path / "reads.py").write_text(

@@ -496,7 +496,6 @@ def test_clicks_have_a_fingerprint(tmp_path: Path) -> None:
     assert a == b != c
 
 
-@pytest.mark.launch
 def test_planning_needs_no_torch() -> None:
     modules = "workloads, workloads.data.paths, workloads.data.demo, workloads.data.mnist_idx, workloads.data.criteo, bench.plan.data_files"
     code = f"import sys, {modules}; assert not {{'torch', 'numpy', 'PIL'}} & sys.modules.keys()"
