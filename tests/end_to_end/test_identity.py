@@ -147,6 +147,18 @@ def test_what_somebody_installed_is_not_the_users_but_the_workloads_own_package_
     assert {source.name for source in own} == {"pack/__init__.py", "pack/deep.py"}
 
 
+@pytest.mark.parametrize("variable", ["TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR"])
+def test_what_a_compiler_generated_is_not_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    cache = project(tmp_path / "cache" / "ab")
+    assert len(imported(cache, monkeypatch, target="other:Net")) == 3
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    monkeypatch.setenv(variable, str(tmp_path / "link"))
+    assert imported(cache, monkeypatch, target="other:Net") == frozenset()
+    assert len(imported(project(tmp_path / "cache-of-mine"), monkeypatch, target="other:Net")) == 3
+
+
 def test_an_editable_install_is_the_users_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files are in a checkout, to which the interpreter's folder leads by a link."""
     project(tmp_path / "checkout")
