@@ -252,7 +252,10 @@ def test_without_a_baseline_there_is_no_gate(place: Place) -> None:
     ("words", "message"),
     [
         (("--detect", "0"), "--detect: got '0'; allowed: a share above 0 and below 100%, such as 3%."),
-        (("--detect", "1%"), "--detect: got '1%'; allowed: a share above --floor, which is 1.00%. Give a larger --detect, or a smaller --floor."),
+        (
+            ("--detect", "1%"),
+            "--detect: got '1%'; allowed: a share above --floor, which is 1.00%. Give a larger --detect, or a smaller --floor.",
+        ),
         (("--floor-memory", "a"), "--floor-memory: got 'a'; allowed: a share above 0 and below 100%, such as 3%."),
     ],
 )
