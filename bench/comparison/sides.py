@@ -213,6 +213,6 @@ def _interpreter(side: Side, lent: Path | None, variables: Mapping[str, str]) ->
             f"{flag} {given}: ranks cannot run under it: {shorten(last)}",
             option=flag,
             given=given,
-            allowed="Python 3.11 or newer with torch, torchvision and psutil",
+            hint="Ranks need Python 3.11 or newer with torch, torchvision and psutil.",
         )
     return python

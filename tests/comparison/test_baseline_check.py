@@ -227,8 +227,8 @@ def test_another_machine_ends_with_four_after_one_launch(place: Place) -> None:
     done = place.check()
     assert (done.code, done.out) == (4, "")
     assert done.err.splitlines()[-1] == (
-        "bench: baseline b is of another machine, software or settings: device_name: NVIDIA H200 in the baseline, "
-        "NVIDIA H100 now. Make one of this: bench baseline add NAME RUN, by another name or after bench baseline rm b."
+        "bench: baseline b was measured on another machine, or with other software or settings: device_name: NVIDIA H200 "
+        "in the baseline, NVIDIA H100 now. Create one by another name (bench baseline add NAME RUN), or bench baseline rm b."
     )
     assert len(place.ranks.launched) == 1
 
@@ -252,9 +252,12 @@ def test_without_a_baseline_there_is_no_gate(place: Place) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--detect", "0"), "--detect: got '0'; allowed: a share above 0 and below 100%, as in 3%."),
-        (("--detect", "1%"), "--detect 1.00% is not beyond --floor 1.00%; lower the floor."),
-        (("--floor-memory", "a"), "--floor-memory: got 'a'; allowed: a share above 0 and below 100%, as in 3%."),
+        (("--detect", "0"), "--detect: got '0'; allowed: a share above 0 and below 100%, such as 3%."),
+        (
+            ("--detect", "1%"),
+            "--detect: got '1%'; allowed: a share above --floor, which is 1.00%. Give a larger --detect, or a smaller --floor.",
+        ),
+        (("--floor-memory", "a"), "--floor-memory: got 'a'; allowed: a share above 0 and below 100%, such as 3%."),
     ],
 )
 def test_rules_that_make_no_sense_are_refused(place: Place, words: tuple[str, str], message: str) -> None:
@@ -286,7 +289,7 @@ def test_a_run_of_the_baseline_is_not_judged_by_it(place: Place) -> None:
     [*_, last] = baselines.load(place.folder / "results", "b", print).sessions
     done = place.check("--run", last)
     assert done.code == 2
-    assert f"run {last} is part of baseline b; judge a later one by it" in done.err
+    assert f"run {last} is part of baseline b. Name a later run." in done.err
 
 
 def test_a_run_of_another_machine_ends_with_four(place: Place) -> None:

@@ -454,13 +454,13 @@ def test_the_middle_of_the_pairs() -> None:
 def test_a_victim_names_the_side_that_failed() -> None:
     failed = Launched({"status": "oom", "reason": "rank 1: out of memory"})
     victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"}, machine_failure=True)
-    a, b = module._told(failed, victim)
+    a, b = module._with_true_reasons(failed, victim)
     assert a.row == {"status": "oom", "reason": "rank 1: out of memory"}
     assert b.row == {"status": "interrupted", "reason": "side A of the duet ended, oom: rank 1: out of memory"}
     assert not b.machine_failure
     stopped = Launched({"status": "interrupted", "reason": "the run was stopped by SIGINT"})
     victim = Launched({"status": "crashed", "reason": f"rank 0: RuntimeError: {OTHER_IS_GONE}"})
-    assert module._told(victim, stopped)[0].row == stopped.row
+    assert module._with_true_reasons(victim, stopped)[0].row == stopped.row
 
 
 DESCRIPTION = Description("samples", 64, (), None, 10, 2, 6e9, 6e9)

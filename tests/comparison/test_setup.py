@@ -170,9 +170,15 @@ def test_launches_that_fail_end_with_five(place: Place) -> None:
         (["--blocks", "0"], "--blocks 0: nothing can be said of so few; allowed: a whole number from 5."),
         (["--blocks", "-5"], "--blocks -5: nothing can be said of so few; allowed: a whole number from 5."),
         (["--budget", "soon"], "--budget: got 'soon'; allowed: a duration above 0, such as 90s, 30m or 1h30m."),
-        (["--detect", "3 per cent"], "--detect: got '3 per cent'; allowed: a share above 0 and below 100%, as in 3%."),
+        (
+            ["--detect", "3 per cent"],
+            "--detect: got '3 per cent'; allowed: a share above 0 and below 100%, such as 3%.",
+        ),
         (["--launches", "3"], "--launches: a calibration is made in blocks of four; give --blocks."),
-        (["--batch-size", "auto"], "side A has several cases of one kind, or batch sizes that are to be found"),
+        (
+            ["--batch-size", "auto"],
+            "side A has several cases that differ only in what the sides set, or --batch-size auto",
+        ),
     ],
 )
 def test_what_cannot_be_calibrated_is_refused(place: Place, words: list[str], message: str) -> None:

@@ -305,7 +305,7 @@ def test_a_worktree_is_gone_after_an_error(repo: Path) -> None:
         sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"]) as found,
     ):
         found["B"].check("/elsewhere.py")
-    with pytest.raises(UsageError, match="--b-rev nowhere"):
+    with pytest.raises(UsageError, match="--b-rev: got 'nowhere'"):
         placed(Side("B", rev="nowhere"), f"{repo}/nets/mine.py:Mine")
     assert git(repo, "worktree", "list", "--porcelain").count("worktree ") == 1
 
@@ -484,8 +484,8 @@ def test_an_interpreter_without_torch_is_refused(tmp_path: Path, bench: Any) -> 
     done = bench("ab", "--workload", "mlp", "--strategy", "single", "--device", "cpu", "--b-python", python)
     assert done.code == 2
     assert done.stderr.splitlines()[-1] == (
-        f"bench: --b-python {python}: ranks need Python 3.11 or newer with torch, torchvision and psutil: "
-        "ModuleNotFoundError: No module named 'torch'"
+        f"bench: --b-python {python}: ranks cannot run under it: ModuleNotFoundError: No module named 'torch'. "
+        "Ranks need Python 3.11 or newer with torch, torchvision and psutil."
     )
     assert latest(tmp_path) is None
 

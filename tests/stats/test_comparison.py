@@ -408,8 +408,8 @@ def test_where_chooses_launches(two: Path) -> None:
     assert ratios(bench(two, A, B, "--where", "batch_size=64", "--where", "strategy=ddp", "--json")) == [0.9]
     assert bench(two, A, B, "--where", "batch_size=64", "--where", "batch_size=32") == (
         *(5, ""),
-        f"bench: {A}: there is no measured launch that fits --where batch_size=64 --where batch_size=32; "
-        "see bench results show, or name another run\n",
+        f"bench: {A}: there is no measured launch that fits --where batch_size=64 --where batch_size=32. "
+        "See bench results show, or name another run.\n",
     )
 
 
