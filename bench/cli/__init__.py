@@ -19,7 +19,7 @@ from bench.cli.console import say, silence_stdout
 from bench.errors import EXIT_BUG, EXIT_FAILED, BenchError, Interrupted, UsageError
 from bench.untrusted.text import printable
 
-OF_FILES = {
+FILE_ERRORS = {
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
 }
@@ -44,21 +44,21 @@ def main() -> None:
         silence_stdout()
         code = 128 + signal.SIGPIPE
     except OSError as error:
-        code = _of_system(error)
+        code = _report_os_error(error)
     except Exception as error:
-        code = _of_click(error)
+        code = _report_error(error)
     sys.exit(code or 0)
 
 
-def _of_system(error: OSError) -> int:
+def _report_os_error(error: OSError) -> int:
     """What is wrong with a file or folder that has a name, and that nothing nearer to it has put into words."""
-    if error.errno not in OF_FILES or error.filename is None:
-        return _of_click(error)
+    if error.errno not in FILE_ERRORS or error.filename is None:
+        return _report_error(error)
     say(f"bench: {os.fsdecode(error.filename)}: {error.strerror}")
     return EXIT_FAILED
 
 
-def _of_click(error: Exception) -> int:
+def _report_error(error: Exception) -> int:
     """click's own usage errors have a message and a code; anything else is a bug of ours."""
     if hasattr(error, "show") and hasattr(error, "exit_code"):
         if isinstance(message := getattr(error, "message", None), str):

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from bench import interrupts
-from bench.cli.shared_options import Given, Out, asks, by_default, keyword, takes
-from bench.cli.verdict_options import Judging, judges
+from bench.cli.shared_options import Given, Out, default_text, keyword_parameter, with_parameters, with_run_options
+from bench.cli.verdict_options import VerdictOptions, with_verdict_options
 from bench.comparison.sides import Side, read_side
 from bench.errors import UsageError
-from bench.report.format import Listened
+from bench.report.format import SafeConsole
 
 
 def _of_side(what: str, metavar: str) -> Any:
@@ -24,24 +24,28 @@ VARIABLE = "A variable of this side's ranks; repeatable."
 PYTHON = "Interpreter of this side: another torch."
 REV = "Git revision of your workload on this side."
 SIDES = (
-    keyword("a", Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")], None),
-    keyword("b", Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")], None),
-    keyword("a_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
-    keyword("b_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
-    keyword("a_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
-    keyword("b_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
-    keyword("a_rev", Annotated[str | None, _of_side(REV, "REV")], None),
-    keyword("b_rev", Annotated[str | None, _of_side(REV, "REV")], None),
+    keyword_parameter(
+        "a", Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")], None
+    ),
+    keyword_parameter(
+        "b", Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")], None
+    ),
+    keyword_parameter("a_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
+    keyword_parameter("b_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
+    keyword_parameter("a_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
+    keyword_parameter("b_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
+    keyword_parameter("a_rev", Annotated[str | None, _of_side(REV, "REV")], None),
+    keyword_parameter("b_rev", Annotated[str | None, _of_side(REV, "REV")], None),
 )
-BLOCKS = f"Of the first stage; a second has twice as many.{by_default('by bench calibrate, or 8')}"
+BLOCKS = f"Of the first stage; a second has twice as many.{default_text('by bench calibrate, or 8')}"
 
 
-@asks
-@judges
-@takes("sides", SIDES, dict)
+@with_run_options
+@with_verdict_options
+@with_parameters("sides", SIDES, dict)
 def ab(
     given: Given,
-    judging: Judging,
+    judging: VerdictOptions,
     sides: Given,
     duet: Annotated[bool, typer.Option("--duet", help="Both sides up at once, in turns of a few steps.")] = False,
     blocks: Annotated[int | None, typer.Option(help=BLOCKS, show_default=False)] = None,
@@ -61,7 +65,7 @@ def ab(
     from bench.comparison.setup import Gating, compete
     from bench.report.progress import observer
 
-    watcher = observer(Listened(stderr=True), quiet)
+    watcher = observer(SafeConsole(stderr=True), quiet)
     with interrupts.deferred(), contextlib.closing(watcher):
         gating = Gating(judging.rules, blocks, judging.insists, duet)
         gate = compete(asked_for(given), both, out, gating, watcher)

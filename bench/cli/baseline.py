@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.console import agreed, say, warn
+from bench.cli.console import confirmed, say, warn
 from bench.cli.shared_options import Out
 from bench.errors import EXIT_OK, ResultsError
 from bench.report.format import wide_console
@@ -79,7 +79,7 @@ def rm(
 ) -> int:
     """Delete a baseline, after asking."""
     file = baselines.existing(out, name)
-    if not yes and not agreed("bench baseline rm", str(file)):
+    if not yes and not confirmed("bench baseline rm", str(file)):
         return EXIT_OK
     try:
         file.unlink()

@@ -14,11 +14,11 @@ from rich.table import Table
 
 from bench import interrupts
 from bench.api.margins import share
-from bench.cli.shared_options import Given, Out, asks, by_default
+from bench.cli.shared_options import Given, Out, default_text, with_run_options
 from bench.errors import EXIT_FAILED, EXIT_OK, UsageError
 from bench.plan.duration import words
 from bench.plan.options import SETTINGS
-from bench.report.format import Listened, wide_console
+from bench.report.format import SafeConsole, wide_console
 from bench.report.wide_tables import print_table
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 BUDGET = "30m"
 
 
-@asks
+@with_run_options
 def calibrate(
     given: Given,
     duet: Annotated[bool, typer.Option("--duet", help="For gates whose sides take turns in short bursts.")] = False,
-    blocks: Annotated[int | None, typer.Option(help=f"Of each case.{by_default(24)}", show_default=False)] = None,
+    blocks: Annotated[int | None, typer.Option(help=f"Of each case.{default_text(24)}", show_default=False)] = None,
     detect: Annotated[str, typer.Option(help="Slowdown that a gate is to find.", metavar="SHARE")] = "3%",
     out: Out = Path("results"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,
@@ -60,7 +60,7 @@ def calibrate(
     check_at_most(count)
     from bench.report.progress import observer
 
-    watcher = observer(Listened(stderr=True), quiet)
+    watcher = observer(SafeConsole(stderr=True), quiet)
     with interrupts.deferred(), contextlib.closing(watcher):
         noises, failed = calibrated(asked_for(given), count, duet, out, watcher)
     _show(noises, change, budget, as_json)

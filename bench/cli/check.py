@@ -11,12 +11,12 @@ import typer
 from bench import interrupts
 from bench.cli.console import warn
 from bench.cli.shared_options import Out
-from bench.cli.verdict_options import Judging, judges
+from bench.cli.verdict_options import VerdictOptions, with_verdict_options
 
 
-@judges
+@with_verdict_options
 def check(
-    judging: Judging,
+    judging: VerdictOptions,
     baseline: Annotated[str, typer.Option(help="A baseline: results/baselines/NAME.csv.", metavar="NAME")],
     run: Annotated[
         str | None, typer.Option(help="Judge this run (its id, latest, a path) instead of a new one.", metavar="RUN")
@@ -29,13 +29,13 @@ def check(
     Exit code 4 if the baseline is another machine's or software's, 3 if it has fewer than 5 sessions.
     """
     from bench.api.gates import check_now, check_run, load_baseline
-    from bench.report.format import Listened
+    from bench.report.format import SafeConsole
     from bench.report.progress import observer
 
     kept = load_baseline(out, baseline, warn)
     if run is not None:
         return judging.tell(check_run(kept, judging.rules, out, run, warn))
-    watcher = observer(Listened(stderr=True), quiet)
+    watcher = observer(SafeConsole(stderr=True), quiet)
     with interrupts.deferred(), contextlib.closing(watcher):
         gate = check_now(kept, judging.rules, out, watcher)
     return judging.tell(gate)

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.console import warn
-from bench.cli.shared_options import Given, Out, keyword, takes
-from bench.cli.verdict_options import Judging, judges
+from bench.cli.shared_options import Given, Out, keyword_parameter, with_parameters
+from bench.cli.verdict_options import VerdictOptions, with_verdict_options
 
 
 def _option(name: str, kind: Any, option: Any) -> inspect.Parameter:
-    return keyword(name, Annotated[kind, option], None)
+    return keyword_parameter(name, Annotated[kind, option], None)
 
 
 LAUNCHES = (
@@ -33,10 +33,10 @@ LAUNCHES = (
 )
 
 
-@judges
-@takes("launches", LAUNCHES, dict)
+@with_verdict_options
+@with_parameters("launches", LAUNCHES, dict)
 def compare(
-    judging: Judging,
+    judging: VerdictOptions,
     launches: Given,
     a: Annotated[str, typer.Argument(help="A run's id, latest, a folder or a launches.csv; with --by a value.")],
     b: Annotated[str | None, typer.Argument(help="The same; without it A is a run of `bench ab`.")] = None,

@@ -36,7 +36,7 @@ def warn(message: str) -> None:
     say(f"warning: {message}")
 
 
-def agreed(command: str, what: str, about: str = "") -> bool:
+def confirmed(command: str, what: str, about: str = "") -> bool:
     """Ask on the terminal whether ``what`` may be deleted, after ``about``; UsageError where stdin is no terminal."""
     if not sys.stdin or not sys.stdin.isatty():
         raise UsageError(f"{command} asks before it deletes, and stdin is no terminal; add --yes")

@@ -11,7 +11,7 @@ import typer
 
 import bench
 from bench.cli.console import say, warn
-from bench.cli.shared_options import Given, keyword, takes
+from bench.cli.shared_options import Given, keyword_parameter, with_parameters
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.report.format import wide_console
 from bench.store.columns import LaunchRow
@@ -30,10 +30,10 @@ def _file(what: str, metavar: str = "FILE") -> Any:
 
 
 FILES = (
-    keyword("md", Annotated[Path | None, _file("Write Markdown.")], None),
-    keyword("html", Annotated[Path | None, _file("Write one self-contained page with charts.")], None),
-    keyword("plots", Annotated[Path | None, _file("Write every chart as PNG and SVG.", "DIR")], None),
-    keyword(
+    keyword_parameter("md", Annotated[Path | None, _file("Write Markdown.")], None),
+    keyword_parameter("html", Annotated[Path | None, _file("Write one self-contained page with charts.")], None),
+    keyword_parameter("plots", Annotated[Path | None, _file("Write every chart as PNG and SVG.", "DIR")], None),
+    keyword_parameter(
         "csv",
         Annotated[Path | None, _file("Write summary, scaling, trade-off, tuning and failures as CSV.", "DIR")],
         None,
@@ -41,7 +41,7 @@ FILES = (
 )
 
 
-@takes("files", FILES, dict)
+@with_parameters("files", FILES, dict)
 def report(
     files: Given,
     run: Annotated[

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import interrupts
-from bench.cli.console import agreed, say, warn
+from bench.cli.console import confirmed, say, warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.report.format import number, run_json, wide_console
 from bench.report.wide_tables import print_table
@@ -105,9 +105,9 @@ def rm(
 ) -> int:
     """Delete runs with all their files, after asking."""
     where = _out(context, out)
-    chosen = [look(folder) for folder in dict.fromkeys(_inside(where, find(where, name)) for name in run)]
+    chosen = [look(folder) for folder in dict.fromkeys(_run_folder(where, find(where, name)) for name in run)]
     _refuse_busy(chosen)
-    if not yes and not _agreed(chosen):
+    if not yes and not _confirmed(chosen):
         return EXIT_OK
     _refuse_busy(chosen)  # one may have been resumed while we waited for the answer
     for old in chosen:
@@ -225,7 +225,7 @@ def _print_rows(folder: Path, rows: Sequence[LaunchRow], console: Console) -> No
 # -- delete --------------------------------------------------------------------------------------------------------
 
 
-def _inside(out: Path, folder: Path) -> Path:
+def _run_folder(out: Path, folder: Path) -> Path:
     """The run's folder, which must lie in ``out``/runs itself, and be no link to another."""
     real, home = folder.resolve(), (out / "runs").resolve()
     if folder.is_symlink() or real.parent != home:
@@ -244,12 +244,12 @@ def _refuse_busy(chosen: Iterable[Run]) -> None:
             )
 
 
-def _agreed(chosen: Sequence[Run]) -> bool:
+def _confirmed(chosen: Sequence[Run]) -> bool:
     about = ""
     for run in chosen:
         launches = "?" if run.launches is None else run.launches
         about += f"{run.folder}: launches: {launches}, size: {_size(run.bytes)}\n"
-    return agreed("bench results rm", "this run" if len(chosen) == 1 else f"these {len(chosen)} runs", about)
+    return confirmed("bench results rm", "this run" if len(chosen) == 1 else f"these {len(chosen)} runs", about)
 
 
 def _delete(folder: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from bench import interrupts
 from bench.cli.console import ignore_broken_pipe, say
-from bench.cli.shared_options import Given, Out, asks, keyword, takes
+from bench.cli.shared_options import Given, Out, keyword_parameter, with_parameters, with_run_options
 from bench.errors import EXIT_OK, UsageError
 from bench.plan.options import RETRY
 
@@ -21,19 +21,19 @@ Text = str | None
 
 
 RESUMING = (
-    keyword(
+    keyword_parameter(
         "resume",
         Annotated[Text, typer.Option(metavar="RUN", help="Do what a run (its id, or latest) still lacks.")],
         None,
     ),
-    keyword(
+    keyword_parameter(
         "retry",
         Annotated[
             Text, typer.Option(metavar=", ".join(RETRY), help="Launch these again as well; comma list, with --resume.")
         ],
         None,
     ),
-    keyword(
+    keyword_parameter(
         "resume_anyway",
         Annotated[
             bool, typer.Option("--resume-anyway", help="Even if plan, tool or machine changed; the rows say what.")
@@ -43,8 +43,8 @@ RESUMING = (
 )
 
 
-@asks
-@takes("resuming", RESUMING, dict)
+@with_run_options
+@with_parameters("resuming", RESUMING, dict)
 def run(
     given: Given,
     resuming: Given,
@@ -62,7 +62,7 @@ def run(
     """
     from bench.api.keywords import asked_for
     from bench.api.runs import measure, to_resume
-    from bench.report.format import Listened
+    from bench.report.format import SafeConsole
     from bench.report.progress import observer
     from bench.store.plan_file import asked_of
 
@@ -80,7 +80,7 @@ def run(
         watcher.close()
         _show(done, as_json)
 
-    watcher = observer(Listened(stderr=True), quiet)
+    watcher = observer(SafeConsole(stderr=True), quiet)
     with interrupts.deferred(), contextlib.closing(watcher):
         return measure(asked, out, watcher, earlier, strict_machine, show).exit_code
 

@@ -18,7 +18,7 @@ Given = dict[str, Any]  # option -> what was given: a text, a list of texts, or 
 
 
 def _parameter(option: Option, panel: str) -> inspect.Parameter:
-    default = "" if option.default is None else by_default(option.shown_default)
+    default = "" if option.default is None else default_text(option.shown_default)
     words = option.allowed.replace("a whole number from", "≥")
     shown = typer.Option(
         *(option.flag, *(f"--{alias}" for alias, name in ALIASES.items() if name == option.name)),
@@ -28,15 +28,15 @@ def _parameter(option: Option, panel: str) -> inspect.Parameter:
         rich_help_panel=panel,
     )
     kind = list[str] | None if option.name in REPEATABLE else str | None
-    return keyword(option.name, Annotated[kind, shown], None)
+    return keyword_parameter(option.name, Annotated[kind, shown], None)
 
 
-def by_default(what: object) -> str:
+def default_text(what: object) -> str:
     """The end of a help text, where typer does not know the default. Without the backslash it would be markup."""
     return rf" \[default: {what}]"
 
 
-def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def keyword_parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -45,13 +45,13 @@ OVERSUBSCRIBE = typer.Option("--oversubscribe", help="Let ranks share a GPU, ove
 PARAMETERS = (
     *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
     *(_parameter(option, "Protocol") for option in SETTINGS.values()),
-    keyword("suite", Annotated[str | None, SUITE], None),
-    keyword("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
+    keyword_parameter("suite", Annotated[str | None, SUITE], None),
+    keyword_parameter("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
 )
 Out = Annotated[Path, typer.Option(help="Folder for results.")]
 
 
-def takes(
+def with_parameters(
     name: str, parameters: Sequence[inspect.Parameter], make: Callable[[dict[str, Any]], Any]
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Decorates a command: in place of its parameter ``name`` it has these options, of whose values that is made."""
@@ -73,4 +73,4 @@ def takes(
     return decorate
 
 
-asks = takes("given", PARAMETERS, dict)  # for a command with a parameter ``given: Given``
+with_run_options = with_parameters("given", PARAMETERS, dict)  # for a command with a parameter ``given: Given``

@@ -12,7 +12,7 @@ import typer
 
 from bench.api.margins import rules
 from bench.cli.console import ignore_broken_pipe, say, warn
-from bench.cli.shared_options import by_default, keyword, takes
+from bench.cli.shared_options import default_text, keyword_parameter, with_parameters
 from bench.errors import EXIT_INCOMPARABLE, ResultsError
 from bench.report.format import wide_console
 
@@ -34,24 +34,24 @@ def _flag(flag: str, what: str) -> Any:
     return typer.Option(flag, help=what, rich_help_panel=PANEL)
 
 
-DETECT = f"Change to be detected, and margin of `same`.{by_default('3%')}"
+DETECT = f"Change to be detected, and margin of `same`.{default_text('3%')}"
 PARAMETERS = (
-    keyword("detect", Annotated[str | None, _share(DETECT)], None),
-    keyword("floor", Annotated[str, _share("Changes of throughput up to it are of no interest.")], "1%"),
-    keyword("floor_memory", Annotated[str, _share("The same for memory.")], "2%"),
-    keyword(
+    keyword_parameter("detect", Annotated[str | None, _share(DETECT)], None),
+    keyword_parameter("floor", Annotated[str, _share("Changes of throughput up to it are of no interest.")], "1%"),
+    keyword_parameter("floor_memory", Annotated[str, _share("The same for memory.")], "2%"),
+    keyword_parameter(
         "strict",
         Annotated[bool, _flag("--strict", "One undecided case leaves all undecided; a missing one fails.")],
         False,
     ),
-    keyword("junit", Annotated[Path | None, _file("JUnit XML, a test for each case.")], None),
-    keyword("md", Annotated[Path | None, _file("Markdown, for the comment on a pull request.")], None),
-    keyword("as_json", Annotated[bool, _flag("--json", "The verdicts as JSON on stdout.")], False),
+    keyword_parameter("junit", Annotated[Path | None, _file("JUnit XML, a test for each case.")], None),
+    keyword_parameter("md", Annotated[Path | None, _file("Markdown, for the comment on a pull request.")], None),
+    keyword_parameter("as_json", Annotated[bool, _flag("--json", "The verdicts as JSON on stdout.")], False),
 )
 
 
 @dataclass(frozen=True)
-class Judging:
+class VerdictOptions:
     """By which rules to judge, and whom to tell. ``insists``: what is to be detected was said, and is no default."""
 
     rules: Rules
@@ -76,7 +76,7 @@ class Judging:
                 print_gate(gate, wide_console())
         with ignore_broken_pipe():
             publish(gate, os.environ)
-        lost = [error for error in map(_attempt, _files(gate, self.junit, self.md)) if error]
+        lost = [error for error in map(_error_of, _files(gate, self.junit, self.md)) if error]
         if lost and gate.exit_code != EXIT_INCOMPARABLE:
             raise lost[0]
         for error in lost:
@@ -84,12 +84,14 @@ class Judging:
         return gate.exit_code
 
 
-def _judging(given: Mapping[str, Any]) -> Judging:
+def _verdict_options(given: Mapping[str, Any]) -> VerdictOptions:
     law = rules(given["detect"], given["floor"], given["floor_memory"], given["strict"])
-    return Judging(law, given["detect"] is not None, given["junit"], given["md"], given["as_json"])
+    return VerdictOptions(law, given["detect"] is not None, given["junit"], given["md"], given["as_json"])
 
 
-judges = takes("judging", PARAMETERS, _judging)  # for a command with a parameter ``judging: Judging``
+with_verdict_options = with_parameters(
+    "judging", PARAMETERS, _verdict_options
+)  # for a command with a parameter ``judging: Judging``
 
 
 def _files(gate: Gate, junit: Path | None, md: Path | None) -> Iterator[Callable[[], Path]]:
@@ -103,7 +105,7 @@ def _files(gate: Gate, junit: Path | None, md: Path | None) -> Iterator[Callable
         yield lambda: write_text(md, comment(gate))
 
 
-def _attempt(write: Callable[[], Path]) -> ResultsError | None:
+def _error_of(write: Callable[[], Path]) -> ResultsError | None:
     try:
         say(f"wrote {write()}")
     except ResultsError as error:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bench.errors import shorten
-from bench.report.format import legal
-from bench.report.gate import gate_markdown, head, message, noteworthy, outcome, title
+from bench.report.format import xml_safe
+from bench.report.gate import gate_markdown, header_lines, message, noteworthy, outcome, title
 from bench.stats.verdict import Gate, Verdict
 
 SHOWN = 10  # GitHub shows ten errors and ten warnings of a step
@@ -22,11 +22,11 @@ def annotations(gate: Gate) -> list[str]:
     """
     errors, warnings = _gate_errors(gate), _control_warnings(gate)
     for one in noteworthy(gate):
-        found = errors if _closes(one, gate) else warnings
+        found = errors if _is_error(one, gate) else warnings
         found.append(_command("error" if found is errors else "warning", f"{title(one)}: {one.case}", message(one)))
     more = {"errors": len(errors) - SHOWN, "warnings": len(warnings) - SHOWN}
     rest = " and ".join(f"{count} more {kind}" for kind, count in more.items() if count > 0)
-    said = f"{head(gate)[0]}" + (f"; {rest} are in the job's summary" if rest else "")
+    said = f"{header_lines(gate)[0]}" + (f"; {rest} are in the job's summary" if rest else "")
     return [_command("notice", "stepbench", said), *errors[:SHOWN], *warnings[:SHOWN]]
 
 
@@ -67,15 +67,15 @@ def _control_warnings(gate: Gate) -> list[str]:
     return [_command("warning", "control pair", f"the machine differs from itself: {control.words}")]
 
 
-def _closes(verdict: Verdict, gate: Gate) -> bool:
+def _is_error(verdict: Verdict, gate: Gate) -> bool:
     strictly = verdict.verdict == "missing" and gate.rules.strict
     return verdict.fails or verdict.verdict == "incomparable" or strictly
 
 
 def _command(name: str, title: str, text: str) -> str:
     """A workflow command, escaped as GitHub's own toolkit does it."""
-    properties = _data(shorten(legal(title), 200)).replace(":", "%3A").replace(",", "%2C")
-    return f"::{name} title={properties}::{_data(shorten(legal(text), 1000))}"
+    properties = _data(shorten(xml_safe(title), 200)).replace(":", "%3A").replace(",", "%2C")
+    return f"::{name} title={properties}::{_data(shorten(xml_safe(text), 1000))}"
 
 
 def _data(text: str) -> str:

@@ -15,8 +15,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from bench.errors import shorten
-from bench.report.format import legal, number
-from bench.report.gate import change, head, message, outcome, throughput
+from bench.report.format import number, xml_safe
+from bench.report.gate import change, header_lines, message, outcome, throughput
 from bench.stats.verdict import Gate, Rules, Verdict
 
 UNKNOWN_TIME = datetime(1970, 1, 1)
@@ -47,10 +47,10 @@ def junit(gate: Gate) -> str:
     suite = SubElement(root, "testsuite", _suite(gate, tests))
     properties = SubElement(suite, "properties")
     for name, value in _properties(gate).items():
-        SubElement(properties, "property", name=name, value=legal(value))
+        SubElement(properties, "property", name=name, value=xml_safe(value))
     for test in tests:
         suite.append(_case(test))
-    SubElement(suite, "system-out").text = _lines("\n".join(head(gate)))
+    SubElement(suite, "system-out").text = _lines("\n".join(header_lines(gate)))
     SubElement(suite, "system-err")
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
@@ -119,7 +119,7 @@ def _text(verdict: Verdict) -> str:
         "smallest slowdown that could be found": "" if verdict.detectable is None else f"{verdict.detectable:.1%}",
         "A": verdict.case_a or "",
         "B": verdict.case_b or "",
-        "to get it again": verdict.command or "",
+        "command": verdict.command or "",
     }
     return "\n".join(f"{name}: {value}" for name, value in known.items() if value)
 
@@ -139,11 +139,11 @@ def _case(test: _Test) -> Element:
 
 
 def _line(text: str) -> str:
-    return shorten(legal(text), 1000) or "?"
+    return shorten(xml_safe(text), 1000) or "?"
 
 
 def _lines(text: str) -> str:
-    return legal(text).replace("\r\n", "\n").replace("\r", "\n")  # a parser would make it of them
+    return xml_safe(text).replace("\r\n", "\n").replace("\r", "\n")  # a parser would make it of them
 
 
 def _seconds(value: float) -> str:

@@ -35,8 +35,8 @@ def pytest_benchmark(rows: Sequence[LaunchRow]) -> str:
             cases[name, str(row.work_key), row.side or ""].append(row)
     first = next(iter(cases.values()), [LaunchRow()])[0]
     said = {
-        "machine_info": _machine(first),
-        "commit_info": _commit(first),
+        "machine_info": _machine_info(first),
+        "commit_info": _commit_info(first),
         "benchmarks": [_benchmark(case, side, found) for (case, _, side), found in cases.items()],
         "datetime": first.started_at,
         "version": FORMAT,
@@ -73,13 +73,13 @@ def _benchmark(case: str, side: str, rows: Sequence[LaunchRow]) -> dict[str, Any
         "fullname": f"stepbench::{name}",
         "params": {axis: value for axis, value in axes.items() if value is not None},
         "param": side or None,
-        "extra_info": _extra(rows),
+        "extra_info": _extra_info(rows),
         "options": {},
         "stats": stats([(row.global_batch or 0) / (row.samples_per_s or math.nan) for row in rows]),
     }
 
 
-def _extra(rows: Sequence[LaunchRow]) -> dict[str, Any]:
+def _extra_info(rows: Sequence[LaunchRow]) -> dict[str, Any]:
     """Of columns that have a number in any row: medians, largest values, counts; and what tells the run."""
     columns = {
         name: [getattr(row, name) for row in rows if _number(getattr(row, name))] for name in (*MEDIANS, *LARGEST)
@@ -94,7 +94,7 @@ def _number(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _machine(row: LaunchRow) -> dict[str, Any]:
+def _machine_info(row: LaunchRow) -> dict[str, Any]:
     """Under pytest-benchmark's names where it has one."""
     cpu = {"brand_raw": row.cpu_model, "count": row.cpu_threads}
     named = {"node": "hostname", "processor": "cpu_model", "platform": "os", "python_version": "python"}
@@ -102,7 +102,7 @@ def _machine(row: LaunchRow) -> dict[str, Any]:
     return {name: getattr(row, column) for name, column in named.items()} | {"cpu": cpu} | ours
 
 
-def _commit(row: LaunchRow) -> dict[str, Any]:
+def _commit_info(row: LaunchRow) -> dict[str, Any]:
     """As pytest-benchmark says it where there is no commit; times and the branch are in no row."""
     return {
         "id": row.work_commit or "unversioned",

@@ -152,7 +152,7 @@ def test_json_has_numbers_texts_and_booleans_as_such_and_formulas_as_they_are() 
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for target, why in (((tmp_path / "file" / "x.md"), "File exists|Not a directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(ResultsError, match=f"^cannot write {target}: (?:{why}); name another place$"):
+        with pytest.raises(ResultsError, match=f"^cannot write {target}: (?:{why})\\. Choose another path\\.$"):
             write_text(target, "x")
     with pytest.raises(ResultsError, match=r"^cannot write .*summary\.csv: "):
         write_csv(answered(row()), tmp_path / "file")

@@ -115,7 +115,7 @@ def test_the_latest_run_is_the_default(tmp_path: Path) -> None:
         (["--within-gib", "0"], 2, "--within-gib: got '0'; allowed: numbers above 0, as in 24,80."),
         (["--within-gib", "inf"], 2, "--within-gib: got 'inf'; allowed: numbers above 0, as in 24,80."),
         (["--md", "/proc/none/report.md"], 5, "cannot write /proc/none/report.md: "),
-        (["--html", "/dev/full"], 5, "cannot write /dev/full: No space left on device; name another place"),
+        (["--html", "/dev/full"], 5, "cannot write /dev/full: No space left on device. Choose another path."),
         (["--plots", "/proc/none"], 5, "cannot write plots to /proc/none: "),
     ],
 )
