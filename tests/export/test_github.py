@@ -50,7 +50,7 @@ def test_a_good_gate_is_one_notice() -> None:
         (Gate("A", "B", (UNLIKE,)), ("error", "incomparable: llama-ddp-x2", "incomparable: global_batch: 8 in A, 16 in B")),
         (Gate("A", "B", ()), ("error", "stepbench", "a launch failed, or nothing could run")),
         (dataclasses.replace(GOOD, failed=True), ("error", "stepbench", "a launch failed, or nothing could run")),
-        (dataclasses.replace(GOOD, control=FLAGGED), ("warning", "control pair", f"the machine differs from itself: {FLAGGED.words}")),
+        (dataclasses.replace(GOOD, control=FLAGGED), ("warning", "control pair", f"equal sides differ: {FLAGGED.words}")),
     ],
 )  # fmt: skip
 def test_what_else_is_told(gate: Gate, second: tuple[str, str, str]) -> None:
@@ -167,4 +167,4 @@ def test_a_summary_shares_the_room_of_its_step(tmp_path: Path, capsys: pytest.Ca
     assert SUMMARY_BYTES - 700 < (tmp_path / "summary").stat().st_size <= SUMMARY_BYTES
     publish(GOOD, files(tmp_path))
     assert (tmp_path / "summary").stat().st_size <= SUMMARY_BYTES
-    assert "the job's summary is full; the verdicts are not in it" in capsys.readouterr().err
+    assert "the job's summary is full, so the verdicts are not in it" in capsys.readouterr().err
