@@ -1,4 +1,4 @@
-"""The options that say what is to be run, for every command that takes them: each axis, selector and setting."""
+"""The options that several commands share: axes, selectors and settings, which say what to run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import typer
 
 from bench.plan.options import ALIASES, AXES, SELECTORS, SETTINGS, Option
 
-REPEATABLE = ("workload", "data", "env")  # they may hold commas
+REPEATABLE = ("workload", "data", "env")  # Their values may contain commas, so they are repeated instead.
 
-Given = dict[str, Any]  # option -> what was given: a text, a list of texts, or None
+Given = dict[str, Any]  # Option -> its value on the command line: a text, a list of texts, or None.
 
 
 def _parameter(option: Option, panel: str) -> inspect.Parameter:
@@ -32,11 +32,12 @@ def _parameter(option: Option, panel: str) -> inspect.Parameter:
 
 
 def default_text(what: object) -> str:
-    """The end of a help text, where typer does not know the default. Without the backslash it would be markup."""
+    """Return the default for the end of a help text, with the bracket escaped, because rich would read it as markup."""
     return rf" \[default: {what}]"
 
 
 def keyword_parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """Return a keyword-only parameter of a command."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -54,7 +55,10 @@ Out = Annotated[Path, typer.Option(help="Folder for results.")]
 def with_parameters(
     name: str, parameters: Sequence[inspect.Parameter], make: Callable[[dict[str, Any]], Any]
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Decorates a command: in place of its parameter ``name`` it has these options, of whose values that is made."""
+    """Return a decorator of commands that replaces a parameter by several options.
+
+    The command gets ``make`` of the options' values as its parameter ``name``.
+    """
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         own = inspect.signature(command, eval_str=True).parameters.values()
@@ -65,7 +69,7 @@ def with_parameters(
             return command(**{name: make(given)}, **values)
 
         kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name != name]
-        with_options.__dict__.pop("__wrapped__")  # or its signature would be asked
+        with_options.__dict__.pop("__wrapped__")  # Otherwise typer would read the signature of ``command``.
         with_options.__signature__ = inspect.Signature([*parameters, *kept])  # type: ignore[attr-defined]
         with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, *kept)}
         return with_options
@@ -73,4 +77,5 @@ def with_parameters(
     return decorate
 
 
-with_run_options = with_parameters("given", PARAMETERS, dict)  # for a command with a parameter ``given: Given``
+# Decorator of a command with a parameter ``given: Given``.
+with_run_options = with_parameters("given", PARAMETERS, dict)
