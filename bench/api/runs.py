@@ -171,10 +171,10 @@ def to_resume(out: Path, resume: str | None, retry: str | Iterable[str] | None, 
 
 def silent() -> Observer:
     """Return an observer that prints only warnings, on stderr."""
-    from bench.report.format import Listened
+    from bench.report.format import SafeConsole
     from bench.report.progress import Quiet
 
-    return Quiet(Listened(stderr=True))
+    return Quiet(SafeConsole(stderr=True))
 
 
 def warner(observer: Observer | None = None) -> Callable[[str], None]:

@@ -1,5 +1,8 @@
-"""The ``bench`` command: one file a subcommand, which parses and prints. The only place that turns errors into messages
-and exit codes. Imports all of ``bench`` but ``rank`` and ``strategies``."""
+"""The ``bench`` command: one file for each subcommand, which parses options and prints results.
+
+Only this package turns errors into messages and exit codes. It imports all of ``bench`` except ``rank`` and
+``strategies``.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,17 @@ from bench.cli.console import say, silence_stdout
 from bench.errors import EXIT_BUG, EXIT_FAILED, BenchError, Interrupted, UsageError
 from bench.untrusted.text import printable
 
-OF_FILES = {
+# Errors of files and folders that the user can correct.
+FILE_ERRORS = {
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENXIO),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO),
 }
 
 
 def main() -> None:
-    """Run the command; the process ends with the exit code that the design gives to what happened."""
+    """Run the command of ``sys.argv``, and exit with its exit code."""
     interrupts.install()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a locale without our dashes loses those, and no result
+    if isinstance(sys.stdout, io.TextIOWrapper):  # The locale may lack some of our characters.
         sys.stdout.reconfigure(errors="replace")
     try:
         _check_own_packages()
@@ -40,26 +44,26 @@ def main() -> None:
         code = error.exit_code
     except Interrupted as interrupt:
         code = interrupt.exit_code
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # The reader of our output is gone.
         silence_stdout()
         code = 128 + signal.SIGPIPE
     except OSError as error:
-        code = _of_system(error)
+        code = _report_os_error(error)
     except Exception as error:
-        code = _of_click(error)
+        code = _report_error(error)
     sys.exit(code or 0)
 
 
-def _of_system(error: OSError) -> int:
-    """What is wrong with a file or folder that has a name, and that nothing nearer to it has put into words."""
-    if error.errno not in OF_FILES or error.filename is None:
-        return _of_click(error)
+def _report_os_error(error: OSError) -> int:
+    """Print the message of an error of a named file or folder, and return the exit code."""
+    if error.errno not in FILE_ERRORS or error.filename is None:
+        return _report_error(error)
     say(f"bench: {os.fsdecode(error.filename)}: {error.strerror}")
     return EXIT_FAILED
 
 
-def _of_click(error: Exception) -> int:
-    """click's own usage errors have a message and a code; anything else is a bug of ours."""
+def _report_error(error: Exception) -> int:
+    """Print a usage error from click, or any other error as a bug with its traceback; return the exit code."""
     if hasattr(error, "show") and hasattr(error, "exit_code"):
         if isinstance(message := getattr(error, "message", None), str):
             error.message = printable(message)  # type: ignore[attr-defined]
@@ -72,15 +76,17 @@ def _of_click(error: Exception) -> int:
 
 
 def _check_own_packages() -> None:
-    """A PYTHONPATH that puts another ``launch`` or ``workloads`` before ours would break everything: say so now."""
+    """Raise UsageError if PYTHONPATH has another package named ``launch`` or ``workloads`` before ours."""
     home = Path(str(bench.__file__)).parent.parent
     for package in ("launch", "workloads"):
         spec = importlib.util.find_spec(package)
         if spec is None:
-            raise UsageError(f"stepbench is not installed here, and {package!r} is a part of it: pip install {home}")
+            raise UsageError(
+                f"stepbench is not completely installed: {package!r} is missing", hint=f"Run pip install {home}."
+            )
         where = Path(str(spec.origin))
         if where.parent.parent != home:
             raise UsageError(
-                f"{where} hides stepbench's own {package!r}; take its folder out of PYTHONPATH "
-                "(a user's workload is named by --workload file.py:Name, its siblings import without it)"
+                f"{where} hides stepbench's own {package!r}",
+                hint="Remove its folder from PYTHONPATH; --workload file.py:Name needs no PYTHONPATH.",
             )

@@ -1,4 +1,4 @@
-"""``bench ab``: two sides measured in turns on this machine, and a verdict."""
+"""``bench ab``: measures two sides in turns on this machine, and prints verdicts."""
 
 from __future__ import annotations
 
@@ -9,63 +9,64 @@ from typing import Annotated, Any
 import typer
 
 from bench import interrupts
-from bench.cli.shared_options import Given, Out, asks, by_default, keyword, takes
-from bench.cli.verdict_options import Judging, judges
+from bench.cli.shared_options import Given, Out, default_text, keyword_parameter, with_parameters, with_run_options
+from bench.cli.verdict_options import VerdictOptions, with_verdict_options
 from bench.comparison.sides import Side, read_side
 from bench.errors import UsageError
-from bench.report.format import Listened
+from bench.report.format import SafeConsole
 
 
 def _of_side(what: str, metavar: str) -> Any:
     return typer.Option(help=what, metavar=metavar, show_default=False, rich_help_panel="Sides")
 
 
-VARIABLE = "A variable of this side's ranks; repeatable."
-PYTHON = "Interpreter of this side: another torch."
+AXIS = "An axis of this side; repeatable."
+VARIABLE = "An environment variable of this side's ranks; repeatable."
+PYTHON = "Python interpreter of this side, e.g. with another torch."
 REV = "Git revision of your workload on this side."
 SIDES = (
-    keyword("a", Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")], None),
-    keyword("b", Annotated[list[str] | None, _of_side("An axis of this side; repeatable.", "AXIS=VALUE")], None),
-    keyword("a_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
-    keyword("b_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
-    keyword("a_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
-    keyword("b_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
-    keyword("a_rev", Annotated[str | None, _of_side(REV, "REV")], None),
-    keyword("b_rev", Annotated[str | None, _of_side(REV, "REV")], None),
+    keyword_parameter("a", Annotated[list[str] | None, _of_side(AXIS, "AXIS=VALUE")], None),
+    keyword_parameter("b", Annotated[list[str] | None, _of_side(AXIS, "AXIS=VALUE")], None),
+    keyword_parameter("a_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
+    keyword_parameter("b_env", Annotated[list[str] | None, _of_side(VARIABLE, "NAME=VALUE")], None),
+    keyword_parameter("a_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
+    keyword_parameter("b_python", Annotated[str | None, _of_side(PYTHON, "PYTHON")], None),
+    keyword_parameter("a_rev", Annotated[str | None, _of_side(REV, "REV")], None),
+    keyword_parameter("b_rev", Annotated[str | None, _of_side(REV, "REV")], None),
 )
-BLOCKS = f"Of the first stage; a second has twice as many.{by_default('by bench calibrate, or 8')}"
+BLOCKS = f"Blocks of the first stage; a second stage has twice as many.{default_text('by bench calibrate, or 8')}"
 
 
-@asks
-@judges
-@takes("sides", SIDES, dict)
+@with_run_options
+@with_verdict_options
+@with_parameters("sides", SIDES, dict)
 def ab(
     given: Given,
-    judging: Judging,
+    verdict_options: VerdictOptions,
     sides: Given,
-    duet: Annotated[bool, typer.Option("--duet", help="Both sides up at once, in turns of a few steps.")] = False,
+    duet: Annotated[bool, typer.Option("--duet", help="Run both sides at once, in turns of a few steps.")] = False,
     blocks: Annotated[int | None, typer.Option(help=BLOCKS, show_default=False)] = None,
     out: Out = Path("results"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the verdicts.")] = False,
 ) -> int:
-    """Measure two sides in turns on this machine, and decide: is B slower than A?
+    """Measure two sides in turns on this machine, and decide whether B is slower than A.
 
-    A is what the options say with --a over it, B the same with --b. Sides that are equal are a test of the machine.
+    --a and --b override the other options on their side. Two equal sides test the machine itself.
     """
     if given["launches"] is not None:
-        raise UsageError("--launches: a comparison is made in blocks of A B B A; give --blocks.")
+        raise UsageError("--launches: a comparison is measured in blocks of A B B A.", hint="Use --blocks.")
     both = _side("A", sides), _side("B", sides)
     if blocks is not None and given["budget"] is not None:
-        raise UsageError("--blocks and --budget both say how long a comparison is; give one.")
+        raise UsageError("--blocks and --budget both set the length of a comparison.", hint="Use one of them.")
     from bench.api.keywords import asked_for
     from bench.comparison.setup import Gating, compete
     from bench.report.progress import observer
 
-    watcher = observer(Listened(stderr=True), quiet)
-    with interrupts.deferred(), contextlib.closing(watcher):
-        gating = Gating(judging.rules, blocks, judging.insists, duet)
-        gate = compete(asked_for(given), both, out, gating, watcher)
-    return judging.tell(gate)
+    progress = observer(SafeConsole(stderr=True), quiet)
+    with interrupts.deferred(), contextlib.closing(progress):
+        gating = Gating(verdict_options.rules, blocks, verdict_options.detect_given, duet)
+        gate = compete(asked_for(given), both, out, gating, progress)
+    return verdict_options.report(gate)
 
 
 def _side(name: str, given: Given) -> Side:

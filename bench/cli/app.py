@@ -1,4 +1,4 @@
-"""The subcommands, put together. Only the module of the command in use is imported, and none for ``bench --help``."""
+"""The table of subcommands. Only the module of the used command is imported, and none for ``bench --help``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.errors import UsageError
 
 
 class Command(NamedTuple):
-    """A module of bench.cli, what of it is the command (or an app of subcommands), and its first sentence."""
+    """A command: its module in bench.cli, the name of its function (or app of subcommands) there, and its summary."""
 
     module: str
     what: str
@@ -22,47 +22,48 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "run": Command("run", "run", "Run every combination of the axes, and record one row a launch."),
+    "run": Command("run", "run", "Run every combination of the axes, and record one row for each launch."),
     "report": Command(
         "report",
         "report",
-        "Answer from the rows: which case is fastest, what it costs in memory, how it scales, and what failed.",
+        "Summarise runs: which case is fastest, how much memory it needs, how it scales, and what failed.",
     ),
-    "compare": Command("compare", "compare", "Compare two results case by case: is B slower than A?"),
-    "ab": Command("ab", "ab", "Measure two sides in turns on this machine, and decide: is B slower than A?"),
+    "compare": Command(
+        "compare", "compare", "Compare two results case by case, and decide whether B is slower than A."
+    ),
+    "ab": Command("ab", "ab", "Measure two sides in turns on this machine, and decide whether B is slower than A."),
     "check": Command(
-        "check", "check", "Measure the cases of a baseline anew, and decide: is this machine slower than it was?"
+        "check", "check", "Measure the cases of a baseline again, and decide whether this machine has become slower."
     ),
     "calibrate": Command(
         "calibrate",
         "calibrate",
-        "Measure cases against themselves: how far launches, blocks and sessions differ where nothing has changed.",
+        "Measure cases against themselves: how much launches, blocks and sessions differ if nothing has changed.",
     ),
     "baseline": Command(
         "baseline",
         "app",
-        "Keep sessions that later ones are judged by.",
+        "Manage baselines: sessions that later runs are compared with.",
     ),
     "list": Command(
         "list_",
         "list_",
-        "List what there is: workloads, strategies with their options, values of other axes, suites, all options.",
+        "List workloads, strategies with their options, values of other axes, suites, or all options.",
     ),
     "matrix": Command(
         "compatibility",
         "matrix",
-        "Show strategy x precision x checkpointing x compile on the CPU and on GPUs: what runs, and why the rest does "
-        "not.",
+        "Show which combinations of strategy, precision, checkpointing and compile can run, on the CPU and on GPUs.",
     ),
     "env": Command(
         "env",
         "env",
-        "Show the machine, the software and the settings that results are recorded with.",
+        "Show what results record about the machine, the software and its settings.",
     ),
     "results": Command(
         "results",
         "app",
-        "List the runs, the newest first; show or export one, or delete some.",
+        "List the runs, the newest first; show, export or delete them.",
     ),
 }
 
@@ -70,11 +71,11 @@ COMMANDS = {
 class _Commands(TyperGroup):
     """The command line as a group that lets every error through.
 
-    Where the reader of their output has gone, click and rich end the process with 1, which means "slower".
+    If the reader of their output is gone, click and rich exit with 1, which would mean "slower" here.
     """
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command of ``sys.argv``, and return its exit code."""
+        """Run the command of ``sys.argv``, and return its exit code; raise BrokenPipeError if the reader is gone."""
         _hide_types_of_flags(self)
         try:
             with self.make_context("bench", sys.argv[1:]) as context:
@@ -97,7 +98,7 @@ def _hide_types_of_flags(command: Any) -> None:
 
 
 def make(word: str = "") -> typer.Typer:
-    """Return the command line whose first word is ``word``."""
+    """Return the command line with the command ``word``, or with all commands if there is no such command."""
     app = typer.Typer(
         name="bench",
         cls=_Commands,
@@ -122,12 +123,12 @@ def make(word: str = "") -> typer.Typer:
 
 
 def _not_first() -> None:
-    """Refuse a command that is not the first word."""
+    """Raise UsageError for a command that is not the first word."""
     raise UsageError("the command comes first: bench COMMAND [OPTIONS].")
 
 
 def version(show: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
-    """Print the version where it is asked for."""
+    """Print the version if ``--version`` was given."""
     if show:
         print(f"stepbench {bench.__version__}")
         raise typer.Exit

@@ -1,4 +1,4 @@
-"""``bench baseline``: sessions that later ones are judged by."""
+"""``bench baseline``: manages baselines, the sessions that later runs are compared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bench.cli.console import agreed, say, warn
+from bench.cli.console import confirmed, say, warn
 from bench.cli.shared_options import Out
 from bench.errors import EXIT_OK, ResultsError
 from bench.report.format import wide_console
@@ -19,7 +19,7 @@ from bench.store import baselines
 from bench.store.reader import read_launches
 from bench.store.runs import find
 
-app = typer.Typer(help="Keep sessions that later ones are judged by.", no_args_is_help=True)
+app = typer.Typer(help="Manage baselines: sessions that later runs are compared with.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The baseline: results/baselines/NAME.csv.")]
 
 
@@ -29,9 +29,9 @@ def add(
     run: Annotated[list[str], typer.Argument(metavar="RUN", help="Runs by id, latest, or paths to their folders.")],
     out: Out = Path("results"),
 ) -> int:
-    """Add runs to a baseline, each a session; begin it with them if there is none.
+    """Add runs to a baseline, each as a session; create the baseline if there is none.
 
-    A gate needs 5 sessions, best from different days: how far they differ is what a later one is judged by.
+    `bench check` needs 5 sessions, best from different days, because it compares a run with how much they differ.
     """
     rows = [(one, read_launches(find(out, one) / "launches.csv", warn)) for one in run]
     found = baselines.add(out, name, rows, warn)
@@ -56,7 +56,7 @@ def list_(out: Out = Path("results")) -> int:
 
 
 def _about(out: Path, name: str) -> Iterator[str]:
-    """The cells of one baseline; of one that cannot be read there are none, and a warning says why."""
+    """Yield the cells of a baseline; none, with a warning, if it cannot be read."""
     try:
         rows = baselines.load(out, name, warn).rows
     except ResultsError as error:
@@ -79,7 +79,7 @@ def rm(
 ) -> int:
     """Delete a baseline, after asking."""
     file = baselines.existing(out, name)
-    if not yes and not agreed("bench baseline rm", str(file)):
+    if not yes and not confirmed("bench baseline rm", str(file)):
         return EXIT_OK
     try:
         file.unlink()

@@ -1,4 +1,4 @@
-"""``bench calibrate``: how noisy this machine is, and what can be found on it."""
+"""``bench calibrate``: measures how noisy this machine is, and which slowdowns a gate can find on it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rich.table import Table
 
 from bench import interrupts
 from bench.api.margins import share
-from bench.cli.shared_options import Given, Out, asks, by_default
+from bench.cli.shared_options import Given, Out, default_text, with_run_options
 from bench.errors import EXIT_FAILED, EXIT_OK, UsageError
 from bench.plan.duration import words
 from bench.plan.options import SETTINGS
-from bench.report.format import Listened, wide_console
+from bench.report.format import SafeConsole, wide_console
 from bench.report.wide_tables import print_table
 
 if TYPE_CHECKING:
@@ -27,22 +27,24 @@ if TYPE_CHECKING:
 BUDGET = "30m"
 
 
-@asks
+@with_run_options
 def calibrate(
     given: Given,
-    duet: Annotated[bool, typer.Option("--duet", help="For gates whose sides take turns in short bursts.")] = False,
-    blocks: Annotated[int | None, typer.Option(help=f"Of each case.{by_default(24)}", show_default=False)] = None,
-    detect: Annotated[str, typer.Option(help="Slowdown that a gate is to find.", metavar="SHARE")] = "3%",
+    duet: Annotated[bool, typer.Option("--duet", help="Calibrate for bench ab --duet.")] = False,
+    blocks: Annotated[
+        int | None, typer.Option(help=f"Blocks of each case.{default_text(24)}", show_default=False)
+    ] = None,
+    detect: Annotated[str, typer.Option(help="Slowdown that a gate must find.", metavar="SHARE")] = "3%",
     out: Out = Path("results"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of a table.")] = False,
 ) -> int:
-    """Measure cases against themselves: how far launches, blocks and sessions differ where nothing has changed.
+    """Measure cases against themselves: how much launches, blocks and sessions differ if nothing has changed.
 
-    `bench ab` takes from it how many blocks each case needs. --budget is the time of a gate, not of the calibration.
+    `bench ab` uses the result to choose the number of blocks. --budget is the time of a gate, not of the calibration.
     """
     if given["launches"] is not None:
-        raise UsageError("--launches: a calibration is made in blocks of four; give --blocks.")
+        raise UsageError("--launches: a calibration is measured in blocks of four launches.", hint="Use --blocks.")
     change, budget = share("--detect", detect), SETTINGS["budget"].read(given["budget"] or BUDGET, "--budget")
     assert isinstance(budget, float)
     given["budget"] = None
@@ -55,14 +57,17 @@ def calibrate(
     count = MEASURED_BLOCKS if blocks is None else blocks
     if count < LEAST_BLOCKS:
         raise UsageError(
-            f"--blocks {count}: nothing can be said of so few; allowed: a whole number from {LEAST_BLOCKS}."
+            option="--blocks",
+            given=count,
+            allowed=f"a whole number from {LEAST_BLOCKS}",
+            hint="With fewer blocks, their noise cannot be estimated.",
         )
     check_at_most(count)
     from bench.report.progress import observer
 
-    watcher = observer(Listened(stderr=True), quiet)
-    with interrupts.deferred(), contextlib.closing(watcher):
-        noises, failed = calibrated(asked_for(given), count, duet, out, watcher)
+    progress = observer(SafeConsole(stderr=True), quiet)
+    with interrupts.deferred(), contextlib.closing(progress):
+        noises, failed = calibrated(asked_for(given), count, duet, out, progress)
     _show(noises, change, budget, as_json)
     return EXIT_FAILED if failed or not noises else EXIT_OK
 
@@ -79,7 +84,7 @@ def _show(noises: Sequence[Noise], change: float, budget: float, as_json: bool) 
     ):
         table.add_column(title, justify="right", no_wrap=True)
     for noise in noises:
-        found, needed = noise.within(budget / 2), noise.needed(change)  # the other half is the control pair's
+        found, needed = noise.within(budget / 2), noise.needed(change)  # The control pair takes the other half.
         table.add_row(
             noise.case_id,
             *(_percent(value) for value in (noise.within_launch, noise.between_launches, noise.of_blocks)),
@@ -93,7 +98,7 @@ def _show(noises: Sequence[Noise], change: float, budget: float, as_json: bool) 
 
 
 def _figures(noise: Noise, change: float, budget: float) -> dict[str, Any]:
-    """Shares and seconds as numbers; None for what is unknown, or cannot be."""
+    """Return the figures of a case for JSON: shares and seconds as numbers, None for unknown or impossible ones."""
     found, needed = noise.within(budget / 2), noise.needed(change)
     return {
         **dataclasses.asdict(noise),

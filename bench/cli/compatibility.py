@@ -1,4 +1,4 @@
-"""``bench matrix``: which combinations can run, and why the others cannot."""
+"""``bench matrix``: shows which combinations can run, and why the others cannot."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from bench.report.format import wide_console
 
 
 def matrix(
-    workload: Annotated[str, typer.Option(help="What is trained.")] = "gpt-nano",
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    workload: Annotated[str, typer.Option(help="Workload to show it for.")] = "gpt-nano",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Show strategy x precision x checkpointing x compile on the CPU and on GPUs: what runs, and why the rest does not.
+    """Show which combinations of strategy, precision, checkpointing and compile can run, on the CPU and on GPUs.
 
-    Strategies' own options have rules as well: `bench run --dry-run` applies all of them to what is asked.
+    Each other combination has the reason why it cannot. Options of strategies have more constraints:
+    `bench run --dry-run` checks all of them.
     """
     spec = str(AXES["workload"].read(workload, "--workload"))
     machine = this_machine()
@@ -50,14 +51,17 @@ def _heading(device: str, machine: Machine) -> str:
 
 
 def _table(found: list[Cell]) -> tuple[Table, list[str]]:
-    """A row a strategy and precision, a column a value of compile and checkpointing; and the reasons by number."""
+    """Return the table, and the reasons that its numbers refer to, from 1.
+
+    It has rows of strategy, precision and compile, and a column for each value of checkpointing.
+    """
     reasons = list(dict.fromkeys(cell.reason for cell in found if cell.reason))
     checkpointing = [f"ac {value}" for value in MATRIX["activation_checkpointing"]]
     table = Table("strategy", "precision", "compile", *checkpointing, show_edge=False)
     by_values = {cell.values: cell for cell in found}
     for strategy in MATRIX["strategy"]:
         for precision in MATRIX["precision"]:
-            lines: dict[tuple[str, ...], list[str]] = {}  # values of compile that give the same row share it
+            lines: dict[tuple[str, ...], list[str]] = {}  # Values of compile with equal rows share one.
             for mode in MATRIX["compile"]:
                 row = [by_values[strategy, precision, ac, mode] for ac in MATRIX["activation_checkpointing"]]
                 marks = tuple(str(reasons.index(cell.reason) + 1) if cell.reason else "yes" for cell in row)

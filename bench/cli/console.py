@@ -1,4 +1,4 @@
-"""What commands say to a person on stderr, and ask one."""
+"""Messages of commands on stderr, and questions to the user."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.untrusted.text import printable
 
 @contextlib.contextmanager
 def ignore_broken_pipe() -> Iterator[None]:
-    """Print what has less weight than the exit code: if the reader of stdout has gone, go on without it."""
+    """Continue without stdout if its reader is gone, because the exit code is still important."""
     try:
         yield
         sys.stdout.flush()
@@ -22,7 +22,7 @@ def ignore_broken_pipe() -> Iterator[None]:
 
 
 def silence_stdout() -> None:
-    """Send the rest of stdout to nowhere; else the interpreter reports a second error when it flushes at its end."""
+    """Discard the rest of stdout; otherwise Python reports another error when it flushes stdout at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -36,10 +36,13 @@ def warn(message: str) -> None:
     say(f"warning: {message}")
 
 
-def agreed(command: str, what: str, about: str = "") -> bool:
-    """Ask on the terminal whether ``what`` may be deleted, after ``about``; UsageError where stdin is no terminal."""
+def confirmed(command: str, what: str, about: str = "") -> bool:
+    """Print ``about``, ask on the terminal whether to delete ``what``, and return the answer.
+
+    Raise UsageError if stdin is not a terminal.
+    """
     if not sys.stdin or not sys.stdin.isatty():
-        raise UsageError(f"{command} asks before it deletes, and stdin is no terminal; add --yes")
+        raise UsageError(f"{command} asks before it deletes, but stdin is not a terminal", hint="Add --yes.")
     print(printable(f"{about}delete {what}? [y/N] "), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True

@@ -1,4 +1,4 @@
-"""``bench env``: what a row would say about this machine, or what differs between those of two runs."""
+"""``bench env``: shows what rows record about this machine, or how the environments of two runs differ."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from bench.store.runs import find
 def env(
     diff: Annotated[
         tuple[str, str] | None,
-        typer.Option(metavar="RUN_A RUN_B", help="Say what differs between the environments of two runs instead."),
+        typer.Option(metavar="RUN_A RUN_B", help="Show how the environments of two runs differ instead."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of results, for --diff.")] = Path("results"),
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Show the machine, the software and the settings that results are recorded with."""
+    """Show what results record about the machine, the software and its settings."""
     if diff is not None:
         return _diff(out, *diff, as_json)
     machine = this_machine()
@@ -63,19 +63,19 @@ def _diff(out: Path, a: str, b: str, as_json: bool) -> int:
     console = wide_console()
     for side, folder in zip("AB", folders, strict=True):
         _print(console, f"{side}: {folder}")
-    insisted = [difference for difference in found if difference.in_env_key]
-    noted = [difference for difference in found if not difference.in_env_key]
-    _print_group(console, "a gate against a stored baseline insists on", insisted)
-    _print_group(console, "merely noted", noted)
+    _print_group(console, "bench check refuses a baseline with these differences", [d for d in found if d.in_env_key])
+    _print_group(console, "other differences", [d for d in found if not d.in_env_key])
     if not found:
-        _print(console, "\nnothing differs that rows tell of the environment")
+        _print(console, "\nno recorded difference")
     return EXIT_OK
 
 
 def _rows(folder: Path) -> list[LaunchRow]:
     rows = read_launches(folder / "launches.csv", warn)
     if not rows:
-        raise ResultsError(f"run {folder.name} has no launches, so its environment is not known; choose another")
+        raise ResultsError(
+            f"run {folder.name} has no launches, so its environment is not known", hint="Choose another run."
+        )
     return rows
 
 

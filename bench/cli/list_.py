@@ -1,4 +1,4 @@
-"""``bench list``: what there is to choose from."""
+"""``bench list``: lists workloads, strategies, suites, and the values of options."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from workloads import WORKLOADS
 
 def list_(
     what: Annotated[
-        str | None, typer.Argument(metavar="WHAT", help="What to list; without it, what there is to list.")
+        str | None, typer.Argument(metavar="WHAT", help="What to list; without it, the possible words.")
     ] = None,
 ) -> int:
-    """List what there is: workloads, strategies with their options, values of other axes, suites, all options."""
+    """List workloads, strategies with their options, values of other axes, suites, or all options."""
     if what is None:
         print("\n".join(f"bench list {name}" for name in _TABLES))
     elif what in _TABLES:
@@ -34,7 +34,7 @@ def list_(
 
 
 def _table(name: str, *titles: str) -> Table:
-    """Of names, which are never cut in two, and what there is to say of them."""
+    """Return an empty table whose first column has names, which are never broken."""
     others = (Column(title, overflow="fold") for title in titles)
     return Table(Column(name, no_wrap=True), *others, show_edge=False, pad_edge=False)
 
@@ -68,7 +68,7 @@ def _values(title: str, values: Mapping[str, str]) -> Callable[[], Table]:
 
 
 def _suites() -> Table:
-    table = _table("suite", "what it answers")
+    table = _table("suite", "question")
     for name, about in suites().items():
         table.add_row(name, about)
     return table

@@ -1,4 +1,4 @@
-"""``bench report``: what the rows of some runs say, on the terminal and as files to hand on."""
+"""``bench report``: summarises runs on the terminal and in files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 import bench
 from bench.cli.console import say, warn
-from bench.cli.shared_options import Given, keyword, takes
+from bench.cli.shared_options import Given, keyword_parameter, with_parameters
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.report.format import wide_console
 from bench.store.columns import LaunchRow
@@ -30,10 +30,10 @@ def _file(what: str, metavar: str = "FILE") -> Any:
 
 
 FILES = (
-    keyword("md", Annotated[Path | None, _file("Write Markdown.")], None),
-    keyword("html", Annotated[Path | None, _file("Write one self-contained page with charts.")], None),
-    keyword("plots", Annotated[Path | None, _file("Write every chart as PNG and SVG.", "DIR")], None),
-    keyword(
+    keyword_parameter("md", Annotated[Path | None, _file("Write Markdown.")], None),
+    keyword_parameter("html", Annotated[Path | None, _file("Write one self-contained page with charts.")], None),
+    keyword_parameter("plots", Annotated[Path | None, _file("Write every chart as PNG and SVG.", "DIR")], None),
+    keyword_parameter(
         "csv",
         Annotated[Path | None, _file("Write summary, scaling, trade-off, tuning and failures as CSV.", "DIR")],
         None,
@@ -41,7 +41,7 @@ FILES = (
 )
 
 
-@takes("files", FILES, dict)
+@with_parameters("files", FILES, dict)
 def report(
     files: Given,
     run: Annotated[
@@ -49,23 +49,24 @@ def report(
         typer.Argument(metavar="[RUN]…", help="Ids, paths, or latest (the default).", show_default=False),
     ] = None,
     within_gib: Annotated[
-        str | None, _file("Also name the fastest case within so much memory of a device; comma list.", "GIB,…")
+        str | None, _file("Also name the fastest case within this memory of a device; comma list.", "GIB,…")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON on stdout instead of tables.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of tables.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for results.")] = Path("results"),
 ) -> int:
-    """Answer from the rows: which case is fastest, what it costs in memory, how it scales, and what failed.
+    """Summarise runs: which case is fastest, how much memory it needs, how it scales, and what failed.
 
-    Runs of unlike machines or software stand side by side and are never put together.
+    Runs on different machines or software are shown side by side, but never combined.
     """
     memory = _numbers(within_gib)
     folders = list(dict.fromkeys(find(out, name).resolve() for name in run or [LATEST]))
     every = [row for folder in folders for row in read_launches(folder / "launches.csv", warn)]
     rows = [row for row in every if row.side is None]
     if every and not rows:
-        raise ResultsError(f"{', '.join(f.name for f in folders)}: a comparison; see bench compare {folders[0].name}")
-    if not any(row.role == "measure" for row in rows):  # probes alone answer nothing
-        raise ResultsError(f"no launch is recorded in {', '.join(map(str, folders))}; run one, or name another run.")
+        names = ", ".join(folder.name for folder in folders)
+        raise ResultsError(f"{names}: this is a comparison", hint=f"Use bench compare {folders[0].name}.")
+    if not any(row.role == "measure" for row in rows):  # Probes are not results.
+        raise ResultsError(f"no launch is recorded in {', '.join(map(str, folders))}", hint="Choose another run.")
     from bench.analysis.answers import answer
     from bench.report.files import report_json
     from bench.report.headline import headline
@@ -78,7 +79,7 @@ def report(
     try:
         for file in _write(answers, heading, found, files):
             say(f"wrote {file}")
-    finally:  # what cannot be written can still be read
+    finally:  # Show the results even if a file cannot be written.
         if as_json:
             print(report_json(answers, heading.sentences))
         else:
@@ -87,7 +88,7 @@ def report(
 
 
 class _Heading(NamedTuple):
-    """What stands above the tables: the workloads, who made it when and of what, and the findings."""
+    """The text above the tables: the workloads; version, time and runs; and the findings."""
 
     title: str
     about: list[str]
@@ -95,7 +96,7 @@ class _Heading(NamedTuple):
 
 
 def _write(answers: Answers, heading: _Heading, found: Sequence[Table], files: Given) -> Iterator[Path]:
-    """Every file that was asked for, told when it is there."""
+    """Write every requested file, and yield its path."""
     from bench.report.files import write_csv, write_text
     from bench.report.markdown import markdown
 
@@ -123,12 +124,12 @@ def _numbers(text: str | None) -> list[float]:
     except ValueError:
         found = [0.0]
     if not all(0 < number < float("inf") for number in found):
-        raise UsageError(f"--within-gib: got {text!r}; allowed: numbers above 0, as in 24,80.")
+        raise UsageError(option="--within-gib", given=text, allowed="numbers above 0, such as 24,80")
     return found
 
 
 def _steps(folders: Sequence[Path]) -> pd.DataFrame:
-    """The steps of all runs. A file that cannot be read costs the report its steps, and nothing else."""
+    """Return the steps of all runs, without those of files that cannot be read, of which the user is warned."""
     import pandas as pd
 
     from bench.analysis.frames import no_steps, steps
@@ -138,7 +139,7 @@ def _steps(folders: Sequence[Path]) -> pd.DataFrame:
         try:
             found.append(steps(folder / "steps.csv", warn))
         except ResultsError as error:
-            warn(f"the report goes without the steps of {folder.name}: {error}")
+            warn(f"the report has no steps of {folder.name}: {error}")
     return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
 
 

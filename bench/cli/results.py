@@ -1,4 +1,4 @@
-"""``bench results``: the runs there are; one of them shown or exported, or some deleted."""
+"""``bench results``: lists runs; shows, exports or deletes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import interrupts
-from bench.cli.console import agreed, say, warn
+from bench.cli.console import confirmed, say, warn
 from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.report.format import number, run_json, wide_console
 from bench.report.wide_tables import print_table
@@ -27,10 +27,10 @@ from bench.store.runs import Run, busy, find, look, runs
 from bench.untrusted.files import read_json
 
 Out = Annotated[Path | None, typer.Option(help="Folder of results (default: results).", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="As JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUN = "A run's id, latest, or a path to its folder."
 
-# What `show` says of the machine: line -> columns, and how to say them.
+# Lines of `bench results show` about the machine: columns, and the text for each.
 FACTS = {
     "machine": {"hostname": "{}", "cpu_model": "{}", "cpu_cores": "{} cores", "ram_gib": "{} GiB", "os": "{}"},
     "devices": {"device_name": "{}", "driver": "driver {}"},
@@ -45,8 +45,8 @@ app = typer.Typer()
 
 @app.callback(invoke_without_command=True)
 def results(context: typer.Context, out: Out = None, as_json: Json = False) -> int:
-    """List the runs, the newest first; show or export one, or delete some."""
-    context.obj = out, as_json  # said before the subcommand, they hold for it as well
+    """List the runs, the newest first; show, export or delete them."""
+    context.obj = out, as_json  # Options before a subcommand are valid for it as well.
     if context.invoked_subcommand is None:
         _list(runs(_out(context, None)), _out(context, None), as_json)
     return EXIT_OK
@@ -59,7 +59,7 @@ def show(
     out: Out = None,
     as_json: Json = False,
 ) -> int:
-    """Show what was run, on what machine, what came of it, and why what failed did."""
+    """Show the machine, the settings and the results of a run, and the reasons of failures."""
     folder = find(_out(context, out), run)
     rows = read_launches(folder / "launches.csv", warn)
     if as_json or context.obj[1]:
@@ -78,20 +78,22 @@ def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN)],
     pytest_benchmark: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", show_default=False, help="Write JSON of pytest-benchmark: a benchmark a case."),
+        typer.Option(
+            metavar="FILE", show_default=False, help="Write JSON of pytest-benchmark, with a benchmark for each case."
+        ),
     ] = None,
     out: Out = None,
 ) -> int:
     """Write a run in a format that other tools read."""
-    from bench.export import pytest_benchmark as format_  # each takes its time to import
+    from bench.export import pytest_benchmark as format_  # Imported here to keep other commands fast.
     from bench.report.files import write_text
 
     if pytest_benchmark is None:
-        raise UsageError("bench results export writes nothing without a format; add --pytest-benchmark FILE.")
+        raise UsageError("bench results export needs a format", hint="Add --pytest-benchmark FILE.")
     folder = find(_out(context, out), run)
     rows = read_launches(folder / "launches.csv", warn)
     if not any(format_.measured(row) for row in rows):
-        raise ResultsError(f"no launch of {folder.name} was ok, so there is nothing to export; name another run.")
+        raise ResultsError(f"no launch of {folder.name} was ok, so nothing can be exported", hint="Choose another run.")
     say(f"wrote {write_text(pytest_benchmark, format_.pytest_benchmark(rows))}")
     return EXIT_OK
 
@@ -105,11 +107,11 @@ def rm(
 ) -> int:
     """Delete runs with all their files, after asking."""
     where = _out(context, out)
-    chosen = [look(folder) for folder in dict.fromkeys(_inside(where, find(where, name)) for name in run)]
+    chosen = [look(folder) for folder in dict.fromkeys(_run_folder(where, find(where, name)) for name in run)]
     _refuse_busy(chosen)
-    if not yes and not _agreed(chosen):
+    if not yes and not _confirmed(chosen):
         return EXIT_OK
-    _refuse_busy(chosen)  # one may have been resumed while we waited for the answer
+    _refuse_busy(chosen)  # A run may have been resumed while the user was asked.
     for old in chosen:
         _delete(old.folder)
         say(f"deleted {old.folder}", on_stdout=True)
@@ -128,13 +130,13 @@ def _list(found: Sequence[Run], out: Path, as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(run) for run in found], default=_plain))
     elif not found:
-        say(f"no runs in {out / 'runs'}; `bench run` makes one, --out names another folder", on_stdout=True)
+        say(f"no runs in {out / 'runs'}; start one with bench run, or choose another folder with --out", on_stdout=True)
     else:
         print_table(_table(found), wide_console())
 
 
 def _table(found: Sequence[Run]) -> Table:
-    """A row a run; the time when it was started stands in its id."""
+    """Return a table with a row for each run, whose id contains the time when it was started."""
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("run", no_wrap=True)
     table.add_column("machine", overflow="fold")
@@ -180,7 +182,7 @@ def _about(run: Run, rows: Sequence[LaunchRow]) -> Table:
         "started": f"{_started(run)} UTC" if run.started else "",
         **{name: _facts(rows, columns) for name, columns in FACTS.items()},
         "protocol": _protocol(run.folder),
-        "launches": f"{run.launches} (cases: {run.cases})" if rows else "none was recorded",
+        "launches": f"{run.launches} (cases: {run.cases})" if rows else "none recorded",
     }
     for name, value in lines.items():
         table.add_row(name, Text(value or "—"))
@@ -197,7 +199,7 @@ def _facts(rows: Sequence[LaunchRow], columns: dict[str, str]) -> str:
 
 
 def _protocol(folder: Path) -> str:
-    """As the options that ask for it; the plan is written apart from the rows, and may be lost where they are not."""
+    """Return the protocol of a run as options, or why it is not known: plan.json may be lost or damaged."""
     file = folder / "plan.json"
     try:
         plan = read_json(file)
@@ -216,7 +218,7 @@ def _print_rows(folder: Path, rows: Sequence[LaunchRow], console: Console) -> No
     print_rows(rows, console)
     failed = [row for row in latest(rows).values() if row.status not in ("ok", "skipped") and row.launch_id]
     if failed:
-        console.print("\nlaunches that failed, and their logs:")
+        console.print("\nfailed launches, and their logs:")
     for row in failed:
         logs = folder / "logs" / str(row.launch_id)
         console.print(Text(f"{row.status}: {row.reason}\n  {logs}"), soft_wrap=True)
@@ -225,13 +227,13 @@ def _print_rows(folder: Path, rows: Sequence[LaunchRow], console: Console) -> No
 # -- delete --------------------------------------------------------------------------------------------------------
 
 
-def _inside(out: Path, folder: Path) -> Path:
-    """The run's folder, which must lie in ``out``/runs itself, and be no link to another."""
+def _run_folder(out: Path, folder: Path) -> Path:
+    """Return the folder of a run; UsageError if it is a symbolic link, or not directly in ``out``/runs."""
     real, home = folder.resolve(), (out / "runs").resolve()
     if folder.is_symlink() or real.parent != home:
         raise UsageError(
-            f"{folder} is a link, or does not lie in {out / 'runs'}; only runs in there are deleted: "
-            "name its folder of results by --out, or delete it yourself"
+            f"{folder} is a link, or is not in {out / 'runs'}; only runs in that folder are deleted",
+            hint="Choose the folder of results with --out, or delete it yourself.",
         )
     return out / "runs" / real.name
 
@@ -240,21 +242,21 @@ def _refuse_busy(chosen: Iterable[Run]) -> None:
     for run in chosen:
         if busy(run.folder):
             raise ResultsError(
-                f"run {run.run_id} is being written by bench run; wait for it, or end it, then delete it"
+                f"run {run.run_id} is being written by bench run", hint="Wait until it has ended, or end it, first."
             )
 
 
-def _agreed(chosen: Sequence[Run]) -> bool:
+def _confirmed(chosen: Sequence[Run]) -> bool:
     about = ""
     for run in chosen:
         launches = "?" if run.launches is None else run.launches
         about += f"{run.folder}: launches: {launches}, size: {_size(run.bytes)}\n"
-    return agreed("bench results rm", "this run" if len(chosen) == 1 else f"these {len(chosen)} runs", about)
+    return confirmed("bench results rm", "this run" if len(chosen) == 1 else f"these {len(chosen)} runs", about)
 
 
 def _delete(folder: Path) -> None:
     try:
-        with interrupts.deferred():  # half a run is worse than none
+        with interrupts.deferred():  # Do not leave half a run.
             shutil.rmtree(folder)
     except OSError as error:
         raise ResultsError(f"cannot delete {error.filename or folder}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""``bench run``: the product of its options, or a suite, launched, measured and recorded."""
+"""``bench run``: launches, measures and records every combination of its options, or a suite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from bench import interrupts
 from bench.cli.console import ignore_broken_pipe, say
-from bench.cli.shared_options import Given, Out, asks, keyword, takes
+from bench.cli.shared_options import Given, Out, keyword_parameter, with_parameters, with_run_options
 from bench.errors import EXIT_OK, UsageError
 from bench.plan.options import RETRY
 
@@ -21,30 +21,33 @@ Text = str | None
 
 
 RESUMING = (
-    keyword(
+    keyword_parameter(
         "resume",
-        Annotated[Text, typer.Option(metavar="RUN", help="Do what a run (its id, or latest) still lacks.")],
+        Annotated[
+            Text, typer.Option(metavar="RUN", help="Continue a run (its id, or latest): launch what is missing.")
+        ],
         None,
     ),
-    keyword(
+    keyword_parameter(
         "retry",
         Annotated[
             Text, typer.Option(metavar=", ".join(RETRY), help="Launch these again as well; comma list, with --resume.")
         ],
         None,
     ),
-    keyword(
+    keyword_parameter(
         "resume_anyway",
         Annotated[
-            bool, typer.Option("--resume-anyway", help="Even if plan, tool or machine changed; the rows say what.")
+            bool,
+            typer.Option("--resume-anyway", help="Resume even if plan, tool or machine changed; the rows record it."),
         ],
         False,
     ),
 )
 
 
-@asks
-@takes("resuming", RESUMING, dict)
+@with_run_options
+@with_parameters("resuming", RESUMING, dict)
 def run(
     given: Given,
     resuming: Given,
@@ -54,21 +57,23 @@ def run(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its time; launch nothing.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the table.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout instead of a table.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print results as JSON on stdout instead of a table.")
+    ] = False,
 ) -> int:
-    """Run every combination of the axes, and record one row a launch.
+    """Run every combination of the axes, and record one row for each launch.
 
-    Each axis takes a comma list; the run is their product. Combinations that cannot run become rows with a reason.
+    Each axis takes a comma list. Combinations that cannot run become rows with a reason.
     """
     from bench.api.keywords import asked_for
     from bench.api.runs import measure, to_resume
-    from bench.report.format import Listened
+    from bench.report.format import SafeConsole
     from bench.report.progress import observer
     from bench.store.plan_file import asked_of
 
     earlier = to_resume(out, resuming["resume"], resuming["retry"], resuming["resume_anyway"])
     if earlier and given["suite"] is not None:
-        raise UsageError("--resume has a plan already; leave --suite out, or start a new run.")
+        raise UsageError("--resume uses the plan of the run, so --suite is not allowed", hint="Remove one of them.")
     asked = asked_for(given, asked_of(earlier.plan) if earlier else None)
     if dry_run:
         from bench.cli.dry_run import show_plan
@@ -78,19 +83,19 @@ def run(
         return EXIT_OK
 
     def show(done: Run) -> None:
-        watcher.close()
+        progress.close()
         _show(done, as_json)
 
-    watcher = observer(Listened(stderr=True), quiet)
-    with interrupts.deferred(), contextlib.closing(watcher):
-        return measure(asked, out, watcher, earlier, strict_machine, show).exit_code
+    progress = observer(SafeConsole(stderr=True), quiet)
+    with interrupts.deferred(), contextlib.closing(progress):
+        return measure(asked, out, progress, earlier, strict_machine, show).exit_code
 
 
 def _show(done: Run, as_json: bool) -> None:
     from bench.report.format import run_json, wide_console
     from bench.report.terminal import print_rows
 
-    with ignore_broken_pipe():  # a reader that has gone (bench run | head) does not change the exit code
+    with ignore_broken_pipe():  # A closed stdout (bench run | head) does not change the exit code.
         if as_json:
             print(run_json(done.folder, done.rows))
         else:

@@ -1,4 +1,4 @@
-"""The options that say what is to be run, for every command that takes them: each axis, selector and setting."""
+"""The options that several commands share: axes, selectors and settings, which say what to run."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import typer
 
 from bench.plan.options import ALIASES, AXES, SELECTORS, SETTINGS, Option
 
-REPEATABLE = ("workload", "data", "env")  # they may hold commas
+REPEATABLE = ("workload", "data", "env")  # Their values may contain commas, so they are repeated instead.
 
-Given = dict[str, Any]  # option -> what was given: a text, a list of texts, or None
+Given = dict[str, Any]  # Option -> its value on the command line: a text, a list of texts, or None.
 
 
 def _parameter(option: Option, panel: str) -> inspect.Parameter:
-    default = "" if option.default is None else by_default(option.shown_default)
+    default = "" if option.default is None else default_text(option.shown_default)
     words = option.allowed.replace("a whole number from", "≥")
     shown = typer.Option(
         *(option.flag, *(f"--{alias}" for alias, name in ALIASES.items() if name == option.name)),
@@ -28,15 +28,16 @@ def _parameter(option: Option, panel: str) -> inspect.Parameter:
         rich_help_panel=panel,
     )
     kind = list[str] | None if option.name in REPEATABLE else str | None
-    return keyword(option.name, Annotated[kind, shown], None)
+    return keyword_parameter(option.name, Annotated[kind, shown], None)
 
 
-def by_default(what: object) -> str:
-    """The end of a help text, where typer does not know the default. Without the backslash it would be markup."""
+def default_text(what: object) -> str:
+    """Return the default for the end of a help text, with the bracket escaped, because rich would read it as markup."""
     return rf" \[default: {what}]"
 
 
-def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def keyword_parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """Return a keyword-only parameter of a command."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -45,16 +46,19 @@ OVERSUBSCRIBE = typer.Option("--oversubscribe", help="Let ranks share a GPU, ove
 PARAMETERS = (
     *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
     *(_parameter(option, "Protocol") for option in SETTINGS.values()),
-    keyword("suite", Annotated[str | None, SUITE], None),
-    keyword("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
+    keyword_parameter("suite", Annotated[str | None, SUITE], None),
+    keyword_parameter("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
 )
 Out = Annotated[Path, typer.Option(help="Folder for results.")]
 
 
-def takes(
+def with_parameters(
     name: str, parameters: Sequence[inspect.Parameter], make: Callable[[dict[str, Any]], Any]
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Decorates a command: in place of its parameter ``name`` it has these options, of whose values that is made."""
+    """Return a decorator of commands that replaces a parameter by several options.
+
+    The command gets ``make`` of the options' values as its parameter ``name``.
+    """
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
         own = inspect.signature(command, eval_str=True).parameters.values()
@@ -65,7 +69,7 @@ def takes(
             return command(**{name: make(given)}, **values)
 
         kept = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own if one.name != name]
-        with_options.__dict__.pop("__wrapped__")  # or its signature would be asked
+        with_options.__dict__.pop("__wrapped__")  # Otherwise typer would read the signature of ``command``.
         with_options.__signature__ = inspect.Signature([*parameters, *kept])  # type: ignore[attr-defined]
         with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, *kept)}
         return with_options
@@ -73,4 +77,5 @@ def takes(
     return decorate
 
 
-asks = takes("given", PARAMETERS, dict)  # for a command with a parameter ``given: Given``
+# Decorator of a command with a parameter ``given: Given``.
+with_run_options = with_parameters("given", PARAMETERS, dict)

@@ -1,4 +1,4 @@
-"""What every command that gives verdicts asks for, and how it tells them."""
+"""The options of commands that give verdicts, and how these commands report them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from bench.api.margins import rules
 from bench.cli.console import ignore_broken_pipe, say, warn
-from bench.cli.shared_options import by_default, keyword, takes
+from bench.cli.shared_options import default_text, keyword_parameter, with_parameters
 from bench.errors import EXIT_INCOMPARABLE, ResultsError
 from bench.report.format import wide_console
 
@@ -34,37 +34,40 @@ def _flag(flag: str, what: str) -> Any:
     return typer.Option(flag, help=what, rich_help_panel=PANEL)
 
 
-DETECT = f"Change to be detected, and margin of `same`.{by_default('3%')}"
+DETECT = f"Change to detect; smaller ones can be `same`.{default_text('3%')}"
 PARAMETERS = (
-    keyword("detect", Annotated[str | None, _share(DETECT)], None),
-    keyword("floor", Annotated[str, _share("Changes of throughput up to it are of no interest.")], "1%"),
-    keyword("floor_memory", Annotated[str, _share("The same for memory.")], "2%"),
-    keyword(
+    keyword_parameter("detect", Annotated[str | None, _share(DETECT)], None),
+    keyword_parameter("floor", Annotated[str, _share("Ignore changes of throughput up to this.")], "1%"),
+    keyword_parameter("floor_memory", Annotated[str, _share("Ignore changes of memory up to this.")], "2%"),
+    keyword_parameter(
         "strict",
-        Annotated[bool, _flag("--strict", "One undecided case leaves all undecided; a missing one fails.")],
+        Annotated[bool, _flag("--strict", "Fail on missing cases; one undecided case makes the result undecided.")],
         False,
     ),
-    keyword("junit", Annotated[Path | None, _file("JUnit XML, a test for each case.")], None),
-    keyword("md", Annotated[Path | None, _file("Markdown, for the comment on a pull request.")], None),
-    keyword("as_json", Annotated[bool, _flag("--json", "The verdicts as JSON on stdout.")], False),
+    keyword_parameter("junit", Annotated[Path | None, _file("Write JUnit XML, a test for each case.")], None),
+    keyword_parameter("md", Annotated[Path | None, _file("Write Markdown, for a comment on a pull request.")], None),
+    keyword_parameter(
+        "as_json", Annotated[bool, _flag("--json", "Print the verdicts as JSON on stdout instead of a table.")], False
+    ),
 )
 
 
 @dataclass(frozen=True)
-class Judging:
-    """By which rules to judge, and whom to tell. ``insists``: what is to be detected was said, and is no default."""
+class VerdictOptions:
+    """The values of these options. ``detect_given``: ``--detect`` was given, so that it is not the default."""
 
     rules: Rules
-    insists: bool
+    detect_given: bool
     junit: Path | None
     md: Path | None
     as_json: bool
 
-    def tell(self, gate: Gate) -> int:
-        """Print the verdicts, write the files that were asked for, tell GitHub where it runs us; the gate's exit code.
+    def report(self, gate: Gate) -> int:
+        """Print the verdicts, write the requested files, and publish them on GitHub Actions; return the exit code.
 
-        What cannot be written is said, and costs neither the rest nor the verdict: ResultsError comes last, unless the
-        gate's own exit code is stronger. Nor does a reader of ours that has gone (``bench ab | head``).
+        All files are tried before ResultsError is raised for the first one that cannot be written. If the sides are
+        incomparable, that exit code counts, and files that cannot be written are warnings. A closed stdout
+        (``bench ab | head``) does not change the exit code.
         """
         from bench.export.github import publish
         from bench.report.gate import gate_json, print_gate
@@ -76,20 +79,21 @@ class Judging:
                 print_gate(gate, wide_console())
         with ignore_broken_pipe():
             publish(gate, os.environ)
-        lost = [error for error in map(_attempt, _files(gate, self.junit, self.md)) if error]
-        if lost and gate.exit_code != EXIT_INCOMPARABLE:
-            raise lost[0]
-        for error in lost:
+        errors = [error for error in map(_error_of, _files(gate, self.junit, self.md)) if error]
+        if errors and gate.exit_code != EXIT_INCOMPARABLE:
+            raise errors[0]
+        for error in errors:
             warn(str(error))
         return gate.exit_code
 
 
-def _judging(given: Mapping[str, Any]) -> Judging:
-    law = rules(given["detect"], given["floor"], given["floor_memory"], given["strict"])
-    return Judging(law, given["detect"] is not None, given["junit"], given["md"], given["as_json"])
+def _verdict_options(given: Mapping[str, Any]) -> VerdictOptions:
+    chosen = rules(given["detect"], given["floor"], given["floor_memory"], given["strict"])
+    return VerdictOptions(chosen, given["detect"] is not None, given["junit"], given["md"], given["as_json"])
 
 
-judges = takes("judging", PARAMETERS, _judging)  # for a command with a parameter ``judging: Judging``
+# Decorator of a command with a parameter ``verdict_options: VerdictOptions``.
+with_verdict_options = with_parameters("verdict_options", PARAMETERS, _verdict_options)
 
 
 def _files(gate: Gate, junit: Path | None, md: Path | None) -> Iterator[Callable[[], Path]]:
@@ -103,7 +107,8 @@ def _files(gate: Gate, junit: Path | None, md: Path | None) -> Iterator[Callable
         yield lambda: write_text(md, comment(gate))
 
 
-def _attempt(write: Callable[[], Path]) -> ResultsError | None:
+def _error_of(write: Callable[[], Path]) -> ResultsError | None:
+    """Write a file; return the error if that fails."""
     try:
         say(f"wrote {write()}")
     except ResultsError as error:

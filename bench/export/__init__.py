@@ -1,2 +1,1 @@
-"""What other programs read: one file a format, pure functions that give text. Imports ``report`` and
-what is below it."""
+"""Formats for other programs: one file for each. Imports ``report`` and the layers below it."""

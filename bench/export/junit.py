@@ -1,6 +1,6 @@
-"""A gate as JUnit XML, which GitLab, Jenkins, Azure and GitHub's apps show: a test case for each case.
+"""A gate as JUnit XML, with a test for each case; GitLab, Jenkins, Azure and apps for GitHub show it.
 
-The dialect is that of the schema of Windy Road (github.com/windyroad/JUnit-Schema), the strictest that is in use.
+It follows the schema of Windy Road (github.com/windyroad/JUnit-Schema), the strictest in use.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from bench.errors import shorten
-from bench.report.format import legal, number
-from bench.report.gate import change, head, message, outcome, throughput
+from bench.report.format import number, xml_safe
+from bench.report.gate import change, header_lines, message, outcome, throughput
 from bench.stats.verdict import Gate, Rules, Verdict
 
 UNKNOWN_TIME = datetime(1970, 1, 1)
 
 
 class _Test(NamedTuple):
-    """``result`` is failure, error or skipped, or empty for what passed; ``kind``, ``message`` and ``text`` say why."""
+    """A test. ``result`` is failure, error, skipped, or empty if it passed; ``kind``, ``message`` and ``text`` say why.
+
+    ``seconds`` is the time that it took.
+    """
 
     group: str
     name: str
@@ -35,22 +38,22 @@ class _Test(NamedTuple):
 
 
 def junit(gate: Gate) -> str:
-    """A whole document, to be written as UTF-8.
+    """Return the whole document, to be written as UTF-8.
 
-    ``slower``, ``broken`` and more memory are failures, and so is ``missing`` under strict rules; ``inconclusive``, and
-    ``missing`` otherwise, are skipped; ``incomparable`` is an error; all else passed. The control pair is a test of its
-    own, skipped if it was flagged. If launches failed, a test called ``launches`` is an error. The time is that of the
-    run's id, or 1970.
+    ``slower``, ``broken``, more memory and, with ``--strict``, ``missing`` are failures. ``inconclusive`` is skipped,
+    and so is ``missing`` without ``--strict``. ``incomparable`` is an error; all other cases pass. The control pair is
+    a test of its own, skipped if it was flagged. If launches failed, a test named ``launches`` is an error. The time
+    stamp is from the run's id, or UNKNOWN_TIME.
     """
     tests = list(_tests(gate))
     root = Element("testsuites")
     suite = SubElement(root, "testsuite", _suite(gate, tests))
     properties = SubElement(suite, "properties")
     for name, value in _properties(gate).items():
-        SubElement(properties, "property", name=name, value=legal(value))
+        SubElement(properties, "property", name=name, value=xml_safe(value))
     for test in tests:
         suite.append(_case(test))
-    SubElement(suite, "system-out").text = _lines("\n".join(head(gate)))
+    SubElement(suite, "system-out").text = _lines("\n".join(header_lines(gate)))
     SubElement(suite, "system-err")
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
@@ -69,12 +72,13 @@ def _suite(gate: Gate, tests: list[_Test]) -> dict[str, str]:
 
 
 def _properties(gate: Gate) -> dict[str, str]:
-    """What was asked and decided, for tools that show it."""
+    """Return the sides, the outcome and the rules of a gate, by name."""
     rules = {"floor": gate.rules.floor, "floor_memory": gate.rules.floor_memory, "detect": gate.rules.detect}
-    said = {"a": gate.a, "b": gate.b, "run_id": gate.run_id, "outcome": outcome(gate), "exit_code": str(gate.exit_code)}
+    sides = {"a": gate.a, "b": gate.b, "run_id": gate.run_id}
+    result = {"outcome": outcome(gate), "exit_code": str(gate.exit_code)}
     shares = {name: f"{share:.6g}" for name, share in rules.items()}
     ratio = {} if gate.ratio is None else {"ratio": f"{gate.ratio:.6g}"}
-    return {**said, **shares, "strict": "true" if gate.rules.strict else "false", **ratio}
+    return {**sides, **result, **shares, "strict": "true" if gate.rules.strict else "false", **ratio}
 
 
 def _tests(gate: Gate) -> Iterator[_Test]:
@@ -91,12 +95,12 @@ def _tests(gate: Gate) -> Iterator[_Test]:
 
 def _test(verdict: Verdict, rules: Rules) -> _Test:
     result, kind = _result(verdict, rules)
-    group = "stepbench." + (re.sub(r"[^\w=:-]+", "_", verdict.workload) or "case")  # dots would be packages
+    group = "stepbench." + (re.sub(r"[^\w=:-]+", "_", verdict.workload) or "case")  # Dots would separate packages.
     return _Test(group, verdict.case, verdict.seconds, result, kind, message(verdict), _text(verdict))
 
 
 def _result(verdict: Verdict, rules: Rules) -> tuple[str, str]:
-    """The element of the result, empty for what passed, and its type where it has one."""
+    """Return the element of the result, empty if the case passed, and its type, which may be empty."""
     if verdict.verdict == "incomparable":
         return "error", verdict.verdict
     if verdict.verdict in ("slower", "broken") or (verdict.verdict == "missing" and rules.strict):
@@ -107,7 +111,7 @@ def _result(verdict: Verdict, rules: Rules) -> tuple[str, str]:
 
 
 def _text(verdict: Verdict) -> str:
-    """All figures, one a line: some readers show nothing but this."""
+    """Return all figures, one on each line: some tools show only this text."""
     known = {
         verdict.verdict: verdict.reason,
         "throughput, B against A": throughput(verdict),
@@ -116,10 +120,10 @@ def _text(verdict: Verdict) -> str:
         "memory, MiB": _sides(verdict.memory_mib_a, verdict.memory_mib_b),
         "p, one-sided": "" if verdict.p is None else f"{verdict.p:.2g}",
         "measured in": f"{verdict.blocks} blocks, {verdict.launches} launches ({verdict.how})" if verdict.how else "",
-        "smallest slowdown that could be found": "" if verdict.detectable is None else f"{verdict.detectable:.1%}",
+        "smallest detectable slowdown": "" if verdict.detectable is None else f"{verdict.detectable:.1%}",
         "A": verdict.case_a or "",
         "B": verdict.case_b or "",
-        "to get it again": verdict.command or "",
+        "command": verdict.command or "",
     }
     return "\n".join(f"{name}: {value}" for name, value in known.items() if value)
 
@@ -139,15 +143,15 @@ def _case(test: _Test) -> Element:
 
 
 def _line(text: str) -> str:
-    return shorten(legal(text), 1000) or "?"
+    return shorten(xml_safe(text), 1000) or "?"
 
 
 def _lines(text: str) -> str:
-    return legal(text).replace("\r\n", "\n").replace("\r", "\n")  # a parser would make it of them
+    return xml_safe(text).replace("\r\n", "\n").replace("\r", "\n")  # As an XML parser does.
 
 
 def _seconds(value: float) -> str:
-    """A decimal number without an exponent, as the schema wants it."""
+    """Return seconds as a decimal number without exponent, which the schema requires."""
     return f"{_known(value):.3f}"
 
 

@@ -1,4 +1,4 @@
-"""A run as JSON of pytest-benchmark, which its own ``compare``, github-action-benchmark and Bencher read."""
+"""A run as JSON of pytest-benchmark, which ``pytest-benchmark compare``, github-action-benchmark and Bencher read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.report.format import to_json
 from bench.store.code_versions import Identity, identities
 from bench.store.columns import LaunchRow
 
-FORMAT = "5.3.1"  # of pytest-benchmark, whose fields these are
+FORMAT = "5.3.1"  # The version of pytest-benchmark that has these fields.
 MEDIANS = ("samples_per_s", "tokens_per_s", "startup_s", "compile_s", "data_wait_share", "mfu", "joules_per_sample")
 LARGEST = ("peak_allocated_mib", "peak_reserved_mib", "device_used_mib", "peak_rss_mib")
 COUNTS = ("world_size", "global_batch")
@@ -21,31 +21,32 @@ MACHINE = ("device_name", "driver", "torch", "cuda", "cudnn", "nccl", "ram_gib",
 
 
 def pytest_benchmark(rows: Sequence[LaunchRow]) -> str:
-    """One benchmark a case and side of a comparison, of its measured launches that were ok, in the order of the rows.
+    """Return JSON with a benchmark for each case, and for each side of a comparison, in the order of the rows.
 
-    Where a case has launches of several environments or codes, each has its benchmark, and the name says which.
+    Only measured launches that were ok are in it. If a case has launches with several environments or code versions,
+    each has its own benchmark, and its name says which.
 
-    ``data`` has one number a launch: seconds a step, global_batch / samples_per_s, which is the mean step of its window
-    on the slowest rank. Launches are the unit of replication, so that the standard deviation that other tools show, or
-    test with, is the one that holds between runs. ``extra_info`` has the median throughput, and of memory the largest.
+    ``data`` has one number for each launch: the seconds of a step, global_batch / samples_per_s, which is the mean step
+    of the window on the slowest rank. Launches are the unit of replication, so the standard deviation that other tools
+    show or test with is that between launches. ``extra_info`` has the median throughput and the largest memory.
     """
     cases: dict[tuple[str, str, str], list[LaunchRow]] = defaultdict(list)
     for row, name in zip(rows, _names(rows), strict=True):
         if measured(row):
             cases[name, str(row.work_key), row.side or ""].append(row)
     first = next(iter(cases.values()), [LaunchRow()])[0]
-    said = {
-        "machine_info": _machine(first),
-        "commit_info": _commit(first),
+    content = {
+        "machine_info": _machine_info(first),
+        "commit_info": _commit_info(first),
         "benchmarks": [_benchmark(case, side, found) for (case, _, side), found in cases.items()],
         "datetime": first.started_at,
         "version": FORMAT,
     }
-    return to_json(said, indent=1) + "\n"
+    return to_json(content, indent=1) + "\n"
 
 
 def _names(rows: Sequence[LaunchRow]) -> list[str]:
-    """What each launch's case is called: its id, and what tells it from others with the same."""
+    """Return the name of each launch's case: its id, and what distinguishes it from cases with the same id."""
     found = identities(rows)
     several: dict[tuple[str | None, str | None], set[Identity]] = defaultdict(set)
     for row, one in zip(rows, found, strict=True):
@@ -58,7 +59,7 @@ def _names(rows: Sequence[LaunchRow]) -> list[str]:
 
 
 def measured(row: LaunchRow) -> bool:
-    """Whether it is a measured launch that was ok, and has a number."""
+    """Return whether a row is a measured launch that was ok and has a throughput."""
     known = [getattr(row, name) for name in ("samples_per_s", "global_batch")]
     good = all(value is not None and 0 < value < math.inf for value in known)
     return row.role == "measure" and row.status == "ok" and good
@@ -73,14 +74,14 @@ def _benchmark(case: str, side: str, rows: Sequence[LaunchRow]) -> dict[str, Any
         "fullname": f"stepbench::{name}",
         "params": {axis: value for axis, value in axes.items() if value is not None},
         "param": side or None,
-        "extra_info": _extra(rows),
+        "extra_info": _extra_info(rows),
         "options": {},
         "stats": stats([(row.global_batch or 0) / (row.samples_per_s or math.nan) for row in rows]),
     }
 
 
-def _extra(rows: Sequence[LaunchRow]) -> dict[str, Any]:
-    """Of columns that have a number in any row: medians, largest values, counts; and what tells the run."""
+def _extra_info(rows: Sequence[LaunchRow]) -> dict[str, Any]:
+    """Return medians, largest values and counts of the columns that have a number, and the columns of the run."""
     columns = {
         name: [getattr(row, name) for row in rows if _number(getattr(row, name))] for name in (*MEDIANS, *LARGEST)
     }
@@ -94,16 +95,16 @@ def _number(value: Any) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _machine(row: LaunchRow) -> dict[str, Any]:
-    """Under pytest-benchmark's names where it has one."""
+def _machine_info(row: LaunchRow) -> dict[str, Any]:
+    """Return the columns of the machine, with pytest-benchmark's names if it has one."""
     cpu = {"brand_raw": row.cpu_model, "count": row.cpu_threads}
     named = {"node": "hostname", "processor": "cpu_model", "platform": "os", "python_version": "python"}
     ours = {name: getattr(row, name) for name in MACHINE}
     return {name: getattr(row, column) for name, column in named.items()} | {"cpu": cpu} | ours
 
 
-def _commit(row: LaunchRow) -> dict[str, Any]:
-    """As pytest-benchmark says it where there is no commit; times and the branch are in no row."""
+def _commit_info(row: LaunchRow) -> dict[str, Any]:
+    """Return the commit like pytest-benchmark; rows have neither times nor the branch."""
     return {
         "id": row.work_commit or "unversioned",
         "time": None,
@@ -115,8 +116,11 @@ def _commit(row: LaunchRow) -> dict[str, Any]:
 
 
 def stats(data: Sequence[float]) -> dict[str, Any]:
-    """Of at least one number, as pytest-benchmark computes them: quartiles by the second of Wikipedia's methods for an
-    even number of values and by the third for an odd one, fences at 1.5 interquartile ranges."""
+    """Return the statistics of at least one number, as pytest-benchmark computes them.
+
+    Quartiles are by method 2 of Wikipedia's article "Quartile" for an even number of values and by method 3 for an odd
+    one; outliers are more than 1.5 interquartile ranges away from the quartiles.
+    """
     ordered, mean, total = sorted(data), statistics.mean(data), sum(data)
     stddev = statistics.stdev(data) if len(data) > 1 else 0
     q1, q3 = _first_quartile(ordered), _first_quartile(ordered[::-1])
@@ -134,7 +138,7 @@ def stats(data: Sequence[float]) -> dict[str, Any]:
 
 
 def _first_quartile(ordered: Sequence[float]) -> float:
-    """The lower one of ascending values, the upper one of descending ones."""
+    """Return the first quartile of ascending values; of descending values, that is the third one."""
     n = len(ordered)
     quarter, rest = divmod(n, 4)
     if n == 1:

@@ -1,1 +1,1 @@
-"""What people see: tables, charts, a page, progress. Imports ``analysis``, ``stats`` and what is below them."""
+"""Results for people: tables, charts, a page, progress. Imports ``analysis``, ``stats`` and the layers below them."""

@@ -23,10 +23,10 @@ PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DO
 
 
 def filled(page: str) -> str:
-    """Return the page with every table made anew.
+    """Return the page with every table rewritten.
 
-    A table ``NAME`` stands between the lines ``<!-- table: NAME -->`` and ``<!-- end of table -->``. KeyError for a
-    name that there is no table of.
+    A table ``NAME`` stands between the lines ``<!-- table: NAME -->`` and ``<!-- end of table -->``. Raise KeyError for
+    an unknown name.
     """
     made = tables()
     return PLACE.sub(lambda place: f"{place[1]}\n{made[place[2]]}\n{place[3]}", page)
@@ -59,7 +59,7 @@ def options_table() -> str:
 
 
 def values_table() -> str:
-    """Return what the values of some axes mean."""
+    """Return the values of the axes in VALUES and of ``--strategy``, with their meanings."""
     rows = []
     for name, strategy in STRATEGIES.items():
         rows.append(("`--strategy`", f"`{name}`", strategy.about))

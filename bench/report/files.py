@@ -1,4 +1,4 @@
-"""The answers as files and JSON for other programs: every figure as it was computed, unknown ones empty."""
+"""The answers as CSV and JSON for other programs: figures are not rounded, unknown ones are empty or null."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_csv(answers: Answers, folder: Path) -> list[Path]:
-    """EXPORTED as CSV files (RFC 4180, UTF-8), one a question. ResultsError if they cannot be written.
+    """Write each of EXPORTED as a CSV file (RFC 4180, UTF-8), and return the paths.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it; numbers are left alone.
+    A text that a spreadsheet would read as a formula gets an apostrophe before it; numbers are unchanged. Raise
+    ResultsError if a file cannot be written.
     """
     return [write_text(folder / f"{name}.csv", csv_text(getattr(answers, name))) for name in EXPORTED]
 
 
 def write_text(file: Path, text: str) -> Path:
-    """Write a file, and its folder if there is none; ResultsError if that cannot be.
+    """Write a file as UTF-8, and make its folder if it is missing; return the path.
 
-    UTF-8; what has no place in it (half of a surrogate pair, as a path may hold) is written as Python writes it.
+    A character that UTF-8 cannot encode (half of a surrogate pair, which a path may hold) is written as a Python escape
+    sequence. Raise ResultsError if the file cannot be written.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, text.encode(errors="backslashreplace"))
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in its name
+    except (OSError, ValueError) as error:  # ValueError: the name has a zero byte.
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ResultsError(f"cannot write {file}: {reason}; name another place") from None
+        raise ResultsError(f"cannot write {file}: {reason}", hint="Choose another path.") from None
     return file
 
 
 def csv_text(frame: pd.DataFrame) -> str:
-    """A frame as CSV: booleans as true and false, floats with all their digits, what is unknown as an empty cell."""
+    """Return a frame as CSV: booleans as true and false, floats with all digits, unknown values as empty cells."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
     writer.writerow(frame.columns)
@@ -53,22 +55,22 @@ def csv_text(frame: pd.DataFrame) -> str:
 
 
 def report_json(answers: Answers, sentences: Sequence[str]) -> str:
-    """The headline and EXPORTED, each as a list of objects; what is unknown is null."""
+    """Return the runs, the headline and EXPORTED as JSON, each frame as a list of objects; unknown values are null."""
     frames = {name: getattr(answers, name) for name in EXPORTED}
-    said = {
+    tables = {
         name: [dict(zip(frame.columns, row, strict=True)) for row in _values(frame)] for name, frame in frames.items()
     }
     runs = list(dict.fromkeys(answers.launches["run_id"]))
-    return json.dumps({"runs": runs, "headline": list(sentences), **said}, allow_nan=False)
+    return json.dumps({"runs": runs, "headline": list(sentences), **tables}, allow_nan=False)
 
 
 def _values(frame: pd.DataFrame) -> Iterator[list[Any]]:
-    """Row by row, as Python's own types; None for what is unknown or no number."""
+    """Return each row as Python's own types; None for an unknown value and for a float that is not finite."""
     return ([_plain(value) for value in row] for row in known_values(frame))
 
 
 def _plain(value: Any) -> Any:
-    value = value.item() if hasattr(value, "item") else value  # numpy's
+    value = value.item() if hasattr(value, "item") else value  # A numpy scalar.
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

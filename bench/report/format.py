@@ -1,4 +1,4 @@
-"""Numbers and tables for people."""
+"""Numbers, lists and text in the form in which people read them, and the consoles that they are printed on."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from rich.segment import Segment
 from bench.store.columns import LaunchRow
 from bench.untrusted.text import printable
 
-FILE_WIDTH = 200  # a table in a file or a pipe has no screen to fit
+FILE_WIDTH = 200  # Characters of a line in a file or a pipe.
 UNKNOWN = "—"
 NO_TEXT = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def number(value: float) -> str:
-    """Four significant digits, thousands separated."""
+    """Return a number with four significant digits, or without decimals from 1,000; thousands are separated."""
     return f"{value:,.0f}" if abs(value) >= 999.95 else f"{value:.4g}"
 
 
-def some(names: Sequence[str], shown: int = 3) -> str:
-    """Return the first names, and how many more there are."""
+def first_few(names: Sequence[str], shown: int = 3) -> str:
+    """Return the first ``shown`` names, and how many more there are: ``a; b; c and 2 more``."""
     more = f" and {len(names) - shown:,} more" if len(names) > shown else ""
     return "; ".join(names[:shown]) + more
 
 
 def by_reason(named: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
-    """Return the names that share a reason, with the first of these reasons; numbers in a reason do not count."""
+    """Return the names that share a reason, with the first of these reasons.
+
+    Reasons that differ only in numbers are the same reason.
+    """
     found: dict[str, tuple[list[str], str]] = {}
     for name, reason in named:
         names, _ = found.setdefault(without_numbers(reason), ([], reason))
@@ -42,44 +45,48 @@ def by_reason(named: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
 
 
 def without_numbers(text: str) -> str:
-    """Return a text that is equal for reasons which differ only in numbers: a rank, a step, a size."""
+    """Return the text with every number replaced by 0: reasons often differ only in a rank, a step or a size."""
     return re.sub(r"\d+", "0", text)
 
 
-def legal(text: str) -> str:
-    """What XML 1.0, UTF-8 and a terminal can all take: other characters, as control characters, become U+FFFD."""
+def xml_safe(text: str) -> str:
+    """Return the text with U+FFFD for each character that XML 1.0 or UTF-8 forbids, and for control characters."""
     return NO_TEXT.sub("\ufffd", text)
 
 
-class Listened(Console):
-    """A console that tells when its reader has gone, and does not end the process for it. What it prints is
-    ``printable``, whoever wrote it."""
+class SafeConsole(Console):
+    """A console that escapes control characters in all text, and raises BrokenPipeError if its reader has gone.
+
+    rich's own console ends the process then, with exit code 1.
+    """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the segments of a renderable, with control characters escaped."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable(text), style, control)
 
     def on_broken_pipe(self) -> None:
+        """Raise BrokenPipeError."""
         raise BrokenPipeError
 
 
 def wide_console() -> Console:
-    """Return standard output as wide as the terminal; where it is none, COLUMNS characters or FILE_WIDTH."""
-    console = Listened()
-    if on_screen(console):
+    """Return a console on stdout, as wide as the terminal; in a file or a pipe COLUMNS or FILE_WIDTH characters."""
+    console = SafeConsole()
+    if is_terminal(console):
         return console
     columns = os.environ.get("COLUMNS", "")
-    return Listened(width=int(columns) if columns.isdecimal() and int(columns) > 0 else FILE_WIDTH)
+    return SafeConsole(width=int(columns) if columns.isdecimal() and int(columns) > 0 else FILE_WIDTH)
 
 
-def on_screen(console: Console) -> bool:
-    """Whether it writes to a terminal. rich also takes a file for one where FORCE_COLOR is set, as in many a CI."""
+def is_terminal(console: Console) -> bool:
+    """Return whether a console writes to a terminal. rich alone would also say so of a file if FORCE_COLOR is set."""
     isatty = getattr(console.file, "isatty", None)
     return console.is_terminal and isatty is not None and bool(isatty())
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """JSON that every reader takes: ASCII, and null for a float that is no number."""
+    """Return JSON that every parser accepts: ASCII, and null for a float that is not finite."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
@@ -92,10 +99,10 @@ def _finite(value: Any) -> Any:
 
 
 def run_json(folder: Path, rows: Sequence[LaunchRow]) -> str:
-    """A run's rows for other programs."""
-    said = {
+    """Return a run's id, the path of its launches.csv, and its rows, as JSON."""
+    content = {
         "run_id": folder.name,
         "launches_csv": str(folder / "launches.csv"),
         "launches": [row.columns() for row in rows],
     }
-    return json.dumps(said, default=str)
+    return json.dumps(content, default=str)

@@ -1,4 +1,4 @@
-"""The verdicts of a gate for people: on a terminal, as Markdown, as a comment; and all of it as JSON for programs."""
+"""The verdicts of a gate: on a terminal, as Markdown, as a comment on a pull request, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import EXIT_FAILED, EXIT_INCOMPARABLE, EXIT_OK, shorten
-from bench.report.format import UNKNOWN, legal, number, some, to_json, without_numbers
+from bench.report.format import UNKNOWN, first_few, number, to_json, without_numbers, xml_safe
 from bench.report.markdown import escaped, fenced, table_lines
 from bench.report.wide_tables import print_table
 from bench.stats.verdict import EXIT_SLOWER, EXIT_UNDECIDED, Gate, Verdict, worst_first
@@ -26,48 +26,54 @@ OUTCOMES = {
     EXIT_FAILED: "failed",
 }
 COLOURS = {"slower": "red", "broken": "red", "faster": "green", "same": "green", "new": "green"}
-MARKER = "<!-- stepbench -->"  # by which a job finds its own comment again
-COMMENT_BYTES = 64_000  # GitHub refuses 65,536 characters
-LISTED = 20  # differences or notes: a hundred of them would hide the table
-CUT = 300  # bytes that are kept for the line which says that others were left out
+MARKER = "<!-- stepbench -->"  # Invisible; a job finds its own comment by it.
+COMMENT_BYTES = 64_000  # GitHub refuses comments from 65,536 characters.
+LISTED = 20  # Differences or notes that are shown; more would push the table out of sight.
+CUT = 300  # Bytes reserved for the line that says how many lines were left out.
 
 
 def outcome(gate: Gate) -> str:
-    """The exit code as a word: one of OUTCOMES."""
+    """Return the exit code as a word: one of OUTCOMES."""
     return OUTCOMES[gate.exit_code]
 
 
-def head(gate: Gate) -> list[str]:
-    """What stands above the table, one line each, the gate's sentence first. A mean of two cases or more has bounds."""
+def header_lines(gate: Gate) -> list[str]:
+    """Return the lines above the table, the gate's sentence first.
+
+    They name the sides, the mean change of throughput (if it has bounds), the control pair, differences and notes.
+    """
     sides = f"A: {gate.a}; B: {gate.b}" + (f" (run {gate.run_id})" if gate.run_id else "")
     mean = f"throughput, geometric mean over the cases: {_bounds(gate)}" if gate.low is not None else ""
-    differences = _some(gate.differences)
+    differences = _first_lines(gate.differences)
     lines = [f"{outcome(gate)}: {gate.sentence}", sides, mean, *(f"A and B differ: {d}" for d in differences)]
     lines += [f"control pair: {gate.control.words}"] if gate.control else []
-    lines += _some(gate.notes)
-    return [shorten(legal(line), 1000) for line in lines if line]
+    lines += _first_lines(gate.notes)
+    return [shorten(xml_safe(line), 1000) for line in lines if line]
 
 
 def title(verdict: Verdict) -> str:
-    """Its verdict in a word or two."""
+    """Return the verdict in a word or two: ``slower``, ``same, more memory``."""
     return f"{verdict.verdict}, more memory" if verdict.memory == "more" else verdict.verdict
 
 
 def message(verdict: Verdict) -> str:
-    """One line: the change of throughput with its interval, the reason, and the figures of both sides."""
+    """Return one line: the change of throughput with its interval, the reason, and the figures of both sides."""
     change = throughput(verdict)
-    said = [change if change not in verdict.reason else "", verdict.reason, *_figures(verdict)]
-    return shorten(legal(f"{title(verdict)}: {'; '.join(filter(None, said))}"), 1000)
+    parts = [change if change not in verdict.reason else "", verdict.reason, *_figures(verdict)]
+    return shorten(xml_safe(f"{title(verdict)}: {'; '.join(filter(None, parts))}"), 1000)
 
 
 def noteworthy(gate: Gate) -> list[Verdict]:
-    """Those that need a word, the worst first: all but faster, same and new, and these if they take more memory."""
-    calm = ("faster", "same", "new")
-    return [one for one in worst_first(gate.verdicts) if one.verdict not in calm or one.memory == "more"]
+    """Return the verdicts that need an explanation, the worst first.
+
+    These are all except ``faster``, ``same`` and ``new``, and also those if they need more memory.
+    """
+    good = ("faster", "same", "new")
+    return [one for one in worst_first(gate.verdicts) if one.verdict not in good or one.memory == "more"]
 
 
 def throughput(verdict: Verdict) -> str:
-    """Return the change from A to B with 95 % bounds; of an undecided case without them that of the medians."""
+    """Return the change from A to B with 95 % bounds; for an undecided case without them, that of the medians."""
     a, b = verdict.samples_per_s_a, verdict.samples_per_s_b
     if verdict.ratio is None and verdict.verdict == "inconclusive" and a and b:
         return f"{change(b / a)} (medians)"
@@ -80,8 +86,8 @@ def _bounds(found: Verdict | Gate) -> str:
 
 
 def change(ratio: float | None) -> str:
-    """A ratio as the change that it is; an empty text for None."""
-    return "" if ratio is None else f"{round(ratio - 1, 3) + 0:+.1%}"  # + 0: no change has no minus sign
+    """Return a ratio as a signed percentage: ``+2.0%`` for 1.02; an empty text for None."""
+    return "" if ratio is None else f"{round(ratio - 1, 3) + 0:+.1%}"  # + 0 turns -0.0 into 0.0.
 
 
 def _figures(verdict: Verdict) -> Iterator[str]:
@@ -94,7 +100,7 @@ def _figures(verdict: Verdict) -> Iterator[str]:
         yield f"memory {change(verdict.memory_ratio)} ({sizes} MiB{of})"
 
 
-def _some(lines: Sequence[str]) -> list[str]:
+def _first_lines(lines: Sequence[str]) -> list[str]:
     rest = len(lines) - LISTED
     return [*lines[:LISTED], *([f"and {rest} more"] if rest > 0 else [])]
 
@@ -104,7 +110,10 @@ def _some(lines: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Column:
-    """``show`` gives a verdict's cell, empty for what is not known; ``numeric`` ones stand to the right."""
+    """A column of the table.
+
+    ``show`` returns the cell of a verdict, empty if the value is unknown; ``numeric`` columns are right-aligned.
+    """
 
     title: str
     show: Callable[[Verdict], str]
@@ -116,12 +125,12 @@ def _number(value: float | None) -> str:
 
 
 def _memory(verdict: Verdict) -> str:
-    said = verdict.memory if verdict.memory in ("more", "less") else ""
-    return f"{change(verdict.memory_ratio)} {said}".strip()
+    word = verdict.memory if verdict.memory in ("more", "less") else ""
+    return f"{change(verdict.memory_ratio)} {word}".strip()
 
 
 COLUMNS = (
-    Column("case", lambda one: shorten(legal(one.case)), numeric=False),
+    Column("case", lambda one: shorten(xml_safe(one.case)), numeric=False),
     Column("verdict", lambda one: one.verdict, numeric=False),
     Column("throughput (95 %)", throughput),
     Column("memory", _memory),
@@ -133,7 +142,7 @@ COLUMNS = (
 
 
 def table(gate: Gate) -> tuple[list[Column], list[list[str]]]:
-    """The columns that say something of any case, and a row of cells a case, the worst first."""
+    """Return the columns that have a value for any case, and one row of cells for each case, the worst first."""
     verdicts = worst_first(gate.verdicts)
     columns = [column for column in COLUMNS if any(column.show(one) for one in verdicts)]
     return columns, [[column.show(one) or UNKNOWN for column in columns] for one in verdicts]
@@ -143,8 +152,8 @@ def table(gate: Gate) -> tuple[list[Column], list[list[str]]]:
 
 
 def print_gate(gate: Gate, console: Console) -> None:
-    """The head, the table, and a line for each verdict that needs one."""
-    first, *others = head(gate)
+    """Print the header lines, the table, and a line for each noteworthy verdict."""
+    first, *others = header_lines(gate)
     console.print(Text(first, "bold"), soft_wrap=True)
     for line in others:
         console.print(Text(line), soft_wrap=True)
@@ -152,15 +161,15 @@ def print_gate(gate: Gate, console: Console) -> None:
     if rows:
         console.print()
         print_table(_shown(columns, rows), console)
-    for cases in _alike(noteworthy(gate)):
+    for cases in _by_message(noteworthy(gate)):
         console.print(Text(f"{_names(cases)}: {message(cases[0])}"), soft_wrap=True)
         for one in cases:
             if one.fails and one.command:
                 console.print(Text(f"  {_command(one)}", "dim"), soft_wrap=True)
 
 
-def _alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
-    """Return the verdicts that say the same together; every verdict with a figure stays alone."""
+def _by_message(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
+    """Return the verdicts grouped by message, without regard to numbers; a verdict with a figure stays alone."""
     found: dict[object, list[Verdict]] = {}
     for one in verdicts:
         alone = one.ratio is not None or one.memory_ratio is not None
@@ -169,8 +178,8 @@ def _alike(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
 
 
 def _names(cases: Sequence[Verdict]) -> str:
-    names = [shorten(legal(one.case)) for one in cases]
-    return names[0] if len(names) == 1 else f"{len(names)} cases ({some(names)})"
+    names = [shorten(xml_safe(one.case)) for one in cases]
+    return names[0] if len(names) == 1 else f"{len(names)} cases ({first_few(names)})"
 
 
 def _shown(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
@@ -186,48 +195,49 @@ def _shown(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def gate_markdown(gate: Gate, limit: int | None = None) -> str:
-    """Head, table, reasons, and the commands of what fails. It calls nobody: an @ is no mention.
+    """Return header lines, table, reasons and the commands of failed cases as Markdown.
 
-    Of more than ``limit`` bytes (UTF-8) the last lines are left out, whole ones, and a line says how many.
+    Text from results is escaped, and an @ does not notify anybody. If it is longer than ``limit`` bytes (UTF-8), the
+    last lines are left out, and a line says how many.
     """
-    _, *others = head(gate)
+    _, *others = header_lines(gate)
     columns, rows = table(gate)
-    lines = [f"## stepbench: {outcome(gate)}", "", f"**{escaped(legal(gate.sentence))}**", ""]
+    lines = [f"## stepbench: {outcome(gate)}", "", f"**{escaped(xml_safe(gate.sentence))}**", ""]
     lines += [*(f"- {escaped(line)}" for line in others), ""]
     lines += [*table_lines([(column.title, column.numeric) for column in columns], rows), ""] if rows else []
     found = noteworthy(gate)
-    lines += [f"- {escaped(_names(cases))}: {escaped(message(cases[0]))}" for cases in _alike(found)]
+    lines += [f"- {escaped(_names(cases))}: {escaped(message(cases[0]))}" for cases in _by_message(found)]
     text = _cut([line.replace("@", "@\u200b") for line in lines], limit)
     commands = [_command(one) for one in found if one.fails and one.command]
-    block = "\nTo get them again:\n\n" + fenced(commands) + "\n" if commands else ""
+    block = "\nCommands to reproduce them:\n\n" + fenced(commands) + "\n" if commands else ""
     fits = limit is None or len((text + block).encode()) <= limit
     return text + block if fits else text
 
 
 def comment(gate: Gate) -> str:
-    """Markdown for a pull request, under 64 kB; its first line is MARKER, which nobody sees."""
+    """Return Markdown for a comment on a pull request: MARKER, then at most COMMENT_BYTES of ``gate_markdown``."""
     return f"{MARKER}\n{gate_markdown(gate, COMMENT_BYTES)}"
 
 
 def gate_json(gate: Gate) -> str:
-    """All of it for other programs, as it was computed; null where it is not known."""
-    said = {"outcome": outcome(gate), "exit_code": gate.exit_code, "sentence": gate.sentence}
-    return to_json(said | dataclasses.asdict(gate))
+    """Return everything about a gate as JSON; figures are not rounded, unknown values are null."""
+    result = {"outcome": outcome(gate), "exit_code": gate.exit_code, "sentence": gate.sentence}
+    return to_json(result | dataclasses.asdict(gate))
 
 
 def _command(verdict: Verdict) -> str:
-    return " ".join(legal(verdict.command or "").split())
+    return " ".join(xml_safe(verdict.command or "").split())
 
 
 def _cut(lines: Sequence[str], limit: int | None) -> str:
-    """Lines as one text; if that is too long, as many as fit and a line that says so."""
+    """Return the lines as one text; if it is longer than ``limit`` bytes, the first lines and how many are missing."""
     ends = list(accumulate(len(line.encode()) + 1 for line in lines))
     if limit is None or ends[-1] <= limit:
         return _text(lines)
     kept = [line for line, end in zip(lines, ends, strict=True) if end <= limit - CUT]
     missing = sum(1 for line in lines[len(kept) :] if line)
-    told = f"**{missing} more lines do not fit in here.** The JUnit file and the output of `--json` have them all."
-    return _text([*kept, "", told])
+    notice = f"**{missing} more lines do not fit here.** The JUnit file and the output of `--json` have all of them."
+    return _text([*kept, "", notice])
 
 
 def _text(lines: Iterable[str]) -> str:

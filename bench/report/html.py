@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but a browser: no network, no other file."""
+"""The report as one self-contained HTML page: it needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from bench.report.format import UNKNOWN, number
 from bench.report.tables import Column, Table
 from bench.store.columns import STATUSES
 
-# Characters beyond which the texts of a column are broken into lines, no narrower than the style sheet says.
+# CSS class of a column -> it has a text with more characters than this. The style sheet wraps these columns.
 WIDTHS = {"longest": 96, "longer": 40, "long": 24}
-# Each section's name and anchor, its title where it has no table, and which charts stand in it: those whose names begin
-# so. Tables and charts that are not named here stand in sections of their own at OTHERS.
+# Each section: its name and anchor, its title if it has no table, and the kinds of its charts (names begin with them).
+# Other tables and charts go into OTHERS.
 OTHERS = "others"
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("environments", "Machine and software", ()),
@@ -38,13 +38,16 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("timeline", "Parts of a step, and steps", ("parts", "steps")),
     (OTHERS, "More charts", ()),
     ("failures", "Failures", ()),
-    ("commands", "To get it again", ()),
+    ("commands", "Commands", ()),
 )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``kind`` is a CSS class; ``key`` what the cell is sorted by where that is not its text: "" if unknown."""
+    """A cell of a table.
+
+    ``kind`` is a CSS class. ``key`` is the sort key if it is not the text; it is empty if the value is unknown.
+    """
 
     text: str
     kind: str = ""
@@ -53,7 +56,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Sentence:
-    """``subject`` is what it is about, with its colon, where it begins so."""
+    """A sentence of the headline. ``subject`` is its beginning up to a colon, or empty; it is printed in bold."""
 
     subject: str
     rest: str
@@ -61,7 +64,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table as the template writes it: columns as (title, kind), and rows of cells."""
+    """A table for the template: columns as (title, CSS class), and rows of cells."""
 
     caption: str
     columns: Sequence[tuple[str, str]]
@@ -70,7 +73,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Picture:
-    """A chart as the template writes it."""
+    """A chart for the template, with its data as a table."""
 
     chart: Chart
     svg: Markup
@@ -79,7 +82,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """What stands under one heading of the page; pictures of one kind stand together."""
+    """The content of one section of the page; pictures are grouped by kind."""
 
     name: str
     title: str
@@ -91,10 +94,11 @@ class Section:
 def page(
     title: str, about: Sequence[str], sentences: Sequence[str], tables: Sequence[Table], charts: Sequence[Chart]
 ) -> str:
-    """The whole page. ``about`` says in small print where it comes from, ``sentences`` are the headline.
+    """Return the whole page.
 
-    Every table and chart is in it, whatever it is named. All text is escaped; only drawings, from ``svg``, are not.
-    The same input gives the same bytes.
+    ``about`` are lines in small print below the title (version, time, runs); ``sentences`` are the headline. Every
+    table and chart is included. All text is escaped, except the SVG of charts, in which ``svg`` has escaped it. The
+    same input gives the same bytes.
     """
     templates = _templates()
     script = templates.get_template("page.js").render()
@@ -147,7 +151,7 @@ def _kind_of(chart: Chart) -> str:
 
 
 def _pictures(charts: Sequence[Chart]) -> list[Picture]:
-    # drawings are the one thing that is not escaped here: svg() does it
+    # ``svg`` has escaped the text of the drawings, so they are the only markup that the template does not escape.
     return [Picture(chart, Markup(drawn), _data(chart)) for chart, drawn in zip(charts, svgs(charts), strict=True)]
 
 
@@ -190,17 +194,17 @@ def _cell(kind: str, text: str, key: float | str | None) -> Cell:
 
 
 def _data(chart: Chart) -> Grid:
-    """What is drawn, as a table that is read and not sorted."""
+    """Return the data of a chart as a table without sort keys."""
     titles, columns = [], []
     for title, values in chart.data.items():
-        texts = [_text(value) for value in values]
+        texts = [_data_text(value) for value in values]
         kind = "number" if any(map(_is_number, values)) else _width(texts)
         titles.append((str(title), kind))
         columns.append([Cell(text, kind) for text in texts])
     return Grid(f"Data of {chart.title}", titles, list(zip(*columns, strict=True)))
 
 
-def _text(value: Any) -> str:
+def _data_text(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if _is_number(value):

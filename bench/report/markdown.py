@@ -10,12 +10,15 @@ if TYPE_CHECKING:
     from bench.report.tables import Table
 
 SPECIAL = re.compile(r"([\\`*_\[\]|~$#])")
-LIST = re.compile(r"^(\d*)([-+.)])(?= |$)")  # what would begin a list
+LIST = re.compile(r"^(\d*)([-+.)])(?= |$)")  # A line that would be a list item.
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def markdown(title: str, about: Sequence[str], sentences: Sequence[str], tables: Sequence[Table]) -> str:
-    """Headline, tables with all their columns, and the commands as a block to copy from. All text from rows is text."""
+    """Return headline and tables as Markdown, with all columns, and the commands as a code block.
+
+    All text from rows is escaped.
+    """
     parts = [f"# {escaped(title)}", "\n".join(f"{escaped(line)}  " for line in about)]
     parts.append("\n".join(f"- {escaped(sentence)}" for sentence in sentences))
     for table in tables:
@@ -26,14 +29,14 @@ def markdown(title: str, about: Sequence[str], sentences: Sequence[str], tables:
 
 
 def escaped(text: str) -> str:
-    """One line that reads as ``text`` and is nothing else: no markup, no HTML, no end of a cell."""
+    """Return ``text`` as one line in which Markdown and HTML are escaped."""
     line = " ".join(text.split())
     text = SPECIAL.sub(r"\\\1", "".join(ENTITIES.get(character, character) for character in line))
     return LIST.sub(r"\1\\\2", text)
 
 
 def table_lines(columns: Iterable[tuple[str, bool]], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """A table, one line a row. ``columns`` are titles, and whether they hold numbers."""
+    """Yield the lines of a table. ``columns`` are pairs: the title, and whether the column is right-aligned."""
     titles, numeric = zip(*columns, strict=True)
     yield _line(map(escaped, titles))
     yield _line("--:" if right else "---" for right in numeric)
@@ -42,7 +45,7 @@ def table_lines(columns: Iterable[tuple[str, bool]], rows: Iterable[Iterable[str
 
 
 def fenced(lines: Sequence[str]) -> str:
-    """A block: what is in it is copied as it is."""
+    """Return the lines as a code block; its fence is longer than any run of backticks in them."""
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}sh", *lines, fence])

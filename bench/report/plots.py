@@ -14,7 +14,10 @@ DPI = 150
 
 
 def write_plots(charts: Sequence[Chart], folder: Path) -> list[Path]:
-    """``<name>.png`` and ``<name>.svg`` of each chart, in their order; ResultsError where one cannot be written."""
+    """Write ``<name>.png`` and ``<name>.svg`` of each chart, and return the paths in this order.
+
+    Raise ResultsError if a file cannot be written.
+    """
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -24,15 +27,17 @@ def write_plots(charts: Sequence[Chart], folder: Path) -> list[Path]:
             drawing.write_text(standalone(chart, "light"), encoding="utf-8")
             written += [picture, drawing]
     except OSError as error:
-        raise ResultsError(f"cannot write plots to {folder}: {error.strerror or error}") from None
+        raise ResultsError(
+            f"cannot write plots to {folder}: {error.strerror or error}", hint="Choose another folder."
+        ) from None
     return written
 
 
 def _png(chart: Chart, file: Path) -> None:
-    from bench.report.charts.canvas import caption, drawing
+    from bench.report.charts.canvas import add_caption, chart_settings
 
     colours = THEMES["light"]
-    with drawing():
+    with chart_settings():
         figure = chart.figure(colours)
-        caption(figure, chart.title, chart.note, colours)
+        add_caption(figure, chart.title, chart.note, colours)
         figure.savefig(file, format="png", dpi=DPI, facecolor=colours["paper"], metadata={"Software": None})

@@ -1,5 +1,4 @@
-"""The tables of a report: what each column shows, how it is sorted, and what it is called. Every form of a report has
-these same tables."""
+"""The tables of a report: the title, the cells and the sort key of each column. All formats have the same tables."""
 
 from __future__ import annotations
 
@@ -30,8 +29,11 @@ Row = Mapping[Any, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """``show`` gives a row's cell, ``sort`` what it is sorted by where that is not the cell itself. ``numeric`` ones
-    stand to the right. ``brief`` ones are shown where there is little room."""
+    """A column of a table.
+
+    ``show`` returns the cell of a row; ``sort`` names the column of the frame to sort by, if it is not the cell itself.
+    ``numeric`` columns are right-aligned. ``brief`` columns are also shown on a terminal.
+    """
 
     title: str
     show: Callable[[Row], str]
@@ -42,7 +44,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A frame as people see it. ``name`` is that of its file and of its anchor; ``note`` says how to read it."""
+    """A frame as a table for people.
+
+    ``name`` is its anchor on the page and the name of its CSV file; ``note`` says how to read it.
+    """
 
     name: str
     title: str
@@ -51,12 +56,12 @@ class Table:
     frame: pd.DataFrame
 
     def cells(self) -> Iterator[list[str]]:
-        """The text of every cell, row by row."""
+        """Yield the texts of the cells of each row."""
         for row in self._rows():
             yield [column.show(row) or UNKNOWN for column in self.columns]
 
     def sort_keys(self) -> Iterator[list[float | str | None]]:
-        """What each cell is sorted by, row by row: a number, or a text; None for what is unknown."""
+        """Yield the sort keys of each row: numbers or texts, and None for unknown values."""
         for row in self._rows():
             yield [_key(column, row) for column in self.columns]
 
@@ -95,11 +100,11 @@ def _range(title: str, name: str, show: Callable[[float], str]) -> Column:
 
 
 def _percent(value: float) -> str:
-    return f"{round(value, 3) + 0:.1%}"  # + 0: a difference of nothing has no sign
+    return f"{round(value, 3) + 0:.1%}"  # + 0 turns -0.0 into 0.0.
 
 
 def status_words(row: Row) -> str:
-    """Return what became of a case's launches: ``ok``, ``oom``, ``skipped``, or ``1 oom, 1 crashed of 3``."""
+    """Return how a case's launches ended: ``ok``, ``oom``, ``skipped``, or ``2 oom, 1 crashed of 4``."""
     alike = row["launches"] in (0, row["ok"]) or row["failed"] == f"{row['launches']} {row['status']}"
     return str(row["status"]) if alike else f"{row['failed']} of {row['launches']}"
 
@@ -170,47 +175,49 @@ COMMANDS = (CASE, _text("case_id", "case_id"), _text("command", "command"))
 
 
 def tables(answers: Answers) -> list[Table]:
-    """Those that have rows, in the order of a report; columns without a value are left out."""
+    """Return the tables that have rows, in the order of a report, without the columns that have no value."""
     names = answers.summary[list(GROUP)].assign(label=labels(answers.summary))
     base = names.drop(columns="work_key").rename(columns=lambda name: name if name == "environment" else f"base_{name}")
     alike = ["environment", *BASE]
-    scaling = _labelled(answers.scaling, names).merge(base.drop_duplicates(alike), on=alike, how="left")
-    failures = _labelled(answers.failures, names)
+    scaling = _with_labels(answers.scaling, names).merge(base.drop_duplicates(alike), on=alike, how="left")
+    failures = _with_labels(answers.failures, names)
     failures["log_path"] = failures["run_id"] + "/" + failures["log"]
     found = [
         environments(answers),
         Table("summary", "Cases", _summary_note(answers), SUMMARY, answers.summary.assign(label=names["label"])),
         Table("scaling", "Scaling", _SCALING_NOTE, SCALING, scaling),
-        Table("tradeoff", "Speed against memory", _TRADEOFF_NOTE, TRADEOFF, _labelled(answers.tradeoff, names)),
-        Table("tuning", "Threads and workers", _TUNING_NOTE, TUNING, _labelled(answers.tuning, names)),
+        Table("tradeoff", "Speed against memory", _TRADEOFF_NOTE, TRADEOFF, _with_labels(answers.tradeoff, names)),
+        Table("tuning", "Threads and workers", _TUNING_NOTE, TUNING, _with_labels(answers.tuning, names)),
         Table("failures", "Failures", _FAILURES_NOTE, FAILURES, failures),
-        Table("commands", "To get it again", "", COMMANDS, answers.summary.assign(label=names["label"])),
+        Table("commands", "Commands", "", COMMANDS, answers.summary.assign(label=names["label"])),
     ]
-    return [_without_empty(table) for table in found if len(table.frame)]
+    return [_without_empty_columns(table) for table in found if len(table.frame)]
 
 
 _SUMMARY_NOTE = (
-    "Figures are medians over the launches that were ok; the interval of samples/s is that of the median, by order "
-    "statistics. Memory is of one device, or of the largest rank where the device is the CPU."
+    "Figures are medians over the launches that were ok; the interval of samples/s is the 95 % interval of the median, "
+    "by order statistics. Memory is per device; on the CPU it is that of the rank with the most."
 )
 _WORKERS_NOTE = (
-    " Where cases have unlike numbers of DataLoader workers it is that of a rank with its workers; of a page that "
-    "several processes share each has its part."
+    " It includes the rank's DataLoader workers, because cases have different numbers of them; a page that several "
+    "processes share is divided among them."
 )
 _SCALING_NOTE = (
-    "Weak: the batch a device stays as it is; strong: the global batch does. Efficiency is speed-up / (devices / the "
-    "base's devices); above 102 % it is suspicious. Cases that differ in more than that are not compared."
+    "Weak scaling: the batch per device stays the same; strong scaling: the global batch stays the same. Efficiency is "
+    "speed-up / (devices / devices of the base); above 102 % it is suspicious. Cases that also differ in other "
+    "settings are not compared."
 )
 _TRADEOFF_NOTE = (
-    "Slower: than the fastest of the same workload, data and devices, by the ratio of the medians. An interval that "
-    "reaches 0 % tells nothing apart; it allows for the fastest of many having been chosen. On the front are cases "
-    "that no other beats in both speed and memory, of those whose every launch was ok."
+    "Slower: than the fastest case with the same workload, data and devices, by the ratio of the medians. If the "
+    "interval includes 0 %, the case cannot be distinguished from the fastest. Intervals allow for having chosen the "
+    "fastest of many cases. Cases on the front have every launch ok, and no other such case is both faster and smaller."
 )
 _TUNING_NOTE = (
-    "Slower: than the best of the cases that differ in nothing but these, by the ratio of the medians; its interval "
-    "allows for the best of so many having been chosen, and one that reaches 0 % tells nothing apart."
+    "Slower: than the best of the cases that differ only in threads, workers and prefetch factor, by the ratio of the "
+    "medians. If the interval includes 0 %, the case cannot be distinguished from the best. Intervals allow for having "
+    "chosen the best of many cases."
 )
-_FAILURES_NOTE = "Every launch without a number, and every case that was not launched."
+_FAILURES_NOTE = "Every failed launch, and every case that was not launched."
 
 
 def _summary_note(answers: Answers) -> str:
@@ -219,7 +226,7 @@ def _summary_note(answers: Answers) -> str:
 
 
 def environments(answers: Answers) -> Table:
-    """The runs, on what they were made, and in what their machine or software differs from the first's."""
+    """Return the table of the runs' machines and software, and how each differs from the first one."""
     letters = list(dict.fromkeys(answers.launches["environment"]))
     rows = [_environment(letter, letters[0], answers.launches) for letter in letters]
     columns = (
@@ -254,12 +261,12 @@ def _environment(letter: str, first: str, launches: pd.DataFrame) -> dict[str, s
     }
 
 
-def _labelled(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
+def _with_labels(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     return frame.merge(names, on=list(GROUP), how="left")
 
 
-def _without_empty(table: Table) -> Table:
-    """Only columns that say something in any row."""
+def _without_empty_columns(table: Table) -> Table:
+    """Return the table without columns that have no value in any row."""
     cells = list(table.cells())
     kept = [c for i, c in enumerate(table.columns) if any(row[i] != UNKNOWN for row in cells)]
     return Table(table.name, table.title, table.note, tuple(kept), table.frame)

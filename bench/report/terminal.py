@@ -16,7 +16,7 @@ from bench.analysis.order import apart
 from bench.analysis.summary import summarise
 from bench.analysis.tradeoff import host_memory
 from bench.report import tables
-from bench.report.format import by_reason, number, some
+from bench.report.format import by_reason, first_few, number
 from bench.report.wide_tables import print_table
 from bench.store.code_versions import with_codes
 from bench.store.columns import LaunchRow
@@ -24,9 +24,9 @@ from bench.store.counting_rows import counted
 from bench.store.environments import with_environments
 
 COLOURS = {"ok": "green", "skipped": "yellow"}
-BAR = 12  # characters of the longest bar
+BAR = 12  # Characters of the longest bar.
 FOLDED = ("case", "reason", "remark", "marks", "choice")
-NOT_ON_TERMINALS = ("environments", "commands")  # `bench results show` and the CSV have them
+NOT_ON_TERMINALS = ("environments", "commands")  # `bench results show` and the CSV files have them.
 
 
 _ALWAYS = ("samples/s", "spread", "step p50 ms")
@@ -47,11 +47,14 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 def summary_table(summary: pd.DataFrame) -> Table:
-    """One row a case; a dash where nothing is known. Columns that no case fills are left out."""
+    """Return a table with one row for each case; unknown values are dashes, and columns without a value are left out.
+
+    The columns of _ALWAYS are kept.
+    """
     table = Table(title=None, show_edge=False, pad_edge=False)
     table.add_column("case", overflow="fold")
     table.add_column("status", no_wrap=True)
-    left_out = _other_memory(summary)
+    left_out = _hidden_memory(summary)
     columns = [
         (title, name, show)
         for title, name, show in _COLUMNS
@@ -66,8 +69,11 @@ def summary_table(summary: pd.DataFrame) -> Table:
     return table
 
 
-def _other_memory(summary: pd.DataFrame) -> str:
-    """The measure of host memory that is not shown: that with DataLoader workers, unless cases differ in those."""
+def _hidden_memory(summary: pd.DataFrame) -> str:
+    """Return the measure of host memory that is not shown.
+
+    Memory with DataLoader workers is shown only if cases have different numbers of them.
+    """
     measured = summary[summary["ok"] > 0]
     first = host_memory(measured)[0]
     with_workers = first == "peak_host_mib" and len(measured) > 0 and measured[first].notna().all()
@@ -75,7 +81,7 @@ def _other_memory(summary: pd.DataFrame) -> str:
 
 
 def print_rows(rows: Sequence[LaunchRow], console: Console) -> None:
-    """The summary of a run's rows, of which those that were launched again count no more."""
+    """Print the summary of a run's rows; rows that a later launch replaced do not count."""
     print_summary(summarise(with_codes(with_environments(launches(counted(rows))))), console)
 
 
@@ -87,28 +93,28 @@ def print_summary(summary: pd.DataFrame, console: Console) -> None:
     named = [(name, reason) for name, reason, told in zip(_names(summary), reasons, bad, strict=True) if told]
     for names, reason in by_reason(named):
         status, _, why = reason.partition(": ")
-        which = names[0] if len(names) == 1 else f"{len(names)} cases ({some(names)})"
+        which = names[0] if len(names) == 1 else f"{len(names)} cases ({first_few(names)})"
         console.print(Text(f"{status}: {which}: {why}"), soft_wrap=True)
 
 
 def _names(summary: pd.DataFrame) -> list[str]:
-    """What each case is called: its id, and what tells it from another with the same."""
+    """Return the case ids, with what distinguishes cases that have the same id."""
     return [f"{name}{more}" for name, more in zip(summary["case_id"], apart(summary), strict=True)]
 
 
 def print_report(sentences: Sequence[str], found: Sequence[tables.Table], console: Console) -> None:
-    """The headline, then the tables that a terminal has room for; throughput has bars, of each workload its own."""
+    """Print the headline and the tables, except NOT_ON_TERMINALS; the bars of throughput are scaled by workload."""
     for sentence in sentences:
         console.print(Text(f"• {sentence}"))
     for table in found:
         if table.name not in NOT_ON_TERMINALS:
             console.print(Text(f"\n{table.title}", "bold"))
-            print_table(_brief(table), console)
+            print_table(_brief_table(table), console)
             console.print(Text(table.note, "dim"))
 
 
-def _brief(table: tables.Table) -> Table:
-    """The columns that are brief; in that of the cases a bar after the throughput."""
+def _brief_table(table: tables.Table) -> Table:
+    """Return the brief columns of a table; the summary also has a bar after the throughput."""
     shown = Table(show_edge=False, pad_edge=False)
     columns = [(i, column) for i, column in enumerate(table.columns) if column.brief]
     bars = _bars(table.frame) if table.name == "summary" else None

@@ -1,4 +1,4 @@
-"""Print tables that are wider than the terminal: some of their columns go below, and long names are folded."""
+"""Print tables that are wider than the terminal: some columns continue below, and long names are folded."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from rich.console import Console, RenderableType
 from rich.table import Column, Table
 from rich.text import Text
 
-from bench.report.format import FILE_WIDTH, on_screen
+from bench.report.format import FILE_WIDTH, is_terminal
 from bench.untrusted.text import printable
 
-NARROWEST = 20  # characters that a column which may be folded has at least
-LONG = 200  # rows
-BETWEEN = 3  # two columns: a line, and a space on both its sides
+NARROWEST = 20  # Characters of the narrowest column that may be folded.
+LONG = 200  # Rows from which on a table is long.
+SEPARATOR = 3  # Characters between two columns: a line with a space on both sides.
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print all columns, whatever the console's width: those that do not fit go below, with the first one repeated.
+    """Print all columns; those that do not fit into the console's width follow below, with the first one repeated.
 
-    rich itself would cut them off, and a number whose last digits are missing is another number. rich also takes a
-    millisecond for each cell, so a long table for a file or a pipe is written without it.
+    rich itself would truncate them, and a number without its last digits is wrong. It also takes a millisecond for each
+    cell, so a long table for a file or a pipe is written without it.
     """
-    if table.row_count > LONG and not on_screen(console) and console.width >= FILE_WIDTH:
+    if table.row_count > LONG and not is_terminal(console) and console.width >= FILE_WIDTH:
         console.file.write("".join(f"{printable(line)}\n" for line in _lines(table)))
         return
     for place, part in enumerate(_parts(table, console)):
@@ -34,7 +34,7 @@ def print_table(table: Table, console: Console) -> None:
 
 
 def _lines(table: Table) -> Iterator[str]:
-    """What rich would print on a screen of any width."""
+    """Yield the lines that rich would print on a console that is wide enough."""
     columns = [[_plain(column.header), *map(_plain, column.cells)] for column in table.columns]
     widths = [max(map(cell_len, cells)) for cells in columns]
     right = [column.justify == "right" for column in table.columns]
@@ -55,11 +55,11 @@ def _padded(text: str, width: int, right: bool) -> str:
 
 
 def _parts(table: Table, console: Console) -> list[Table]:
-    least = [_least(column, place == 0, console) + BETWEEN for place, column in enumerate(table.columns)]
+    least = [_narrowest_width(column, place == 0, console) + SEPARATOR for place, column in enumerate(table.columns)]
     groups, width = [[0]], least[0]
     for place in range(1, len(least)):
-        stays = len(groups[-1]) == 1 or not table.columns[place].header  # a bar stays beside its number
-        if width + least[place] - BETWEEN > console.width and not stays:
+        stays = len(groups[-1]) == 1 or not table.columns[place].header  # A bar stays beside its number.
+        if width + least[place] - SEPARATOR > console.width and not stays:
             groups.append([0])
             width = least[0]
         groups[-1].append(place)
@@ -68,8 +68,8 @@ def _parts(table: Table, console: Console) -> list[Table]:
             for group in groups]  # fmt: skip
 
 
-def _least(column: Column, first: bool, console: Console) -> int:
-    """Return the fewest characters that hold a column. Names in the first one may take half of the console."""
+def _narrowest_width(column: Column, first: bool, console: Console) -> int:
+    """Return the smallest width of a column in characters; names in the first one may take half of the console."""
     narrowest = max(NARROWEST, console.width // 2) if first else NARROWEST
     widest = max(console.measure(cell).maximum for cell in (column.header, *column.cells))
     return column.width or (widest if column.no_wrap else min(widest, narrowest))
@@ -78,14 +78,14 @@ def _least(column: Column, first: bool, console: Console) -> int:
 def _table(columns: Sequence[Column], least: Sequence[int], console: Console) -> Table:
     part = Table(*(column.copy() for column in columns), show_edge=False, pad_edge=False)
     room = console.width - sum(least[1:])
-    names = [folded(cell, room) for cell in columns[0].cells] if not columns[0].no_wrap else columns[0].cells
+    names = [fold_name(cell, room) for cell in columns[0].cells] if not columns[0].no_wrap else columns[0].cells
     for cells in zip(names, *(column.cells for column in columns[1:]), strict=True):
         part.add_row(*cells)
     return part
 
 
-def folded(cell: RenderableType, width: int) -> RenderableType:
-    """Return a name in lines of at most ``width`` characters, which end at a separator where there is one."""
+def fold_name(cell: RenderableType, width: int) -> RenderableType:
+    """Return a name in lines of at most ``width`` characters, split after separators where there are any."""
     text = str(cell)
     if cell_len(text) <= width or width < 1:
         return cell

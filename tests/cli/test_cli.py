@@ -141,7 +141,7 @@ def test_a_dry_run_shows_what_is_skipped_and_why(bench_here: Any) -> None:
 def test_a_checkout_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
     with pytest.raises(
-        UsageError, match=r"^stepbench is not installed here, and 'launch' is a part of it: pip install /"
+        UsageError, match=r"^stepbench is not completely installed: 'launch' is missing. Run pip install /"
     ):
         _check_own_packages()
 

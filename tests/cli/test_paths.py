@@ -102,7 +102,7 @@ def test_a_path_that_cannot_be_written(
 def test_a_report_where_it_cannot_be_written(place: tuple[Path, dict[str, str]]) -> None:
     for kind, path in place[1].items():
         if kind not in OVERWRITES:
-            with pytest.raises(ResultsError, match=r"^cannot write .*; name another place$"):
+            with pytest.raises(ResultsError, match=r"^cannot write .*\. Choose another path\.$"):
                 write_text(Path(path), "text")
 
 

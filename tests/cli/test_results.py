@@ -256,7 +256,7 @@ def test_runs_are_listed_as_json(tmp_path: Path) -> None:
 def test_no_runs_are_no_error(tmp_path: Path) -> None:
     assert bench(tmp_path, "results") == (
         0,
-        "no runs in results/runs; `bench run` makes one, --out names another folder\n",
+        "no runs in results/runs; start one with bench run, or choose another folder with --out\n",
         "",
     )
     assert bench(tmp_path, "results", "--json").out == "[]\n"
@@ -297,15 +297,15 @@ software │ Python 3.11.7, torch 2.11.0, torchvision 0.26.0, CUDA 12.8, cuDNN 9
 protocol │ PROTOCOL
 launches │ 3 (cases: 3)
 
-case ┃ status      ┃ samples/s ┃ spread ┃ step ms
+case ┃ status  ┃ samples/s ┃ spread ┃ step p50 ms
 ╇╇╇╇
-a    │ ok          │       102 │   3.9% │      11
-b    │ crashed 0/1 │         — │      — │       —
-c    │ skipped     │         — │      — │       —
+a    │ ok      │       102 │   3.9% │          11
+b    │ crashed │         — │      — │           —
+c    │ skipped │         — │      — │           —
 crashed: b: rank 1: [red]no[/red]
 skipped: c: c is too big
 
-launches that failed, and their logs:
+failed launches, and their logs:
 crashed: rank 1: [red]no[/red]
   results/runs/{OLD}/logs/0001-b
 """
@@ -353,7 +353,7 @@ def test_a_run_without_its_plan_and_without_rows_is_shown(tmp_path: Path, plan: 
         "devices  │ —",
         "software │ —",
         f"protocol │ {said.format(OLD)}",
-        "launches │ none was recorded",
+        "launches │ none recorded",
     ]
 
 
@@ -455,7 +455,7 @@ def test_nothing_is_deleted_if_nobody_can_be_asked(two: Path) -> None:
     assert bench(two, "results", "rm", OLD) == (
         2,
         "",
-        "bench: bench results rm asks before it deletes, and stdin is no terminal; add --yes\n",
+        "bench: bench results rm asks before it deletes, but stdin is not a terminal. Add --yes.\n",
     )
     assert left(two) == [OLD, NEW]
 
@@ -466,7 +466,7 @@ def test_a_run_that_is_being_written_is_not_deleted_nor_those_named_with_it(two:
     assert done == (
         5,
         "",
-        f"bench: run {NEW} is being written by bench run; wait for it, or end it, then delete it\n",
+        f"bench: run {NEW} is being written by bench run. Wait until it has ended, or end it, first.\n",
     )
     assert left(two) == [OLD, NEW]
 
@@ -491,8 +491,8 @@ def test_only_runs_in_the_folder_of_results_are_deleted(two: Path) -> None:
         assert done == (
             2,
             "",
-            f"bench: {folder} is a link, or does not lie in results/runs; only runs in there are deleted: "
-            "name its folder of results by --out, or delete it yourself\n",
+            f"bench: {folder} is a link, or is not in results/runs; only runs in that folder are deleted. "
+            "Choose the folder of results with --out, or delete it yourself.\n",
         )
     assert left(two) == ["20250101-000000-link", "20250101-000000-twin", OLD, NEW]
     assert (elsewhere / "launches.csv").exists()
@@ -537,11 +537,11 @@ def test_what_differs_between_two_runs_is_said_in_words(tmp_path: Path) -> None:
 A: results/runs/{OLD}
 B: results/runs/{NEW}
 
-a gate against a stored baseline insists on:
+bench check refuses a baseline with these differences:
   torch: 2.11.0 in A, 2.15.0 in B
   NCCL_ALGO: not set in A, [Ring] in B
 
-merely noted:
+other differences:
   hostname: node1 in A, node2 in B
 """,
         "",
@@ -569,13 +569,13 @@ def test_nothing_that_differs_is_said_too_and_a_run_without_rows_refused(tmp_pat
     make_run(tmp_path / "results", NEW, ENV_HEAD)
     assert bench(tmp_path, "env", "--diff", OLD, OLD) == (
         0,
-        f"A: results/runs/{OLD}\nB: results/runs/{OLD}\n\nnothing differs that rows tell of the environment\n",
+        f"A: results/runs/{OLD}\nB: results/runs/{OLD}\n\nno recorded difference\n",
         "",
     )
     assert bench(tmp_path, "env", "--diff", OLD, NEW) == (
         5,
         "",
-        f"bench: run {NEW} has no launches, so its environment is not known; choose another\n",
+        f"bench: run {NEW} has no launches, so its environment is not known. Choose another run.\n",
     )
 
 

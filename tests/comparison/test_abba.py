@@ -738,7 +738,7 @@ def test_a_side_with_four_times_the_work_is_slower(bench: Any, tmp_path: Path) -
     assert bench("report", done.folder.name)[:3] == (
         5,
         "",
-        f"bench: {done.folder.name}: a comparison; see bench compare {done.folder.name}\n",
+        f"bench: {done.folder.name}: this is a comparison. Use bench compare {done.folder.name}.\n",
     )
     shown = bench("results", "show", done.folder.name)
     assert shown.code == 0

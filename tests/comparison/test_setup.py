@@ -166,15 +166,15 @@ def test_launches_that_fail_end_with_five(place: Place) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--blocks", "4"], "--blocks 4: nothing can be said of so few; allowed: a whole number from 5."),
-        (["--blocks", "0"], "--blocks 0: nothing can be said of so few; allowed: a whole number from 5."),
-        (["--blocks", "-5"], "--blocks -5: nothing can be said of so few; allowed: a whole number from 5."),
+        (["--blocks", "4"], "--blocks: got 4; allowed: a whole number from 5. With fewer"),
+        (["--blocks", "0"], "--blocks: got 0; allowed: a whole number from 5. With fewer"),
+        (["--blocks", "-5"], "--blocks: got -5; allowed: a whole number from 5. With fewer"),
         (["--budget", "soon"], "--budget: got 'soon'; allowed: a duration above 0, such as 90s, 30m or 1h30m."),
         (
             ["--detect", "3 per cent"],
             "--detect: got '3 per cent'; allowed: a share above 0 and below 100%, such as 3%.",
         ),
-        (["--launches", "3"], "--launches: a calibration is made in blocks of four; give --blocks."),
+        (["--launches", "3"], "--launches: a calibration is measured in blocks of four launches. Use --blocks."),
         (
             ["--batch-size", "auto"],
             "side A has several cases that differ only in what the sides set, or --batch-size auto",

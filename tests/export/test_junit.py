@@ -141,7 +141,7 @@ def test_the_numbers_are_in_the_message_and_in_the_text() -> None:
         "memory, B against A: +5.0%\n"
         "memory, MiB: A 1,000, B 1,050\n"
         "measured in: 16 blocks, 32 launches (duet)\n"
-        "to get it again: bench run --workload mine.py:Net:width=8 --strategy fsdp"
+        "command: bench run --workload mine.py:Net:width=8 --strategy fsdp"
     )
 
 

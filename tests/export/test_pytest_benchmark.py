@@ -196,7 +196,7 @@ def test_bencher_reads_it(files: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([RUNS[0]], 2, "bench results export writes nothing without a format; add --pytest-benchmark FILE."),
+        ([RUNS[0]], 2, "bench results export needs a format. Add --pytest-benchmark FILE."),
         (["nowhere", "--pytest-benchmark", "x.json"], 5, "run: got 'nowhere'"),
         ([RUNS[0], "--pytest-benchmark", "/dev/full"], 5, "cannot write /dev/full: No space left on device"),
     ],
@@ -214,5 +214,5 @@ def test_a_run_without_a_number_is_not_exported(tmp_path: Path) -> None:
     (folder / "launches.csv").write_text("run_id,case_id,role,status\r\nx,a,measure,crashed\r\n")
     done = run_bench(tmp_path, "results", "export", "x", "--pytest-benchmark", "x.json")
     assert done.code == 5
-    assert "no launch of x was ok, so there is nothing to export; name another run." in done.stderr
+    assert "no launch of x was ok, so nothing can be exported. Choose another run." in done.stderr
     assert not (tmp_path / "x.json").exists()

@@ -24,8 +24,8 @@ from bench.analysis.answers import Answers, answer
 from bench.analysis.frames import steps
 from bench.errors import ResultsError
 from bench.report.charts import Chart, charts, parallel, svg
-from bench.report.charts.canvas import WIDTH, cut, text_width, wrap
-from bench.report.charts.style import HATCHES, MARKERS, SENTINELS, SERIES, THEMES, css_variables, places
+from bench.report.charts.canvas import WIDTH, text_width, truncate, wrap
+from bench.report.charts.style import HATCHES, MARKERS, SENTINELS, SERIES, THEMES, css_variables, series_numbers
 from bench.report.plots import write_plots
 from bench.store.columns import LaunchRow
 from bench.store.reader import read_launches
@@ -132,7 +132,7 @@ def test_a_disturbed_launch_squashes_no_bar(drawn: dict[str, Chart]) -> None:
     table = chart.data.set_index("case")
     end = chart.figure().axes[1].get_xlim()[1]
     assert table.loc["fsdp amp-bf16 batch 8 adamw", "95 % to, samples/s"] > 1.5 * end
-    assert "go on beyond the chart: fsdp amp-bf16 batch 8 adamw to 2,056 samples/s." in chart.note
+    assert "arrow are clipped: fsdp amp-bf16 batch 8 adamw to 2,056 samples/s." in chart.note
 
 
 def test_failed_cases_are_seen(drawn: dict[str, Chart], pages: dict[str, str]) -> None:
@@ -252,7 +252,7 @@ def test_of_many_launches_of_a_case_twenty_are_drawn() -> None:
     assert {medians.index(100.0), medians.index(200.0), far} <= set(shown)
     gaps = np.diff(sorted(medians[i] for i in shown if i != far))
     assert gaps.max() <= 11
-    assert "at most 20 are drawn" in chart.note
+    assert "of which 20 are drawn, evenly from the fastest to the slowest" in chart.note
 
 
 def test_pareto_front(drawn: dict[str, Chart]) -> None:
@@ -429,9 +429,9 @@ def test_pyplot_is_never_imported() -> None:
 
 
 def test_cut_and_wrap_fit() -> None:
-    assert cut("short", 100) == "short"
-    assert cut("W" * 300, 100).endswith("…")
-    assert text_width(cut("W" * 300, 100)) <= 100
+    assert truncate("short", 100) == "short"
+    assert truncate("W" * 300, 100).endswith("…")
+    assert text_width(truncate("W" * 300, 100)) <= 100
     assert wrap("one two three", text_width("one two")) == ["one two", "three"]
     assert wrap("a b c d", 1.2 * text_width("a"), most=2)[-1].endswith("…")
 
@@ -488,8 +488,8 @@ def test_series_are_told_apart_without_full_colour_vision(theme: str, sight: str
 
 def test_colour_is_never_alone() -> None:
     assert len(set(HATCHES)) == len(set(MARKERS)) == SERIES
-    assert places("precision", pd.Series(["amp-bf16", "fp32"])) == {"amp-bf16": 2, "fp32": 0}
-    every = places("activation_checkpointing", pd.Series(["every=2", "every=4", "full", None]))
+    assert series_numbers("precision", pd.Series(["amp-bf16", "fp32"])) == {"amp-bf16": 2, "fp32": 0}
+    every = series_numbers("activation_checkpointing", pd.Series(["every=2", "every=4", "full", None]))
     assert len(set(every.values())) == 3
 
 

@@ -152,7 +152,7 @@ def test_json_has_numbers_texts_and_booleans_as_such_and_formulas_as_they_are() 
 def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for target, why in (((tmp_path / "file" / "x.md"), "File exists|Not a directory"), (tmp_path, "Is a directory")):
-        with pytest.raises(ResultsError, match=f"^cannot write {target}: (?:{why}); name another place$"):
+        with pytest.raises(ResultsError, match=f"^cannot write {target}: (?:{why})\\. Choose another path\\.$"):
             write_text(target, "x")
     with pytest.raises(ResultsError, match=r"^cannot write .*summary\.csv: "):
         write_csv(answered(row()), tmp_path / "file")
@@ -407,14 +407,14 @@ def test_settings_that_are_no_object_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", ["x", "24,", "0", "-1", "nan", "inf", ","])
 def test_memory_that_is_no_number_above_0_is_told(given: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--within-gib: got .*allowed: numbers above 0, as in 24,80"):
+    with pytest.raises(UsageError, match=r"--within-gib: got .*allowed: numbers above 0, such as 24,80"):
         report(run=None, out=tmp_path, within_gib=given)
 
 
 def test_a_run_without_rows_is_told(tmp_path: Path) -> None:
     (tmp_path / "runs" / "r").mkdir(parents=True)
     (tmp_path / "runs" / "r" / "launches.csv").write_text("schema,run_id\r\n")
-    with pytest.raises(ResultsError, match=r"no launch is recorded in .*; run one, or name another run"):
+    with pytest.raises(ResultsError, match=r"no launch is recorded in .*\. Choose another run\."):
         report(run=["r"], out=tmp_path)
 
 

@@ -22,7 +22,7 @@ from bench.report.gate import (
     comment,
     gate_json,
     gate_markdown,
-    head,
+    header_lines,
     message,
     noteworthy,
     outcome,
@@ -62,7 +62,7 @@ def test_a_ratio_is_told_as_a_change(ratio: float | None, words: str) -> None:
 
 
 def test_the_head_of_a_gate() -> None:
-    assert head(GATE) == [
+    assert header_lines(GATE) == [
         "worse: 7 cases: 1 faster, 1 slower, 1 same, 1 inconclusive, 1 missing, 1 new, 1 broken, 1 with more memory",
         "A: HEAD^1 (1f3a9c2); B: HEAD (77d0e41) (run 20261102-090000-5e1f)",
         "throughput, geometric mean over the cases: -1.2% (-1.9%…-0.6%)",
@@ -70,14 +70,14 @@ def test_the_head_of_a_gate() -> None:
         "control pair: gpt-nano-single-x1 against itself: +0.1% (-0.4%…+0.6%) on 8 blocks",
         "2 blocks of resnet18-ddp-x2 have no number",
     ]
-    assert head(Gate("A", "B", ())) == ["failed: 0 cases: none", "A: A; B: B"]
+    assert header_lines(Gate("A", "B", ())) == ["failed: 0 cases: none", "A: A; B: B"]
     one_case = dataclasses.replace(GOOD, ratio=0.9, low=None, high=None)
-    assert not [line for line in head(one_case) if "geometric mean" in line]
+    assert not [line for line in header_lines(one_case) if "geometric mean" in line]
 
 
 def test_of_many_differences_some_are_told() -> None:
     gate = dataclasses.replace(GOOD, differences=tuple(f"d{n}" for n in range(25)))
-    told = [line for line in head(gate) if line.startswith("A and B differ: ")]
+    told = [line for line in header_lines(gate) if line.startswith("A and B differ: ")]
     assert told == [*(f"A and B differ: d{n}" for n in range(20)), "A and B differ: and 5 more"]
 
 
@@ -223,7 +223,7 @@ def test_a_comment_is_cut_at_a_row() -> None:
     rows = rows_of(text)
     assert {len(row) for row in rows} == {2}
     # 6,000 rows, and two reasons that 2,000 cases share each; the header of the table is no row of it
-    found = re.search(r"\n\n\*\*(\d+) more lines do not fit in here\.\*\* The JUnit file and .*\n$", text)
+    found = re.search(r"\n\n\*\*(\d+) more lines do not fit here\.\*\* The JUnit file and .*\n$", text)
     assert found
     assert int(found[1]) == 6000 - (len(rows) - 1) + 2
     assert "do not fit" not in gate_markdown(many(2000))

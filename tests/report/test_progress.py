@@ -101,6 +101,7 @@ def test_the_live_line_has_the_pace_since_the_first_step_that_was_seen() -> None
 def test_a_log_is_no_terminal_though_colours_are_forced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Many a CI sets FORCE_COLOR; a line that lives would leave a hundred copies in its log."""
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it.
     with (tmp_path / "log").open("w") as log:
         where = Console(file=log)
         assert where.is_terminal

@@ -111,11 +111,11 @@ def test_the_latest_run_is_the_default(tmp_path: Path) -> None:
     ("words", "code", "message"),
     [
         (["20261102"], 5, "run: got '20261102'"),
-        (["--within-gib", "many"], 2, "--within-gib: got 'many'; allowed: numbers above 0, as in 24,80."),
-        (["--within-gib", "0"], 2, "--within-gib: got '0'; allowed: numbers above 0, as in 24,80."),
-        (["--within-gib", "inf"], 2, "--within-gib: got 'inf'; allowed: numbers above 0, as in 24,80."),
+        (["--within-gib", "many"], 2, "--within-gib: got 'many'; allowed: numbers above 0, such as 24,80."),
+        (["--within-gib", "0"], 2, "--within-gib: got '0'; allowed: numbers above 0, such as 24,80."),
+        (["--within-gib", "inf"], 2, "--within-gib: got 'inf'; allowed: numbers above 0, such as 24,80."),
         (["--md", "/proc/none/report.md"], 5, "cannot write /proc/none/report.md: "),
-        (["--html", "/dev/full"], 5, "cannot write /dev/full: No space left on device; name another place"),
+        (["--html", "/dev/full"], 5, "cannot write /dev/full: No space left on device. Choose another path."),
         (["--plots", "/proc/none"], 5, "cannot write plots to /proc/none: "),
     ],
 )
@@ -134,7 +134,7 @@ def test_steps_that_cannot_be_read_cost_the_report_only_themselves(tmp_path: Pat
     file.write_text("".join([*lines[:3], lines[3].replace(",2,", ",two,", 1), *lines[4:]]))
     done = run_bench(tmp_path, "report", "--html", "report.html")
     assert done.code == 0
-    assert f"warning: the report goes without the steps of {RUNS[1]}: " in done.stderr
+    assert f"warning: the report has no steps of {RUNS[1]}: " in done.stderr
     assert "line 4, column step: got 'two'" in done.stderr
     assert "2 cases, 6 launches in 1 run; every launch was ok." in done.stdout
     assert (tmp_path / "report.html").stat().st_size > 0
@@ -154,7 +154,7 @@ def test_a_run_that_holds_only_probes_has_nothing_to_report(tmp_path: Path) -> N
     (folder / "launches.csv").write_text(text.replace(",measure,", ",probe,"))
     done = run_bench(tmp_path, "report")
     assert (done.code, done.stdout) == (5, "")
-    assert f"no launch is recorded in {folder}; run one, or name another run." in done.stderr
+    assert f"no launch is recorded in {folder}. Choose another run." in done.stderr
 
 
 def test_a_run_without_launches_has_nothing_to_report(tmp_path: Path) -> None:
@@ -164,4 +164,4 @@ def test_a_run_without_launches_has_nothing_to_report(tmp_path: Path) -> None:
     (folder / "launches.csv").write_text(header + "\n")
     done = run_bench(tmp_path, "report")
     assert done.code == 5
-    assert f"no launch is recorded in {folder}; run one, or name another run." in done.stderr
+    assert f"no launch is recorded in {folder}. Choose another run." in done.stderr

@@ -16,7 +16,7 @@ from bench.report.format import number, wide_console
 from bench.report.headline import headline
 from bench.report.tables import tables
 from bench.report.terminal import print_report, print_summary
-from bench.report.wide_tables import folded
+from bench.report.wide_tables import fold_name
 from bench.store.columns import LaunchRow
 
 
@@ -143,7 +143,7 @@ def test_narrow_terminal_folds_only_the_names_and_at_a_separator() -> None:
     ],
 )
 def test_a_name_is_folded_at_its_separators(width: int, names: list[str]) -> None:
-    assert str(folded("resnet18-size-64-ddp-x2-cpu-b4-folder-demo-w0-bc63b0fc", width)).split("\n") == names
+    assert str(fold_name("resnet18-size-64-ddp-x2-cpu-b4-folder-demo-w0-bc63b0fc", width)).split("\n") == names
 
 
 NARROW_GPU_TABLE = """\
@@ -197,7 +197,7 @@ def test_table_where_every_launch_failed() -> None:
         (["ok", "ok", "ok"], "ok"),
         (["oom", "ok", "ok"], "1 oom of 3"),  # not how many were ok
         (["ok", "oom", "oom"], "2 oom of 3"),
-        (["oom", "crashed", "ok"], "1 oom, 1 crashed of 3"),  # none of both is left out
+        (["oom", "crashed", "ok"], "1 crashed, 1 oom of 3"),  # Equally frequent: both are named, in alphabetical order.
         (["crashed", "crashed", "oom"], "2 crashed, 1 oom of 3"),
         (["timeout", "timeout"], "timeout"),
     ],
@@ -256,8 +256,9 @@ case        ┃ status ┃ samples/s ┃              ┃ memory GiB
 ━━━━━━━━━━━━╇━━━━━━━━╇━━━━━━━━━━━╇━━━━━━━━━━━━━━╇━━━━━━━━━━━
 ddp ×1 fp32 │ ok     │       100 │ ██████       │          2
 ddp ×2 fp32 │ ok     │       200 │ ████████████ │          2
-Figures are medians over the launches that were ok; the interval of samples/s is that of the median,
-by order statistics. Memory is of one device, or of the largest rank where the device is the CPU.
+Figures are medians over the launches that were ok; the interval of samples/s is the 95 % interval
+of the median, by order statistics. Memory is per device; on the CPU it is that of the rank with the
+most.
 
 Scaling
 case        ┃ mode ┃ devices ┃ samples/s ┃ speed-up ┃ efficiency

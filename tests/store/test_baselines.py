@@ -368,7 +368,7 @@ def test_nothing_is_deleted_if_nobody_can_be_asked(five: Path) -> None:
     bench(five, "add", "main", A)
     assert bench(five, "rm", "main") == (
         *(2, ""),
-        "bench: bench baseline rm asks before it deletes, and stdin is no terminal; add --yes\n",
+        "bench: bench baseline rm asks before it deletes, but stdin is not a terminal. Add --yes.\n",
     )
     assert names(five / "results") == ["main"]
 

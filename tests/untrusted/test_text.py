@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import cli
-from bench.report.format import Listened
+from bench.report.format import SafeConsole
 from bench.report.progress import Plain
 from bench.store.columns import FILES
 from bench.store.reader import read
@@ -89,7 +89,7 @@ def test_what_an_older_version_wrote_is_escaped_when_it_is_read(tmp_path: Path) 
 
 def test_a_console_prints_nothing_that_steers(capsys: pytest.CaptureFixture[str]) -> None:
     file = io.StringIO()
-    console = Listened(file=file, force_terminal=True, width=40, color_system="standard")
+    console = SafeConsole(file=file, force_terminal=True, width=40, color_system="standard")
     table = Table("a", "b", show_edge=False)
     table.add_row(Text("::error::x"), Text(HOSTILE, "red"))
     console.print(Text(HOSTILE, "red"), soft_wrap=True)

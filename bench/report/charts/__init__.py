@@ -1,4 +1,4 @@
-"""The charts of a report. What is drawn, and in which words, is known before matplotlib is imported."""
+"""The charts of a report. Their data and texts are made before matplotlib draws them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from bench.report.charts.throughput import throughput
 
 __all__ = ["KINDS", "Chart", "charts", "svg"]
 
-# In the order of a report.
+# The kinds of charts, in the order of a report.
 KINDS: tuple[Callable[[Answers, Sequence[Question]], Iterator[Chart]], ...] = (
     *(models, throughput, memory, scaling, heatmap, parts, steps, pareto),
 )
 
 
 def charts(answers: Answers) -> list[Chart]:
-    """Every chart for which there is data, kind by kind; their names are unlike."""
+    """Return every chart that has data, kind by kind, with unique names."""
     found: list[Chart] = []
     names: set[str] = set()
     asked = questions(answers)

@@ -1,4 +1,4 @@
-"""What all charts are drawn on: a sheet one column wide, measured in points, so that its text is read on a phone."""
+"""The sheet that all charts are drawn on: as wide as a phone's screen, measured in points, with a legend on top."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from matplotlib.textpath import text_to_path
 
 from bench.report.charts.style import Colours
 
-WIDTH, INCH = 353.0, 72.0  # points: a phone's column, so that a point is about a pixel there
-TEXT, SMALL = 10.0, 9.5  # points
-LEGEND_LINE, KEY = 16.0, 20.0  # of the legend: a line's height, the width of a symbol with its gap
+WIDTH, INCH = 353.0, 72.0  # Points: the width of a phone's screen, on which a point is about a pixel; and of an inch.
+TEXT, SMALL = 10.0, 9.5  # Points: sizes of text.
+LEGEND_LINE, KEY = 16.0, 20.0  # Points in the legend: height of a line, width of a symbol with its gap.
 RC: Any = {
     **{"svg.fonttype": "none", "svg.hashsalt": "stepbench", "text.parse_math": False, "path.simplify": False},
     **{"font.family": ["DejaVu Sans"], "font.size": TEXT, "hatch.linewidth": 0.8, "axes.unicode_minus": True},
@@ -32,10 +32,10 @@ RC: Any = {
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Settings for making and for writing a figure, whatever the user's own are."""
+def chart_settings() -> Iterator[None]:
+    """Use our matplotlib settings instead of the user's, to make or to write a figure."""
     with warnings.catch_warnings(), matplotlib.style.context("default"), matplotlib.rc_context(RC):
-        warnings.filterwarnings("ignore", "Glyph")  # a character that this font lacks; the reader's may have it
+        warnings.filterwarnings("ignore", "Glyph")  # The reader's font may have a character that ours lacks.
         yield
 
 
@@ -52,10 +52,10 @@ class Key:
 
 
 class Sheet:
-    """A figure with its legend on top. ``height`` is what is below it; all lengths in points, y downwards."""
+    """A figure with a legend on top; ``height`` is that of the space below it. Lengths are in points, y downwards."""
 
     def __init__(self, colours: Colours, height: float, legend: Sequence[Key] = ()) -> None:
-        flow = list(_flow(legend))
+        flow = list(_legend_places(legend))
         self.colours = colours
         self.top = (flow[-1][1] + LEGEND_LINE + 4) if flow else 0.0
         self.height = self.top + height
@@ -66,7 +66,7 @@ class Sheet:
             self._key(x, y + LEGEND_LINE / 2, key)
 
     def axes(self, top: float, height: float, left: float, right: float) -> Axes:
-        """An empty plot with thin spines at the left and the bottom."""
+        """Return an empty plot with thin spines at the left and the bottom; ``top`` is from below the legend."""
         place = (left / WIDTH, 1 - (self.top + top + height) / self.height)
         axes = self.figure.add_axes((*place, (WIDTH - left - right) / WIDTH, height / self.height), facecolor="none")
         axes.spines[["top", "right"]].set_visible(False)
@@ -87,7 +87,7 @@ class Sheet:
         size: float = TEXT,
         bold: bool = False,
     ) -> None:
-        """Text whose baseline begins, has its middle or ends at a point; y from below the legend."""
+        """Write text at a point of its baseline: its start, middle or end by ``at``. y is from below the legend."""
         weight = "bold" if bold else "normal"
         self.page.text(
             x, self.top + y, text, color=self.colours[colour], ha=at, va="baseline", size=size, weight=weight
@@ -96,40 +96,44 @@ class Sheet:
     def _key(self, x: float, y: float, key: Key) -> None:
         page, colour = self.page, self.colours[key.colour]
         if key.kind == "patch":
-            page.add_patch(Rectangle((x, y - 5), 14, 10, hatch=key.hatch, **filled(self.colours, key.colour)))
+            page.add_patch(Rectangle((x, y - 5), 14, 10, hatch=key.hatch, **bar_style(self.colours, key.colour)))
         elif key.kind == "frame":
             page.add_patch(Rectangle((x, y - 5), 14, 10, fill=False, edgecolor=colour, linestyle=key.line,
                                      linewidth=2.6 if key.line == "-" else 1.2))  # fmt: skip
         elif key.kind == "whisker":
-            segments(
+            draw_segments(
                 page, [((x, y), (x + 14, y)), ((x, y - 3), (x, y + 3)), ((x + 14, y - 3), (x + 14, y + 3))], colour
             )
         elif key.kind == "tick":
-            segments(page, [((x + 7, y - 4), (x + 7, y + 4))], colour, 1.6)
+            draw_segments(page, [((x + 7, y - 4), (x + 7, y + 4))], colour, 1.6)
         else:
             ends = [x, x + 7, x + 14] if key.line else [x + 7]
-            look = dot(self.colours, colour) if key.marker == "." else {"marker": key.marker or None, "markersize": 6}
+            look = (
+                dot_style(self.colours, colour)
+                if key.marker == "."
+                else {"marker": key.marker or None, "markersize": 6}
+            )
             page.plot(
                 ends, [y] * len(ends), linestyle=key.line or "none", color=colour, markevery=[len(ends) // 2], **look
             )
         page.text(x + KEY, y + 3.6, key.text, color=self.colours["ink"], size=SMALL)
 
 
-def filled(colours: Colours, name: str) -> dict[str, Any]:
-    """A bar: its hatch is of the paper's colour, its edge is none."""
+def bar_style(colours: Colours, name: str) -> dict[str, Any]:
+    """Return the style of a bar: its hatch has the colour of the paper, and it has no edge."""
     return {"facecolor": colours[name], "edgecolor": colours["paper"], "linewidth": 0}
 
 
-def dot(colours: Colours, colour: str) -> dict[str, Any]:
-    """A launch, seen on bars of any colour."""
+def dot_style(colours: Colours, colour: str) -> dict[str, Any]:
+    """Return the style of a launch's dot, which is visible on bars of any colour."""
     return {"marker": "o", "markersize": 4, "markerfacecolor": colours["paper"], "markeredgecolor": colour, "mew": 0.9}
 
 
-def segments(
+def draw_segments(
     axes: Axes, lines: Sequence[tuple[tuple[float, float], tuple[float, float]]], colour: str, width: float = 1.2,
     halo: str | None = None, zorder: float = 3,
 ) -> None:  # fmt: skip
-    """Many straight lines as one element; with a halo they are seen on bars of any colour."""
+    """Draw many straight lines as one element; with a halo they are visible on bars of any colour."""
     if not lines:
         return
     codes = [Path.MOVETO, Path.LINETO] * len(lines)
@@ -139,7 +143,7 @@ def segments(
             axes.add_patch(PathPatch(path, fill=False, edgecolor=line_colour, linewidth=line_width, zorder=zorder))
 
 
-def _flow(legend: Sequence[Key]) -> Iterator[tuple[float, float]]:
+def _legend_places(legend: Sequence[Key]) -> Iterator[tuple[float, float]]:
     x = y = 0.0
     for key in legend:
         width = KEY + text_width(key.text, SMALL) + 14
@@ -151,13 +155,13 @@ def _flow(legend: Sequence[Key]) -> Iterator[tuple[float, float]]:
 
 @functools.lru_cache(10_000)
 def text_width(text: str, size: float = TEXT, bold: bool = False) -> float:
-    """Points that a text takes in this font, which is wider than most that pages are set in."""
+    """Return the width of a text in points, in DejaVu Sans, which is wider than most fonts of browsers."""
     font = FontProperties(family=["DejaVu Sans"], size=size, weight="bold" if bold else "normal")
     return float(text_to_path.get_text_width_height_descent(text, font, False)[0])
 
 
-def cut(text: str, width: float, size: float = TEXT) -> str:
-    """As much of the text as there is room for, and … if that is not all."""
+def truncate(text: str, width: float, size: float = TEXT) -> str:
+    """Return the text, shortened with … if it is wider than ``width`` points."""
     if text_width(text[:200], size) <= width and len(text) <= 200:
         return text
     low, high = 0, min(len(text), 200)
@@ -168,22 +172,25 @@ def cut(text: str, width: float, size: float = TEXT) -> str:
 
 
 def wrap(text: str, width: float, size: float = TEXT, most: int = 10, bold: bool = False) -> list[str]:
-    """Lines of whole words, a longer word cut; of more than ``most`` the last ends in …"""
+    """Return the text in at most ``most`` lines of at most ``width`` points; whatever does not fit becomes … .
+
+    Lines break at spaces only, and a word that is wider than a line is shortened.
+    """
     lines = [""]
-    for word in text.split(" "):  # not at no-break spaces
+    for word in text.split(" "):  # Not at no-break spaces.
         longer = f"{lines[-1]} {word}".strip()
         if text_width(longer, size, bold) <= width:
             lines[-1] = longer
         elif len(lines) == most:
-            lines[-1] = cut(lines[-1] + " " + word + "…", width, size)
+            lines[-1] = truncate(lines[-1] + " " + word + "…", width, size)
             break
         else:
-            lines.append(cut(word, width, size))
+            lines.append(truncate(word, width, size))
     return [line for line in lines if line]
 
 
-def caption(figure: Figure, title: str, note: str, colours: Colours) -> None:
-    """Makes room for a title above a sheet and its note below, for where no page says them."""
+def add_caption(figure: Figure, title: str, note: str, colours: Colours) -> None:
+    """Add a title above a sheet and a note below it, for a chart that is a file of its own."""
     edge, line = 12.0, 13.0
     above, below = wrap(title, WIDTH, TEXT + 1, 4, True), wrap(note, WIDTH, SMALL)
     head, foot = edge + 16 * len(above) + 8, edge + line * len(below) + 8
@@ -201,6 +208,6 @@ def caption(figure: Figure, title: str, note: str, colours: Colours) -> None:
         figure.text(edge / wide, (foot - 8 - line * (number + 1)) / high, words, size=SMALL, color=colours["muted"])
 
 
-def plain(value: float) -> str:
-    """A tick's number without exponent, thousands separated."""
+def tick_label(value: float) -> str:
+    """Return the number of a tick without exponent, with thousands separated."""
     return f"{value:,.10g}"

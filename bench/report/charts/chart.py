@@ -1,4 +1,4 @@
-"""What a chart is, before it is drawn."""
+"""A chart: its texts, its data and the function that draws it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
 
 
 class Draw(Protocol):
-    """Draws a figure, in the sentinels that ``svg`` replaces or in a theme's own colours."""
+    """A function that draws a figure in the colours of a theme, or in the sentinels that ``svg`` replaces."""
 
-    def __call__(self, colours: Colours = SENTINELS) -> Figure: ...
+    def __call__(self, colours: Colours = SENTINELS) -> Figure:
+        """Return the figure."""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """``name`` is a file's stem and an HTML id; ``title`` names the metric and its unit; ``alt`` says what a reader who
-    does not see it must know; ``note`` how to read it and what is missing; ``data`` holds exactly what is drawn."""
+    """A chart.
+
+    ``name`` is the stem of its file and its HTML id; ``title`` has the metric and its unit; ``alt`` is the text for
+    readers who do not see the drawing; ``note`` says how to read it and what is missing; ``data`` is what is drawn.
+    """
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Which threads and workers? Throughput over OMP_NUM_THREADS and DataLoader workers."""
+"""Heat maps: throughput over OMP_NUM_THREADS and DataLoader workers."""
 
 from __future__ import annotations
 
@@ -16,9 +16,18 @@ from matplotlib.patches import Rectangle
 from bench.analysis.answers import Answers
 from bench.analysis.summary import GROUP
 from bench.plan.options import AXES
-from bench.report.charts.canvas import SMALL, WIDTH, Key, Sheet, drawing
+from bench.report.charts.canvas import SMALL, WIDTH, Key, Sheet, chart_settings
 from bench.report.charts.chart import Chart
-from bench.report.charts.questions import Question, count, devices, environment, labelled, name_of, slug, without
+from bench.report.charts.questions import (
+    Question,
+    device_words,
+    environment_words,
+    failure_words,
+    ok_of_launches,
+    short_name,
+    slug,
+    with_labels,
+)
 from bench.report.charts.style import SENTINELS, Colours, contrast, status_colour
 from bench.report.format import number
 
@@ -26,30 +35,30 @@ TUNED = {"omp_num_threads": "OMP_NUM_THREADS", "num_workers": "workers", "prefet
 
 
 def heatmap(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
-    """For each group of cases that differ in nothing but what is tuned (and work that cannot be compared)."""
+    """Yield a chart for each group of cases that differ in the tuned settings only, and do the same work."""
     if answers.tuning.empty:
         return
     more = [name for name in (*AXES, "code", "ok", "failed", "launches", "reason") if name not in answers.tuning]
     cases = answers.tuning.merge(answers.summary[[*GROUP, *more]], on=list(GROUP), how="left")
     groups = [rows for _, rows in cases.groupby(["group", "work_key"], sort=False, dropna=False)]
     groups = [rows for rows in groups if rows["samples_per_s"].notna().any()]
-    # what a group's fixed axes are is said in as few words as tell the groups of a question apart
     if not groups:
         return
+    # Label a group by the axes in which the groups differ, apart from the tuned ones.
     untuned: dict[str, Any] = dict.fromkeys(TUNED)
     fixed = pd.concat([rows.iloc[:1] for rows in groups]).assign(**untuned)
-    for rows, name in zip(groups, labelled(fixed)["label"], strict=True):
+    for rows, name in zip(groups, with_labels(fixed)["label"], strict=True):
         yield _chart(rows.reset_index(drop=True), name, answers.summary)
 
 
 def _chart(cases: pd.DataFrame, label: str, summary: pd.DataFrame) -> Chart:
     first = cases.iloc[0]
     cases = cases.assign(label=[_words(case) for _, case in cases.iterrows()])
-    where, apart = (environment(first["environment"], summary, between) for between in (" ", "-"))
+    where, apart = (environment_words(first["environment"], summary, between) for between in (" ", "-"))
     subject = ", ".join(
-        [f"{name_of(first['workload'])}, {name_of(label)}", devices(first["gpus"], first["device"]), *where]
+        [f"{short_name(first['workload'])}, {short_name(label)}", device_words(first["gpus"], first["device"]), *where]
     )
-    missing = without(cases)
+    missing = failure_words(cases)
     return Chart(
         name=slug("heatmap", str(first["workload"]), f"x{first['gpus']}", label, *apart),
         title=f"Throughput by OMP threads and workers of {subject}, samples/s",
@@ -86,22 +95,19 @@ def _note(cases: pd.DataFrame) -> str:
     counts = cases.loc[cases["ok"] > 0, "ok"]
     few, many = counts.min(), counts.max()
     said = (
-        f"A number is the median of {few if few == many else f'{few} to {many}'} launches, in samples/s; a lighter "
-        "cell is faster. A thick frame marks the best whose every launch was ok, a dashed one the default; — was "
-        "not run."
+        f"A number is the median of {few if few == many else f'{few} to {many}'} launches, in samples/s; lighter cells "
+        "are faster. A thick frame marks the best case with every launch ok, a dashed frame the default; — was not run."
     )
     if cases["prefetch_factor"].nunique() > 1 and (cases["num_workers"] == 0).any():
-        said += " Without workers nothing is prefetched: that column is the same in each part."
+        said += " Without workers nothing is prefetched, so that column is the same in each map."
     return said
 
 
 def _data(cases: pd.DataFrame) -> pd.DataFrame:
-    marks = [
-        "; ".join(word for word in ("best", "default") if case[word]) for _, case in cases.iterrows()
-    ]  # as the frames
+    marks = ["; ".join(word for word in ("best", "default") if case[word]) for _, case in cases.iterrows()]
     names = {**TUNED, "status": "status", "samples_per_s": "median, samples/s", "loss": "loss to the best, share"}
     found = cases[list(names)].rename(columns=names)
-    return found.assign(launches=[count(case) or f"{case['ok']}" for _, case in cases.iterrows()], mark=marks)
+    return found.assign(launches=[ok_of_launches(case) or f"{case['ok']}" for _, case in cases.iterrows()], mark=marks)
 
 
 def _figure(cases: pd.DataFrame, colours: Colours = SENTINELS) -> Figure:
@@ -110,14 +116,14 @@ def _figure(cases: pd.DataFrame, colours: Colours = SENTINELS) -> Figure:
 
 # -- how it is drawn ------------------------------------------------------------------------------------------------
 
-CELL, HEAD, LEFT, GAP, WIDEST = 30.0, 46.0, 62.0, 14.0, 62.0  # points
-ACROSS = 6  # columns for which there is room
-DARK, LIGHT = "#000000", "#ffffff"  # text on a cell, whose colour is the same in both themes
+CELL, HEAD, LEFT, GAP, WIDEST = 30.0, 46.0, 62.0, 14.0, 62.0  # Points.
+ACROSS = 6  # Columns of a map.
+DARK, LIGHT = "#000000", "#ffffff"  # Text on a cell. Cells have the same colours in both themes.
 
 
 @dataclass(frozen=True)
 class Part:
-    """One of the maps: its cases, and the workers of its columns."""
+    """One of the maps: its cases, and the number of workers of each column."""
 
     title: str
     cases: pd.DataFrame
@@ -125,14 +131,14 @@ class Part:
 
 
 def draw(cases: pd.DataFrame, colours: Colours) -> Figure:
-    """All maps of a group, in one scale of colours."""
+    """Draw all maps of a group, with the same colour scale."""
     parts = list(_parts(cases))
     threads = _values(cases["omp_num_threads"])
     height = len(parts) * (HEAD + CELL * len(threads) + GAP)
     rates = cases["samples_per_s"].dropna()
     scale, colour_map = Normalize(rates.min(), rates.max()), matplotlib.colormaps["cividis"]
     legend = [Key("best", "frame", "ink"), Key("default", "frame", "ink", line="--")]
-    with drawing():
+    with chart_settings():
         sheet = Sheet(colours, height, legend)
         for place, part in enumerate(parts):
             top = place * (HEAD + CELL * len(threads) + GAP)
@@ -152,7 +158,7 @@ def _parts(cases: pd.DataFrame) -> Iterator[Part]:
 
 
 def _values(column: pd.Series) -> list[int | None]:
-    """By size; what is unset comes first, as None."""
+    """Return the values of a column in ascending order, after None if any value is unset."""
     known = sorted(int(value) for value in column.dropna().unique())
     return [*([None] if column.isna().any() else []), *known]
 
@@ -170,7 +176,9 @@ def _map(
         y = top + HEAD + CELL * row
         sheet.text(LEFT - 8, y + CELL / 2 + 3.5, _name(omp), "muted", at="right", size=SMALL)
         for column, workers in enumerate(part.workers):
-            found = part.cases[_is(part.cases["omp_num_threads"], omp) & _is(part.cases["num_workers"], workers)]
+            found = part.cases[
+                _equals(part.cases["omp_num_threads"], omp) & _equals(part.cases["num_workers"], workers)
+            ]
             place = (LEFT + wide * column + 2, sheet.top + y + 2, wide - 4, CELL - 4)
             if found.empty:
                 sheet.text(place[0] + place[2] / 2, y + CELL / 2 + 3.5, "—", "muted", at="center")
@@ -206,7 +214,7 @@ def _cell(
         inside.set(edgecolor=ink, linewidth=1.2, linestyle=(0, (3, 2)))
 
 
-def _is(column: pd.Series, value: int | None) -> pd.Series:
+def _equals(column: pd.Series, value: int | None) -> pd.Series:
     return column.isna() if value is None else (column == value).fillna(False).astype(bool)
 
 

@@ -1,4 +1,4 @@
-"""A number of each case with its launches: what throughput and memory have in common before they are drawn as bars."""
+"""A value of each case with those of its launches: the common part of the bar charts of throughput and memory."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.report.charts.questions import Question, printable
+from bench.report.charts.questions import Question, one_line
 from bench.report.format import number
 
-FAR = 1.25  # of the largest bar or launch: whiskers up to here are drawn in full, and none squashes the bars
-MOST = 40  # cases of a figure
+LONGEST_WHISKER = 1.25  # In times the largest bar or launch. Longer ones are clipped: they would leave bars no room.
+CASES_A_PAGE = 40
 
 
 @dataclass(frozen=True)
 class Measured:
-    """``median``, ``low`` and ``high`` have the index of the question's cases; ``launches`` are in their order.
+    """The values of a question's cases, in ``unit``.
 
-    ``by`` is the axis that colours show; ``limit`` the end of x, equal on all pages of a question.
+    ``median``, ``low`` and ``high`` have the index of the cases; ``launches`` are in the order of the cases. ``by`` is
+    the axis that colours show; ``limit`` is the end of the x axis, which is the same on all pages of a question.
     """
 
     question: Question
@@ -33,9 +34,9 @@ class Measured:
     limit: float
 
     def pages(self) -> Iterator[Measured]:
-        """Itself, or as many as make readable figures."""
+        """Yield this object, or one for each page if it has more than CASES_A_PAGE cases."""
         start = 0
-        for page in self.question.pages(MOST):
+        for page in self.question.pages(CASES_A_PAGE):
             at = page.cases.index
             some = self.launches[start : start + len(at)]
             yield replace(self, question=page, launches=some, median=self.median[at], low=self.low[at],
@@ -43,10 +44,10 @@ class Measured:
             start += len(at)
 
     def data(self) -> pd.DataFrame:
-        """The table of what is drawn."""
+        """Return the table of what is drawn."""
         cases = self.question.cases
         columns: dict[str, Any] = {
-            "reason": cases["reason"].map(printable, na_action="ignore"),
+            "reason": cases["reason"].map(one_line, na_action="ignore"),
             "launches ok": cases["ok"],
             "launches": cases["launches"],
             f"median, {self.unit}": self.median,
@@ -59,7 +60,7 @@ class Measured:
         return found.drop(columns=unknown).rename(columns={"label": "case", self.by: self.by.replace("_", " ")})
 
     def range_words(self, best: str, worst: str) -> str:
-        """The two ends in words."""
+        """Return a sentence on the case with the largest value, and one on the case with the smallest."""
         known = self.median.dropna()
         if known.empty:
             return "No case here has a number."
@@ -71,14 +72,14 @@ class Measured:
         return f"{best}: {first}." + (f" {worst}: {last}." if len(known) > 1 else "")
 
     def beyond(self) -> str:
-        """Which whiskers do not fit."""
+        """Return a sentence on the whiskers that are clipped, or nothing."""
         names: dict[Any, str] = self.question.cases["label"].to_dict()
         far = [f"{names[at]} to {number(high)} {self.unit}" for at, high in self.high.items() if high > self.limit]
-        return f"Whiskers that end in an arrow go on beyond the chart: {'; '.join(far)}." if far else ""
+        return f"Whiskers that end in an arrow are clipped: {'; '.join(far)}." if far else ""
 
 
-def limit(median: pd.Series, high: pd.Series, launches: Sequence[Sequence[float]]) -> float:
-    """Where x ends: beyond every bar and launch, and every whisker that is not far longer."""
+def axis_end(median: pd.Series, high: pd.Series, launches: Sequence[Sequence[float]]) -> float:
+    """Return the end of the x axis: beyond all bars and launches, and whiskers up to LONGEST_WHISKER."""
     largest = max([*median.dropna(), *(value for some in launches for value in some)])
-    whiskers = high[high <= FAR * largest].max()
+    whiskers = high[high <= LONGEST_WHISKER * largest].max()
     return 1.03 * float(np.nanmax([largest, whiskers]))

@@ -1,4 +1,4 @@
-"""What does each case need? Memory by strategy and activation checkpointing."""
+"""Bar charts of memory, by strategy and activation checkpointing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bench.analysis.answers import Answers
 from bench.analysis.summary import GROUP
 from bench.analysis.tradeoff import MIB_A_GIB
 from bench.report.charts.chart import Chart
-from bench.report.charts.measured import Measured, limit
-from bench.report.charts.questions import Question, key, launches_of, of_launches, without
+from bench.report.charts.measured import Measured, axis_end
+from bench.report.charts.questions import Question, case_key, failure_words, launch_counts, launches_by_case
 from bench.report.charts.style import SENTINELS, Colours
 from bench.store.columns import DEVICE_MEMORY, HOST_MEMORY
 
@@ -32,8 +32,8 @@ assert set(MEASURES) == {*DEVICE_MEMORY, *HOST_MEMORY}
 
 
 def memory(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
-    """For each question with a known memory, that of all its cases."""
-    launches = of_launches(answers.launches, list(MEASURES))
+    """Yield the charts of each question of which the memory is known."""
+    launches = launches_by_case(answers.launches, list(MEASURES))
     for question in questions:
         cases = question.cases
         if cases["memory_mib"].isna().all():
@@ -41,21 +41,21 @@ def memory(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
         measure = cases["memory_measure"].dropna().iloc[0]
         each = [
             [] if one not in launches else (launches[one][measure].dropna().astype(float) / MIB_A_GIB).to_list()
-            for one in map(key, cases[list(GROUP)].itertuples(index=False))
+            for one in map(case_key, cases[list(GROUP)].itertuples(index=False))
         ]
         median, unknown = cases["memory_mib"] / MIB_A_GIB, pd.Series(float("nan"), cases.index)
-        end = limit(median, unknown, each)
+        end = axis_end(median, unknown, each)
         bars = Measured(question, "activation_checkpointing", UNIT, median, unknown, unknown, each, end)
         yield from (_chart(page, MEASURES[measure]) for page in bars.pages())
 
 
 def _chart(of: Measured, measure: str) -> Chart:
     question = of.question
-    missing = without(question.cases)
+    missing = failure_words(question.cases)
     alt = f"Bar chart, from zero: memory in {UNIT} of {len(question.cases)} cases of {question.subject}; {measure}."
     note = (
-        f"Measured is the {measure}, of the rank with the most. A bar is the median of "
-        f"{launches_of(question.cases)}, a dot one launch. Shorter is smaller; 1 GiB is 1024 MiB."
+        f"The measure is the {measure}, of the rank with the most. A bar is the median of "
+        f"{launch_counts(question.cases)}, a dot is one launch. Shorter is better; 1 GiB is 1024 MiB."
     )
     return Chart(
         name=question.name("memory"),

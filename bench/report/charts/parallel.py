@@ -1,4 +1,4 @@
-"""Draws many charts at once: each takes a fifth of a second of one processor."""
+"""Draws charts in parallel processes, as each takes about 0.2 s."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from concurrent.futures.process import BrokenProcessPool
 from bench.report.charts.chart import Chart
 from bench.report.charts.svg import svg
 
-FEW = 8  # are drawn before other processes are up
+FEW = 8  # Charts that are drawn faster than processes start.
 _charts: Sequence[Chart] = ()
 
 
 def svgs(charts: Sequence[Chart]) -> list[str]:
-    """``svg`` of each, in their order, by as many processes as there are processors."""
+    """Return ``svg`` of each chart, drawn by at most one process for each processor."""
     global _charts
     processes = min(len(os.sched_getaffinity(0)), len(charts) // (FEW // 2))
     if len(charts) < FEW or processes < 2:
         return [svg(chart) for chart in charts]
-    _charts = charts  # what is forked has them
+    _charts = charts  # The forked processes inherit them.
     try:
         with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), initializer=_begin) as pool:
             return list(pool.map(_svg, range(len(charts))))
-    except (OSError, NotImplementedError, BrokenProcessPool):  # no room for semaphores or processes, or one was killed
+    except (OSError, NotImplementedError, BrokenProcessPool):  # No semaphores or processes left, or one was killed.
         return [svg(chart) for chart in charts]
 
 
 def _begin() -> None:
-    """Ctrl-C comes to the process that waits, which ends the others."""
+    """Leave Ctrl-C to the parent, which ends this process, and restore the default for other signals."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

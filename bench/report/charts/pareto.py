@@ -1,4 +1,4 @@
-"""What does speed cost in memory? Throughput against memory, and what nothing beats in both."""
+"""Scatter charts of throughput against memory, with the Pareto front: cases that no other case beats in both."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from bench.analysis.answers import Answers
 from bench.analysis.summary import GROUP
 from bench.analysis.tradeoff import MIB_A_GIB
-from bench.report.charts.canvas import SMALL, WIDTH, Key, Sheet, cut, drawing, plain, text_width
+from bench.report.charts.canvas import SMALL, WIDTH, Key, Sheet, chart_settings, text_width, tick_label, truncate
 from bench.report.charts.chart import Chart
 from bench.report.charts.memory import MEASURES
-from bench.report.charts.questions import Question, key, launches_of, without
+from bench.report.charts.questions import Question, case_key, failure_words, launch_counts
 from bench.report.charts.style import SENTINELS, Colours, status_colour
 from bench.report.format import number
 
-ALIKE = 0.01  # of the largest memory: where all cases need the same to this, no memory buys speed
+SAME_MEMORY = 0.01  # As a share of the largest memory. If all cases need the same memory, there is no chart.
 
 
 def pareto(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
-    """For each question with two cases of known, unlike memory: its points, the front's first and fastest first."""
+    """Yield the chart of each question with cases of different memory; the fastest points of the front come first."""
     chosen = {
-        key(of): (row["on_front"], row["choice"])
+        case_key(of): (row["on_front"], row["choice"])
         for of, (_, row) in zip(
             answers.tradeoff[list(GROUP)].itertuples(index=False), answers.tradeoff.iterrows(), strict=True
         )
@@ -34,9 +34,9 @@ def pareto(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
     for question in questions:
         cases = question.cases
         memory = cases["memory_mib"].dropna()
-        if len(memory) < 2 or memory.max() - memory.min() < ALIKE * memory.max():
+        if len(memory) < 2 or memory.max() - memory.min() < SAME_MEMORY * memory.max():
             continue
-        found = [chosen.get(one, (False, None)) for one in map(key, cases[list(GROUP)].itertuples(index=False))]
+        found = [chosen.get(one, (False, None)) for one in map(case_key, cases[list(GROUP)].itertuples(index=False))]
         points = cases[["label", "samples_per_s", "status", "ok", "launches"]].assign(
             gib=cases["memory_mib"] / MIB_A_GIB,
             on_front=[bool(front) for front, _ in found],
@@ -56,15 +56,15 @@ def _chart(question: Question, points: pd.DataFrame, measure: str) -> Chart:
         + (f" ({row['choice']})" if row["choice"] else "")
         for _, row in front.iterrows()
     ]
-    missing = without(question.cases)
+    missing = failure_words(question.cases)
     alt = (
         f"Scatter chart, both axes from zero: throughput in samples/s against memory in GiB of {len(points)} cases of "
         f"{question.subject}. On the Pareto front, the fastest first: {'; '.join(names)}."
     )
     note = (
-        f"Right is more memory ({MEASURES[measure]}, of the rank with the most), up is faster; medians of "
-        f"{launches_of(question.cases)}. On the line is what no other case beats in both; only cases whose every "
-        "launch was ok are on it."
+        f"A point is a case: further right it needs more memory ({MEASURES[measure]}, of the rank with the most), "
+        f"further up it is faster; medians of {launch_counts(question.cases)}. No other case beats the cases on the "
+        "line in both; only cases with every launch ok are on it."
     )
     lost = question.cases[~question.cases.index.isin(points.index)]
     columns = {"number": "number", "label": "case", "samples_per_s": "median, samples/s", "gib": "memory, GiB",
@@ -86,20 +86,20 @@ def _figure(points: pd.DataFrame, lost: pd.DataFrame, colours: Colours = SENTINE
 
 # -- how it is drawn ------------------------------------------------------------------------------------------------
 
-HEAD, PLOT, LEFT, RIGHT, FOOT, LIST = 18.0, 250.0, 46.0, 14.0, 38.0, 15.0  # points
-MOST = 20  # points with a number; of more only those on the front have one
-ROOM = 1.1  # of the largest
-# Where a number may stand beside its point, the best first: right and up, in points.
+HEAD, PLOT, LEFT, RIGHT, FOOT, LIST = 18.0, 250.0, 46.0, 14.0, 38.0, 15.0  # Points.
+NUMBERED = 20  # If there are more points, only those on the front have a number.
+ROOM = 1.1  # End of both axes, in times the largest value.
+# Places of a number beside its point, the best first: to the right and up, in points.
 PLACES = [(6, 4), (-6, 4), (6, -11), (-6, -11), (0, 8), (0, -15), (12, 12), (-12, 12), (12, -19), (-12, -19)]
 Box = tuple[float, float, float, float]
 
 
 def draw(points: pd.DataFrame, lost: pd.DataFrame, colours: Colours) -> Figure:
-    """``points`` in the order of their ``number``, those on the front first; ``lost`` has no throughput or memory."""
-    named = points if len(points) <= MOST else points[points["on_front"]]
+    """Draw ``points``, in the order of their ``number``; list ``lost``, the cases without throughput or memory."""
+    named = points if len(points) <= NUMBERED else points[points["on_front"]]
     legend = [Key("Pareto front", "line", "series-1", marker="o"),
               Key("beaten in one or both", "line", "muted", marker=".", line="")]  # fmt: skip
-    with drawing():
+    with chart_settings():
         sheet = Sheet(
             colours, HEAD + PLOT + FOOT + LIST * (len(named) + len(lost) + (len(named) < len(points))), legend
         )
@@ -110,11 +110,11 @@ def draw(points: pd.DataFrame, lost: pd.DataFrame, colours: Colours) -> Figure:
         )
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
         axes.grid(color=colours["grid"], linewidth=0.8)
         axes.set_axisbelow(True)
         _points(axes, points, colours)
-        for row, x, y in _beside(axes, points, named):
+        for row, x, y in _number_places(axes, points, named):
             axes.annotate(str(row["number"]), (row["gib"], row["samples_per_s"]), (x, y), textcoords="offset points",
                           ha="center", size=SMALL, weight="bold" if row["on_front"] else "normal",
                           color=colours["ink" if row["on_front"] else "muted"])  # fmt: skip
@@ -132,8 +132,8 @@ def _points(axes: Axes, points: pd.DataFrame, colours: Colours) -> None:
         axes.plot(x[:-1], y[:-1], linestyle="none", marker="o", markersize=7, color=colours["series-1"], zorder=5)
 
 
-def _beside(axes: Axes, points: pd.DataFrame, named: pd.DataFrame) -> Iterator[tuple[pd.Series, float, float]]:
-    """Each point with where its number stands, in points from it: free of points and of other numbers."""
+def _number_places(axes: Axes, points: pd.DataFrame, named: pd.DataFrame) -> Iterator[tuple[pd.Series, float, float]]:
+    """Yield each case and the place of its number, in points from it, which overlaps no point and no other number."""
     across, up = (WIDTH - LEFT - RIGHT) / axes.get_xlim()[1], PLOT / axes.get_ylim()[1]
     taken: list[Box] = [
         (x * across - 4, y * up - 4, x * across + 4, y * up + 4) for x, y in points[["gib", "samples_per_s"]].to_numpy()
@@ -143,13 +143,13 @@ def _beside(axes: Axes, points: pd.DataFrame, named: pd.DataFrame) -> Iterator[t
         x, y = row["gib"] * across, row["samples_per_s"] * up
         spots = [(dx + half * ((dx > 0) - (dx < 0)), dy) for dx, dy in PLACES]
         boxes = [(x + dx - half, y + dy - 1, x + dx + half, y + dy + 8) for dx, dy in spots]
-        free = [n for n, box in enumerate(boxes) if not any(_meet(box, other) for other in taken)]
+        free = [n for n, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)]
         best = free[0] if free else 0
         taken.append(boxes[best])
         yield row, *spots[best]
 
 
-def _meet(one: Box, other: Box) -> bool:
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
@@ -160,14 +160,14 @@ def _names(sheet: Sheet, named: pd.DataFrame, lost: pd.DataFrame, others: int) -
         value = f"{number(row['samples_per_s'])} in {number(row['gib'])} GiB"
         sheet.text(14, y, str(row["number"]), ink, "right", SMALL, bold=bool(row["on_front"]))
         words = f"{row['label']}" + (f" · {row['choice']}" if row["choice"] else "")
-        sheet.text(20, y, cut(words, WIDTH - 32 - text_width(value, SMALL), SMALL), ink, size=SMALL)
+        sheet.text(20, y, truncate(words, WIDTH - 32 - text_width(value, SMALL), SMALL), ink, size=SMALL)
         sheet.text(WIDTH - 2, y, value, ink, "right", SMALL)
         y += LIST
     if others:
-        sheet.text(20, y, f"and {others} beaten ones, which the table names", "muted", size=SMALL)
+        sheet.text(20, y, f"and {others} cases that are beaten (see the data)", "muted", size=SMALL)
         y += LIST
     for _, case in lost.iterrows():
         status = str(case["status"]) if not case["ok"] else "unknown memory"
         sheet.text(14, y, "×", status_colour(status), "right", bold=True)
-        sheet.text(20, y, cut(f"{status}: {case['label']}", WIDTH - 22, SMALL), status_colour(status), size=SMALL)
+        sheet.text(20, y, truncate(f"{status}: {case['label']}", WIDTH - 22, SMALL), status_colour(status), size=SMALL)
         y += LIST

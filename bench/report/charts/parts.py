@@ -1,4 +1,4 @@
-"""What eats the time of a step? Its parts on one timeline, stacked."""
+"""Stacked bar charts of the parts of a step."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench.analysis.answers import Answers
-from bench.report.charts.bars import bar, lines
-from bench.report.charts.canvas import Key, drawing, filled
+from bench.report.charts.bars import case_lines, draw_bar
+from bench.report.charts.canvas import Key, bar_style, chart_settings
 from bench.report.charts.chart import Chart
-from bench.report.charts.questions import Question, launches_of, printable, without
-from bench.report.charts.rows import rows
+from bench.report.charts.questions import Question, failure_words, launch_counts, one_line
+from bench.report.charts.rows import draw_rows
 from bench.report.charts.style import HATCHES, SENTINELS, Colours
 from bench.report.format import number
 
-MOST = 40  # cases of a figure
+CASES_A_PAGE = 40
 AFTER = {"copy_ms": "copy", "forward_ms": "forward", "backward_ms": "backward", "optimizer_ms": "optimizer"}
-# The wait for a batch is on the host; on the timeline of a GPU it is the gap that it leaves there.
+# By whether the cases ran on GPUs: a wait for data on the host is a gap on the timeline of the device.
 PARTS = {
     True: {"device_gap_ms": "gap on the device", **AFTER},
     False: {"data_wait_ms": "wait for data", **AFTER},
@@ -28,20 +28,20 @@ PARTS = {
 
 
 def parts(_: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
-    """For each question with known parts, the steps of all its cases."""
+    """Yield the charts of each question of which the parts of steps are known."""
     for question in questions:
         names = PARTS[question.on_gpus]
         steps = question.cases[list(names)].rename(columns=names)
         if steps.isna().all(axis=None):
             continue
         end = 1.03 * float(steps.sum(axis=1).max())
-        for page in question.pages(MOST):
+        for page in question.pages(CASES_A_PAGE):
             yield _chart(page, steps.loc[page.cases.index], end)
 
 
 def _chart(question: Question, steps: pd.DataFrame, end: float) -> Chart:
     total = steps.sum(axis=1, min_count=1)
-    known, missing = total.dropna(), without(question.cases)
+    known, missing = total.dropna(), failure_words(question.cases)
     alt = f"Stacked bar chart, from zero: parts of a step in ms of {len(steps)} cases of {question.subject}."
     names: dict[Any, str] = question.cases["label"].to_dict()
     ends: list[tuple[str, Any]] = [("Longest", known.idxmax()), ("Shortest", known.idxmin())] if len(known) else []
@@ -51,12 +51,12 @@ def _chart(question: Question, steps: pd.DataFrame, end: float) -> Chart:
     unknown = [str(part) for part in steps if steps[part].isna().all()]
     kind = "on the device's timeline" if question.on_gpus else "on the host"
     note = (
-        f"Means of a step's parts {kind}, of the rank that the others wait for; of {launches_of(question.cases)} the "
-        "median of each part. Their sum, at the right, may differ a little from the median step. Communication that "
-        "runs beside other work is within it."
+        f"Mean times of a step's parts {kind}, of the slowest rank; each is the median of "
+        f"{launch_counts(question.cases)}. Their sum, at the right, may differ a little from the median step. "
+        "Communication that overlaps with other work is part of it."
     )
     table = question.cases[["label", "status"]].rename(columns={"label": "case"})
-    table["reason"] = question.cases["reason"].map(printable, na_action="ignore")
+    table["reason"] = question.cases["reason"].map(one_line, na_action="ignore")
     return Chart(
         name=question.name("parts"),
         title=question.title("Parts of a step", "ms"),
@@ -75,16 +75,16 @@ def _figure(question: Question, steps: pd.DataFrame, end: float, colours: Colour
 
 
 def draw(question: Question, steps: pd.DataFrame, end: float, colours: Colours) -> Figure:
-    """The columns of ``steps`` (ms) one after another; what is unknown has no length."""
+    """Draw the columns of ``steps`` (ms) one after another; unknown parts have no length."""
     look = {part: (f"series-{n + 1}", HATCHES[n]) for n, part in enumerate(steps)}
     legend = [Key(str(part), "patch", *key) for part, key in look.items()]
     total = steps.sum(axis=1, min_count=1)
-    with drawing():
-        drawn = rows(colours, lines(question.cases, total), legend, (0, end), "ms a step")
+    with chart_settings():
+        drawn = draw_rows(colours, case_lines(question.cases, total), legend, (0, end), "ms a step")
         for (_, case), (y,) in zip(steps.iterrows(), drawn.lanes, strict=True):
             left = 0.0
             for part, length in case.dropna().items():
                 colour, hatch = look[part]
-                bar(drawn.axes, left, y, length, hatch, filled(colours, colour))
+                draw_bar(drawn.axes, left, y, length, hatch, bar_style(colours, colour))
                 left += length
         return drawn.sheet.figure

@@ -1,4 +1,4 @@
-"""Does it scale? Speed-up over the number of devices against the ideal line, both axes logarithmic."""
+"""Line charts of speed-up over the number of devices, with the ideal line; both axes are logarithmic."""
 
 from __future__ import annotations
 
@@ -16,17 +16,28 @@ from bench.analysis.answers import Answers
 from bench.analysis.scaling import SUSPICIOUS
 from bench.analysis.summary import GROUP
 from bench.plan.options import AXES
-from bench.report.charts.canvas import KEY, SMALL, WIDTH, Key, Sheet, cut, drawing, plain, segments, text_width
+from bench.report.charts.canvas import (
+    KEY,
+    SMALL,
+    WIDTH,
+    Key,
+    Sheet,
+    chart_settings,
+    draw_segments,
+    text_width,
+    tick_label,
+    truncate,
+)
 from bench.report.charts.chart import Chart
 from bench.report.charts.questions import (
     DEVICES,
     Question,
-    environment,
-    labelled,
-    launches_of,
-    name_of,
-    printable,
+    environment_words,
+    launch_counts,
+    one_line,
+    short_name,
     slug,
+    with_labels,
 )
 from bench.report.charts.style import LINES, MARKERS, SENTINELS, SERIES, Colours, status_colour
 from bench.report.format import number
@@ -40,8 +51,11 @@ POINT = ["gpus", "speedup", "speedup_low", "speedup_high", "efficiency", "sample
 
 @dataclass(frozen=True)
 class Scaling:
-    """``series``: the points of each label, its base first, columns POINT. ``missing``: what has no speed-up, with
-    ``gpus``, ``label``, ``status`` and ``refused``."""
+    """The data of a chart.
+
+    ``series`` has the points of each label, its base first, with columns POINT. ``missing`` has the cases without a
+    speed-up, with columns ``gpus``, ``label``, ``status`` and ``refused``.
+    """
 
     series: dict[str, pd.DataFrame]
     missing: pd.DataFrame
@@ -49,7 +63,7 @@ class Scaling:
 
 
 def scaling(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
-    """For each workload, environment and mode with a speed-up, SERIES lines a chart at most."""
+    """Yield charts of each workload, environment and mode that has a speed-up, with at most SERIES lines each."""
     more = [name for name in (*AXES, "status", "reason", "ok") if name not in answers.scaling]
     cases = answers.scaling.merge(answers.summary[[*GROUP, *more]], on=list(GROUP), how="left")
     for (workload, letter), rows in cases.groupby(["workload", "environment"], sort=False, dropna=False):
@@ -60,15 +74,15 @@ def scaling(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
             if grown.empty:
                 continue
             missing = pd.concat([own[own["speedup"].isna()], lost])
-            lost = lost.iloc[:0]  # of no mode: said once
-            where = environment(letter, answers.summary, "-")
+            lost = lost.iloc[:0]  # Cases without a mode are listed once.
+            where = environment_words(letter, answers.summary, "-")
             stem = slug("scaling", mode, str(workload), *where)
-            subject = ", ".join([name_of(workload), *environment(letter, answers.summary)])
+            subject = ", ".join([short_name(workload), *environment_words(letter, answers.summary)])
             yield from _charts(stem, f"{mode.capitalize()} scaling of {subject}", mode, grown, missing)
 
 
 def _charts(stem: str, title: str, mode: str, grown: pd.DataFrame, missing: pd.DataFrame) -> Iterator[Chart]:
-    missing = labelled(missing, ("strategy", "gpus", "precision")) if len(missing) else missing.assign(label="")
+    missing = with_labels(missing, ("strategy", "gpus", "precision")) if len(missing) else missing.assign(label="")
     missing = missing.assign(status=missing["status"].where(missing["ok"] == 0, "no base"))
     lines = list(_series(grown, mode).items())
     devices = DEVICES.get(str(grown["device"].iloc[0]), "device") + "s"
@@ -87,15 +101,15 @@ def _charts(stem: str, title: str, mode: str, grown: pd.DataFrame, missing: pd.D
 
 
 def _series(grown: pd.DataFrame, mode: str) -> dict[str, pd.DataFrame]:
-    """Each with its base before it, under the words in which the lines differ."""
+    """Return the points of each line, its base first, by a label of the axes in which the lines differ."""
     of = ["strategy", "base_case_id"]
     firsts = grown.drop_duplicates(of).assign(gpus=None)
     if mode == "strong":
         batches = firsts["global_batch"].nunique() > 1
-        firsts = labelled(firsts.assign(batch_size=None))
+        firsts = with_labels(firsts.assign(batch_size=None))
         firsts["label"] += firsts["global_batch"].map(" global batch {}".format) if batches else ""
     else:
-        firsts = labelled(firsts)
+        firsts = with_labels(firsts)
     names = {(row["strategy"], row["base_case_id"]): row["label"] for _, row in firsts.iterrows()}
     found = {}
     for _, rows in grown.groupby(of, sort=False):
@@ -120,12 +134,12 @@ def _alt(of: Scaling, title: str) -> str:
 
 
 def _note(of: Scaling, mode: str, grown: pd.DataFrame) -> str:
-    counts = launches_of(grown.assign(ok=grown["launches"]))
+    counts = launch_counts(grown.assign(ok=grown["launches"]))
     said = [
-        f"{mode.capitalize()}: {MODES[mode]}. A point is the median throughput of {counts} over the base's, the case "
-        "of fewest devices that is equal but for them; a whisker the 95\u00a0% interval of the ratio. Both axes are "
-        "logarithmic; on the ideal line N times the devices are N times as fast. Percentages beside the names are of "
-        "the ideal, at the most devices."
+        f"{mode.capitalize()} scaling: {MODES[mode]}. A point is the median throughput of {counts}, divided by that of "
+        "the base: the same case on the fewest devices. A whisker is the 95\u00a0% interval of the ratio. Both axes "
+        "are logarithmic; on the ideal line, N times the devices are N times as fast. Percentages beside the names are "
+        "efficiencies on the most devices."
     ]
     flagged = [
         f"{label} on {point['gpus']:.0f} {of.devices} ({point['efficiency']:.0%})"
@@ -134,7 +148,7 @@ def _note(of: Scaling, mode: str, grown: pd.DataFrame) -> str:
     ]
     if flagged:
         said.append(f"More than ideal, which is suspicious: {'; '.join(flagged)}.")
-    lost = [f"{row['label']} ({printable(row['refused'])})" for _, row in of.missing.iterrows()]
+    lost = [f"{row['label']} ({one_line(row['refused'])})" for _, row in of.missing.iterrows()]
     if lost:
         said.append(f"Without a speed-up: {'; '.join(lost)}.")
     return " ".join(said)
@@ -161,21 +175,20 @@ def _figure(of: Scaling, colours: Colours = SENTINELS) -> Figure:
 
 # -- how it is drawn ------------------------------------------------------------------------------------------------
 
-FIT = 2**0.4  # of the highest point: whiskers up to here are drawn in full
-HEAD, PLOT, LEFT, RIGHT, FOOT, STRIP = 18.0, 280.0, 34.0, 14.0, 36.0, 14.0  # points
+LONGEST_WHISKER = 2**0.4  # Factor below the lowest point; whiskers that go further down are clipped.
+HEAD, PLOT, LEFT, RIGHT, FOOT, STRIP = 18.0, 280.0, 34.0, 14.0, 36.0, 14.0  # Points.
 CAP = 3.0
 
 
 def draw(of: Scaling, colours: Colours) -> Figure:
-    """One line a series; what has no speed-up is a × at its number of devices, below the plot."""
-    looks = [
-        (f"series-{n + 1}", MARKERS[n], LINES[n % len(LINES)]) for n in range(len(of.series))
-    ]  # colour, marker and dashes
-    legend = [Key(_words(*series), "line", colour, marker=marker, line=line)
+    """Draw a line for each series; cases without a speed-up are a × below the plot, at their number of devices."""
+    # Colour, marker and dashes of each line.
+    looks = [(f"series-{n + 1}", MARKERS[n], LINES[n % len(LINES)]) for n in range(len(of.series))]
+    legend = [Key(_legend_text(*series), "line", colour, marker=marker, line=line)
               for series, (colour, marker, line) in zip(of.series.items(), looks, strict=True)]  # fmt: skip
     legend.append(Key("95\u00a0% interval", "whisker", "ink"))
     below = (len(of.missing) + 1) * STRIP + 4 if len(of.missing) else 0
-    with drawing():
+    with chart_settings():
         sheet = Sheet(colours, HEAD + PLOT + FOOT + below, legend)
         sheet.text(0, 10, "speed-up, times the base (logarithmic)", size=SMALL)
         axes = sheet.axes(HEAD, PLOT, LEFT, RIGHT)
@@ -184,7 +197,9 @@ def draw(of: Scaling, colours: Colours) -> Figure:
         for base in sorted({int(series["gpus"].iloc[0]) for series in of.series.values()}):
             _ideal(axes, base, colours)
         for n, (series, (colour, marker, line)) in enumerate(zip(of.series.values(), looks, strict=True)):
-            size = 5 + 5 * (1 - n / len(of.series))  # so that points on one another are all seen
+            size = 5 + 5 * (
+                1 - n / len(of.series)
+            )  # Different sizes, so that all of several points in the same place are visible.
             axes.plot(series["gpus"], series["speedup"], line, color=colours[colour], marker=marker, markersize=size,
                       linewidth=1.6, markeredgecolor=colours["paper"], markeredgewidth=0.7, zorder=4)  # fmt: skip
             _whiskers(axes, series, colours[colour])
@@ -192,10 +207,10 @@ def draw(of: Scaling, colours: Colours) -> Figure:
         return sheet.figure
 
 
-def _words(label: str, points: pd.DataFrame) -> str:
+def _legend_text(label: str, points: pd.DataFrame) -> str:
     end = points.iloc[-1]
     efficiency = f" · {end['efficiency']:.0%} at {end['gpus']:.0f}"
-    return cut(label, WIDTH - KEY - text_width(efficiency, SMALL), SMALL) + efficiency
+    return truncate(label, WIDTH - KEY - text_width(efficiency, SMALL), SMALL) + efficiency
 
 
 def _scales(axes: Axes, of: Scaling, points: pd.DataFrame, colours: Colours) -> None:
@@ -206,7 +221,7 @@ def _scales(axes: Axes, of: Scaling, points: pd.DataFrame, colours: Colours) -> 
     axes.set_xlim(few / 2**0.12, many * 2**0.12)
     highest = max(points["speedup"].max(), *(many / series["gpus"].iloc[0] for series in of.series.values()))
     lowest = min(1.0, points["speedup"].min())
-    ends = [value for value in points["speedup_low"].dropna() if value > lowest / FIT]
+    ends = [value for value in points["speedup_low"].dropna() if value > lowest / LONGEST_WHISKER]
     axes.set_ylim(min([lowest, *ends]) / 2**0.15, highest * 2**0.3)
     counts = sorted(set(devices))
     ticks = counts if len(counts) <= 8 else [2**n for n in range(math.ceil(math.log2(few)), int(math.log2(many)) + 1)]
@@ -215,7 +230,7 @@ def _scales(axes: Axes, of: Scaling, points: pd.DataFrame, colours: Colours) -> 
     axes.xaxis.set_major_locator(FixedLocator([float(tick) for tick in ticks]))
     axes.yaxis.set_major_locator(FixedLocator(steps))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
     axes.minorticks_off()
     axes.grid(color=colours["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
@@ -231,7 +246,7 @@ def _ideal(axes: Axes, base: int, colours: Colours) -> None:
 
 
 def _whiskers(axes: Axes, series: pd.DataFrame, colour: str) -> None:
-    """One that goes on beyond the plot ends in an arrow there."""
+    """Draw the whiskers of a line. A whisker that exceeds the plot ends in an arrow there."""
     low_end, high_end = axes.get_ylim()
     left, right = axes.get_xlim()
     sideways = (right / left) ** (CAP / (WIDTH - LEFT - RIGHT))
@@ -243,7 +258,7 @@ def _whiskers(axes: Axes, series: pd.DataFrame, colour: str) -> None:
         for y, inside, back in ((bottom, bottom == low, up), (top, top == high, 1 / up)):
             for side in (sideways, 1 / sideways):
                 lines.append(((x, y), (x * side, y if inside else y * back)))
-    segments(axes, lines, colour, 1.1, zorder=3)
+    draw_segments(axes, lines, colour, 1.1, zorder=3)
 
 
 def _missing(sheet: Sheet, axes: Axes, missing: pd.DataFrame, colours: Colours) -> None:
@@ -257,5 +272,5 @@ def _missing(sheet: Sheet, axes: Axes, missing: pd.DataFrame, colours: Colours) 
         y, colour = top + row * STRIP, status_colour("skipped" if case["status"] == "no base" else case["status"])
         sheet.text(x, y, "×", colour, at="center", bold=True)
         before = x > WIDTH / 2
-        words = cut(f"{case['status']}: {case['label']}", (x if before else WIDTH - x) - 9, SMALL)
+        words = truncate(f"{case['status']}: {case['label']}", (x if before else WIDTH - x) - 9, SMALL)
         sheet.text(x - 8 if before else x + 8, y, words, colour, at="right" if before else "left", size=SMALL)

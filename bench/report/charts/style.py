@@ -1,4 +1,4 @@
-"""How charts look: colours of both themes, and what beside colour tells things apart. No matplotlib here."""
+"""Colours of charts in both themes, and hatches, markers and dashes, which distinguish series without colour."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from bench.plan.options import CHECKPOINTING, PRECISIONS
 
 Colours = Mapping[str, str]
 
-# Text has a contrast of 4.5 and more on ``paper``, every other mark of 3 and more (``grid`` and ``faint`` aside, which
-# nothing depends on). Any two series are 24 or more apart in CIE L*a*b*, for normal sight, protanopia and deuteranopia.
+# Text has a contrast of at least 4.5 on ``paper``, other marks of at least 3, except ``grid`` and ``faint``, which are
+# decoration. Any two series are at least 24 apart in CIE L*a*b*, for normal vision, protanopia and deuteranopia.
 THEMES: Mapping[str, Colours] = {
     "light": {
         **{"paper": "#ffffff", "ink": "#1b1f24", "muted": "#59636e", "grid": "#d8dee4", "faint": "#8b949e"},
@@ -26,26 +26,26 @@ THEMES: Mapping[str, Colours] = {
         **{"series-5": "#def761", "series-6": "#a7858f", "series-7": "#e8f4ee", "series-8": "#5162f7"},
     },
 }
-# What a chart for the page is drawn in; ``svg`` puts ``var(--ink)`` and so on in their place.
+# Placeholder colours of a chart for the page; ``svg`` replaces them by CSS variables such as ``var(--ink)``.
 SENTINELS: Colours = {name: f"#f0{number:02x}0d" for number, name in enumerate(THEMES["light"], 1)}
 
 SERIES = 8
-HATCHES = ("", "//", "\\\\", "||", "xx", "--", "++", "////")  # lines: dots take 100 kB of SVG
+HATCHES = ("", "//", "\\\\", "||", "xx", "--", "++", "////")  # Lines only: dots take 100 kB of SVG.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
-# Axes whose values keep their colour in all charts.
-PLACES = {"precision": list(PRECISIONS), "activation_checkpointing": ["none", "selective", "every", "full"]}
-assert {name.partition("=")[0] for name in CHECKPOINTING} == set(PLACES["activation_checkpointing"])
+# Axes of which each value has the same colour in all charts.
+FIXED_SERIES = {"precision": list(PRECISIONS), "activation_checkpointing": ["none", "selective", "every", "full"]}
+assert {name.partition("=")[0] for name in CHECKPOINTING} == set(FIXED_SERIES["activation_checkpointing"])
 
 
 def css_variables(theme: str) -> str:
-    """``--paper:#ffffff;--ink:…`` of ``light`` or ``dark``, for a rule of a style sheet."""
+    """Return the colours of ``light`` or ``dark`` as CSS: ``--paper:#ffffff;--ink:…``."""
     return "".join(f"--{name}:{value};" for name, value in THEMES[theme].items())
 
 
-def places(axis: str, values: pd.Series) -> dict[str, int]:
-    """The series (from 0) of each of an axis' values; unlike for unlike values, as long as there are not too many."""
-    known = PLACES.get(axis, [])
+def series_numbers(axis: str, values: pd.Series) -> dict[str, int]:
+    """Return the number of the series, from 0, of each value of an axis; they differ for up to SERIES values."""
+    known = FIXED_SERIES.get(axis, [])
     found: dict[str, int] = {}
     for value in values.dropna().unique():
         name = str(value).partition("=")[0]
@@ -57,18 +57,18 @@ def places(axis: str, values: pd.Series) -> dict[str, int]:
 
 
 def status_colour(status: str) -> str:
-    """What never ran is no failure."""
+    """Return the colour of a status: ``idle`` if the case did not run or was interrupted, ``bad`` if it failed."""
     return "idle" if status in ("skipped", "interrupted") else "bad"
 
 
 def contrast(one: str, other: str) -> float:
-    """Of two colours ``#rrggbb``: from 1 to 21, by WCAG 2.2."""
+    """Return the contrast ratio of two colours ``#rrggbb``, from 1 to 21 (WCAG 2.2)."""
     light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
 
 def _luminance(colour: str) -> float:
-    """Relative luminance of an sRGB colour, 0 to 1."""
+    """Return the relative luminance of an sRGB colour, from 0 to 1 (WCAG 2.2)."""
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue

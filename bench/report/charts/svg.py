@@ -1,4 +1,4 @@
-"""A chart as one element for a page: its colours are the page's, its ids its own."""
+"""A chart as an SVG element for the page, with the page's colours and unique ids; or as a file of its own."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ ElementTree.register_namespace("xlink", XLINK[1:-1])
 
 
 def svg(chart: Chart) -> str:
-    """One ``<svg>`` element without declaration, metadata, fixed size or colours: those are CSS variables of the page.
+    """Return one ``<svg>`` element without XML declaration, metadata or fixed size; its colours are CSS variables.
 
-    It has the chart's title and alt text, takes the page's font, and all its ids begin with the chart's name.
+    It has the chart's title and alt text and the page's font, and all its ids begin with the chart's name.
     """
-    root = _tidy(chart, chart.figure())
+    root = _cleaned(chart, chart.figure())
     del root.attrib["height"]
     root.attrib |= {"width": "100%", "class": "chart"}
     for node in root.iter():
-        _paint(node, VARIABLES)
+        _recolour(node, VARIABLES)
         if "style" in node.attrib:
             node.set("style", re.sub("font-family:[^;]*;? ?", "", node.attrib["style"]))
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def standalone(chart: Chart, theme: str) -> str:
-    """The same as a file of its own, in a theme's colours on its paper, with title and note."""
-    from bench.report.charts.canvas import caption, drawing
+    """Return a whole SVG file in the colours of a theme, with background, title and note."""
+    from bench.report.charts.canvas import add_caption, chart_settings
 
-    with drawing():
+    with chart_settings():
         figure = chart.figure()
-        caption(figure, chart.title, chart.note, SENTINELS)
-    root = _tidy(chart, figure)
+        add_caption(figure, chart.title, chart.note, SENTINELS)
+    root = _cleaned(chart, figure)
     for node in root.iter():
-        _paint(node, {SENTINELS[name]: value for name, value in THEMES[theme].items()})
+        _recolour(node, {SENTINELS[name]: value for name, value in THEMES[theme].items()})
     paper = ElementTree.Element(SVG + "rect", {"width": "100%", "height": "100%", "fill": THEMES[theme]["paper"]})
     root.insert(2, paper)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _tidy(chart: Chart, figure: Figure) -> ElementTree.Element:
-    """What matplotlib writes, without what no reader sees (two thirds of it), with its own ids and a description."""
+def _cleaned(chart: Chart, figure: Figure) -> ElementTree.Element:
+    """Return matplotlib's SVG without invisible content (two thirds of it), with own ids, title and description."""
     root = _written(figure)
     for node in root.iter():
         for child in list(node):
@@ -63,10 +63,10 @@ def _tidy(chart: Chart, figure: Figure) -> ElementTree.Element:
         node.tail = None
         if node.tag != SVG + "text":
             node.text = None
-        _shorten(node)
+        _round_numbers(node)
     _own_ids(root, chart.name)
     root.attrib |= {"role": "img", "aria-labelledby": f"{chart.name}-title {chart.name}-alt"}
-    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}  # what the style element said of all
+    root.attrib |= {"stroke-linejoin": "round", "stroke-linecap": "butt"}  # From the removed style element.
     for place, (tag, end, text) in enumerate((("title", "title", chart.title), ("desc", "alt", chart.alt))):
         words = ElementTree.Element(SVG + tag, {"id": f"{chart.name}-{end}"})
         words.text = text
@@ -75,21 +75,21 @@ def _tidy(chart: Chart, figure: Figure) -> ElementTree.Element:
 
 
 def _written(figure: Figure) -> ElementTree.Element:
-    from bench.report.charts.canvas import drawing
+    from bench.report.charts.canvas import chart_settings
 
     stream = io.BytesIO()
-    with drawing():
+    with chart_settings():
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return ElementTree.fromstring(stream.getvalue())
 
 
 def _invisible(style: str) -> bool:
-    """A patch without edge; the line of what has only markers."""
+    """Return whether a style draws nothing: a patch without edge, or the line of a plot that has only markers."""
     return style == "fill: none" or ("fill: none" in style and "stroke-opacity: 0;" in style)
 
 
-def _shorten(node: ElementTree.Element) -> None:
-    """Hundredths of a point are enough."""
+def _round_numbers(node: ElementTree.Element) -> None:
+    """Round all lengths to hundredths of a point."""
     if node.get("transform", "").startswith("rotate(-0 "):
         del node.attrib["transform"]
     for name in {"d", "x", "y", "width", "height", "transform"} & node.attrib.keys():
@@ -113,8 +113,8 @@ def _own_ids(root: ElementTree.Element, name: str) -> None:
                 node.set(attribute, _REFERENCE.sub(rf"url(#{name}-\1)", value))
 
 
-def _paint(node: ElementTree.Element, colours: Mapping[str, str]) -> None:
-    """Only in attributes: a case may be named like a colour."""
+def _recolour(node: ElementTree.Element, colours: Mapping[str, str]) -> None:
+    """Replace colours in style attributes only: the name of a case may look like a colour."""
     for name, value in node.attrib.items():
         if name in ("style", "fill", "stroke"):
             node.set(name, _HEX.sub(lambda found: colours.get(found[0], found[0]), value))

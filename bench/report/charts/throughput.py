@@ -1,4 +1,4 @@
-"""How fast is each case? Throughput by strategy and precision."""
+"""Bar charts of throughput, by strategy and precision."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from bench.analysis.answers import Answers
 from bench.analysis.summary import GROUP
 from bench.report.charts.chart import Chart
-from bench.report.charts.measured import Measured, limit
-from bench.report.charts.questions import Question, key, launches_of, of_launches, without
+from bench.report.charts.measured import Measured, axis_end
+from bench.report.charts.questions import Question, case_key, failure_words, launch_counts, launches_by_case
 from bench.report.charts.style import SENTINELS, Colours
 
 if TYPE_CHECKING:
@@ -20,18 +20,18 @@ UNIT = "samples/s"
 
 
 def throughput(answers: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
-    """For each question with a number, the throughput of all its cases."""
-    launches = of_launches(answers.launches, ["samples_per_s"])
+    """Yield the charts of each question that has a throughput."""
+    launches = launches_by_case(answers.launches, ["samples_per_s"])
     for question in questions:
         cases = question.cases
         if cases["samples_per_s"].isna().all():
             continue
         each = [
             [] if one not in launches else launches[one]["samples_per_s"].dropna().astype(float).to_list()
-            for one in map(key, cases[list(GROUP)].itertuples(index=False))
+            for one in map(case_key, cases[list(GROUP)].itertuples(index=False))
         ]
         low, high = cases["samples_per_s_low"], cases["samples_per_s_high"]
-        end = limit(cases["samples_per_s"], high, each)
+        end = axis_end(cases["samples_per_s"], high, each)
         yield from map(
             _chart, Measured(question, "precision", UNIT, cases["samples_per_s"], low, high, each, end).pages()
         )
@@ -39,11 +39,11 @@ def throughput(answers: Answers, questions: Sequence[Question]) -> Iterator[Char
 
 def _chart(of: Measured) -> Chart:
     question: Question = of.question
-    missing = without(question.cases)
+    missing = failure_words(question.cases)
     alt = f"Bar chart, from zero: throughput in {UNIT} of {len(question.cases)} cases of {question.subject}."
     note = (
-        f"A bar is the median of {launches_of(question.cases)}, a dot one launch; a whisker is the 95\u00a0% interval "
-        "of the median, by order statistics. Longer is faster."
+        f"A bar is the median of {launch_counts(question.cases)}, a dot is one launch, a whisker is the 95\u00a0% "
+        "interval of the median, by order statistics. Longer is faster."
     )
     return Chart(
         name=question.name("throughput"),
