@@ -18,7 +18,7 @@ bench: $(VENV)/installed
 
 # Tests that start processes look at all processes of the machine and measure times: they run one after the other.
 test: $(VENV)/installed
-	$(BIN)/pytest -n auto -m "not launch and $(QUICK)"
+	$(BIN)/pytest -n auto --dist loadfile -m "not launch and $(QUICK)"
 	$(BIN)/pytest -m "launch and $(QUICK)"
 
 test-all: $(VENV)/installed test-oldest

@@ -347,6 +347,12 @@ def earlier(*rows: dict[str, Any], retry: frozenset[str] = frozenset()) -> set[t
     return set(Earlier(Path("x"), {}, retry, rows=tuple(LaunchRow.of({**common, **row}) for row in rows)).done())
 
 
+def test_each_session_has_a_number_of_its_own() -> None:
+    rows = tuple(LaunchRow.of({"role": "measure", "session": number}) for number in (0, 2, 1))
+    assert Earlier(Path("x"), {}, rows=rows).session == 3
+    assert Earlier(Path("x"), {}).session == 1
+
+
 def test_what_is_done() -> None:
     ok = {"case_id": "a", "block": 0, "status": "ok"}
     stopped = {"case_id": "a", "block": 1, "status": "interrupted"}

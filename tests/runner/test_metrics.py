@@ -96,6 +96,12 @@ def test_every_column_of_a_launch() -> None:
     )
 
 
+def test_throughput_of_a_device_where_a_rank_has_several() -> None:
+    found = launch_metrics(RANKS, requested_at_ns=0, tokens_per_sample=100, devices=4)
+    assert found["samples_per_s_per_device"] == pytest.approx(64 / 0.090 / 4)
+    assert found["tokens_per_s_per_device"] == pytest.approx(6400 / 0.090 / 4)
+
+
 def test_columns_are_all_known_to_the_file() -> None:
     found = launch_metrics(RANKS, 0, None)
     assert set(found | efficiency(found, None, None)) <= set(FILES["launches.csv"])
@@ -112,6 +118,7 @@ def test_without_tokens_there_is_no_token_rate() -> None:
     [
         ([20, 20, 20, 20], 0.0, True),
         ([100, 100, 104, 104], 0.04, True),
+        ([200, 200, 211, 211], 0.055, False),
         ([100, 100, 106, 106], 0.06, False),
         ([100, 100, 94, 94], -0.06, False),
         ([10, 20, 30, 20, 10], -0.25, False),  # the odd step falls to the first half: 15 / 20 - 1
@@ -268,6 +275,7 @@ def test_samples_that_do_not_add_up() -> None:
     ("window_ms", "found"),
     [
         (2000, []),
+        (1975, ["the steps of rank 0 are off its window by +1.3%"]),  # 2000 / 1975 = 1.0127
         (1985, []),  # 2000 / 1985 = 1.0076: 15 ms, within 19.85
         (2018, []),
         (2500, ["the steps of rank 0 differ from its window by -20.0%"]),  # -500 / 2500

@@ -206,6 +206,19 @@ def test_rank_that_is_gone_is_known_as_such(ranks: Ranks, clock: Clock) -> None:
     assert watched.verdict == ""
 
 
+def test_rank_that_nobody_has_waited_for_is_gone(ranks: Ranks, clock: Clock) -> None:
+    """A zombie: it has ended, and its process id is still there."""
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
+    ranks.record(1, dead.pid)
+    watched = dog(ranks)
+    ranks.step(0, 3)
+    ranks.step(1, 3)
+    looks(watched, clock, 1)
+    dead.wait()
+    assert watched.gone == [1]
+
+
 def test_rank_that_is_done_may_go(ranks: Ranks, clock: Clock) -> None:
     ranks.record(1, 2**22 + 1)  # no process has such an id
     watched = dog(ranks)
