@@ -15,7 +15,7 @@ from bench.cli.console import warn
 from bench.machine.gpus import Machine, this_machine
 from bench.plan.duration import words
 from bench.plan.plan import Asked, Plan, Planned, make_plan
-from bench.report.format import Listened, by_reason, some, wide_console
+from bench.report.format import SafeConsole, by_reason, first_few, wide_console
 from bench.report.progress import observer
 from bench.report.wide_tables import print_table
 from bench.runner.dry_description import described
@@ -36,7 +36,7 @@ def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None =
     user's own is built once, in a process of its own, so that it is checked and the ids of its cases are final.
     """
     machine = this_machine()
-    notes = Notes(observer(Listened(stderr=True), quiet=False))
+    notes = Notes(observer(SafeConsole(stderr=True), quiet=False))
     plan, parameters = described(make_plan(wanted, machine), machine, notes)
     done, spent_s = set[Key](), 0.0
     if earlier:
@@ -52,7 +52,7 @@ def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None =
     if expected.launch_s:
         print(_time_of(expected))
     for names, warning in by_reason((case_id, text) for case_id, texts in found.items() for text in texts):
-        warn(f"{names[0] if len(names) == 1 else f'{len(names)} cases ({some(names)})'}: {warning}")
+        warn(f"{names[0] if len(names) == 1 else f'{len(names)} cases ({first_few(names)})'}: {warning}")
 
 
 def _warnings(plan: Plan, machine: Machine, out: Path, parameters: Mapping[str, int]) -> dict[str, list[str]]:
@@ -88,7 +88,7 @@ def _plan_table(cases: Sequence[Planned], expected: Estimate) -> Table:
 
 
 def _time_of(expected: Estimate) -> str:
-    """The line about time below a plan."""
+    """Return the line about time below a plan."""
     if expected.round_s is None:
         return "time: not known, as no earlier run tells it"
     missing = f"; of {expected.missing} of the cases nothing is known" if expected.missing else ""

@@ -77,7 +77,8 @@ class ImportedCode:
 
         The workload's own files do not.
         """
-        if any(path.startswith(_real_folder(folder) + os.sep) for name in GENERATED if (folder := os.environ.get(name))):
+        generated = (_real_folder(folder) + os.sep for name in GENERATED if (folder := os.environ.get(name)))
+        if path.startswith(tuple(generated)):
             return True
         if self._folder and path.startswith(self._folder) and _root(top, path) == self._folder:
             return False
