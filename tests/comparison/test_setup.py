@@ -171,7 +171,7 @@ def test_launches_that_fail_end_with_five(place: Place) -> None:
         (["--blocks", "-5"], "--blocks: got -5; allowed: a whole number from 5. With fewer"),
         (["--budget", "soon"], "--budget: got 'soon'; allowed: a duration above 0, such as 90s, 30m or 1h30m."),
         (["--detect", "3 per cent"], "--detect: got '3 per cent'; allowed: a share above 0 and below 100%, as in 3%."),
-        (["--launches", "3"], "--launches: a calibration is measured in blocks of four launches. Use --blocks."),
+        (["--launches", "3"], "--launches: a calibration is measured in blocks of four launches. Give --blocks."),
         (["--batch-size", "auto"], "side A has several cases of one kind, or batch sizes that are to be found"),
     ],
 )
