@@ -1,12 +1,12 @@
 """stepbench: distributed training benchmarks for PyTorch, with numbers that are right, honest and cheap.
 
 ``bench.run``, ``bench.ab``, ``bench.check``, ``bench.compare`` and ``bench.load`` are for Python programs; docs/api.md
-shows them. They import what they need when they are called, torch never.
+shows them. Importing ``bench`` is fast: the functions import other modules when they are called, and never torch.
 """
 
 __version__ = "0.2.0"
 
-# name -> the module that has it, imported when the name is first used
+# Public name -> the module that defines it, which is imported when the name is first used.
 _PUBLIC = {
     "run": "bench.api.runs",
     "load": "bench.api.runs",

@@ -3,7 +3,7 @@
 import sys
 
 if not sys.flags.safe_path:
-    del sys.path[0]  # the current folder, where a user's own launch.py or workloads/ would shadow ours
+    del sys.path[0]  # The current folder, in which a user's launch.py or workloads/ would shadow ours.
 
 from bench.cli import main
 

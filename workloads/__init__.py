@@ -69,7 +69,7 @@ def _llama(about: str, batch_size: int, parameters: int, **options: int) -> Entr
         options,
         minimum={"tied": 0},
         maximum={"tied": 1},
-        multiples=(("heads", "kv_heads"), ("width", 2, "heads")),  # rotary embeddings rotate pairs
+        multiples=(("heads", "kv_heads"), ("width", 2, "heads")),  # Rotary embeddings rotate pairs.
     )
 
 
@@ -99,7 +99,7 @@ WORKLOADS: dict[str, Entry] = {
         images=True,
     ),
     "gpt": _gpt(
-        "decoder-only transformer, to be sized by its options; as gpt-nano without them",
+        "decoder-only transformer with the size that its options give, by default that of gpt-nano",
         **dict(batch_size=16, parameters=842_496, layers=4, heads=4, width=128, seq=128, vocab=256),
     ),
     "gpt-nano": _gpt(
@@ -115,7 +115,7 @@ WORKLOADS: dict[str, Entry] = {
         **dict(batch_size=8, parameters=354_823_168, layers=24, heads=16, width=1024, seq=1024, vocab=50257),
     ),
     "llama": _llama(
-        "Llama's decoder, to be sized by its options; as llama-nano without them",
+        "Llama's decoder with the size that its options give, by default that of llama-nano",
         **dict(batch_size=16, parameters=820_352),
         **dict(layers=4, heads=4, kv_heads=2, width=128, hidden=384, seq=128, vocab=256, tied=1),
     ),
@@ -125,29 +125,29 @@ WORKLOADS: dict[str, Entry] = {
         **dict(layers=4, heads=4, kv_heads=2, width=128, hidden=384, seq=128, vocab=256, tied=1),
     ),
     "llama-1b": _llama(
-        "Llama 3.2 1B: 16 layers, width 2048, 32 heads on 8 of keys and values, sequences of 2048",
+        "Llama 3.2 1B: 16 layers, width 2048, 32 heads of queries, 8 of keys and values, sequences of 2048",
         **dict(batch_size=4, parameters=1_235_814_400),
         **dict(layers=16, heads=32, kv_heads=8, width=2048, hidden=8192, seq=2048, vocab=128256, tied=1),
     ),
     "llama-8b": _llama(
-        "Llama 3 8B: 32 layers, width 4096, 32 heads on 8 of keys and values, sequences of 8192",
+        "Llama 3 8B: 32 layers, width 4096, 32 heads of queries, 8 of keys and values, sequences of 8192",
         **dict(batch_size=1, parameters=8_030_261_248),
         **dict(layers=32, heads=32, kv_heads=8, width=4096, hidden=14336, seq=8192, vocab=128256, tied=0),
     ),
     "bert": Entry(
-        about="BERT base, pre-trained by its masked words: 12 layers, width 768, sequences of 128",
+        about="BERT base, pre-training on masked tokens: 12 layers, width 768, sequences of 128",
         target="workloads.bert:BERT",
         unit="tokens",
         data=TOKENS,
         batch_size=8,
         parameters=109_514_298,
         options={"layers": 12, "heads": 12, "width": 768, "seq": 128, "vocab": 30522},
-        minimum={"vocab": 257},  # bytes, and the mask
+        minimum={"vocab": 257},  # 256 bytes and the mask.
         maximum={"seq": 512},
         multiples=(("width", "heads"),),
     ),
     "dlrm": Entry(
-        about="DLRM, recommendation with 26 embedding tables: MLPs and tables' width as for Criteo Kaggle's clicks",
+        about="DLRM, for recommendation: 26 embedding tables; widths of tables and MLPs as for Criteo's Kaggle data",
         target="workloads.dlrm:DLRM",
         unit="samples",
         data=("resident", "synthetic", "criteo"),
@@ -157,7 +157,7 @@ WORKLOADS: dict[str, Entry] = {
         maximum={"tables": 26},
     ),
     "mlp": Entry(
-        about="a stack of linear layers with GELU: the smallest thing that trains",
+        about="a stack of linear layers with GELU: the smallest workload",
         target="workloads.mlp:MLP",
         unit="samples",
         data=("resident", "synthetic"),

@@ -26,8 +26,8 @@ class Workload(Protocol):
     FLOPs of training on one sample without recomputation, to replace the count.
     """
 
-    unit: str  # "samples" or "tokens": the unit of throughput beside samples
-    batch_size: int  # the default for one device
+    unit: str  # "samples" or "tokens": throughput is also given in this unit.
+    batch_size: int  # The default for one device.
 
     def build(self) -> nn.Module:
         """Return the model in float32, initialised from torch's global generator."""
@@ -73,7 +73,7 @@ def _load_file(path: Path) -> Any:
     if spec is None or spec.loader is None or not path.is_file():
         raise FileNotFoundError(f"no Python file {path}")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # so that its classes can be pickled and inspected
+    sys.modules[name] = module  # Needed to pickle and inspect its classes.
     spec.loader.exec_module(module)
     return module
 

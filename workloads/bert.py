@@ -17,9 +17,9 @@ from torch.utils.data import Dataset
 from workloads.base import Batch
 from workloads.data.datasets import SyntheticTokens, Text, tokens
 
-MASK = 256  # the first token that is not a byte
-MASKED = 0.15  # share of a sequence's tokens
-POSITIONS = 512  # the longest sequence
+MASK = 256  # The first token that is not a byte.
+MASKED = 0.15  # Share of the tokens of a sequence.
+POSITIONS = 512  # The longest sequence, in tokens.
 EPSILON = 1e-12
 
 
@@ -69,7 +69,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Tokens (batch, seq) and positions (batch, masked) to logits (batch, masked, vocab)."""
+    """Maps tokens (batch, seq) and positions (batch, masked) to logits (batch, masked, vocab)."""
 
     def __init__(self, layers: int, heads: int, width: int, vocab: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor, masked: Tensor) -> Tensor:
         """Return the logits of the masked positions."""
-        # one sentence: all tokens have the first type
+        # There is one sentence, so all tokens have the first type.
         x = self.norm(self.tokens(tokens) + self.positions.weight[: tokens.shape[1]] + self.types.weight[0])
         for block in self.blocks:
             x = block(x)
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
         return logits
 
     def _init_weights(self) -> None:
-        """Initialise as BERT's own code: normal(0.02), truncated there at two standard deviations."""
+        """Initialise like BERT's authors: normal(0.02), truncated at two standard deviations."""
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)

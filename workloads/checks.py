@@ -15,7 +15,7 @@ from workloads.data.paths import KINDS
 
 DATA_KINDS = ("resident", "synthetic", *KINDS)
 UNITS = ("samples", "tokens")
-MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # limits of a batch, and of a sample; their products fit into 64 bits
+MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # Limits of a batch and of a sample; the product fits into 64 bits.
 MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
 OPTIMIZERS = "choose an optimizer with --optimizer"
@@ -24,7 +24,7 @@ STEPS = "a step is loss(model, batch), its backward pass and the optimizer"
 COLLATING = "batches are the items of samples(), put together by PyTorch's default_collate"
 SAMPLING = "--batch-size and --seed say which samples a batch has"
 LOADING = "return a map-style dataset from samples(); --num-workers and others steer its loader"
-# Members for training or loading that are never called: name -> what holds instead.
+# Members for training or loading that are never called: name -> what is used instead.
 NOT_CALLED = {
     **{"optimizer": OPTIMIZERS, "optimizers": OPTIMIZERS, "configure_optimizers": OPTIMIZERS},
     **{"make_optimizer": OPTIMIZERS, "build_optimizer": OPTIMIZERS, "create_optimizer": OPTIMIZERS},
@@ -65,7 +65,7 @@ def check_members(target: str, workload: Any) -> None:
 def _check_unused(target: str, workload: Any) -> None:
     """Refuse a method, an optimizer or a scheduler that seems to be used but is not.
 
-    Values of other types (``self.step = 0``) are the workload's own affair.
+    Values of other types (``self.step = 0``) are allowed.
     """
     for name, instead in NOT_CALLED.items():
         member = getattr(workload, name, None)
@@ -185,10 +185,7 @@ def collated(dataset: Dataset[Any], size: int) -> Sequence[Tensor]:
 
 
 def _refused(name: str, given: object, allowed: str) -> WorkloadError:
-    """Return an error.
-
-    ``name`` says what the workload was asked for; the value is shown only if it is plain and short.
-    """
+    """Return an error about the value of ``name``, which is shown only if it is plain and short."""
     verb = "" if name.endswith((" returned", " is", " with")) else " is"
     return WorkloadError(f"{name}{verb} {_words(given)}; allowed: {allowed}")
 

@@ -65,7 +65,7 @@ class Model(nn.Module):
         return logits
 
     def _init_weights(self) -> None:
-        """Initialise as the authors' code."""
+        """Initialise like the authors' code."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_features + module.out_features)))

@@ -55,9 +55,9 @@ class Decoder(nn.Module):
         return logits
 
     def _init_weights(self, layers: int) -> None:
-        """Initialise as Radford et al.
+        """Initialise the weights: normal(0.02), residual projections scaled by 1/sqrt(2 layers).
 
-        2019, section 2.3: normal(0.02), residual projections scaled by 1/sqrt(2 layers).
+        The source is Radford et al. 2019, section 2.3.
         """
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):

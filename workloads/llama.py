@@ -20,13 +20,11 @@ EPSILON = 1e-5
 
 
 def rotate(x: Tensor) -> Tensor:
-    """Return the rotary embedding (Su et al.
+    """Return the rotary embedding of x (…, seq, dim): pair j at position t is rotated by t THETA^(-2j/dim).
 
-    2021) of (…, seq, dim): pair j at position t rotated by t THETA^(-2j/dim).
-
-    The pairs are (j, j + dim/2), ordered differently than in Meta's code, which is the same model with random weights.
-    Angles are computed here in float32: a buffer would be cast with the model, an argument by FSDP's mixed precision,
-    and bfloat16 cannot represent 257.
+    The source is Su et al. 2021. The pairs are (j, j + dim/2), ordered differently than in Meta's code, which makes no
+    difference for random weights. Angles are computed here in float32: a buffer would be cast with the model, an
+    argument by FSDP's mixed precision, and bfloat16 cannot represent 257.
     """
     seq, dim = x.shape[-2:]
     frequencies = THETA ** (torch.arange(0, dim, 2, device=x.device, dtype=torch.float32) / -dim)
@@ -99,9 +97,9 @@ class Decoder(nn.Module):
         return logits
 
     def init_weights(self) -> None:
-        """Initialise as Radford et al.
+        """Initialise the weights: normal(0.02), residual projections scaled by 1/sqrt(2 layers).
 
-        2019, section 2.3: normal(0.02), residual projections scaled by 1/sqrt(2 layers).
+        The source is Radford et al. 2019, section 2.3.
         """
         for name, parameter in self.named_parameters():
             if parameter.dim() == 1:

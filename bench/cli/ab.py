@@ -54,10 +54,10 @@ def ab(
     --a and --b override the other options on their side. Two equal sides test the machine itself.
     """
     if given["launches"] is not None:
-        raise UsageError("--launches: a comparison is measured in blocks of A B B A.", hint="Use --blocks.")
+        raise UsageError("--launches: a comparison is measured in blocks of A B B A.", hint="Give --blocks.")
     both = _side("A", sides), _side("B", sides)
     if blocks is not None and given["budget"] is not None:
-        raise UsageError("--blocks and --budget both set the length of a comparison.", hint="Use one of them.")
+        raise UsageError("--blocks and --budget both set the length of a comparison.", hint="Give one.")
     from bench.api.keywords import asked_for
     from bench.comparison.setup import Gating, compete
     from bench.report.progress import observer

@@ -44,7 +44,7 @@ def calibrate(
     `bench ab` uses the result to choose the number of blocks. --budget is the time of a gate, not of the calibration.
     """
     if given["launches"] is not None:
-        raise UsageError("--launches: a calibration is measured in blocks of four launches.", hint="Use --blocks.")
+        raise UsageError("--launches: a calibration is measured in blocks of four launches.", hint="Give --blocks.")
     change, budget = share("--detect", detect), SETTINGS["budget"].read(given["budget"] or BUDGET, "--budget")
     assert isinstance(budget, float)
     given["budget"] = None

@@ -190,12 +190,12 @@ def _about(run: Run, rows: Sequence[LaunchRow]) -> Table:
 
 
 def _facts(rows: Sequence[LaunchRow], columns: dict[str, str]) -> str:
-    said = []
+    parts = []
     for column, words in columns.items():
         values = dict.fromkeys(str(getattr(row, column)) for row in rows if getattr(row, column) is not None)
         if values:
-            said.append(words.format(" and ".join(values)))
-    return ", ".join(said)
+            parts.append(words.format(" and ".join(values)))
+    return ", ".join(parts)
 
 
 def _protocol(folder: Path) -> str:

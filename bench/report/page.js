@@ -1,11 +1,11 @@
 "use strict";
-// Sorting and filtering. Without this script the tables are as they were written, and whole.
-const FILTERED = 20; // rows from which on a table gets a filter
+// Sorting and filtering. Without this script, tables show all rows in their original order.
+const FILTERED = 20; // A table with more rows gets a filter.
 const collator = new Intl.Collator("en", { numeric: true });
 
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
-  const rows = [...body.rows]; // as written: what is equal stays in this order
+  const rows = [...body.rows]; // In the original order, which equal rows keep.
   const headers = [...table.tHead.rows[0].cells];
   headers.forEach((header, column) => {
     if (!header.textContent) return;
@@ -23,7 +23,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   if (rows.length > FILTERED) addFilter(table, rows);
 }
 
-// What is unknown, an empty key, comes last in both directions.
+// Rows with an unknown value (an empty key) come last in both directions.
 function sorted(rows, column, numeric, sign) {
   const keys = new Map(rows.map((row) => [row, key(row.cells[column])]));
   return [...rows].sort((one, two) => {

@@ -174,7 +174,7 @@ def test_launches_that_fail_end_with_five(place: Place) -> None:
             ["--detect", "3 per cent"],
             "--detect: got '3 per cent'; allowed: a share above 0 and below 100%, such as 3%.",
         ),
-        (["--launches", "3"], "--launches: a calibration is measured in blocks of four launches. Use --blocks."),
+        (["--launches", "3"], "--launches: a calibration is measured in blocks of four launches. Give --blocks."),
         (
             ["--batch-size", "auto"],
             "side A has several cases that differ only in what the sides set, or --batch-size auto",

@@ -449,7 +449,7 @@ def test_without_git_a_revision_is_refused(monkeypatch: pytest.MonkeyPatch, repo
         (["--workload", "mlp", "--b", "precison=bf16"], "bench: --b: got 'precison=bf16'; allowed: AXIS=VALUE"),
         (
             ["--workload", "mlp", "--launches", "3"],
-            "bench: --launches: a comparison is measured in blocks of A B B A. Use",
+            "bench: --launches: a comparison is measured in blocks of A B B A. Give",
         ),
         (["--workload", "mlp", "--blocks", "4"], "bench: --blocks: got 4; allowed: a whole"),
     ],

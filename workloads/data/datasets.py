@@ -25,9 +25,9 @@ from workloads.data import criteo, mnist_idx
 from workloads.data.demo import SIDE
 from workloads.data.paths import images_of
 
-LENGTH = 1 << 20  # samples in an epoch of synthetic data: about those of ImageNet
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, as in torchvision's references
-DIGITS_MEAN, DIGITS_STD = 0.1307, 0.3081  # of all pixels of MNIST's training set, as in PyTorch's example
+LENGTH = 1 << 20  # Samples in an epoch of synthetic data: about as many as ImageNet has.
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # Of ImageNet, as in torchvision's reference scripts.
+DIGITS_MEAN, DIGITS_STD = 0.1307, 0.3081  # Of all pixels of MNIST's training set, as in PyTorch's example.
 POOL_IMAGES, POOL_DIGITS, POOL_LINES, POOL_TOKENS = 16, 1024, 1024, 1 << 20
 
 

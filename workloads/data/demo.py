@@ -1,4 +1,4 @@
-"""Data that every installation can make without a network: made once from installed files, and always the same."""
+"""Demo data, made once from installed files without a network, and always the same."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class IDX(NamedTuple):
 
     @property
     def compressed(self) -> bool:
-        """Whether it is compressed by gzip."""
+        """Whether the file is compressed with gzip."""
         return self.path.suffix == ".gz"
 
     def open(self) -> BinaryIO:

@@ -71,17 +71,17 @@ def _chart(cases: pd.DataFrame, label: str, summary: pd.DataFrame) -> Chart:
 
 def _alt(cases: pd.DataFrame, subject: str) -> str:
     known = cases[cases["samples_per_s"].notna()].sort_values("samples_per_s")
-    said = [f"Heat map of throughput in samples/s of {subject}, over OMP_NUM_THREADS and DataLoader workers."]
+    sentences = [f"Heat map of throughput in samples/s of {subject}, over OMP_NUM_THREADS and DataLoader workers."]
     for _, case in known.iterrows():
         rate = f"{case['label']} with {number(case['samples_per_s'])} samples/s"
         if case["best"]:
-            said.append(f"Best: {rate}.")
+            sentences.append(f"Best: {rate}.")
         elif case["default"]:
-            said.append(
+            sentences.append(
                 f"Default: {rate}" + ("." if pd.isna(case["loss"]) else f", {case['loss']:.1%} less than the best.")
             )
     slowest = known.iloc[0]
-    return " ".join([*said, f"Slowest: {slowest['label']} with {number(slowest['samples_per_s'])}."])
+    return " ".join([*sentences, f"Slowest: {slowest['label']} with {number(slowest['samples_per_s'])}."])
 
 
 def _words(case: pd.Series) -> str:
@@ -94,13 +94,13 @@ def _words(case: pd.Series) -> str:
 def _note(cases: pd.DataFrame) -> str:
     counts = cases.loc[cases["ok"] > 0, "ok"]
     few, many = counts.min(), counts.max()
-    said = (
+    note = (
         f"A number is the median of {few if few == many else f'{few} to {many}'} launches, in samples/s; lighter cells "
         "are faster. A thick frame marks the best case with every launch ok, a dashed frame the default; — was not run."
     )
     if cases["prefetch_factor"].nunique() > 1 and (cases["num_workers"] == 0).any():
-        said += " Without workers nothing is prefetched, so that column is the same in each map."
-    return said
+        note += " Without workers nothing is prefetched, so that column is the same in each map."
+    return note
 
 
 def _data(cases: pd.DataFrame) -> pd.DataFrame:
@@ -114,7 +114,7 @@ def _figure(cases: pd.DataFrame, colours: Colours = SENTINELS) -> Figure:
     return draw(cases, colours)
 
 
-# -- how it is drawn ------------------------------------------------------------------------------------------------
+# -- drawing --------------------------------------------------------------------------------------------------------
 
 CELL, HEAD, LEFT, GAP, WIDEST = 30.0, 46.0, 62.0, 14.0, 62.0  # Points.
 ACROSS = 6  # Columns of a map.

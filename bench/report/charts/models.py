@@ -93,7 +93,7 @@ def _figure(found: Sequence[Model], colours: Colours = SENTINELS) -> Figure:
     return draw(found, colours)
 
 
-# -- how it is drawn ------------------------------------------------------------------------------------------------
+# -- drawing --------------------------------------------------------------------------------------------------------
 
 
 def draw(found: Sequence[Model], colours: Colours) -> Figure:

@@ -84,7 +84,7 @@ def _figure(points: pd.DataFrame, lost: pd.DataFrame, colours: Colours = SENTINE
     return draw(points, lost, colours)
 
 
-# -- how it is drawn ------------------------------------------------------------------------------------------------
+# -- drawing --------------------------------------------------------------------------------------------------------
 
 HEAD, PLOT, LEFT, RIGHT, FOOT, LIST = 18.0, 250.0, 46.0, 14.0, 38.0, 15.0  # Points.
 NUMBERED = 20  # If there are more points, only those on the front have a number.

@@ -71,7 +71,7 @@ def _figure(question: Question, steps: pd.DataFrame, end: float, colours: Colour
     return draw(question, steps, end, colours)
 
 
-# -- how it is drawn ------------------------------------------------------------------------------------------------
+# -- drawing --------------------------------------------------------------------------------------------------------
 
 
 def draw(question: Question, steps: pd.DataFrame, end: float, colours: Colours) -> Figure:

@@ -150,8 +150,8 @@ def failure_words(cases: pd.DataFrame) -> str:
     partly = cases[(cases["ok"] > 0) & (cases["ok"] < cases["launches"])]
     part = _by_reason((case["label"], f"{ok_of_launches(case)}; {case['failed']}: {one_line(case['reason'])}")
                       for _, case in partly.iterrows())  # fmt: skip
-    said = [f"No result: {'; '.join(none)}." if none else "", f"Some failed: {'; '.join(part)}." if part else ""]
-    return " ".join(filter(None, said))
+    sentences = [f"No result: {'; '.join(none)}." if none else "", f"Some failed: {'; '.join(part)}." if part else ""]
+    return " ".join(filter(None, sentences))
 
 
 def _by_reason(named: Iterable[tuple[str, str]]) -> list[str]:

@@ -129,13 +129,13 @@ def _alt(of: Scaling, title: str) -> str:
         for end in [points.iloc[-1]]
     ]
     lost = "; ".join(f"{row['label']} ({row['status']})" for _, row in of.missing.iterrows())
-    said = f"Line chart with logarithmic axes: {title}, speed-up over {of.devices} against the ideal line. "
-    return said + "; ".join(ends) + "." + (f" Without a speed-up: {lost}." if lost else "")
+    text = f"Line chart with logarithmic axes: {title}, speed-up over {of.devices} against the ideal line. "
+    return text + "; ".join(ends) + "." + (f" Without a speed-up: {lost}." if lost else "")
 
 
 def _note(of: Scaling, mode: str, grown: pd.DataFrame) -> str:
     counts = launch_counts(grown.assign(ok=grown["launches"]))
-    said = [
+    sentences = [
         f"{mode.capitalize()} scaling: {MODES[mode]}. A point is the median throughput of {counts}, divided by that of "
         "the base: the same case on the fewest devices. A whisker is the 95\u00a0% interval of the ratio. Both axes "
         "are logarithmic; on the ideal line, N times the devices are N times as fast. Percentages beside the names are "
@@ -147,11 +147,11 @@ def _note(of: Scaling, mode: str, grown: pd.DataFrame) -> str:
         for _, point in points[points["efficiency"] > SUSPICIOUS].iterrows()
     ]
     if flagged:
-        said.append(f"More than ideal, which is suspicious: {'; '.join(flagged)}.")
+        sentences.append(f"More than ideal, which is suspicious: {'; '.join(flagged)}.")
     lost = [f"{row['label']} ({one_line(row['refused'])})" for _, row in of.missing.iterrows()]
     if lost:
-        said.append(f"Without a speed-up: {'; '.join(lost)}.")
-    return " ".join(said)
+        sentences.append(f"Without a speed-up: {'; '.join(lost)}.")
+    return " ".join(sentences)
 
 
 def _data(of: Scaling) -> pd.DataFrame:
@@ -173,7 +173,7 @@ def _figure(of: Scaling, colours: Colours = SENTINELS) -> Figure:
     return draw(of, colours)
 
 
-# -- how it is drawn ------------------------------------------------------------------------------------------------
+# -- drawing --------------------------------------------------------------------------------------------------------
 
 LONGEST_WHISKER = 2**0.4  # Factor below the lowest point; whiskers that go further down are clipped.
 HEAD, PLOT, LEFT, RIGHT, FOOT, STRIP = 18.0, 280.0, 34.0, 14.0, 36.0, 14.0  # Points.
@@ -197,9 +197,7 @@ def draw(of: Scaling, colours: Colours) -> Figure:
         for base in sorted({int(series["gpus"].iloc[0]) for series in of.series.values()}):
             _ideal(axes, base, colours)
         for n, (series, (colour, marker, line)) in enumerate(zip(of.series.values(), looks, strict=True)):
-            size = 5 + 5 * (
-                1 - n / len(of.series)
-            )  # Different sizes, so that all of several points in the same place are visible.
+            size = 5 + 5 * (1 - n / len(of.series))  # Different sizes: points in the same place remain visible.
             axes.plot(series["gpus"], series["speedup"], line, color=colours[colour], marker=marker, markersize=size,
                       linewidth=1.6, markeredgecolor=colours["paper"], markeredgewidth=0.7, zorder=4)  # fmt: skip
             _whiskers(axes, series, colours[colour])

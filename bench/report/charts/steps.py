@@ -55,20 +55,20 @@ def _in_medians(rows: pd.DataFrame, median: float) -> pd.DataFrame:
 
 def _chart(question: Question, each: dict[Any, pd.DataFrame], ends: tuple[float, float]) -> Chart:
     cases = question.cases
-    said = [
+    sentences = [
         f"Step times over the launches of {len(cases)} cases of {question.subject}, in times the case's median step."
     ]
     far = {at: (rows["median"].max() / rows["median"].min(), len(rows)) for at, rows in each.items() if len(rows) > 1}
     if far:
         most = max(far, key=far.__getitem__)
-        said.append(f"Medians of launches differ most for {cases['label'][most]}: {number(far[most][0])} times.")
+        sentences.append(f"Medians of launches differ most for {cases['label'][most]}: {number(far[most][0])} times.")
     largest = {at: rows["largest outlier"].max() for at, rows in each.items() if rows["outliers"].sum()}
     if largest:
         at = max(largest, key=lambda case: float(largest[case]))
         total = sum(int(rows["outliers"].sum()) for rows in each.values())
-        said.append(f"{total} outliers; the largest, {number(largest[at])} times, is of {cases['label'][at]}.")
+        sentences.append(f"{total} outliers; the largest, {number(largest[at])} times, is of {cases['label'][at]}.")
     else:
-        said.append("No outliers.")
+        sentences.append("No outliers.")
     logarithmic = ends[1] > LOGARITHMIC_FROM * ends[0]
     some = {at: _sample_of_launches(rows) for at, rows in each.items()}
     left_out = any(len(some[at]) < len(rows) for at, rows in each.items())
@@ -83,7 +83,7 @@ def _chart(question: Question, each: dict[Any, pd.DataFrame], ends: tuple[float,
     return Chart(
         name=question.name("steps"),
         title=question.title("Step times over launches", "times the case's median"),
-        alt=" ".join(filter(None, (*said, missing))),
+        alt=" ".join(filter(None, (*sentences, missing))),
         note=" ".join(filter(None, (note, missing))),
         data=_data(cases, some),
         figure=partial(_figure, question, some, ends, logarithmic),
@@ -128,7 +128,7 @@ def _figure(
     return draw(question, each, ends, logarithmic, colours)
 
 
-# -- how it is drawn ------------------------------------------------------------------------------------------------
+# -- drawing --------------------------------------------------------------------------------------------------------
 
 LANE, TICK = 8.0, 3.0  # Points: height of a launch, and half the height of its median's tick.
 TICKS = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5)]
