@@ -11,6 +11,8 @@ import pytest
 import torch
 from command_line import Run, run_bench
 
+from bench.messages.rank_record import RankRecord
+
 MINE = """
 import os
 import torch
@@ -116,6 +118,7 @@ SPREAD = {
     "gradients in float32; ",
     "fsdp:reduce=bf16": "reduce-scatter of 34,176 numbers for 34,176 gradients in bfloat16; ",
 }  # what each is seen to do with the 34,176 parameters of GPT
+OVERFLOW = f"{Path(__file__).parents[1]}/helpers/overflowing_workload.py:Overflow"
 GPT = "gpt-nano:layers=2:width=32:seq=16"
 CASES = f"""
 [[matrix]]
@@ -132,6 +135,12 @@ precision = "amp-bf16"
 activation_checkpointing = "full"
 grad_accum_steps = 2
 max_grad_norm = 1
+
+[[matrix]]
+workload = "{OVERFLOW}"
+strategy = ["ddp", "fsdp"]
+gpus = 2
+precision = "amp-fp16"
 """
 
 
@@ -164,6 +173,15 @@ def test_what_two_ranks_made_of_it(seen: Run) -> None:
     (record,) = seen.folder.glob("logs/*inplace*/rank0.json")
     losses = json.loads(record.read_text())["measurement"]["losses"]
     assert losses[-1] > 0.5 * losses[0]  # labels that are halved in each step would be 0 by now, and learned
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_an_overflow_of_one_rank_skips_the_step_on_all(seen: Run, strategy: str) -> None:
+    (row,) = [row for row in seen.rows() if (row["workload"], row["strategy"]) == (OVERFLOW, strategy)]
+    assert (row["status"], row["optimizer_steps_skipped"]) == ("ok", "1"), row["reason"]
+    assert seen.folder is not None
+    records = RankRecord.read_all(seen.folder / "logs" / row["launch_id"], 2)
+    assert [r.measurement.optimizer_steps_skipped for r in records.values() if r.measurement] == [1, 1]
 
 
 @pytest.mark.slow
