@@ -7,14 +7,18 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch.utils.data import default_collate
 from trainings import Trainings
 
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
 from bench.plan.options import AXES
 from bench.plan.plan import make_case
+from bench.rank.loader import GlobalBatches
 from launch.server_launcher import ServerLauncher
+from workloads.base import load
 
 GLOBAL_BATCH, STEPS = 8, 4
 # Of losses relative, of gradients relative to the largest. A rounding to bfloat16 is off by up to 2^-9 = 0.2 %, to
@@ -107,6 +111,7 @@ def test_strategies_precisions_and_checkpointing(seen: Seen, reference: Seen, pr
 LIKE = {
     "ddp:bucket-mb=1": "fp32",
     "ddp:bucket-view=on": "fp32",
+    "ddp:find-unused=on": "fp32",
     "ddp:hook=bf16": "amp-bf16",
     "ddp:hook=fp16": "amp-fp16",
     "fsdp:reshard=off": "fp32",
@@ -235,6 +240,21 @@ def test_the_first_step_is_the_optimizers(seen: Seen, optimizer: str) -> None:
             expected = before * (1 - 1e-4 * 0.1) - 1e-4 * gradient / (np.abs(gradient) + 1e-8)
         np.testing.assert_allclose(seen[f"{name} after"], expected, atol=3e-7, err_msg=name)
         assert np.abs(seen[f"{name} after"] - before).max() > 3e-6, name
+
+
+def test_the_reference_is_a_plain_loop_of_pytorch(reference: Seen) -> None:
+    torch.manual_seed(REFERENCE.seed)
+    workload = load(REFERENCE.spec.target, REFERENCE.spec.options)
+    model, data = workload.build().train(), workload.samples("synthetic")
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1)
+    losses = []
+    for indices in itertools.islice(GlobalBatches(len(data), REFERENCE, 0), STEPS):
+        optimizer.zero_grad()
+        loss = workload.loss(model, default_collate([data[i] for i in indices]))
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(reference["losses"], losses, rtol=1e-5)
 
 
 @pytest.mark.parametrize("case", [case_of("single", seed=1)], ids=["another seed"])

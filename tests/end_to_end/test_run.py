@@ -159,24 +159,29 @@ def test_queues_are_drained_before_the_window(measured: Measured) -> None:
     assert (row["warmup_steps_done"], row["steps_per_epoch"]) == ("8", "128")
 
 
-def test_min_seconds_lengthens_the_window(bench: Any) -> None:
-    words = ("--workload", f"{FAULTY}:sleep_ms=5", "--strategy", "ddp", "--min-seconds", "1")
-    (row,) = bench("run", *words, *BRIEF).rows()
-    assert number(row, "window_s") >= 1
-    assert int(row["window_steps"]) > 5
+@pytest.fixture(scope="module")
+def limited(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    """Windows of 30 steps that are to take from half a second to one; a step of one case is fast, of the other slow."""
+    words = ("--workload", f"{FAULTY}:sleep_ms=5,{FAULTY}:sleep_ms=50", "--steps", "30", "--warmup-steps", "1000")
+    words += ("--min-seconds", "0.5", "--max-seconds", "1", "--device", "cpu", "--launches", "1", "--quiet")
+    return Measured(run_bench(tmp_path_factory.mktemp("limited"), "run", *words))
+
+
+def test_min_seconds_lengthens_the_window(limited: Measured) -> None:
+    row = limited.row(f"{FAULTY}:sleep_ms=5")
+    assert number(row, "window_s") >= 0.5
+    assert int(row["window_steps"]) > 30
     assert number(row, "samples") == 2 * 2 * int(row["window_steps"])
 
 
-def test_max_seconds_leave_a_window_fewer_steps(bench: Any) -> None:
+def test_max_seconds_leave_a_window_fewer_steps(limited: Measured) -> None:
     """A step sleeps for 50 ms: 19 or fewer fit into the second. Both ranks have as many, and so does each launch."""
-    words = ("--workload", f"{FAULTY}:sleep_ms=50", "--strategy", "ddp", "--steps", "1000", "--warmup-steps", "1000")
-    run = bench("run", *words, "--max-seconds", "1", "--device", "cpu", "--launches", "1", "--quiet")
-    (row,) = run.rows()
-    assert (row["status"], row["steps"], row["max_seconds"], row["window_cut"]) == ("ok", "1000", "1", "true")
+    row = limited.row(f"{FAULTY}:sleep_ms=50")
+    assert (row["status"], row["steps"], row["max_seconds"], row["window_cut"]) == ("ok", "30", "1", "true")
     assert 2 <= int(row["window_steps"]) <= 19
     assert 3 <= int(row["warmup_steps_done"]) <= 1 + 9 + 2  # half a second, before the last two
     assert number(row, "samples") == 2 * 2 * int(row["window_steps"])
-    assert len(run.rows("steps.csv")) == int(row["window_steps"])
+    assert len(limited.beside(row, "steps.csv")) == int(row["window_steps"])
 
 
 @pytest.mark.slow

@@ -12,6 +12,8 @@ import pytest
 import torch
 from command_line import Run, run_bench
 
+from bench.messages.rank_record import RankRecord
+
 MINE = """
 import os
 import torch
@@ -134,6 +136,7 @@ SPREAD = {
     "gradients in float32; ",
     "fsdp:reduce=bf16": "reduce-scatter of 34,176 numbers for 34,176 gradients in bfloat16; ",
 }  # what each is seen to do with the 34,176 parameters of GPT
+OVERFLOW = f"{Path(__file__).parents[1]}/helpers/overflowing_workload.py:Overflow"
 GPT = "gpt-nano:layers=2:width=32:seq=16"
 CASES = f"""
 [[matrix]]
@@ -150,6 +153,12 @@ precision = "amp-bf16"
 activation_checkpointing = "full"
 grad_accum_steps = 2
 max_grad_norm = 1
+
+[[matrix]]
+workload = "{OVERFLOW}"
+strategy = ["ddp", "fsdp"]
+gpus = 2
+precision = "amp-fp16"
 """
 
 
@@ -200,6 +209,15 @@ def test_unused_parameters_under_ddp(bench: Any, tmp_path: Path) -> None:
         "gradients exchanged after 11 forward passes in 11 steps, all-reduce of 81 numbers for 9 gradients in float32; "
         "4 parameters equal bit by bit over 2 replicas; float32 in 1 of 1 matmuls and convolutions"
     )
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_an_overflow_of_one_rank_skips_the_step_on_all(seen: Run, strategy: str) -> None:
+    (row,) = [row for row in seen.rows() if (row["workload"], row["strategy"]) == (OVERFLOW, strategy)]
+    assert (row["status"], row["optimizer_steps_skipped"]) == ("ok", "1"), row["reason"]
+    assert seen.folder is not None
+    records = RankRecord.read_all(seen.folder / "logs" / row["launch_id"], 2)
+    assert [r.measurement.optimizer_steps_skipped for r in records.values() if r.measurement] == [1, 1]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,12 +46,12 @@ def _modules(command: Sequence[str]) -> list[str]:
     return [command[i + 1] for i, word in enumerate(command[:-1]) if word == "-m"]
 
 
-def _audit(event: str, arguments: tuple[object, ...]) -> None:
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    """Fail a test that starts such a command without the mark; Python calls this with each of its audit events."""
     if event != "subprocess.Popen" or _running is None or _running.get_closest_marker("launch"):
         return
     command = arguments[1]
-    words = [command] if isinstance(command, (str, bytes)) else list(command)  # type: ignore[call-overload]
-    if launches([str(word) for word in words]):
+    if launches(list(map(str, [command] if isinstance(command, str) else command))):
         pytest.fail(f"{_running.nodeid} starts ranks or the bench command: mark it with @pytest.mark.launch")
 
 

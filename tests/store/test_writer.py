@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,21 @@ def test_a_run_of_another_version_is_not_gone_on_with(tmp_path: Path) -> None:
         Store.resume(store.folder, print)
     assert error.value.message == f"{file} has the columns of another version of stepbench"
     assert error.value.hint == "Start a new run."
+
+
+def test_what_was_written_of_rows_before_an_error_is_taken_back(tmp_path: Path) -> None:
+    """The kernel lets the file grow by 100 bytes; ten rows are longer."""
+    store = Store.create(tmp_path)
+    store.append("steps.csv", [STEP])
+    before = (store.folder / "steps.csv").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, hard))
+    try:
+        with pytest.raises(ResultsError, match="File too large"):
+            store.append("steps.csv", [STEP] * 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (store.folder / "steps.csv").read_bytes() == before
 
 
 def test_a_full_disk_is_told_with_what_to_do(tmp_path: Path) -> None:
