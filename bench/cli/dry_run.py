@@ -32,14 +32,16 @@ from bench.store.resume import Earlier, so_far
 def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None = None) -> None:
     """Print what would run here and why the rest would not, with warnings, and its time by earlier runs in ``out``.
 
-    For a run that is resumed, ``earlier``: what is left of it. ResultsError if it cannot be read. A workload of the
-    user's own is built once, in a process of its own, so that it is checked and the ids of its cases are final.
+    For a run that is resumed, ``earlier``: what is left of it. ResultsError if it cannot be read. In a new run a
+    workload of the user's own is built once, in a process of its own, to check it and to have the final ids.
     """
     machine = this_machine()
     notes = Notes(observer(SafeConsole(stderr=True), quiet=False))
-    plan, parameters = described(make_plan(wanted, machine), machine, notes)
+    plan, parameters = make_plan(wanted, machine), dict[str, int]()
     done, spent_s = set[Key](), 0.0
-    if earlier:
+    if not earlier:
+        plan, parameters = described(plan, machine, notes)
+    else:
         earlier = dataclasses.replace(earlier, rows=tuple(read_launches(earlier.folder / "launches.csv", warn)))
         plan, done, spent_s = so_far(plan, earlier), set(earlier.done()), spent(earlier.rows)
     expected = estimate(plan, out, machine, warn, done, spent_s)

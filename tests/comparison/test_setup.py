@@ -119,7 +119,7 @@ def test_as_many_blocks_as_certify_unless_asked_otherwise(place: Place) -> None:
     assert found["blocks"] == MEASURED_BLOCKS
     assert len(place.ranks.launched) == 4 * MEASURED_BLOCKS
     [option] = inspect.signature(calibrate).parameters["blocks"].annotation.__metadata__
-    assert option.help == rf"Of each case. \[default: {MEASURED_BLOCKS}]"
+    assert option.help == rf"Blocks of each case. \[default: {MEASURED_BLOCKS}]"
 
 
 def test_the_budget_is_that_of_a_gate(place: Place) -> None:

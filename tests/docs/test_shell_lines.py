@@ -80,6 +80,7 @@ def test_every_line_is_understood(block: Block, line: str, tmp_path: Path, monke
     fake_nvml.Library(*(fake_nvml.Device(f"GPU-{n}", facts=facts) for n in range(8))).load(monkeypatch)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(Contest, "begun", stop_when_planned)
+    monkeypatch.setattr("bench.cli.dry_run.described", lambda plan, *_: (plan, {}))  # it would start a rank
     write_files(block.page, tmp_path)
     words = shlex.split(line)[1:]
     more = {"run": ["--dry-run"], "ab": [], "calibrate": []}.get(words[0], ["--help"])

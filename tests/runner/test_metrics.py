@@ -275,7 +275,7 @@ def test_samples_that_do_not_add_up() -> None:
     ("window_ms", "found"),
     [
         (2000, []),
-        (1975, ["the steps of rank 0 are off its window by +1.3%"]),  # 2000 / 1975 = 1.0127
+        (1975, ["the steps of rank 0 differ from its window by +1.3%"]),  # 2000 / 1975 = 1.0127
         (1985, []),  # 2000 / 1985 = 1.0076: 15 ms, within 19.85
         (2018, []),
         (2500, ["the steps of rank 0 differ from its window by -20.0%"]),  # -500 / 2500
