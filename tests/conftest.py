@@ -19,6 +19,8 @@ from launch.server_launcher import ServerLauncher
 pytest_plugins = ["launch_mark"]
 TESTS = Path(__file__).parent
 
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers, and output that is piped follows it
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write docs/faults.md from what the tests see")
