@@ -1,4 +1,4 @@
-"""The columns of every file, each with kind, unit and meaning; ``results/README.md`` is generated from them."""
+"""The columns of every file, each with kind, unit and meaning; ``docs/columns.md`` is generated from them."""
 
 from __future__ import annotations
 
