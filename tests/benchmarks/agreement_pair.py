@@ -1,6 +1,6 @@
 """A bare loop and ours in the same processes, taking turns as the sides of a duet do: one round of agreement.py.
 
-    torchrun --nproc-per-node 2 agreement_pair.py gpt-nano ddp --batch-size 4 --pairs 24
+    torchrun --nproc-per-node 2 agreement_pair.py gpt-nano ddp --batch-size 4 --passes 24
 
 Three sides train in short bursts: ``bare`` is the bare loop with its own model and optimizer, ``ours`` is our loop with
 the model that bench builds, and ``same`` is the bare loop with that same model and optimizer. Two models lie in memory
