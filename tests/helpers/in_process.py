@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-from command_line import Run, latest
+from command_line import Run, environment, latest
 
 from bench import cli
 
@@ -50,6 +50,6 @@ def bench(cwd: Path, *words: str, stdin: io.StringIO | None = None) -> Done:
 
 def run_bench(cwd: Path, *words: str, more: Mapping[str, str] | None = None) -> Run:
     """Run the command as ``command_line.run_bench`` does, for commands that start no ranks."""
-    with mock.patch.dict(os.environ, more or {}):
+    with mock.patch.dict(os.environ, environment(more), clear=True):
         done = bench(cwd, *words)
     return Run(done.code, done.out, done.err, latest(cwd))
