@@ -53,7 +53,7 @@ def ours(training: Training, spec: Spec) -> Train:
     heartbeat = Heartbeat(spec.scratch, "agreement", dist.get_rank())
     run = _Run(training, spec, heartbeat)
     run._window(WARMUP)
-    run._settle()
+    run._collect_garbage()
 
     def train(steps: int) -> int:
         gc.freeze()
