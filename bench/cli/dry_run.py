@@ -15,7 +15,7 @@ from bench.cli.console import warn
 from bench.machine.gpus import Machine, this_machine
 from bench.plan.duration import words
 from bench.plan.plan import Asked, Plan, Planned, make_plan
-from bench.report.format import SafeConsole, by_reason, first_few, wide_console
+from bench.report.format import SafeConsole, case_or_cases, wide_console
 from bench.report.progress import observer
 from bench.report.wide_tables import print_table
 from bench.runner.dry_description import described
@@ -53,8 +53,8 @@ def show_plan(wanted: Asked, out: Path, as_json: bool, earlier: Earlier | None =
     print(_launches_of(plan, expected, resumed=earlier is not None))
     if expected.launch_s:
         print(_time_of(expected))
-    for names, warning in by_reason((case_id, text) for case_id, texts in found.items() for text in texts):
-        warn(f"{names[0] if len(names) == 1 else f'{len(names)} cases ({first_few(names)})'}: {warning}")
+    for warning in dict.fromkeys(text for texts in found.values() for text in texts):  # its numbers are of these cases
+        warn(f"{case_or_cases([case_id for case_id, texts in found.items() if warning in texts])}: {warning}")
 
 
 def _warnings(plan: Plan, machine: Machine, out: Path, parameters: Mapping[str, int]) -> dict[str, list[str]]:

@@ -32,6 +32,11 @@ def first_few(names: Sequence[str], shown: int = 3) -> str:
     return "; ".join(names[:shown]) + more
 
 
+def case_or_cases(names: Sequence[str]) -> str:
+    """Return the name of one case, or the number of cases with the first names: ``5 cases (a; b; c and 2 more)``."""
+    return names[0] if len(names) == 1 else f"{len(names)} cases ({first_few(names)})"
+
+
 def by_reason(named: Iterable[tuple[str, str]]) -> list[tuple[list[str], str]]:
     """Return the names that share a reason, with the first of these reasons.
 

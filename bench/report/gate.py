@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.errors import EXIT_FAILED, EXIT_INCOMPARABLE, EXIT_OK, shorten
-from bench.report.format import UNKNOWN, first_few, number, to_json, without_numbers, xml_safe
+from bench.report.format import UNKNOWN, case_or_cases, number, to_json, without_numbers, xml_safe
 from bench.report.markdown import escaped, fenced, table_lines
 from bench.report.wide_tables import print_table
 from bench.stats.verdict import EXIT_SLOWER, EXIT_UNDECIDED, Gate, Verdict, worst_first
@@ -178,8 +178,7 @@ def _by_message(verdicts: Sequence[Verdict]) -> list[list[Verdict]]:
 
 
 def _names(cases: Sequence[Verdict]) -> str:
-    names = [shorten(xml_safe(one.case)) for one in cases]
-    return names[0] if len(names) == 1 else f"{len(names)} cases ({first_few(names)})"
+    return case_or_cases([shorten(xml_safe(one.case)) for one in cases])
 
 
 def _shown(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Table:

@@ -16,7 +16,7 @@ from bench.analysis.order import apart
 from bench.analysis.summary import summarise
 from bench.analysis.tradeoff import host_memory
 from bench.report import tables
-from bench.report.format import by_reason, first_few, number
+from bench.report.format import by_reason, case_or_cases, number
 from bench.report.wide_tables import print_table
 from bench.store.code_versions import with_codes
 from bench.store.columns import LaunchRow
@@ -93,8 +93,7 @@ def print_summary(summary: pd.DataFrame, console: Console) -> None:
     named = [(name, reason) for name, reason, told in zip(_names(summary), reasons, bad, strict=True) if told]
     for names, reason in by_reason(named):
         status, _, why = reason.partition(": ")
-        which = names[0] if len(names) == 1 else f"{len(names)} cases ({first_few(names)})"
-        console.print(Text(f"{status}: {which}: {why}"), soft_wrap=True)
+        console.print(Text(f"{status}: {case_or_cases(names)}: {why}"), soft_wrap=True)
 
 
 def _names(summary: pd.DataFrame) -> list[str]:

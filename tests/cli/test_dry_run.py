@@ -37,8 +37,13 @@ def test_eight_ranks_on_few_processors_are_warned_of(tmp_path: Path, monkeypatch
     assert [warning.partition(":")[0] for warning in case["warnings"]] == [
         "8 ranks x 1 OMP thread = 8 threads on 2 processors"
     ]
-    shown = in_process(tmp_path, "run", "--dry-run", "--device", "cpu", "--gpus", "4,8")
-    assert "warning: 2 cases (resnet18-ddp-x4-" in shown.err
+    shown = in_process(tmp_path, "run", "--dry-run", "--device", "cpu", "--gpus", "4,8", "--strategy", "ddp,fsdp")
+    told = shown.err.splitlines()
+    assert [line.partition(" x ")[0].rpartition(": ")[2] for line in told] == ["4 ranks", "8 ranks"]  # not one for all
+    assert [line.startswith(f"warning: 2 cases (resnet18-ddp-x{n}-") for line, n in zip(told, (4, 8), strict=True)] == [
+        True,
+        True,
+    ]
 
 
 def test_without_a_gpu_what_works_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
