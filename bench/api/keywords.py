@@ -16,7 +16,7 @@ from bench.plan.suite_file import read_suite
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 OF_A_MATRIX = (*AXES, "scaling")
-ASKING = (*OF_A_MATRIX, *SETTINGS, "suite", "oversubscribe")
+ASKING = (*OF_A_MATRIX, *SETTINGS, "script", "as_module", "suite", "oversubscribe")
 
 
 def asked_for(given: Mapping[str, Any], base: Asked | None = None) -> Asked:
@@ -28,12 +28,30 @@ def asked_for(given: Mapping[str, Any], base: Asked | None = None) -> Asked:
     check_names(given, (*ASKING, *ALIASES))
     known = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
     suite = known.get("suite")
+    if "script" in known or "as_module" in known:
+        known["workload"] = _scripts(known)
     return asked(
         axes={name: _values(name, known[name]) for name in OF_A_MATRIX if name in known},
         settings={name: _plain(known[name]) for name in SETTINGS if name in known},
         base=base or (read_suite(str(_plain(suite))) if suite is not None else None),
         oversubscribe=_flag("oversubscribe", known.get("oversubscribe", False)),
     )
+
+
+def _scripts(known: Mapping[str, Any]) -> list[str]:
+    """Return the workloads of scripts; UsageError if there is nothing to run, or something else as well."""
+    if "script" not in known:
+        raise UsageError(
+            "--as-module has no effect without --script", option="--as-module", hint="Add --script MODULE."
+        )
+    if "workload" in known:
+        raise UsageError(
+            "--script and --workload both say what is trained",
+            option="--script",
+            hint="Leave one out, or give both as --workload script=FILE,NAME.",
+        )
+    kind = "module" if _flag("as_module", known.get("as_module", False)) else "script"
+    return [f"{kind}={name}" for name in words_of("script", known["script"])]
 
 
 def check_names(given: Mapping[str, Any], allowed: Sequence[str]) -> None:

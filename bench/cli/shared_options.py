@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from bench.errors import UsageError
 from bench.plan.options import ALIASES, AXES, SELECTORS, SETTINGS, Option
 
-REPEATABLE = ("workload", "data", "env")  # Their values may contain commas, so they are repeated instead.
+REPEATABLE = ("workload", "args", "data", "env")  # Their values may contain commas, so they are repeated instead.
 
 Given = dict[str, Any]  # Option -> its value on the command line: a text, a list of texts, or None.
 
@@ -43,7 +45,15 @@ def keyword_parameter(name: str, annotation: Any, default: Any) -> inspect.Param
 
 SUITE = typer.Option(help="A built-in suite or a TOML file; options override its axes.")
 OVERSUBSCRIBE = typer.Option("--oversubscribe", help="Let ranks share a GPU, over Gloo.")
+SCRIPT = typer.Option(
+    "--script", metavar="FILE", help="A training script, run as it is; its arguments follow after --, or in --args."
+)
+AS_MODULE = typer.Option("--as-module", help="--script is the name of a module, as in python -m.")
+REST = typer.Argument(metavar="[-- ARGUMENTS]", help="Arguments of --script.", show_default=False)
 PARAMETERS = (
+    keyword_parameter("script", Annotated[str | None, SCRIPT], None),
+    keyword_parameter("as_module", Annotated[bool, AS_MODULE], False),
+    keyword_parameter("rest", Annotated[list[str] | None, REST], None),
     *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
     *(_parameter(option, "Protocol") for option in SETTINGS.values()),
     keyword_parameter("suite", Annotated[str | None, SUITE], None),
@@ -77,5 +87,15 @@ def with_parameters(
     return decorate
 
 
+def _given(values: dict[str, Any]) -> Given:
+    """Return the values of options, with the words after ``--`` as ``args``; UsageError if both are given."""
+    rest = values.pop("rest")
+    if rest and not values["script"]:
+        raise UsageError(option="bench", given=rest[0], allowed="options only", hint="Add --script FILE before --.")
+    if rest and values["args"]:
+        raise UsageError("--args and words after -- both are arguments of the script", option="--args")
+    return {**values, "as_module": values["as_module"] or None, **({"args": [shlex.join(rest)]} if rest else {})}
+
+
 # Decorator of a command with a parameter ``given: Given``.
-with_run_options = with_parameters("given", PARAMETERS, dict)
+with_run_options = with_parameters("given", PARAMETERS, _given)

@@ -50,8 +50,8 @@ PEAKS: dict[str, Peak] = {
 }
 
 
-def peak_tflops(device: str, precision: str) -> tuple[float, str] | None:
+def peak_tflops(device: str, precision: str | None) -> tuple[float, str] | None:
     """Return (dense peak in TFLOP/s, its source) of a device at a value of ``--precision``; None if unknown."""
     peak = PEAKS.get(device)
-    rate = getattr(peak, precision.removeprefix("amp-")) if peak else None
+    rate = getattr(peak, precision.removeprefix("amp-")) if peak and precision else None
     return None if peak is None or rate is None else (rate, peak.source)

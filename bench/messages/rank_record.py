@@ -12,6 +12,9 @@ from bench.untrusted.rank_files import NonsenseError, read_json, write_json
 
 # Parts of a step, in the order in which they happen. A part begins where the one before it ended.
 PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
+# Parts of a step of a script: what is between the wait for a batch and the backward pass is the rest; outside is from
+# the end of a step to the first request of a batch.
+SCRIPT_PARTS = ("data_wait", "rest", "backward", "optimizer", "outside")
 # Columns of a row about the software of ranks.
 SOFTWARE = ("python", "torch", "torchvision", "cuda", "cudnn", "nccl", "backend", "loader_start_method")
 # Columns of a row about the memory of a rank.
@@ -41,10 +44,11 @@ class Failure:
 class Measurement:
     """What one rank measured in the window. Times are nanoseconds of its own clock, unless noted.
 
-    ``parts_ns``: for each of PARTS its duration in each step; with gradient accumulation the sum over micro-batches.
-    On a GPU these are times of the device, and ``data_wait_host_ns`` has the times that the host waited for a batch.
-    ``waited_ns``: time of the window between steps in which the host waited for a processor. ``losses``: one per step,
-    warm-up included. Values about the compiler are None where nothing is compiled.
+    ``parts_ns``: for each of PARTS, or of SCRIPT_PARTS, its duration in each step; with gradient accumulation the sum
+    over micro-batches. On a GPU these are times of the device, and ``data_wait_host_ns`` has the times that the host
+    waited for a batch. ``waited_ns``: time of the window between steps in which the host waited for a processor.
+    ``losses``: one per step, warm-up included; none for a script. Values about the compiler are None where nothing is
+    compiled.
 
     In a duet the window is the sum of the bursts of this side. ``bursts_ns``: duration of each burst. ``bursts_at_ns``:
     wall clock at its start. Untimed steps before each burst count as warm-up.
@@ -79,11 +83,12 @@ class Measurement:
         steps = len(self.steps_ns)
         if not sum(self.steps_ns) or not self.window_ns:
             return "measured no time"
-        if set(self.parts_ns) != set(PARTS):
+        of_script = set(self.parts_ns) == set(SCRIPT_PARTS)
+        if set(self.parts_ns) != set(PARTS) and not of_script:
             return f"has other parts of a step than {', '.join(PARTS)}"
         if any(len(one) != steps for one in (*self.parts_ns.values(), self.data_wait_host_ns)):
             return f"has parts of more or fewer than its {steps} steps"
-        if len(self.losses) != self.warmup_steps + steps:
+        if len(self.losses) != (0 if of_script else self.warmup_steps + steps):
             return f"has {len(self.losses)} losses of {self.warmup_steps} + {steps} steps"
         if not set(MEMORY) <= set(self.memory):
             return f"lacks {', '.join(sorted(set(MEMORY) - set(self.memory)))}"
@@ -135,6 +140,37 @@ class Observed:
 
 
 @dataclass(frozen=True)
+class ScriptFlops:
+    """FLOPs of one step of a rank, and the operations whose cost is unknown."""
+
+    flops: int
+    unknown: list[str]
+
+
+@dataclass(frozen=True)
+class ScriptRecord:
+    """What a rank saw of a user's script besides times.
+
+    ``step``: what ends a step, such as the class of an optimizer. ``apart``: for each step of the window why it is set
+    apart, an empty text for an ordinary one. ``samples``: read in each step; None if unknown. ``batches``: read so far.
+    ``seen``: what the script does by itself. ``precision``: as ``--precision`` names it, if known. ``parameters``: of
+    the whole model. ``late``: optimizers that would have been the better choice. ``ignored``: variables that it set too
+    late, each as ``NAME=VALUE``.
+    """
+
+    step: str
+    apart: list[str]
+    samples: list[int] | None
+    batches: int
+    seen: list[str] = field(default_factory=list)
+    precision: str | None = None
+    parameters: int | None = None
+    late: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    flops: ScriptFlops | None = None
+
+
+@dataclass(frozen=True)
 class RankRecord:
     """The record of a rank: written when it starts, and again when it is done or fails."""
 
@@ -149,9 +185,19 @@ class RankRecord:
     measurement: Measurement | None = None
     state: State | None = None
     observed: Observed | None = None
+    script: ScriptRecord | None = None
     failure: Failure | None = None
     sources: list[str] = field(default_factory=list)  # Files imported from the watched folders.
     code: list[Source] = field(default_factory=list)  # All of the user's files that it imported.
+
+    def odd(self) -> str:
+        """Return why this cannot be the record of a script; an empty text if it can, or has none."""
+        if self.script is None or self.measurement is None:
+            return ""
+        steps, known = len(self.measurement.steps_ns), self.script.samples
+        if len(self.script.apart) != steps or (known is not None and len(known) != steps):
+            return f"tells of more or fewer than its {steps} steps"
+        return ""
 
     def write(self, folder: str | Path) -> None:
         """Write the record into the folder of its launch."""
@@ -182,7 +228,7 @@ class RankRecord:
             raise NonsenseError(f"is the record of rank {record.rank}")
         if record and (unknown := record.software.keys() - set(SOFTWARE)):
             raise NonsenseError(f"has an unknown software {min(unknown)[:40]!r}")
-        if record and record.measurement and (why := record.measurement.odd()):
+        if record and record.measurement and (why := record.measurement.odd() or record.odd()):
             raise NonsenseError(why)
         return record
 

@@ -30,6 +30,24 @@ class Turns:
 
 
 @dataclass(frozen=True)
+class Script:
+    """A user's script: the full path of its file, or with ``is_module`` the name of a module, and its arguments.
+
+    It was called in ``home``, which modules are imported from, and runs in ``folder``. ``patience_s``: how long its
+    ranks wait for each other. ``hides_gpus``: no GPU is visible to it.
+    """
+
+    target: str
+    is_module: bool
+    arguments: list[str]
+    home: str
+    folder: str
+    patience_s: float
+    hides_gpus: bool = False
+    count_flops: bool = False
+
+
+@dataclass(frozen=True)
 class Spec:
     """All instructions for a rank."""
 
@@ -47,6 +65,7 @@ class Spec:
     compile_cache: str = ""  # For this launch only; empty if the user's environment names one.
     watched: list[str] = field(default_factory=list)  # Folders whose imported files the rank reports.
     turns: Turns | None = None  # Only in a duet.
+    script: Script | None = None  # Only if the case is a script.
 
     def write(self) -> Path:
         """Write ``spec.json`` and return its path."""
@@ -59,4 +78,5 @@ class Spec:
         """Read a ``spec.json``."""
         values = json.loads(Path(path).read_text())
         turns = Turns(**values["turns"]) if values.get("turns") else None
-        return cls(**{**values, "case": Case(**values["case"]), "turns": turns})
+        script = Script(**values["script"]) if values.get("script") else None
+        return cls(**{**values, "case": Case(**values["case"]), "turns": turns, "script": script})

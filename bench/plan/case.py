@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from bench.plan.options import AXES, Value, show
+from bench.plan.script_arguments import arguments
 from bench.plan.strategies import ONE_PROCESS
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 from bench.plan.workload_spec import WorkloadSpec, parse_workload
+
+PLACEHOLDERS = tuple(name for name in AXES if name not in ("workload", "args"))  # Axes that --args may name.
 
 
 @dataclass(frozen=True)
@@ -25,25 +28,26 @@ class Case:
     strategy: str
     gpus: int
     device: str
-    precision: str
-    activation_checkpointing: str
+    precision: str | None
+    activation_checkpointing: str | None
     batch_size: int | None
-    data: str
+    data: str | None
     num_workers: int | None
     pin_memory: bool | None
     prefetch_factor: int | None
     persistent_workers: bool | None
     omp_num_threads: int
-    seed: int
-    compile: str = "off"
-    grad_accum_steps: int = 1
-    max_grad_norm: float = 0.0
-    optimizer: str = "adamw"
+    seed: int | None
+    compile: str | None = "off"
+    grad_accum_steps: int | None = 1
+    max_grad_norm: float | None = 0.0
+    optimizer: str | None = "adamw"
     channels_last: bool | None = False
-    deterministic: bool = False
+    deterministic: bool | None = False
     cudnn_benchmark: bool | None = True
     numa_binding: str | None = "off"
     env: str = ""
+    args: str = ""  # Of a script.
     oversubscribe: bool = False
     auto_batch: bool = False  # The batch size will be searched for; it is None until then.
 
@@ -63,6 +67,11 @@ class Case:
         return 1 if self.spread.name == "single" else self.gpus
 
     @property
+    def micro_batches(self) -> int:
+        """Number of micro-batches in a step of a workload."""
+        return self.grad_accum_steps or 1
+
+    @property
     def on_accelerator(self) -> bool:
         """Whether ranks compute on GPUs and not on the host."""
         return self.device != "cpu"
@@ -74,8 +83,10 @@ class Case:
 
     @property
     def global_batch(self) -> int | None:
-        """Samples of a step, over all devices and micro-batches."""
-        return None if self.batch_size is None else self.batch_size * self.devices * self.grad_accum_steps
+        """Samples of a step, over all devices and micro-batches; None if unknown, as for a script."""
+        if self.batch_size is None or self.is_script:
+            return None
+        return self.batch_size * self.devices * self.micro_batches
 
     @property
     def environment(self) -> dict[str, str]:
@@ -90,8 +101,18 @@ class Case:
 
     @property
     def data_kind(self) -> str:
-        """Kind of the data: ``folder`` for ``folder=PATH``."""
-        return self.data.partition("=")[0]
+        """Kind of the data: ``folder`` for ``folder=PATH``; empty if a script decides on it."""
+        return (self.data or "").partition("=")[0]
+
+    @property
+    def is_script(self) -> bool:
+        """Whether a user's script trains, and not a workload."""
+        return bool(self.spec.script)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Arguments of the script, with the values of this case."""
+        return arguments(self.args, PLACEHOLDERS, lambda axis: show(getattr(self, axis)))
 
     @functools.cached_property
     def case_id(self) -> str:
@@ -108,7 +129,7 @@ class Case:
         }
         digest = hashlib.sha256(json.dumps(differs, sort_keys=True).encode()).hexdigest()[:8]
         words = [_word(name, value) for name, value in differs.items() if name != "batch_size" or not self._own_batch]
-        return "-".join([*words, digest])
+        return "-".join([*filter(None, words), digest])
 
     @property
     def _own_batch(self) -> bool:
@@ -128,7 +149,9 @@ def _word(name: str, value: Value) -> str:
     if name in ("strategy", "env"):
         return _slug(str(value))[:60]
     if name == "workload":
-        return _slug(PurePath(str(value)).name)
+        return _slug(PurePath(str(value).partition("script=")[2] or str(value)).name)
+    if name == "args":
+        return ""
     if name == "data":
         kind, _, path = str(value).partition("=")
         return _slug(f"{kind}-{PurePath(path).name}")

@@ -69,7 +69,7 @@ def _layers(facts: Facts) -> int | None:
 
 
 def _every(case: Case) -> int:
-    return int(case.activation_checkpointing.partition("every=")[2] or 1)
+    return int(str(case.activation_checkpointing).partition("every=")[2] or 1)
 
 
 DATA = (
@@ -127,7 +127,7 @@ STRATEGY = (
         ),
     ),
     Rule(
-        lambda case, facts: _option(case, "ddp", "static-graph") == "on" and case.grad_accum_steps > 1,
+        lambda case, facts: _option(case, "ddp", "static-graph") == "on" and case.micro_batches > 1,
         lambda case, facts: (
             "under no_sync, DDP's static graph leaves out the all-reduce or fails (pytorch/pytorch#187732); "
             "use ddp:static-graph=off"
@@ -139,6 +139,9 @@ STRATEGY = (
         ),
         lambda case, facts: "DDP's static graph finds unused parameters itself; use ddp:find-unused=off",
     ),
+)
+
+BINDING = (
     Rule(
         lambda case, facts: _binds(case) and not facts.numactl,
         lambda case, facts: "NUMA binding needs the command numactl, which this machine does not have; install it",
@@ -213,9 +216,10 @@ COMPILE = (
     ),
 )
 
-RULES = (*DATA, *STRATEGY, *PRECISION, *CHECKPOINTING, *COMPILE)
+RULES = (*DATA, *STRATEGY, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
 
 
 def refusal(case: Case, facts: Facts) -> str | None:
     """Return the reason of the first rule that the case breaks; None if the case can run."""
-    return next((rule.reason(case, facts) for rule in RULES if rule.broken(case, facts)), None)
+    rules = BINDING if case.is_script else RULES
+    return next((rule.reason(case, facts) for rule in rules if rule.broken(case, facts)), None)

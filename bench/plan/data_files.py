@@ -14,11 +14,15 @@ from workloads.data import criteo, demo, mnist_idx, paths
 def check_inputs(case: Case) -> int | None:
     """Return the number of samples in the case's data, None if only torch knows; UsageError if it cannot be read."""
     spec = case.spec
+    if spec.script == "script" and not os.path.isfile(spec.target):
+        raise UsageError(option="--script", given=spec.target, allowed="a Python file that exists")
+    if spec.script:
+        return None
     if spec.entry is None:
         where = spec.target.rpartition(":")[0]
         if where.endswith(".py") and not os.path.isfile(where):
             raise UsageError(option="--workload", given=case.workload, allowed="a Python file that exists")
-    kind, _, path = case.data.partition("=")
+    kind, _, path = (case.data or "").partition("=")
     if kind == "folder":
         return _images(path)
     if kind == "text":
@@ -42,8 +46,13 @@ def _images(path: str) -> int:
     return count
 
 
-def absolute_data(data: str) -> str:
-    """Return the data with its full path, and create missing demo files; BenchError if they cannot be created."""
+def absolute_data(data: str | None) -> str:
+    """Return the data with its full path, and create missing demo files; BenchError if they cannot be created.
+
+    Empty for a script that decides on its data itself.
+    """
+    if data is None:
+        return ""
     try:
         kind, equals, path = paths.resolve(data).partition("=")
     except OSError as error:

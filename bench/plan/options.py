@@ -234,16 +234,24 @@ AXES: dict[str, Option] = {
         Option(
             "workload",
             _workload,
-            "a built-in name, file.py:Name or package.module:Name, each with :option=value",
+            "a built-in name, file.py:Name or package.module:Name, each with :option=value; script=FILE or module=NAME",
             "resnet18",
             "model and data to train; see `bench list workloads`",
+        ),
+        Option(
+            "args",
+            str,
+            "a text, quoted as for a shell; {batch_size} and other axes in braces stand for their values",
+            "",
+            "arguments of a script; repeatable, as an axis",
+            "none",
         ),
         Option(
             "strategy",
             _strategy,
             _words(STRATEGIES) + ", each with :option=value",
             "ddp",
-            "parallelism over the devices; see `bench list strategies`",
+            "parallelism over the devices; see `bench list strategies`; `script`: a script decides itself",
         ),
         Option(
             "gpus",
@@ -433,6 +441,22 @@ SETTINGS: dict[str, Option] = {
         ),
         Option("launcher", _one_of(LAUNCHERS), _words(LAUNCHERS), "server", "program that starts the ranks"),
         Option(
+            "samples_per_step",
+            _whole(1, MOST_SAMPLES),
+            "a whole number from 1",
+            None,
+            "samples of a step of a script over all ranks, where no DataLoader tells",
+            "as read by its DataLoaders",
+            most=MOST_SAMPLES,
+        ),
+        Option(
+            "count_flops",
+            _on_off,
+            "on, off",
+            False,
+            "count the FLOPs of a script in its warm-up (those of a workload are always counted)",
+        ),
+        Option(
             "order_seed",
             _whole(0, MOST_SEED),
             "a whole number from 0",
@@ -471,7 +495,12 @@ _NEXT_DATA = re.compile(rf",(?=(?:resident|synthetic)(?:,|$)|(?:{'|'.join(PATH_K
 
 
 def split_list(name: str, text: str) -> list[str]:
-    """Split a comma-separated list; for ``data`` only at commas that a kind of data follows, as paths have commas."""
+    """Split a comma-separated list; for ``data`` only at commas that a kind of data follows, as paths have commas.
+
+    ``env`` and ``args`` are no lists.
+    """
+    if name in ("env", "args"):
+        return [text]
     return _NEXT_DATA.split(text) if name == "data" else text.split(",")
 
 

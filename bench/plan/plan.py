@@ -15,20 +15,17 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UsageError
 from bench.machine.environment import compiler_lacks, numactl
 from bench.machine.gpus import Machine
-from bench.plan.case import Case
+from bench.plan.case import PLACEHOLDERS, Case
 from bench.plan.constraints import Facts, refusal
 from bench.plan.data_files import check_inputs
-from bench.plan.device_counts import check_scaling, for_machine, no_gpu, places, with_global_batch_of
+from bench.plan.device_counts import check_scaling, for_machine, places, with_global_batch_of
+from bench.plan.make_case import GPU_AXES, LOADER_AXES, make_case
 from bench.plan.options import AUTO, AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
-from bench.plan.strategies import STRATEGIES
-from bench.plan.strategy_spec import StrategySpec, parse_strategy
-from bench.plan.workload_spec import parse_workload
+from bench.plan.strategies import SCRIPTS_OWN
 
 if TYPE_CHECKING:
     from bench.plan.description import Description
 
-LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")
-GPU_AXES = ("pin_memory", "cudnn_benchmark", "numa_binding")
 NOT_OF_A_CASE = ("order_seed", "budget")  # Settings of a run that have no effect on a single case.
 
 KEYS = {**AXES, **SELECTORS}  # The keys of a matrix.
@@ -50,6 +47,8 @@ class Protocol:
     launcher: str
     order_seed: int
     budget: float | None
+    samples_per_step: int | None = None
+    count_flops: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def asked(
 
 
 def _split(name: str, given: object) -> Sequence[object]:
-    return split_list(name, given) if isinstance(given, str) and name != "env" else [given]
+    return split_list(name, given) if isinstance(given, str) else [given]
 
 
 def make_plan(asked: Asked, machine: Machine) -> Plan:
@@ -136,7 +135,7 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
     return Plan(cases, _protocol(asked.settings), asked)
 
 
-def _samples(cases: Iterable[Case]) -> dict[tuple[str, str], int | None]:
+def _samples(cases: Iterable[Case]) -> dict[tuple[str, str | None], int | None]:
     """Return the number of samples by workload and data; each file is read once, however many cases use it."""
     distinct = {(case.workload, case.data): case for case in cases}
     return {key: check_inputs(case) for key, case in distinct.items()}
@@ -203,56 +202,16 @@ def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[C
 
 def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
     """Raise UsageError for an axis that was given and has no effect in any case."""
+    for name in typed if all(case.is_script for case in cases) else ():
+        if all(getattr(case, name, None) in (None, SCRIPTS_OWN) for case in cases) and name in PLACEHOLDERS:
+            raise UsageError(
+                f"{AXES[name].flag} has no effect: --args does not contain {{{name}}}",
+                option=AXES[name].flag,
+                hint=f"Add {{{name}}} to the arguments of the script, or leave {AXES[name].flag} out.",
+            )
     for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
         if name in typed and all(getattr(case, name) is None for case in cases):
             raise _without_effect(name, cases)
-
-
-def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool = False) -> Case:
-    """Return the case of a value for every axis, with axes that have no effect set to None; UsageError if too few GPUs.
-
-    ``gpus`` is a number here, and ``device`` is cuda or cpu.
-    """
-    given = dict(values)
-    spread = parse_strategy(given["strategy"])
-    on_gpus = given["device"] != "cpu"
-    if spread.name == "single":
-        given["gpus"] = 1
-    there = len(machine.gpus)
-    if on_gpus and given["gpus"] > there and not oversubscribe:
-        if not there:
-            raise no_gpu(AXES["gpus"].flag, given["gpus"])
-        raise UsageError(
-            option=AXES["gpus"].flag,
-            given=given["gpus"],
-            allowed=f"at most {there}, the GPUs of this machine",
-            hint="For more ranks add --device cpu, or --oversubscribe (ranks share a GPU over Gloo; rows record it).",
-        )
-    if given["data"] == "resident":
-        given.update(dict.fromkeys(LOADER_AXES))
-    elif given["num_workers"] == 0:
-        given.update(prefetch_factor=None, persistent_workers=None)
-    if not on_gpus:
-        given.update(dict.fromkeys(GPU_AXES))
-    elif given["deterministic"]:
-        given["cudnn_benchmark"] = False
-    entry = parse_workload(given["workload"]).entry
-    if entry and not entry.images:
-        given["channels_last"] = None
-    given["strategy"] = _without_idle_options(spread, given["precision"]).spec
-    shares = on_gpus and given["gpus"] > there
-    auto = given["batch_size"] == AUTO
-    case = Case(**{**given, "batch_size": None if auto else given["batch_size"]}, oversubscribe=shares, auto_batch=auto)
-    return case if case.batch_size or auto or not entry else dataclasses.replace(case, batch_size=entry.batch_size)
-
-
-def _without_idle_options(spread: StrategySpec, precision: str) -> StrategySpec:
-    """Reset options that have no effect: ``fsdp:reduce`` and ``ddp:hook`` with the type that gradients have anyway."""
-    own = "bf16" if precision == "bf16" else "fp32"
-    idle = {"reduce": own, "hook": own}
-    defaults = {name: choice.default for name, choice in STRATEGIES[spread.name].options.items()}
-    options = {name: defaults[name] if idle.get(name) == value else value for name, value in spread.options.items()}
-    return dataclasses.replace(spread, options=options)
 
 
 def _without_effect(name: str, cases: Sequence[Case]) -> UsageError:

@@ -68,3 +68,4 @@ STRATEGIES = {
     ),
 }
 ONE_PROCESS = ("single", "dp")
+SCRIPTS_OWN = "script"  # The strategy of a script that decides on it by itself.

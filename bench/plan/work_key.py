@@ -18,6 +18,9 @@ def work_key(case: Case, data_fingerprint: str) -> str:
     """
     spec = case.spec
     target = spec.target if spec.entry else Path(spec.target).name  # A user's file may be in any folder.
+    if spec.script:
+        work = [target, case.args, case.batch_size, case.gpus, MEASUREMENT_VERSION]
+        return "w" + short_hash(work)
     return "w" + short_hash([target, dict(spec.options), data_fingerprint, case.global_batch, MEASUREMENT_VERSION])
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from bench.errors import UsageError, did_you_mean
 from workloads import WORKLOADS, Entry
 
+SCRIPTS = ("script", "module")  # Kinds of scripts: script=FILE, module=NAME.
 OptionValue = int | float | bool | str
 MOST = 10_000_000  # Largest value of a built-in workload's option, unless its table has another.
 WHOLE = range(-(2**63), 2**63)  # Whole numbers of a user's own option: those that a tensor can hold.
@@ -18,12 +19,13 @@ WHOLE = range(-(2**63), 2**63)  # Whole numbers of a user's own option: those th
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """A workload's name and options. ``entry`` is None for a user's own workload."""
+    """A workload's name and options. ``entry`` is None for a user's own workload, and for a script."""
 
     spec: str
     target: str
     given: Mapping[str, OptionValue]
     entry: Entry | None
+    script: str = ""  # One of SCRIPTS for a user's script.
 
     @property
     def options(self) -> dict[str, OptionValue]:
@@ -33,7 +35,13 @@ class WorkloadSpec:
 
 @functools.lru_cache(4096)  # A plan of thousands of cases has few workloads.
 def parse_workload(text: str) -> WorkloadSpec:
-    """Parse ``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; else UsageError."""
+    """Parse ``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; else UsageError.
+
+    A script is ``script=FILE`` or ``module=NAME``.
+    """
+    kind, equals, target = text.partition("=")
+    if kind in SCRIPTS and equals:
+        return _script(text, kind, target)
     head, *rest = text.split(":")
     own = head not in WORKLOADS and bool(rest) and "=" not in rest[0]
     if "," in text:
@@ -50,6 +58,14 @@ def parse_workload(text: str) -> WorkloadSpec:
         given = {name: value for name, value in given.items() if value != entry.options[name]}
     spec = ":".join([head, *(f"{name}={_show(value)}" for name, value in sorted(given.items()))])
     return WorkloadSpec(spec, entry.target if entry else head, given, entry)
+
+
+def _script(text: str, kind: str, target: str) -> WorkloadSpec:
+    name = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", target)
+    if "," in text or (not name if kind == "module" else not target):
+        allowed = "the name of a module, such as package.train" if kind == "module" else "a Python file without a comma"
+        raise UsageError(option="--script", given=target, allowed=allowed)
+    return WorkloadSpec(text, target, {}, None, kind)
 
 
 def _option(workload: str, item: str, entry: Entry | None) -> tuple[str, OptionValue]:

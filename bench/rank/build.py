@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +21,8 @@ from bench.plan.strategies import ONE_PROCESS
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import CompileLog, compile_parts
 from bench.rank.loader import Batches, batches, to_device
+from bench.rank.recorded import PATIENCE_S
+from bench.rank.script.names import loopback_interface
 from bench.rank.settings import settings
 from bench.strategies.dp import device_ids
 from workloads.base import Batch, Workload, load
@@ -29,7 +30,6 @@ from workloads.base import Batch, Workload, load
 GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
-PATIENCE_S = 60  # seconds beyond the launch's time-out
 NEVER = 1 << 30  # steps: the scale never grows, so that it shows how many steps were skipped
 
 
@@ -54,7 +54,7 @@ class Training:
 
     def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context in which the backward pass exchanges gradients if ``on``, else accumulates them."""
-        if self.case.grad_accum_steps == 1:
+        if self.case.micro_batches == 1:
             return contextlib.nullcontext()
         sync: contextlib.AbstractContextManager[None] = self.strategy.gradient_sync(self.model, on)
         return sync
@@ -63,7 +63,7 @@ class Training:
         """Return the mean loss of a micro-batch, divided by the number of micro-batches in a step."""
         with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
             loss = self.workload.loss(self.model, batch)
-        return loss / self.case.grad_accum_steps if self.case.grad_accum_steps > 1 else loss
+        return loss / self.case.micro_batches if self.case.micro_batches > 1 else loss
 
     def backward(self, loss: Tensor) -> None:
         """Compute the gradients, of a scaled loss under amp-fp16."""
@@ -99,7 +99,7 @@ def place(spec: Spec) -> list[torch.device]:
         # The parent process ends a hang, so that this time-out never ends a healthy rank.
         timeout = timedelta(seconds=spec.timeout_s + PATIENCE_S)
         backend = _backend(case)
-        if loopback := _loopback():
+        if loopback := loopback_interface():
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         dist.init_process_group(backend, timeout=timeout, device_id=device if backend == "nccl" else None)
     return (
@@ -133,7 +133,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         device=device,
         devices=devices,
         distributed=case.spread.name not in ONE_PROCESS,
-        autocast=None if strategy.OWN_PRECISION else AUTOCAST.get(case.precision),
+        autocast=None if strategy.OWN_PRECISION else AUTOCAST.get(str(case.precision)),
         forward_is_local=forward_is_local,
         compile_log=compile_log,
         pinned=pinned,
@@ -154,9 +154,9 @@ def parallelize(
     # fully_shard does not take NHWC parameters; activations are NHWC
     if case.channels_last and case.spread.name != "fsdp":
         model.to(memory_format=torch.channels_last)
-    checkpoint_layers(layers, case.activation_checkpointing)
+    checkpoint_layers(layers, str(case.activation_checkpointing))
     if case.compile != "off":
-        compile_parts(strategy.compiled(model, layers), case.compile, compile_cache)
+        compile_parts(strategy.compiled(model, layers), str(case.compile), compile_cache)
     forward_is_local = strategy.forward_is_local(model)
     return strategy.apply(model, layers, _mesh(case, device), case, device), forward_is_local
 
@@ -180,11 +180,6 @@ def _optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
     if case.optimizer == "sgd":
         return torch.optim.SGD(model.parameters(), foreach=True, **SGD)
     return torch.optim.AdamW(model.parameters(), fused=True, **GPT3_ADAM)
-
-
-def _loopback() -> str:
-    """Return the name of the loopback interface, which Gloo uses on one host; empty if there is none."""
-    return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "")
 
 
 def _backend(case: Case) -> str:

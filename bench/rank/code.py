@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 import sysconfig
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,12 @@ class ImportedCode:
     an editable install. If the workload itself is installed, its own package counts as well.
     """
 
-    def __init__(self, target: str) -> None:
-        """Take the workload's target, ``path/to/file.py:Name`` or ``package.module:Name``."""
+    def __init__(self, target: str, known: Collection[str] = KNOWN) -> None:
+        """Take the workload's target, ``path/to/file.py:Name`` or ``package.module:Name``.
+
+        ``known``: top-level modules that are never the user's.
+        """
+        self._known = known
         where = target.rpartition(":")[0]
         is_file = where.endswith(".py")
         self._package = "" if is_file else where.partition(".")[0]
@@ -59,9 +64,14 @@ class ImportedCode:
             if name not in self._found:
                 self._found[name] = self._source(name, getattr(module, "__dict__", {}))
 
+    def add(self, name: str, file: str) -> None:
+        """Note a file that is run rather than imported."""
+        with contextlib.suppress(OSError):
+            self._found[name] = Source(name, os.path.realpath(file), digest(Path(file).read_bytes()))
+
     def _source(self, name: str, module: dict[str, Any]) -> Source | None:
         top, file = name.partition(".")[0], module.get("__file__")
-        if top in KNOWN or not isinstance(file, str) or not os.path.isabs(file):
+        if top in self._known or not isinstance(file, str) or not os.path.isabs(file):
             return None
         path = _real(file)
         if not (name.startswith(FILE) or top == self._package) and self._is_installed(top, path):

@@ -16,7 +16,7 @@ from bench.messages.spec import Spec
 from bench.plan.case import Case
 from bench.plan.description import Description
 from bench.rank.counting import Micro, Models, count
-from bench.rank.main import recorded
+from bench.rank.recorded import recorded
 from workloads.base import Workload, load
 from workloads.checks import WorkloadError
 
@@ -34,9 +34,8 @@ def run(spec_path: str) -> None:
     with recorded(spec) as (_, heartbeat):
         workload, case = load(spec.target, spec.options), spec.case
         own = None if case.auto_batch else _rank_batch(case, workload)
-        micro = (
-            None if own is None else Micro(own, case.activation_checkpointing, spec.data, case.device, case.precision)
-        )
+        more = str(case.activation_checkpointing), spec.data, case.device, str(case.precision)
+        micro = None if own is None else Micro(own, *more)
         for description in descriptions(workload, micro):
             description.write(Path(spec.folder))
         heartbeat.enter(STAGE["done"])

@@ -53,8 +53,8 @@ class GlobalBatches(Sampler[list[int]]):
     def __init__(self, length: int, case: Case, rank: int) -> None:
         assert case.rank_batch is not None
         assert case.global_batch is not None
-        self.length, self.seed, self.rank, self.epoch = length, case.seed, rank, 0
-        self.micro_batch, self.micro_batches = case.rank_batch, case.grad_accum_steps
+        self.length, self.seed, self.rank, self.epoch = length, case.seed or 0, rank, 0
+        self.micro_batch, self.micro_batches = case.rank_batch, case.micro_batches
         self.global_batch = case.global_batch
         self.steps = length // case.global_batch
 
@@ -76,8 +76,8 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
     rank, length = int(os.environ.get("RANK", 0)), len(dataset)  # type: ignore[arg-type]
     assert case.rank_batch is not None
     if case.data_kind == "resident":
-        size, first = case.rank_batch, rank * case.rank_batch * case.grad_accum_steps
-        starts = range(first, first + size * case.grad_accum_steps, size)
+        size, first = case.rank_batch, rank * case.rank_batch * case.micro_batches
+        starts = range(first, first + size * case.micro_batches, size)
 
         def make() -> list[Batch]:
             made = [default_collate([dataset[i % length] for i in range(start, start + size)]) for start in starts]

@@ -26,10 +26,11 @@ from bench.messages.rank_record import PARTS, Measurement
 from bench.messages.sampling import MEASURING, tell
 from bench.messages.spec import Spec
 from bench.plan.options import LEAST_WARMUP_STEPS
-from bench.rank.build import PATIENCE_S, Training
+from bench.rank.build import Training
 from bench.rank.clock import AcceleratorClock, Clock, HostClock, by_part, by_step
 from bench.rank.duet_turns import Pace, TakingTurns, plan
 from bench.rank.memory import PeakMemory
+from bench.rank.recorded import PATIENCE_S
 from bench.rank.window_length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
 
 # In the first step the optimizer creates its state; after it DDP rebuilds its buckets.
@@ -85,7 +86,7 @@ class _Run:
         self.step_ns = 0  # the longest mean step of the windows so far
         self.samples = 0
         self.planned = spec.steps
-        self.micro = training.case.grad_accum_steps
+        self.micro = training.case.micro_batches
         # number of compilations, and the loss scale, at the start of measuring
         self.before: tuple[int | None, float] = (None, 1.0)
 

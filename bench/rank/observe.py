@@ -64,7 +64,7 @@ def observe(training: Training) -> Observed:
 
 
 def _forward_and_backward(training: Training, watch: _Watch) -> None:
-    micro_batches = training.case.grad_accum_steps
+    micro_batches = training.case.micro_batches
     for number in range(1, micro_batches + 1):
         early = "" if number == micro_batches else "early "
         batch = training.to_device(next(training.batches))

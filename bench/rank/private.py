@@ -42,6 +42,18 @@ def dispatches(kind: type) -> bool:
     return own not in by_others and not issubclass(kind, FakeTensor)
 
 
+def disable_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function so that torch.compile calls it as it is, instead of tracing it. Not for bound methods."""
+    disable: Any = vars(torch)["_disable_dynamo"]
+    disabled: Callable[..., Any] = disable(function)
+    return disabled
+
+
+def loader_iterator() -> Any:
+    """Return the base class of the iterators of a DataLoader."""
+    return importlib.import_module("torch.utils.data.dataloader")._BaseDataLoaderIter
+
+
 def allow_recompilations(count: int) -> None:
     """Let torch.compile compile one function ``count`` times before it falls back to eager."""
     config: Any = torch._dynamo.config

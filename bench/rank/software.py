@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-import torchvision
 
 NEVER_THE_USERS = {*sys.stdlib_module_names, "__main__", "__mp_main__", "bench", "launch", "workloads"}
 
@@ -21,7 +21,7 @@ def software() -> dict[str, str]:
     return {
         "python": platform.python_version(),  # the two sides of a comparison may differ
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": importlib.metadata.version("torchvision"),
         "cuda": (torch.version.cuda or "") if cuda else "",
         "cudnn": str(torch.backends.cudnn.version() or "") if cuda else "",
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda and dist.is_nccl_available() else "",

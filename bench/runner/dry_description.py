@@ -21,7 +21,8 @@ def described(plan: Plan, machine: Machine, notes: Notes) -> tuple[Plan, dict[st
     One rank builds each workload, as at the beginning of a run; a plan of built-in workloads starts no process.
     BenchError if no case is left that can run.
     """
-    if not any(planned.skip is None and planned.case.spec.entry is None for planned in plan.cases):
+    own = [one.case for one in plan.cases if one.skip is None and one.case.spec.entry is None]
+    if all(case.is_script for case in own):
         return plan, {}
     with tempfile.TemporaryDirectory(prefix="bench-dry-run-") as scratch:
         folders = (Path(scratch) / f"describe-{number}" for number in itertools.count())

@@ -79,7 +79,7 @@ def effects(case: Case, records: Mapping[int, RankRecord]) -> tuple[Row, list[st
     seen = _seen(records)
     if seen is None:
         return {}, []
-    found = [check(case, seen) for check in CHECKS]
+    found = [check(case, seen) for check in (CHECKS_OF_SCRIPTS if case.is_script else CHECKS)]
     return {
         "num_threads": min(state.num_threads for state in seen.states.values()),
         "took_effect": "; ".join(one.said for one in found if one.said) or None,
@@ -233,7 +233,7 @@ def _replicas(case: Case, seen: Seen) -> Found:
 
 def _precision(case: Case, seen: Seen) -> Found:
     """Check the type of matrix products and convolutions, and that of the parameters."""
-    wanted, found = COMPUTED_IN[case.precision], Counter(seen.observed.matmuls if seen.observed else {})
+    wanted, found = COMPUTED_IN[str(case.precision)], Counter(seen.observed.matmuls if seen.observed else {})
     total = sum(found.values())
     said = f"{wanted} in {found[wanted]} of {total} matmuls and convolutions" if total else ""
     held, stored = seen.state.types, "bfloat16" if case.precision == "bf16" else "float32"
@@ -249,7 +249,7 @@ def _precision(case: Case, seen: Seen) -> Found:
             f"--precision {case.precision} had no effect: the parameters are in {_by_count(held)}, not {stored}",
         )
     marks = []
-    if total > found[wanted] and not case.precision.startswith("amp-"):
+    if total > found[wanted] and not str(case.precision).startswith("amp-"):
         marks.append(f"{total - found[wanted]} of {total} matmuls ran in {_by_count(found - Counter({wanted: total}))}")
     if numbers > held.get(stored, 0):
         marks.append(f"{1 - held[stored] / numbers:.0%} of the parameters are not in {stored}")
@@ -305,6 +305,9 @@ CHECKS: tuple[Callable[[Case, Seen], Found], ...] = (
     *(_ddp, _fsdp, _accumulation, _replicas, _trained, _precision, _checkpointing, _compiled),
     *(_layout, _clipping, _attention, _settings, _batch, _threads),
 )
+
+
+CHECKS_OF_SCRIPTS: tuple[Callable[[Case, Seen], Found], ...] = (_replicas, _threads)
 
 
 def _ranks(some: Sequence[int]) -> str:

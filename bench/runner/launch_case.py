@@ -37,7 +37,7 @@ ATTEMPTS = 2  # if the first one failed because of the machine
 # Modules that ranks import: the fork server imports them once. torch._dynamo is imported by the first optimizer.
 PRELOAD = (
     *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
-    *("bench.rank.main", "bench.rank.describe"),
+    *("bench.rank.main", "bench.rank.describe", "bench.rank.script.main", "bench.rank.script.ending"),
     *(f"bench.strategies.{name}" for name in STRATEGIES),
     *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
 )
@@ -114,10 +114,12 @@ class CaseLauncher:
         finally:
             if spec is not None and spec.compile_cache:
                 shutil.rmtree(spec.compile_cache, ignore_errors=True)
-        launched = Judge(case, description, self._site, self.warn).launched(end)
+            if spec is not None and spec.script is not None:
+                shutil.rmtree(spec.script.folder, ignore_errors=True)
+        launched = Judge(case, description, self._site, self.warn, protocol.samples_per_step).launched(end)
         if launched.measured:
             _note_host_memory(launched, peaks_mib, case.world_size)
-            if protocol.max_seconds:
+            if protocol.max_seconds and "window_steps" in launched.row:
                 launched.row["window_cut"] = launched.row["window_steps"] < protocol.steps
             if protocol.launcher == "server" and not all(r.preloaded for r in end.records.values()):
                 self.warn(

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import ResultsError
-from bench.messages.spec import Spec, Turns
+from bench.messages.spec import Script, Spec, Turns
 from bench.plan.case import Case
 from bench.plan.data_files import absolute_data
 from bench.plan.plan import Protocol
 from bench.runner.rank_site import Site
+from bench.runner.script_folder import make_folder
 from launch import Request
 
 RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
+SCRIPT_ENTRY = "bench.rank.script.main:run"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class LaunchRequests:
     def measuring(self, case: Case, folder: Path, protocol: Protocol) -> Request:
         """Return the request of a launch that trains the case; its records go to ``folder``."""
         binding = case.numa_binding if case.numa_binding != "off" else None
-        return self._request(RANK_ENTRY, case, folder, protocol, ranks=case.world_size, numa_binding=binding)
+        entry = SCRIPT_ENTRY if case.is_script else RANK_ENTRY
+        return self._request(entry, case, folder, protocol, ranks=case.world_size, numa_binding=binding)
 
     def describing(self, case: Case, folder: Path, protocol: Protocol) -> Request:
         """Return the request of a launch of one rank that describes the case's workload."""
@@ -40,7 +43,7 @@ class LaunchRequests:
         own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self.variables, **case.environment}
         spec = Spec(
             case=case,
-            target=self.site.target(absolute_target(workload.target)),
+            target="" if workload.script else self.site.target(absolute_target(workload.target)),
             options=workload.options,
             data=absolute_data(case.data),
             warmup_steps=protocol.warmup_steps,
@@ -53,12 +56,30 @@ class LaunchRequests:
             compile_cache="" if own_cache else f"{scratch}/inductor-{folder.name}",
             watched=self.site.watched,
             turns=turns,
+            script=self._script(case, protocol, folder) if case.is_script else None,
         )
         try:
+            if spec.script:
+                run = folder.resolve().parents[1]  # it may be in the folder of the user
+                make_folder(Path(spec.script.home), Path(spec.script.folder), without=[run, run.parent])
             spec.write()
         except OSError as error:
             raise ResultsError(f"cannot write {folder}: {error.strerror}") from None
         return spec
+
+    def _script(self, case: Case, protocol: Protocol, folder: Path) -> Script:
+        target = case.spec.target
+        is_module = case.spec.script == "module"
+        return Script(
+            target=target if is_module else str(self.site.moved(target)),
+            is_module=is_module,
+            arguments=case.arguments,
+            home=str(self.site.folder() or Path.cwd()),
+            folder=str(folder.resolve() / "cwd"),
+            patience_s=protocol.hang_timeout,
+            hides_gpus=not case.on_accelerator,
+            count_flops=protocol.count_flops,
+        )
 
     def _request(
         self,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from bench.machine.peaks import peak_tflops
-from bench.messages.rank_record import RankRecord
+from bench.messages.rank_record import Measurement, RankRecord
 from bench.plan.case import Case
 from bench.plan.code_key import Code, code_key
 from bench.plan.description import Description
@@ -25,6 +25,7 @@ from bench.runner.metrics import (
     window_of,
 )
 from bench.runner.rank_site import Site
+from bench.runner.script_steps import LEAST, description, script_steps
 from bench.store.columns import Row
 
 
@@ -76,6 +77,7 @@ class Judge:
     description: Description
     site: Site
     warn: Callable[[str], None]
+    samples_per_step: int | None = None  # of a script
 
     def launched(self, end: End) -> Launched:
         """Return the rows of a launch that has ended."""
@@ -88,7 +90,7 @@ class Judge:
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
         others["ranks.csv"] = [end.role.own(one) for one in others["ranks.csv"]]
         if measured:
-            others["steps.csv"] = step_rows(ranks)
+            others["steps.csv"] = self._steps(ranks, records)
         fault = not measured and not end.verdict and is_machine_failure(evidence)
         bursts = bursts_ns(ranks) if measured else []
         return Launched({**end.role.own(row), **columns}, others, fault, bursts, imported(records))
@@ -104,8 +106,38 @@ class Judge:
             why = dict(zip(("status", "reason"), cause(end.evidence), strict=True))
         return {**why, **last_peaks(end.evidence)}
 
+    def _steps(self, ranks: list[Measurement], records: Mapping[int, RankRecord]) -> list[Row]:
+        rows = step_rows(ranks)
+        if self.case.is_script:
+            steps = script_steps(self.case, records, self.samples_per_step)
+            for row, reason in zip(rows, steps.apart, strict=True):
+                row["apart"] = reason or None
+        return rows
+
+    def _measured_script(self, end: End, device_name: str) -> Row:
+        """Return the metrics of a script's ordinary steps, and whether they are valid."""
+        records = end.records
+        steps = script_steps(self.case, records, self.samples_per_step)
+        scripts = [record.script for record in records.values() if record.script]
+        devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or self.case.devices
+        row: Row = dict(steps.columns)
+        if len(steps.apart) - row["apart_steps"] >= LEAST:
+            row |= launch_metrics(steps.ranks, end.requested_at_ns, None, devices)
+            if row["global_batch"] is None:
+                row |= dict.fromkeys(("samples", "samples_per_s", "samples_per_s_per_device"))
+            else:
+                precision = self.case.precision or scripts[0].precision
+                row |= efficiency(row, description(self.case, steps, scripts), peak_tflops(device_name, precision))
+        effect, without_effect = effects(self.case, records)
+        marks = "; ".join(filter(None, [effect.pop("not_as_asked", None), *steps.marks])) or None
+        found = [*steps.faults, *without_effect]
+        verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
+        return {**row, **effect, "not_as_asked": marks, **verdict, "code_key": code_key(imported(records))}
+
     def _measured(self, end: End, device_name: str) -> Row:
         """Return metrics, and whether they are valid."""
+        if self.case.is_script:
+            return self._measured_script(end, device_name)
         case, records = self.case, end.records
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
@@ -115,7 +147,7 @@ class Judge:
             self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")
         assert case.rank_batch is not None
         columns, without_effect = effects(case, records)
-        found = [*faults(ranks, case.rank_batch * case.grad_accum_steps), *without_effect]
+        found = [*faults(ranks, case.rank_batch * case.micro_batches), *without_effect]
         verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
         # Ranks of a failed launch may not have imported everything.
         return {**metrics, **columns, **verdict, "code_key": code_key(imported(records))}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.messages.rank_record import MEMORY, PARTS, Measurement, RankRecord
+from bench.messages.rank_record import MEMORY, Measurement, RankRecord
 from bench.plan.description import Description
 from bench.store.columns import Row
 
@@ -37,7 +37,7 @@ def launch_metrics(
     first, second = np.array_split(slowest, 2)
     drift = float(np.median(second) / np.median(first) - 1)
     critical = critical_rank(ranks)
-    losses = np.mean([m.losses for m in ranks], axis=0)
+    losses = np.mean([m.losses for m in ranks], axis=0) if ranks[0].losses else None  # a script does not tell
     parts = part_means_ms(ranks[critical])
     return {
         "samples_per_s": samples_per_s,
@@ -66,8 +66,8 @@ def launch_metrics(
         "window_compilations": _largest([m.window_compilations for m in ranks]),
         "compile_cache_hits": _largest([m.compile_cache_hits for m in ranks]),
         "optimizer_steps_skipped": _largest([m.optimizer_steps_skipped for m in ranks]),
-        "loss_first": float(losses[0]),
-        "loss_last": float(losses[-1]),
+        "loss_first": None if losses is None else float(losses[0]),
+        "loss_last": None if losses is None else float(losses[-1]),
         **{name: _largest([m.memory[name] for m in ranks]) for name in MEMORY},
     }
 
@@ -134,7 +134,7 @@ def step_rows(ranks: Sequence[Measurement]) -> list[Row]:
     """Return the STEPS columns, one row for each step."""
     steps, own = _steps_ms(ranks), own_time_ns(ranks)
     waits = np.array([m.data_wait_host_ns for m in ranks]) / 1e6
-    losses = np.mean([m.losses[m.warmup_steps :] for m in ranks], axis=0)
+    losses = np.mean([m.losses[m.warmup_steps :] for m in ranks], axis=0) if ranks[0].losses else None
     return [
         {
             "step": step,
@@ -142,7 +142,7 @@ def step_rows(ranks: Sequence[Measurement]) -> list[Row]:
             "step_min_ms": float(steps[:, step].min()),
             "data_wait_ms": float(waits[:, step].max()),
             "critical_rank": None if own is None else int(own[:, step].argmax()),
-            "loss": float(losses[step]),
+            "loss": None if losses is None else float(losses[step]),
         }
         for step in range(steps.shape[1])
     ]
@@ -195,7 +195,7 @@ def part_means_ms(m: Measurement) -> Row:
 
     The wait is the host's, the gap is that on an accelerator.
     """
-    means = {f"{part}_ms": float(np.mean(m.parts_ns[part])) / 1e6 for part in PARTS}
+    means = {f"{part}_ms": float(np.mean(ns)) / 1e6 for part, ns in m.parts_ns.items()}
     host_wait = float(np.mean(m.data_wait_host_ns)) / 1e6
     gap = means["data_wait_ms"] if m.memory["device_used_mib"] is not None else None
     return {**means, "data_wait_ms": host_wait, "device_gap_ms": gap}
@@ -213,11 +213,17 @@ def _starved_ms(parts: Row) -> float:
 def own_time_ns(ranks: Sequence[Measurement]) -> Array | None:
     """Return each rank's time before it first waits for another, (ranks, steps); None if there is no other.
 
-    It has the wait and the copy, and the forward pass if it is free of collectives.
+    It has the wait and the copy, and the forward pass if it is free of collectives. Of a script it has the wait, and
+    what comes before it.
     """
-    if ranks[0].forward_is_local is None:
+    if "outside" in ranks[0].parts_ns:
+        parts = ["data_wait", "outside"]
+        if len(ranks) == 1:
+            return None
+    elif ranks[0].forward_is_local is None:
         return None
-    parts = ["data_wait", "copy", *(["forward"] if ranks[0].forward_is_local else [])]
+    else:
+        parts = ["data_wait", "copy", *(["forward"] if ranks[0].forward_is_local else [])]
     return np.array([np.sum([m.parts_ns[part] for part in parts], axis=0) for m in ranks], dtype=np.float64)
 
 

@@ -127,4 +127,4 @@ class Recorder:
 
 def work_key_of(case: Case) -> str:
     """Return the work_key of a case with its present data."""
-    return work_key(case, paths.fingerprint(absolute_data(case.data)))
+    return work_key(case, paths.fingerprint(absolute_data(case.data)) if case.data else "")

@@ -15,7 +15,9 @@ from bench.plan.plan import Planned, facts, joined, plan_case
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.row_recorder import Notes
 
-Key = tuple[str, str, str, str, int | None, bool]
+# What is known of a script before it runs.
+SCRIPT = Description("samples", 1, (), None, None, None, None, None)
+Key = tuple[str, str, str | None, str | None, int | None, bool]
 
 
 class WorkloadDescriptions:
@@ -43,6 +45,8 @@ class WorkloadDescriptions:
 
     def of(self, case: Case) -> Description:
         """Return what torch knows of the workload with this batch. Raise BenchError if the workload is invalid."""
+        if case.is_script:
+            return SCRIPT
         key, workload = _key(case), (case.workload, case.env)
         if workload in self._refused:
             raise self._refused[workload]
@@ -52,6 +56,8 @@ class WorkloadDescriptions:
 
     def known(self, case: Case) -> Description | None:
         """Return what is known of the workload: with this batch, or without FLOPs while a batch is searched for."""
+        if case.is_script:
+            return SCRIPT
         if found := self._found.get(_key(case)):
             return found
         other = self._found.get(_key(dataclasses.replace(case, batch_size=None, auto_batch=True)))
@@ -60,7 +66,7 @@ class WorkloadDescriptions:
         )
 
     def _complete(self, planned: Planned) -> Planned:
-        if planned.skip is not None:
+        if planned.skip is not None or planned.case.is_script:
             return planned
         case = planned.case
         try:

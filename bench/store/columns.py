@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple
 from bench.messages.rank_record import MEMORY
 from bench.plan.options import AXES, SETTINGS
 
-SCHEMA = 7
+SCHEMA = 8
 STATUSES = {
     "ok": "measured, and all checks passed",
     "oom": "a rank ran out of device or host memory",
@@ -81,6 +81,7 @@ class LaunchRow(NamedTuple):
     resumed_despite: Annotated[Text, "", "what had changed since the run began, with `--resume-anyway`"] = None
     # -- axes and settings ---------------------------------------------------------------------------------------------
     workload: Annotated[Text, "", AXES["workload"].help] = None
+    args: Annotated[Text, "", AXES["args"].help] = None
     strategy: Annotated[Text, "", AXES["strategy"].help] = None
     gpus: Annotated[Int, "devices", AXES["gpus"].help] = None
     device: Annotated[Text, "", AXES["device"].help] = None
@@ -111,6 +112,8 @@ class LaunchRow(NamedTuple):
     timeout: Annotated[Float, "s", SETTINGS["timeout"].help] = None
     hang_timeout: Annotated[Float, "s", SETTINGS["hang_timeout"].help] = None
     launcher: Annotated[Text, "", SETTINGS["launcher"].help] = None
+    samples_per_step: Annotated[Int, "samples", SETTINGS["samples_per_step"].help] = None
+    count_flops: Annotated[Bool, "", SETTINGS["count_flops"].help] = None
     order_seed: Annotated[Int, "", SETTINGS["order_seed"].help] = None
     budget: Annotated[Float, "s", SETTINGS["budget"].help] = None
     # -- derived from the case -----------------------------------------------------------------------------------------
@@ -145,6 +148,12 @@ class LaunchRow(NamedTuple):
         "",
         "why FLOPs, `mfu` or `hfu` are empty, or that the workload states its FLOPs itself",
     ] = None
+    script_step: Annotated[Text, "", "a script's step: an update by this optimizer, or `stepbench.step`"] = None
+    script_seen: Annotated[
+        Text,
+        "",
+        "what a script was seen to do by itself: strategy with its mesh, autocast, checkpointing, compilation",
+    ] = None
     # -- measured ------------------------------------------------------------------------------------------------------
     samples_per_s: Annotated[Float, "samples/s", "throughput: `samples` / `window_s`"] = None
     samples_per_s_per_device: Annotated[Float, "samples/s", "`samples_per_s` / number of devices of the ranks"] = None
@@ -162,6 +171,13 @@ class LaunchRow(NamedTuple):
         "",
         "true if `max_seconds` shortened the window to fewer than `steps`; empty without a limit",
     ] = None
+    apart_steps: Annotated[
+        Int,
+        "steps",
+        "of a script: steps of the window with a validation, a save or a new epoch on any rank; they do not count",
+    ] = None
+    apart_s: Annotated[Float, "s", "duration of these steps on the slowest rank"] = None
+    apart_why: Annotated[Text, "", "why steps were set apart, with the number of each reason"] = None
     warmup_steps_done: Annotated[Int, "steps", "steps before the window"] = None
     steps_per_epoch: Annotated[Int, "steps", "steps in an epoch of the data; empty for resident data"] = None
     step_ms: Annotated[Float, "ms", "median duration of a step; each step counts with its slowest rank"] = None
@@ -192,6 +208,12 @@ class LaunchRow(NamedTuple):
     forward_ms: Annotated[Float, "ms", "mean time of the forward pass"] = None
     backward_ms: Annotated[Float, "ms", "mean time of the backward pass with its communication"] = None
     optimizer_ms: Annotated[Float, "ms", "mean time of clipping, optimizer step and zero_grad"] = None
+    rest_ms: Annotated[
+        Float, "ms", "of a script: mean time between the wait for a batch and the backward pass, with copy and forward"
+    ] = None
+    outside_ms: Annotated[
+        Float, "ms", "of a script: mean time from the end of a step to the next request of a batch, such as logging"
+    ] = None
     startup_s: Annotated[
         Float,
         "s",
@@ -443,6 +465,7 @@ STEPS = {
     ),
     "critical_rank": Column("int", "", "rank that spends the most time before its first collective"),
     "loss": Column("float", "loss", "loss, mean over ranks"),
+    "apart": Column("text", "", "of a script: why the step does not count; empty for an ordinary step"),
 }
 
 RANKS = {
@@ -467,6 +490,8 @@ RANKS = {
     "forward_ms": Column("float", "ms", "mean time of the forward pass"),
     "backward_ms": Column("float", "ms", "mean time of the backward pass"),
     "optimizer_ms": Column("float", "ms", "mean time of clipping, optimizer step and zero_grad"),
+    "rest_ms": LAUNCHES["rest_ms"],
+    "outside_ms": LAUNCHES["outside_ms"],
     **{
         name: LAUNCHES[name]._replace(meaning=LAUNCHES[name].meaning.replace("; largest rank", ""))
         for name in (*MEMORY, "peak_host_mib")

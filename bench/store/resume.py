@@ -172,7 +172,8 @@ def changed_work(rows: Iterable[LaunchRow], keys: Mapping[str, str]) -> list[str
 
 def workload_files(planned: Iterable[Planned]) -> dict[str, str]:
     """Return the user's workload files with a hash of each."""
-    paths = {p.case.spec.target.rpartition(":")[0] for p in planned if p.case.spec.entry is None}
+    specs = [p.case.spec for p in planned if p.case.spec.entry is None and p.case.spec.script != "module"]
+    paths = {spec.target if spec.script else spec.target.rpartition(":")[0] for spec in specs}
     files = [Path(path) for path in sorted(paths) if path.endswith(".py") and os.path.isfile(path)]
     return {str(file.resolve()): digest(file.read_bytes()) for file in files}
 

@@ -57,7 +57,7 @@ def forward_is_local(model: nn.Module) -> bool | None:
 
 
 def _precision(case: Case) -> MixedPrecisionPolicy:
-    compute = COMPUTE.get(case.precision)
+    compute = COMPUTE.get(str(case.precision))
     reduce = REDUCE[case.spread.options["reduce"]]
     if compute is not None and reduce is None:
         reduce = torch.float32

@@ -27,8 +27,8 @@ import torch.distributed as dist
 from bench.machine.gpus import this_machine
 from bench.messages.heartbeat import Heartbeat
 from bench.messages.spec import Spec
+from bench.plan.make_case import make_case
 from bench.plan.options import AXES
-from bench.plan.plan import make_case
 from bench.rank.build import Training, build, place
 from bench.rank.measure import _Run
 

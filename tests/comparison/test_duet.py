@@ -31,8 +31,9 @@ from bench.messages.rank_record import OTHER_IS_GONE, Failure, Measurement, Rank
 from bench.messages.spec import Spec, Turns
 from bench.plan.case import Case
 from bench.plan.description import Description
+from bench.plan.make_case import make_case
 from bench.plan.options import AXES, SETTINGS
-from bench.plan.plan import Protocol, make_case
+from bench.plan.plan import Protocol
 from bench.rank import duet_turns as taking
 from bench.rank.duet_turns import Pace, TakingTurns, plan
 from bench.runner.failure_cause import Evidence

@@ -14,8 +14,8 @@ from trainings import Trainings
 
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
+from bench.plan.make_case import make_case
 from bench.plan.options import AXES
-from bench.plan.plan import make_case
 from bench.rank.loader import GlobalBatches
 from launch.server_launcher import ServerLauncher
 from workloads.base import load

@@ -9,8 +9,9 @@ import pytest
 from bench.errors import UsageError
 from bench.machine.gpus import Gpu, Machine
 from bench.plan.case import Case
+from bench.plan.make_case import make_case
 from bench.plan.options import AXES
-from bench.plan.plan import Plan, Protocol, asked, make_case, make_plan
+from bench.plan.plan import Plan, Protocol, asked, make_plan
 
 LAPTOP = Machine()
 H100 = Gpu("GPU-0", "NVIDIA H100 80GB HBM3", 81559.0, (9, 0))

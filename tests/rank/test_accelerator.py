@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import bench
-from bench.rank.main import _kind
 from bench.rank.memory import PeakMemory, peaks_mib
+from bench.rank.recorded import _kind
 
 RANK = Path(bench.__file__).parent / "rank"
 MIB = 1 << 20

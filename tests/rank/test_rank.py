@@ -28,8 +28,8 @@ from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.clock import AcceleratorClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
 from bench.rank.loader import GlobalBatches, batches
-from bench.rank.main import failure_of, last_seconds
 from bench.rank.measure import warmup_steps
+from bench.rank.recorded import failure_of, last_seconds
 from bench.strategies import fsdp
 from workloads.base import load
 

@@ -37,7 +37,17 @@ INTS = {
 }
 BOOLS = {"pin_memory", "persistent_workers", "channels_last", "deterministic", "cudnn_benchmark", "oversubscribe"}
 AXES = (
-    *("workload", "strategy", "gpus", "device", "precision", "activation_checkpointing", "compile", "batch_size"),
+    *(
+        "workload",
+        "args",
+        "strategy",
+        "gpus",
+        "device",
+        "precision",
+        "activation_checkpointing",
+        "compile",
+        "batch_size",
+    ),
     *("grad_accum_steps", "max_grad_norm", "optimizer", "data", "num_workers", "pin_memory", "prefetch_factor"),
     *("persistent_workers", "omp_num_threads", "seed", "channels_last", "deterministic", "cudnn_benchmark"),
     *("numa_binding", "env"),

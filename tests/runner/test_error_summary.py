@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.rank.main import failure_of
+from bench.rank.recorded import failure_of
 from bench.runner.error_summary import hint_for, summary
 
 UNUSED = (

@@ -19,7 +19,7 @@ from bench.store.reader import read as read_file
 from bench.store.runs import folders
 from bench.store.writer import Store
 
-STEPS_HEAD = b"run_id,launch_id,step,step_ms,step_min_ms,data_wait_ms,critical_rank,loss\r\n"
+STEPS_HEAD = b"run_id,launch_id,step,step_ms,step_min_ms,data_wait_ms,critical_rank,loss,apart\r\n"
 STEP: dict[str, Any] = {"run_id": "r", "launch_id": "l", "step": 0, "step_ms": 12.5, "step_min_ms": 10.0, "loss": 2.25}
 
 
@@ -59,9 +59,9 @@ def test_appended_rows_only_grow(tmp_path: Path) -> None:
     file = store.folder / "steps.csv"
     store.append("steps.csv", [STEP])
     first = file.read_bytes()
-    assert first == STEPS_HEAD + b"r,l,0,12.5,10,,,2.25\r\n"
+    assert first == STEPS_HEAD + b"r,l,0,12.5,10,,,2.25,\r\n"
     store.append("steps.csv", [{**STEP, "step": 1, "critical_rank": 1}, {**STEP, "step": 2, "data_wait_ms": 0.1}])
-    assert file.read_bytes() == first + b"r,l,1,12.5,10,,1,2.25\r\nr,l,2,12.5,10,0.1,,2.25\r\n"
+    assert file.read_bytes() == first + b"r,l,1,12.5,10,,1,2.25,\r\nr,l,2,12.5,10,0.1,,2.25,\r\n"
     store.append("steps.csv", [])
     assert file.read_bytes().startswith(first)
 
@@ -223,7 +223,7 @@ def test_a_run_goes_on_after_its_last_whole_row(tmp_path: Path) -> None:
     assert warnings == [f"{file}: its last row was incomplete and was removed"]
     again.append("steps.csv", [{**STEP, "step": 1}])
     again.append("ranks.csv", [rank_row()])
-    assert file.read_bytes() == before + b"r,l,1,12.5,10,,,2.25\r\n"
+    assert file.read_bytes() == before + b"r,l,1,12.5,10,,,2.25,\r\n"
     assert read(store.folder / "ranks.csv") == [rank_row()]
 
 
