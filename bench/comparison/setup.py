@@ -51,6 +51,12 @@ class Contest:
         machine = this_machine()
         plans = {side.name: make_plan(side.asked(asked), machine) for side in sides}
         cases = [planned.case for plan in plans.values() for planned in plan.cases if planned.skip is None]
+        if duet and any(case.is_script for case in cases):
+            raise UsageError(
+                "--duet: a script cannot be stopped between two steps of the other side",
+                option="--duet",
+                hint="Leave --duet out.",
+            )
         loaders = [case.case_id for case in cases if case.num_workers]
         if duet and loaders:
             raise UsageError(

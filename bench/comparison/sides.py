@@ -129,7 +129,7 @@ def _top(workloads: Sequence[str]) -> Path:
             raise UsageError(
                 option="--workload", given=workload, allowed="your own workload: a revision is one of its repository"
             )
-        where = spec.target.rpartition(":")[0]
+        where = spec.target if spec.script else spec.target.rpartition(":")[0]
         folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
         done = _git(folder, "rev-parse", "--show-toplevel")
         if done.returncode:

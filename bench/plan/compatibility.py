@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from bench.machine.gpus import Gpu, Machine
 from bench.plan.case import Case
 from bench.plan.constraints import Facts, refusal
+from bench.plan.make_case import make_case
 from bench.plan.options import AXES, CHECKPOINTING, COMPILE, PRECISIONS, Value
-from bench.plan.plan import make_case
 from bench.plan.strategies import STRATEGIES
 
 GPUS = 2

@@ -126,13 +126,15 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
     matrices = for_machine(asked.matrices, machine)
     check_scaling(matrices, "scaling" in asked.typed)
     found = dict.fromkeys(point for matrix in matrices for point in _points(matrix, machine, asked.oversubscribe))
-    _check_effects([name for name in asked.typed if any(name in m for m in matrices)], [case for case, _ in found])
-    here, samples = facts(machine, None), _samples([case for case, _ in found])
-    cases = joined(
+    cases = [case for case, _ in found]
+    _check_effects([name for name in asked.typed if any(name in m for m in matrices)], cases)
+    _check_settings(asked.settings, cases)
+    here, samples = facts(machine, None), _samples(cases)
+    planned = joined(
         plan_case(case, dataclasses.replace(here, samples=samples[case.workload, case.data]), base)
         for case, base in found
     )
-    return Plan(cases, _protocol(asked.settings), asked)
+    return Plan(planned, _protocol(asked.settings), asked)
 
 
 def _samples(cases: Iterable[Case]) -> dict[tuple[str, str | None], int | None]:
@@ -202,7 +204,10 @@ def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[C
 
 def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
     """Raise UsageError for an axis that was given and has no effect in any case."""
-    for name in typed if all(case.is_script for case in cases) else ():
+    scripts = all(case.is_script for case in cases)
+    if scripts and "scaling" in typed and all(case.batch_size is None for case in cases):
+        typed = [*typed, "batch_size"]
+    for name in typed if scripts else ():
         if all(getattr(case, name, None) in (None, SCRIPTS_OWN) for case in cases) and name in PLACEHOLDERS:
             raise UsageError(
                 f"{AXES[name].flag} has no effect: --args does not contain {{{name}}}",
@@ -212,6 +217,14 @@ def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
     for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
         if name in typed and all(getattr(case, name) is None for case in cases):
             raise _without_effect(name, cases)
+
+
+def _check_settings(settings: Mapping[str, Value], cases: Sequence[Case]) -> None:
+    """Raise UsageError for a setting of scripts without a script."""
+    for name in ("samples_per_step", "count_flops"):
+        if settings.get(name) and not any(case.is_script for case in cases):
+            flag = SETTINGS[name].flag
+            raise UsageError(f"{flag} has no effect without a script", option=flag, hint="Add --script FILE.")
 
 
 def _without_effect(name: str, cases: Sequence[Case]) -> UsageError:

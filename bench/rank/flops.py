@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.utils.checkpoint
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.flop_counter import flop_registry
 
 from bench.rank.flop_formulas import FORMULAS, Arguments
@@ -54,6 +55,8 @@ class FlopCounter(TorchDispatchMode):
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):  # flex_attention, cond, a Triton kernel and others
             return self._registered(func, func.name(), func, args, kwargs)
+        if any(kind is DTensor for kind in types):
+            return NotImplemented  # its dispatch is in C++: it calls this mode with the operations on local tensors
         if wrapper := _wrapper(types):
             with self:  # counts the operations that the tensor subclass makes of it
                 return wrapper.__torch_dispatch__(func, types, args, kwargs)
@@ -170,7 +173,7 @@ def _name(func: OpOverload) -> str:
 
 
 def _wrapper(types: Sequence[type]) -> Any:
-    """Return the tensor subclass that implements its operations by others (DTensor, nested tensors), or None."""
+    """Return the tensor subclass that implements its operations by others, as nested tensors do, or None."""
     return next((kind for kind in types if dispatches(kind)), None)
 
 

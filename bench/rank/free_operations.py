@@ -110,7 +110,7 @@ _FREE_ELSEWHERE = frozenset(
     for suffix in ("", "_backward")
 ) | {f"torchvision::_{name}_backward" for name in ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool")}
 # Communication between ranks, profiling, and queries of a tensor's properties.
-_FREE_NAMESPACES = ("prim", "c10d", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "profiler")
+_FREE_NAMESPACES = ("prim", "c10d", "fsdp", "_c10d_functional", "_c10d_functional_autograd", "_dtensor", "profiler")
 _COSTS = "_foreach_mm"
 
 

@@ -25,7 +25,7 @@ from bench.runner.metrics import (
     window_of,
 )
 from bench.runner.rank_site import Site
-from bench.runner.script_steps import LEAST, description, script_steps
+from bench.runner.script_steps import ScriptSteps, metrics, script_steps, verdict
 from bench.store.columns import Row
 
 
@@ -109,30 +109,25 @@ class Judge:
     def _steps(self, ranks: list[Measurement], records: Mapping[int, RankRecord]) -> list[Row]:
         rows = step_rows(ranks)
         if self.case.is_script:
-            steps = script_steps(self.case, records, self.samples_per_step)
-            for row, reason in zip(rows, steps.apart, strict=True):
+            for row, reason in zip(rows, self._script_steps(records).apart, strict=True):
                 row["apart"] = reason or None
         return rows
 
     def _measured_script(self, end: End, device_name: str) -> Row:
         """Return the metrics of a script's ordinary steps, and whether they are valid."""
         records = end.records
-        steps = script_steps(self.case, records, self.samples_per_step)
+        steps = self._script_steps(records)
         scripts = [record.script for record in records.values() if record.script]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or self.case.devices
-        row: Row = dict(steps.columns)
-        if len(steps.apart) - row["apart_steps"] >= LEAST:
-            row |= launch_metrics(steps.ranks, end.requested_at_ns, None, devices)
-            if row["global_batch"] is None:
-                row |= dict.fromkeys(("samples", "samples_per_s", "samples_per_s_per_device"))
-            else:
-                precision = self.case.precision or scripts[0].precision
-                row |= efficiency(row, description(self.case, steps, scripts), peak_tflops(device_name, precision))
+        peak = peak_tflops(device_name, self.case.precision or scripts[0].precision)
+        row = metrics(steps, scripts, end.requested_at_ns, devices, peak)
         effect, without_effect = effects(self.case, records)
         marks = "; ".join(filter(None, [effect.pop("not_as_asked", None), *steps.marks])) or None
-        found = [*steps.faults, *without_effect]
-        verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
-        return {**row, **effect, "not_as_asked": marks, **verdict, "code_key": code_key(imported(records))}
+        found = verdict([*steps.faults, *without_effect])
+        return {**row, **effect, "not_as_asked": marks, **found, "code_key": code_key(imported(records))}
+
+    def _script_steps(self, records: Mapping[int, RankRecord]) -> ScriptSteps:
+        return script_steps(records, self.samples_per_step, self.case.batch_size)
 
     def _measured(self, end: End, device_name: str) -> Row:
         """Return metrics, and whether they are valid."""
@@ -141,16 +136,15 @@ class Judge:
         case, records = self.case, end.records
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
-        metrics = launch_metrics(ranks, end.requested_at_ns, self.description.tokens_per_sample, devices)
-        metrics |= efficiency(metrics, self.description, self._peak(device_name))
-        if metrics["flops_note"] != self.description.flops_note:
+        row = launch_metrics(ranks, end.requested_at_ns, self.description.tokens_per_sample, devices)
+        row |= efficiency(row, self.description, self._peak(device_name))
+        if row["flops_note"] != self.description.flops_note:
             self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")
         assert case.rank_batch is not None
         columns, without_effect = effects(case, records)
         found = [*faults(ranks, case.rank_batch * case.micro_batches), *without_effect]
-        verdict = {"status": "invalid", "reason": "; ".join(found)} if found else {"status": "ok", "reason": None}
         # Ranks of a failed launch may not have imported everything.
-        return {**metrics, **columns, **verdict, "code_key": code_key(imported(records))}
+        return {**row, **columns, **verdict(found), "code_key": code_key(imported(records))}
 
     def _devices(self, end: End, row: Row) -> tuple[list[Row], Row]:
         """Return NVML's readings of the ranks' GPUs, one row of devices.csv each, and the columns of the launch.

@@ -42,6 +42,10 @@ from bench.store.writer import Store
 from bench.untrusted.text import legible
 
 PROBE_STEPS = 3
+SAVED = (
+    "scripts run in a folder of their own, which is removed afterwards; what a script saves by an absolute path, or in "
+    "a folder of many files, is really saved"
+)
 
 
 class Session:
@@ -92,6 +96,8 @@ class Session:
 
     def prepare(self) -> tuple[Planned, ...]:
         """Add what only torch knows to the cases, check that a resumed run has not changed, and write the plan."""
+        if any(planned.case.is_script for planned in self.plan.cases):
+            self.notes.warn(SAVED)
         cases = self.workloads.complete(self.plan.cases)
         now = _plan_json(dataclasses.replace(self.plan, cases=cases), self.survey.machine, self.facts.host)
         self._plan_json, changes = self.earlier.resumed_plan(now, self.plan, cases)

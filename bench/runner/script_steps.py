@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.messages.rank_record import Measurement, RankRecord, ScriptRecord
-from bench.plan.case import Case
 from bench.plan.description import Description
+from bench.runner.metrics import efficiency, launch_metrics
 from bench.store.columns import Row
 
 LEAST = 2  # ordinary steps: fewer have no spread
@@ -32,8 +32,13 @@ class ScriptSteps(NamedTuple):
     marks: list[str]
 
 
-def script_steps(case: Case, records: Mapping[int, RankRecord], samples_per_step: int | None) -> ScriptSteps:
-    """Return the steps of a launch whose ranks have all measured."""
+def script_steps(
+    records: Mapping[int, RankRecord], samples_per_step: int | None, batch_size: int | None = None
+) -> ScriptSteps:
+    """Return the steps of a launch whose ranks have all measured.
+
+    ``samples_per_step``: of all ranks, where their loaders do not tell. ``batch_size``: that the script was given.
+    """
     ordered = [record for _, record in sorted(records.items())]
     ranks = [record.measurement for record in ordered if record.measurement]
     scripts = [record.script for record in ordered if record.script]
@@ -45,7 +50,7 @@ def script_steps(case: Case, records: Mapping[int, RankRecord], samples_per_step
         apart,
         _columns(ranks, scripts, apart, samples),
         _faults(apart, samples),
-        _marks(case, scripts, samples, samples_per_step),
+        _marks(batch_size, scripts, samples, samples_per_step),
     )
 
 
@@ -56,7 +61,32 @@ def united(apart: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def description(case: Case, steps: ScriptSteps, scripts: Sequence[ScriptRecord]) -> Description:
+def metrics(
+    steps: ScriptSteps,
+    scripts: Sequence[ScriptRecord],
+    requested_at_ns: int,
+    devices: int,
+    peak: tuple[float, str] | None,
+) -> Row:
+    """Return the columns of a launch's ordinary steps; figures of samples only if their number is known.
+
+    ``devices``: number of devices of all ranks. ``peak``: peak rate of one in TFLOP/s, and its source.
+    """
+    row: Row = dict(steps.columns)
+    if len(steps.ranks[0].steps_ns) < LEAST:
+        return row
+    row |= launch_metrics(steps.ranks, requested_at_ns, None, devices)
+    if row["global_batch"] is None:
+        return row | dict.fromkeys(("samples", "samples_per_s", "samples_per_s_per_device"))
+    return row | efficiency(row, description(steps, scripts), peak)
+
+
+def verdict(faults: Sequence[str]) -> Row:
+    """Return the status of a measured launch, and its reason."""
+    return {"status": "invalid", "reason": "; ".join(faults)} if faults else {"status": "ok", "reason": None}
+
+
+def description(steps: ScriptSteps, scripts: Sequence[ScriptRecord]) -> Description:
     """Return the FLOPs of the script's step, if they were counted."""
     flops = [script.flops for script in scripts if script.flops]
     a_step, unknown = steps.columns["global_batch"], [name for one in flops for name in one.unknown]
@@ -68,7 +98,7 @@ def description(case: Case, steps: ScriptSteps, scripts: Sequence[ScriptRecord])
         note = note or ("of checkpointing only the sum is known: mfu stays empty" if recomputes else "")
     return Description(
         unit="samples",
-        batch_size=case.batch_size or 1,
+        batch_size=1,
         data=(),
         tokens_per_sample=None,
         parameters=None,
@@ -135,14 +165,14 @@ def _faults(apart: Sequence[str], samples: Sequence[Sequence[int]] | None) -> li
 
 
 def _marks(
-    case: Case, scripts: Sequence[ScriptRecord], samples: Sequence[Sequence[int]] | None, a_step: int | None
+    batch_size: int | None, scripts: Sequence[ScriptRecord], samples: Sequence[Sequence[int]] | None, a_step: int | None
 ) -> list[str]:
     """Return what did not happen as the options or the script itself say."""
     found = []
-    if case.batch_size and not a_step and samples:
+    if batch_size and not a_step and samples:
         [(usual, _)] = Counter(number for each in samples for number in each if number).most_common(1)
-        if usual % case.batch_size:
-            found.append(f"batch size: a rank reads {usual} samples in a step, no multiple of {case.batch_size}")
+        if usual % batch_size:
+            found.append(f"batch size: a rank reads {usual} samples in a step, no multiple of {batch_size}")
     if ignored := dict.fromkeys(one for script in scripts for one in script.ignored):
         found.append(
             f"the script sets {', '.join(ignored)} before it imports torch, which the launch server has imported "

@@ -6,8 +6,9 @@ This package imports nothing of the tool until it is needed, as ``bench`` may be
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-__all__ = ["step"]
+__all__ = ["step", "watch"]
 
 _marked: Callable[[int | None], None] | None = None  # set while the script is measured
 
@@ -20,3 +21,10 @@ def step(samples: int | None = None) -> None:
     """
     if _marked is not None:
         _marked(samples)
+
+
+def watch(**options: Any) -> Any:
+    """Measure the steps of the code in a ``with`` block; see ``bench.watch``."""
+    from bench.watching import watch as watching
+
+    return watching(**options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.messages.spec import Spec
 from bench.plan.options import LEAST_WARMUP_STEPS
 
 if TYPE_CHECKING:
@@ -17,17 +16,18 @@ class ScriptError(RuntimeError):
     """A script cannot be measured."""
 
 
-def words(observer: Observer | None, code: int, spec: Spec) -> str:
-    """Return why there is no measurement of a script that ended with an exit code."""
-    warmup = max(spec.warmup_steps, LEAST_WARMUP_STEPS)
-    ended = f"the script ended (exit code {code})"
+def words(observer: Observer | None, code: int | None, warmup_steps: int, steps: int) -> str:
+    """Return why there is no measurement of a script that ended with an exit code; without one, of a block of code."""
+    warmup = max(warmup_steps, LEAST_WARMUP_STEPS)
+    ended = "the block ended" if code is None else f"the script ended (exit code {code})"
+    longer = "train longer, or lower steps" if code is None else "lengthen it with --args, or lower --steps"
     if observer is None or not (observer.batches or observer.backwards or observer.done):
         return f"{ended} without training: no DataLoader, backward pass or optimizer of torch was used"
     if not observer.done:
         return f"{ended}, and {no_steps(observer.batches, observer.backwards)}"
     return (
-        f"{ended} after {observer.done} steps; {max(warmup, observer.needed)} of warm-up and {spec.steps} measured are "
-        "needed: lengthen it with --args, or lower --steps"
+        f"{ended} after {observer.done} steps; {max(warmup, observer.needed)} of warm-up and {steps} measured are "
+        f"needed: {longer}"
     )
 
 

@@ -150,7 +150,7 @@ class _Wrappers:
 
     def builds(self, init: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(init)
-        def build(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        def build(optimizer: Any, /, *args: Any, **kwargs: Any) -> None:
             init(optimizer, *args, **kwargs)
             self.watcher.built(optimizer)
 
@@ -160,7 +160,7 @@ class _Wrappers:
         """Wrap GradScaler's step, which leaves the optimizer's out after an overflow."""
 
         @functools.wraps(step)
-        def scaled(scaler: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        def scaled(scaler: Any, optimizer: Any, /, *args: Any, **kwargs: Any) -> Any:
             self.watcher.updates(optimizer)
             result = step(scaler, optimizer, *args, **kwargs)
             self.watcher.updated(optimizer)
@@ -190,7 +190,7 @@ class _Wrappers:
 
     def resets(self, reset: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(reset)
-        def begin_anew(iterator: Any, *args: Any, **kwargs: Any) -> Any:
+        def begin_anew(iterator: Any, /, *args: Any, **kwargs: Any) -> Any:
             iterator.__dict__[SIZES] = deque()
             return reset(iterator, *args, **kwargs)
 

@@ -68,7 +68,7 @@ class _Rank:
                 code = run_script(self.script)
         finally:
             self.names.show()
-        raise ScriptError(words(self.observer, code, self.spec))
+        raise ScriptError(words(self.observer, code, self.spec.warmup_steps, self.spec.steps))
 
     def _torch_is_there(self) -> None:
         """Install the hooks of the observer."""

@@ -20,7 +20,11 @@ from bench.messages.spec import Script
 OURS = ("bench", "launch", "workloads")
 ALIAS = Path(__file__).parents[2] / "alias" / "stepbench" / "__init__.py"
 # Variables that torch and its libraries read when they are imported.
-READ_AT_IMPORT = ("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "NUMEXPR_", "PYTORCH_", "TORCH", "MALLOC_", "LD_")
+READ_AT_IMPORT = (
+    *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "MALLOC_", "LD_"),
+    *("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING"),
+    *("PYTORCH_JIT", "TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_LOGS", "TORCH_DISTRIBUTED_DEBUG"),
+)
 
 
 def alias() -> Any:

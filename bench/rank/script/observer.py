@@ -19,7 +19,7 @@ from bench.rank.script.ended import WITHOUT_STEPS, no_steps
 from bench.rank.script.flops import StepFlops
 from bench.rank.script.hooks import Hooks
 from bench.rank.script.seen import Seen
-from bench.rank.script.steps import DATA_WAIT, NEW_EPOCH, OPTIMIZER, SAVE, Steps
+from bench.rank.script.steps import DATA_WAIT, NEW_EPOCH, OPTIMIZER, SAVE, VALIDATION, Steps
 from bench.rank.script.timeline import Timeline
 from bench.rank.window_length import more_steps, window_steps
 
@@ -82,6 +82,7 @@ class Observer:
         self._pause_at = self._window_at = self._planned = math.inf
         self._window_at_ns = 0
         self._asked_more = 0
+        self._collects = False  # garbage was collected before the pause
 
     # -- hooks -------------------------------------------------------------------------------------------------------
 
@@ -97,7 +98,10 @@ class Observer:
         self.seen.remove()
         if self.flops:
             self.flops.stop()
-        self.over = True
+        if self._collects:
+            gc.unfreeze()
+            gc.enable()
+        self.over, self.measuring = True, False
 
     def enter(self, part: str) -> None:
         """Note that a part of a step begins."""
@@ -145,11 +149,11 @@ class Observer:
         if not self.measuring:
             ahead = getattr(iterator, "_num_workers", 0) * (getattr(iterator, "_prefetch_factor", 0) or 0)
             self._queued = max(self._queued, ahead + READ_AHEAD)
-        self.steps.read(id(iterator._dataset), samples, trains)
+        self.steps.read(_kind(iterator._dataset), samples, trains)
 
     def new_iterator(self) -> None:
         """Note that an iteration over a DataLoader begins."""
-        self.steps.apart(NEW_EPOCH)
+        self.steps.apart(NEW_EPOCH if torch.is_grad_enabled() else VALIDATION)
 
     def saves(self) -> None:
         """Note that a checkpoint is written."""
@@ -210,7 +214,7 @@ class Observer:
 
     def _pause(self) -> None:
         """Collect garbage now rather than in the window, and reset the peaks of memory."""
-        self._memory = PeakMemory(devices_in_use(), self._rss_at_start)
+        self._memory, self._collects = PeakMemory(devices_in_use(), self._rss_at_start), gc.isenabled()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -243,9 +247,7 @@ class Observer:
 
     def _end(self) -> None:
         synchronize()
-        gc.enable()
         self.remove()
-        self.measuring = False
         self.around.measured(self.measurement(), self.record())
 
     @property
@@ -306,6 +308,15 @@ def identity(optimizer: Any) -> int:
     groups: Sequence[Any] = getattr(optimizer, "param_groups", None) or [{}]
     parameters = groups[0].get("params") or [optimizer]
     return id(parameters[0])
+
+
+def _kind(dataset: Any) -> int:
+    """Return what tells datasets apart: class and length, as each epoch may make its dataset anew."""
+    try:
+        length = len(dataset)
+    except Exception:  # of an iterable dataset
+        length = -1
+    return hash((type(dataset), length))
 
 
 def module() -> Any:

@@ -109,7 +109,7 @@ class Seen:
 
     def _noting_module(self, init: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(init)
-        def noted(module: Any, *args: Any, **kwargs: Any) -> None:
+        def noted(module: Any, /, *args: Any, **kwargs: Any) -> None:
             init(module, *args, **kwargs)
             self.modules.append(module)
 

@@ -88,8 +88,8 @@ class Steps:
         found = []
         for one in self.intervals:
             reasons = list(one.reasons)
-            if not reasons and frozenset(one.datasets) != ordinary:
-                reasons = [ANOTHER_DATASET]
+            if frozenset(one.datasets) != ordinary:  # an evaluation with gradients on, which begins with an iterator
+                reasons = [*(reason for reason in reasons if reason != NEW_EPOCH), ANOTHER_DATASET]
             found.append(", ".join(reasons))
         return found
 

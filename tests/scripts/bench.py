@@ -1,0 +1,1 @@
+NAME = "a file of the script's own"
