@@ -45,7 +45,8 @@ def steps(file: Path, warn: Callable[[str], None]) -> pd.DataFrame:
     frame = _plain(whole_rows(file, warn))
     if frame is None:
         frame = pd.DataFrame(read(file, lambda _: None), columns=list(STEPS))
-    known = frame[list(OF_A_STEP)].dropna()  # rows with an empty cell are of no use
+    ordinary = frame[frame["apart"].fillna("") == ""]  # a script's validation is no step
+    known = ordinary[list(OF_A_STEP)].dropna()  # rows with an empty cell are of no use
     return known.astype(OF_A_STEP)
 
 

@@ -17,7 +17,10 @@ FIGURES = (
     *("peak_allocated_mib", "peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib"),
     "peak_host_mib",
 )
-PARTS = ("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms")
+PARTS = (
+    *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
+    *("rest_ms", "outside_ms"),
+)
 OF_THE_CASE = (*AXES, "oversubscribe", "world_size", "global_batch", "parameters", "device_name", "command")
 # What distorts a launch's timing or makes it differ from what was asked: column -> text for the worst launch.
 MARKS = {

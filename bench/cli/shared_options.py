@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ import typer
 
 from bench.errors import UsageError
 from bench.plan.options import ALIASES, AXES, SELECTORS, SETTINGS, Option
+from bench.plan.script_arguments import as_text
 
 REPEATABLE = ("workload", "args", "data", "env")  # Their values may contain commas, so they are repeated instead.
 
@@ -94,7 +94,7 @@ def _given(values: dict[str, Any]) -> Given:
         raise UsageError(option="bench", given=rest[0], allowed="options only", hint="Add --script FILE before --.")
     if rest and values["args"]:
         raise UsageError("--args and words after -- both are arguments of the script", option="--args")
-    return {**values, "as_module": values["as_module"] or None, **({"args": [shlex.join(rest)]} if rest else {})}
+    return {**values, "as_module": values["as_module"] or None, **({"args": [as_text(rest)]} if rest else {})}
 
 
 # Decorator of a command with a parameter ``given: Given``.

@@ -21,6 +21,7 @@ from bench.plan.data_files import check_inputs
 from bench.plan.device_counts import check_scaling, for_machine, places, with_global_batch_of
 from bench.plan.make_case import GPU_AXES, LOADER_AXES, make_case
 from bench.plan.options import AUTO, AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
+from bench.plan.script_arguments import as_text, split
 from bench.plan.strategies import SCRIPTS_OWN
 
 if TYPE_CHECKING:
@@ -204,19 +205,24 @@ def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[C
 
 def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
     """Raise UsageError for an axis that was given and has no effect in any case."""
-    scripts = all(case.is_script for case in cases)
-    if scripts and "scaling" in typed and all(case.batch_size is None for case in cases):
-        typed = [*typed, "batch_size"]
-    for name in typed if scripts else ():
-        if all(getattr(case, name, None) in (None, SCRIPTS_OWN) for case in cases) and name in PLACEHOLDERS:
-            raise UsageError(
-                f"{AXES[name].flag} has no effect: --args does not contain {{{name}}}",
-                option=AXES[name].flag,
-                hint=f"Add {{{name}}} to the arguments of the script, or leave {AXES[name].flag} out.",
-            )
+    if all(case.is_script for case in cases):
+        _check_placeholders(typed, cases)
     for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
         if name in typed and all(getattr(case, name) is None for case in cases):
             raise _without_effect(name, cases)
+
+
+def _check_placeholders(typed: Sequence[str], cases: Sequence[Case]) -> None:
+    """Raise UsageError for an axis that works on scripts through their arguments, which do not name it."""
+    batch = ["batch_size"] if "scaling" in typed else []  # strong scaling divides it
+    for name in (*typed, *batch):
+        if name in PLACEHOLDERS and all(getattr(case, name) in (None, SCRIPTS_OWN) for case in cases):
+            flag = AXES[name].flag if name in typed else "--scaling"
+            raise UsageError(
+                f"{flag} has no effect: --args does not contain {{{name}}}",
+                option=flag,
+                hint=f"Add {{{name}}} to the arguments of the script, or leave {flag} out.",
+            )
 
 
 def _check_settings(settings: Mapping[str, Value], cases: Sequence[Case]) -> None:
@@ -242,16 +248,23 @@ def _without_effect(name: str, cases: Sequence[Case]) -> UsageError:
 
 def command(case: Case, protocol: Protocol) -> str:
     """Return the command line that runs this case alone."""
-    words = ["bench", "run"]
+    words = ["bench", "run", *(_script_words(case) if case.is_script else [AXES["workload"].flag, case.workload])]
     for name in AXES:
         value = getattr(case, name)
+        if name in ("workload", "args") or value in (None, SCRIPTS_OWN):
+            continue
         if name == "env":
             words += [w for variable, text in case.environment.items() for w in (AXES[name].flag, f"{variable}={text}")]
-        elif value is not None and (value != AXES[name].default or name in ("workload", "strategy", "device")):
+        elif value != AXES[name].default or name in ("strategy", "device"):
             words += [AXES[name].flag, show(value)]
     for name, option in SETTINGS.items():
         value = getattr(protocol, name)
         if value not in (option.default, None) and name not in NOT_OF_A_CASE:
             words += [option.flag, show(value).removesuffix(".0")]
     words += [AXES["batch_size"].flag, AUTO] if case.auto_batch else []
-    return shlex.join([*words, *(["--oversubscribe"] if case.oversubscribe else [])])
+    said = shlex.join([*words, *(["--oversubscribe"] if case.oversubscribe else [])])
+    return f"{said} -- {as_text(split(case.args))}" if case.args else said
+
+
+def _script_words(case: Case) -> list[str]:
+    return ["--script", case.spec.target, *(["--as-module"] if case.spec.script == "module" else [])]

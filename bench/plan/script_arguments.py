@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from bench.errors import UsageError
 
@@ -34,6 +34,12 @@ def split(template: str) -> list[str]:
             given=template,
             hint="Quote it as for a shell, or give the arguments after --.",
         ) from None
+
+
+def as_text(words: Sequence[str]) -> str:
+    """Return words as a text that ``split`` gives back, with placeholders as they are."""
+    plain = re.compile(r"(?:[\w@%+=:,./-]|\{[a-z_]+\})+")
+    return " ".join(word if plain.fullmatch(word) else shlex.quote(word) for word in words)
 
 
 def _pattern(axes: Collection[str]) -> re.Pattern[str]:

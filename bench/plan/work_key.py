@@ -14,13 +14,14 @@ MEASUREMENT_VERSION = 2  # Increased whenever stepbench would measure another nu
 def work_key(case: Case, data_fingerprint: str) -> str:
     """Return a key of the workload, the data, the global batch and the version of the measurement.
 
+    Of a script nothing is known before it runs but its name and the template of its arguments.
+
     Like all keys it begins with a letter: one in a hundred keys of hexadecimal digits alone would be read as a number.
     """
     spec = case.spec
     target = spec.target if spec.entry else Path(spec.target).name  # A user's file may be in any folder.
     if spec.script:
-        work = [target, case.args, case.batch_size, case.gpus, MEASUREMENT_VERSION]
-        return "w" + short_hash(work)
+        return "w" + short_hash([target, case.args, MEASUREMENT_VERSION])
     return "w" + short_hash([target, dict(spec.options), data_fingerprint, case.global_batch, MEASUREMENT_VERSION])
 
 

@@ -66,7 +66,8 @@ def _throughput(answers: Answers, within_gib: list[float]) -> Iterator[str]:
     several = set(answers.summary.loc[answers.summary["code"] > 0, "workload"])  # Those with several code versions.
     for _, cases in answers.summary.groupby(list(QUESTION), sort=False, dropna=False):
         environment, workload, data, _, gpus, work, code = cases.iloc[0][list(QUESTION)].fillna("unknown")
-        name = f"{workload} on {gpus} × {_device(cases)}" + (f" from {data}" if data != "resident" else "")
+        name = f"{workload} on {gpus} × {_device(cases)}"
+        name += f" from {data}" if data not in ("resident", "unknown") else ""  # a script does not tell
         name += f" ({environment})" if answers.summary["environment"].nunique() > 1 else ""
         name += " with other data, or measured otherwise" if work else ""
         name += f" (code {code + 1})" if workload in several else ""

@@ -70,6 +70,7 @@ MEDIANS = (
     *("mfu", "hfu", "startup_s", "first_step_ms", "compile_s", "joules_per_sample", "peak_allocated_mib"),
     *("peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib", "peak_host_mib"),
     *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
+    *("rest_ms", "outside_ms"),
 )
 FLOATS = {*MEDIANS, "max_grad_norm", "throttled_share", "alloc_retries", "window_compilations"}
 FLOATS |= {"optimizer_steps_skipped"}

@@ -28,10 +28,12 @@ class Seen:
         self.modules: list[Any] = []  # what was wrapped for data parallelism
         self._autocast: set[torch.dtype] = set()
         self._checkpoints = 0
+        self._graphs_before = 0
         self._optimizers: dict[int, tuple[str, list[Any]]] = {}
 
     def install(self) -> None:
         """Begin to note."""
+        self._graphs_before = _graphs()
         for kind in WRAPPERS:
             self._wrap(kind, "__init__", self._noting_module)
         self._wrap(torch.autocast, "__enter__", self._noting_autocast)
@@ -57,7 +59,7 @@ class Seen:
 
     def words(self) -> list[str]:
         """Return what the script does by itself: the strategy first."""
-        graphs = ((compiler_counters() or {}).get("stats") or {}).get("unique_graphs", 0)
+        graphs = _graphs() - self._graphs_before
         return [
             *self._strategies(),
             *(f"autocast {SHORT.get(dtype, str(dtype))}" for dtype in sorted(self._autocast, key=str)),
@@ -131,6 +133,11 @@ class Seen:
             return checkpoint(*args, **kwargs)
 
         return noted
+
+
+def _graphs() -> int:
+    """Return how many graphs this process has compiled."""
+    return ((compiler_counters() or {}).get("stats") or {}).get("unique_graphs", 0)
 
 
 def _layout(parameter: DTensor) -> str:

@@ -20,17 +20,19 @@ from bench.report.format import number
 
 CASES_A_PAGE = 40
 AFTER = {"copy_ms": "copy", "forward_ms": "forward", "backward_ms": "backward", "optimizer_ms": "optimizer"}
-# By whether the cases ran on GPUs: a wait for data on the host is a gap on the timeline of the device.
-PARTS = {
-    True: {"device_gap_ms": "gap on the device", **AFTER},
-    False: {"data_wait_ms": "wait for data", **AFTER},
+OF_A_SCRIPT = {
+    **{"rest_ms": "copy and forward", "backward_ms": "backward", "optimizer_ms": "optimizer"},
+    "outside_ms": "outside of the step",
 }
+# By whether the cases ran on GPUs: a wait for data on the host is a gap on the timeline of the device.
+FIRST = {True: {"device_gap_ms": "gap on the device"}, False: {"data_wait_ms": "wait for data"}}
 
 
 def parts(_: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
     """Yield the charts of each question of which the parts of steps are known."""
     for question in questions:
-        names = PARTS[question.on_gpus]
+        of_script = question.cases["rest_ms"].notna().any()
+        names = {**FIRST[question.on_gpus], **(OF_A_SCRIPT if of_script else AFTER)}
         steps = question.cases[list(names)].rename(columns=names)
         if steps.isna().all(axis=None):
             continue

@@ -56,6 +56,9 @@ class Question:
             yield replace(self, cases=cases, page=page + 1, page_count=count)
 
 
+BY_THE_SCRIPT = "by the script"  # What an axis has that a script decides on itself.
+
+
 def questions(answers: Answers) -> list[Question]:
     """Return the cases of the summary, grouped by QUESTION."""
     cases = answers.summary
@@ -63,7 +66,8 @@ def questions(answers: Answers) -> list[Question]:
     for _, rows in cases.groupby(list(QUESTION), sort=False, dropna=False):
         first = rows.iloc[0]
         stem = slug(str(first["workload"]), f"x{first['gpus']}", *_distinctions(first, cases, "-"))
-        found.append(Question(stem, _subject(first, cases), with_labels(rows)))
+        own = dict.fromkeys(("precision", "activation_checkpointing"), BY_THE_SCRIPT)
+        found.append(Question(stem, _subject(first, cases), with_labels(rows).fillna(own)))
     return found
 
 
