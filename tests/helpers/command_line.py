@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,10 +45,12 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     return inherited
 
 
-def run_bench(cwd: Path, *words: str, more: Mapping[str, str] | None = None, timeout: float = 280) -> Run:
-    """``bench`` in ``cwd``; ``--out`` is ``results`` there."""
+def run_bench(
+    cwd: Path, *words: str, more: Mapping[str, str] | None = None, timeout: float = 280, python: Sequence[str] = ()
+) -> Run:
+    """``bench`` in ``cwd``; ``--out`` is ``results`` there. ``python``: options of the interpreter."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench", *words],
+        [sys.executable, *python, "-m", "bench", *words],
         cwd=cwd,
         capture_output=True,
         text=True,

@@ -1,15 +1,16 @@
 """An independent stopwatch for the scripts of this folder: the time at the end of each step, written at once."""
 
-from __future__ import annotations
-
 import os
+import sys
 import time
+from pathlib import Path
 
-LOG = os.environ.get("STOPWATCH", "")
-_file = os.open(f"{LOG}-{os.environ.get('RANK', '0')}", os.O_WRONLY | os.O_CREAT | os.O_APPEND) if LOG else None
+FOLDER = os.environ.get("STOPWATCH", "")
+FILE = f"{FOLDER}/{Path(sys.argv[0]).stem}-{os.environ.get('RANK', '0')}"
+_laps = os.open(FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if FOLDER else None
 
 
 def lap(samples: int) -> None:
     """Note the end of a step, and how many samples this rank trained in it."""
-    if _file is not None:
-        os.write(_file, f"{time.perf_counter_ns()} {samples}\n".encode())
+    if _laps is not None:
+        os.write(_laps, f"{time.perf_counter_ns()} {samples}\n".encode())
