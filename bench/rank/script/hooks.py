@@ -11,12 +11,13 @@ from typing import Any, Protocol
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
-from torch.utils.data import DataLoader
 
 from bench.rank.private import disable_dynamo, loader_iterator, tree_leaves
 from bench.rank.script.steps import BACKWARD, DATA_WAIT
 
-SIZES = "_stepbench_sizes"  # attribute of a loader's iterator: the sizes of batches that were requested from workers
+# Attributes of a loader's iterator: the sizes of batches that were requested from its workers, and whether a method of
+# a class below is running that calls the same of a class above.
+SIZES, INSIDE = "_stepbench_sizes", "_stepbench_inside"
 OWN_RANKS = "the script starts its own ranks (mp.spawn); bench starts them: let it read RANK, LOCAL_RANK and WORLD_SIZE"
 # Functions that write a checkpoint: module and name. They are replaced where the module is loaded.
 SAVES = (
@@ -66,6 +67,7 @@ class Hooks:
         """``spawns``: the script may start ranks of its own."""
         self._wrappers, self._stack = _Wrappers(watcher), contextlib.ExitStack()
         self._saves: set[tuple[str, str]] = set()
+        self._covered: set[type] = set()  # classes of loaders' iterators
         wrappers = self._wrappers
         for handle in (
             register_optimizer_step_pre_hook(disable_dynamo(lambda optimizer, *_: wrappers.watcher.updates(optimizer))),
@@ -74,13 +76,23 @@ class Hooks:
             ),
         ):
             self._stack.callback(handle.remove)
-        for owner, name, wrap in wrappers.replacements():
+        for owner, name, wrap in wrappers.replacements(self._cover):
             self._stack.enter_context(_replaced(owner, name, wrap))
         if not spawns:
             self._stack.enter_context(
                 _replaced(sys.modules["torch.multiprocessing.spawn"], "start_processes", _refusing)
             )
         self.see_saves()
+
+    def _cover(self, iterator: type) -> None:
+        """Wrap the methods of an iterator's class, and of those above it: torchdata's, for example, has its own."""
+        wrappers, base = self._wrappers, loader_iterator()
+        methods = {"_reset": wrappers.resets, "_next_index": wrappers.next_index, "__next__": wrappers.next_batch}
+        for kind in iterator.__mro__:
+            if kind not in self._covered and issubclass(kind, base):
+                self._covered.add(kind)
+                for name in methods.keys() & vars(kind).keys():
+                    self._stack.enter_context(_replaced(kind, name, methods[name]))
 
     def see_saves(self) -> None:
         """Notice checkpoints that are written by the functions in SAVES whose modules are loaded by now."""
@@ -135,17 +147,15 @@ class _Wrappers:
         """Tell nothing any more."""
         self.watcher = _Ended()
 
-    def replacements(self) -> list[tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]]:
-        """Return what is replaced: its owner, its name and the wrapper."""
-        iterator = loader_iterator()
+    def replacements(
+        self, cover: Callable[[type], None]
+    ) -> list[tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]]:
+        """Return what is replaced: its owner, its name and the wrapper. ``cover`` wraps a class of iterators."""
         return [
             (torch.optim.Optimizer, "__init__", self.builds),
             (torch.amp.GradScaler, "step", self.scaled_step),
             (torch.autograd, "backward", self.backward),
-            (DataLoader, "__iter__", self.iterates),
-            (iterator, "_reset", self.resets),
-            (iterator, "_next_index", self.next_index),
-            (iterator, "__next__", self.next_batch),
+            (loader_iterator(), "__init__", functools.partial(self.iterates, cover)),
         ]
 
     def builds(self, init: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,11 +190,12 @@ class _Wrappers:
 
         return disable_dynamo(timed)
 
-    def iterates(self, iterate: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(iterate)
-        def begin(loader: Any) -> Any:
+    def iterates(self, cover: Callable[[type], None], init: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(init)
+        def begin(iterator: Any, /, *args: Any, **kwargs: Any) -> None:
+            cover(type(iterator))
             self.watcher.new_iterator()
-            return iterate(loader)
+            init(iterator, *args, **kwargs)
 
         return begin
 
@@ -192,6 +203,7 @@ class _Wrappers:
         @functools.wraps(reset)
         def begin_anew(iterator: Any, /, *args: Any, **kwargs: Any) -> Any:
             iterator.__dict__[SIZES] = deque()
+            self.watcher.new_iterator()
             return reset(iterator, *args, **kwargs)
 
         return begin_anew
@@ -201,9 +213,11 @@ class _Wrappers:
 
         @functools.wraps(next_index)
         def noting(iterator: Any) -> Any:
-            index = next_index(iterator)
-            size = len(index) if isinstance(index, (list, tuple)) else None
-            iterator.__dict__.setdefault(SIZES, deque()).append(size)
+            with _outermost(iterator, "_next_index") as outermost:
+                index = next_index(iterator)
+            if outermost:
+                size = len(index) if isinstance(index, (list, tuple)) else None
+                iterator.__dict__.setdefault(SIZES, deque()).append(size)
             return index
 
         return noting
@@ -211,13 +225,16 @@ class _Wrappers:
     def next_batch(self, fetch: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(fetch)
         def timed(iterator: Any) -> Any:
-            watcher = self.watcher
-            watcher.fetching(iterator)
-            watcher.enter(DATA_WAIT)
-            try:
-                batch = fetch(iterator)
-            finally:
-                watcher.leave()
+            with _outermost(iterator, "__next__") as outermost:
+                if not outermost:
+                    return fetch(iterator)
+                watcher = self.watcher
+                watcher.fetching(iterator)
+                watcher.enter(DATA_WAIT)
+                try:
+                    batch = fetch(iterator)
+                finally:
+                    watcher.leave()
             watcher.fetched(iterator, _size(iterator, batch), torch.is_grad_enabled())
             return batch
 
@@ -230,6 +247,20 @@ class _Wrappers:
             return save(*args, **kwargs)
 
         return noted
+
+
+@contextlib.contextmanager
+def _outermost(iterator: Any, method: str) -> Iterator[bool]:
+    """Return whether no other call of the same method of this iterator has begun."""
+    inside: set[str] = iterator.__dict__.setdefault(INSIDE, set())
+    if method in inside:
+        yield False
+        return
+    inside.add(method)
+    try:
+        yield True
+    finally:
+        inside.discard(method)
 
 
 def _size(iterator: Any, batch: Any) -> int | None:
