@@ -12,6 +12,7 @@ from bench.errors import UsageError, did_you_mean
 from bench.plan.options import SETTINGS, read_axis
 from bench.plan.plan import KEYS, Asked, Axes
 
+OF_SCRIPTS = ("script", "as_module")  # Keys of a matrix beside those of a plan.
 SUITES = Path(__file__).parent / "suites"
 
 
@@ -52,8 +53,9 @@ def read_suite(name: str) -> Asked:
     )
 
 
-def _matrix(matrix: Mapping[str, Any], where: str) -> Axes:
-    _known(matrix, KEYS, where)
+def _matrix(given_axes: Mapping[str, Any], where: str) -> Axes:
+    _known(given_axes, (*KEYS, *OF_SCRIPTS), where)
+    matrix = _with_scripts(given_axes, where)
     axes: Axes = {}
     for name, given in matrix.items():
         values = given if isinstance(given, list) else [given]
@@ -61,6 +63,21 @@ def _matrix(matrix: Mapping[str, Any], where: str) -> Axes:
             raise UsageError(option=f"{where}.{name}", given=values, allowed=KEYS[name].allowed)
         axes[name] = read_axis(name, values, f"{where}.{name}")
     return axes
+
+
+def _with_scripts(matrix: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the matrix with ``script`` and ``as_module`` as values of ``workload``."""
+    given = dict(matrix)
+    scripts, as_module = given.pop("script", None), given.pop("as_module", False)
+    if scripts is None and not as_module:
+        return given
+    if "workload" in given or scripts is None:
+        hint = "Leave workload out, or give all as script=FILE in it." if scripts else "Add script."
+        raise UsageError(option=where, given="workload" if scripts else "as_module", allowed="script alone", hint=hint)
+    if not isinstance(as_module, bool):
+        raise UsageError(option=f"{where}.as_module", given=as_module, allowed="true, false")
+    kind = "module" if as_module else "script"
+    return {"workload": [f"{kind}={one}" for one in (scripts if isinstance(scripts, list) else [scripts])], **given}
 
 
 def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:

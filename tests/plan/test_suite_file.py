@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def test_command_line_overrides_axes_and_settings_of_the_suite(suite: Any) -> No
 AXIS_NAMES = (
     "workload, args, strategy, gpus, device, precision, activation_checkpointing, compile, batch_size, grad_accum_steps, "
     "max_grad_norm, optimizer, data, num_workers, pin_memory, prefetch_factor, persistent_workers, omp_num_threads, seed, "
-    "channels_last, deterministic, cudnn_benchmark, numa_binding, env, scaling, machine"
+    "channels_last, deterministic, cudnn_benchmark, numa_binding, env, scaling, machine, script, as_module"
 )
 SETTING_NAMES = "warmup_steps, steps, min_seconds, max_seconds, launches, timeout, hang_timeout, launcher, samples_per_step, count_flops, order_seed, budget"
 
@@ -238,3 +239,20 @@ def test_launches_beside_a_budget(
     base = read_suite(suite(f"[protocol]\n{suite_says}\n[[matrix]]\n"))
     made = make_plan(asked({}, given, base), LAPTOP).protocol
     assert (made.launches, made.budget) == protocol
+
+
+def test_a_suite_may_train_scripts(suite: Callable[[str], str]) -> None:
+    asked = read_suite(suite('[[matrix]]\nscript = ["a.py", "b.py"]\nargs = "--bs {batch_size}"\nbatch_size = [8, 16]'))
+    assert asked.matrices == (
+        {"workload": ["script=a.py", "script=b.py"], "args": ["--bs {batch_size}"], "batch_size": [8, 16]},
+    )
+    of_module = read_suite(suite('[[matrix]]\nscript = "package.train"\nas_module = true'))
+    assert of_module.matrices == ({"workload": ["module=package.train"]},)
+
+
+@pytest.mark.parametrize(
+    "text", ['script = "a.py"\nworkload = "mlp"', "as_module = true", 'script = "a"\nas_module = "yes"', "script = []"]
+)
+def test_a_script_of_a_suite_that_cannot_be(suite: Callable[[str], str], text: str) -> None:
+    with pytest.raises(UsageError, match=r"mine.toml: matrix\[0\]"):
+        read_suite(suite(f"[[matrix]]\n{text}"))
