@@ -5,7 +5,7 @@ shows them. Importing ``bench`` is fast: the functions import other modules when
 ``bench.watch``, which measures code of the same process, imports torch.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # Public name -> the module that defines it, which is imported when the name is first used.
 _PUBLIC = {

@@ -10,7 +10,7 @@ import contextlib
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def test_every_line_is_understood(block: Block, line: str, tmp_path: Path, monke
     more = {"run": ["--dry-run"], "ab": [], "calibrate": []}.get(words[0], ["--help"])
     if "--resume" in words:  # there is no run yet
         more = ["--help"]
-    done = bench(tmp_path, *words, *more)
+    done = bench(tmp_path, *with_options(words, more))
     assert done.code == 0, done.err
     assert not more or done.out
 
@@ -113,10 +113,16 @@ def test_the_lines_of_a_page_run(page: Path, tmp_path: Path) -> None:
         more, codes = SHORT.get(words[0], ((), (0,)))
         if {"--dry-run", "--resume"} & set(words):
             more = ()
-        done = run_bench(tmp_path, *words, *more, timeout=1800)
+        done = run_bench(tmp_path, *with_options(words, more), timeout=1800)
         assert done.code in codes, f"{line}\n{done.stderr}"
 
 
+def with_options(words: list[str], more: Sequence[str]) -> list[str]:
+    """Return the words of a line with more options, which come before those of a script."""
+    end = words.index("--") if "--" in words else len(words)
+    return [*words[:end], *more, *words[end:]]
+
+
 def write_files(page: Path, folder: Path) -> None:
-    for file, text in files(ROOT / "README.md", page).items():
+    for file, text in files(ROOT / "README.md", ROOT / "docs" / "scripts.md", page).items():
         (folder / file).write_text(text)
