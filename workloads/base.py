@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from workloads.checks import Checked
 
-Batch = Sequence[Tensor]
+Batch = Any  # Tensors in any nesting; see workloads.batches.
 
 
 @runtime_checkable
@@ -24,6 +24,10 @@ class Workload(Protocol):
     Optional attributes: ``data``, the kinds of ``--data`` that ``samples`` understands (default ``resident`` and
     ``synthetic``); ``tokens``, the number of tokens in a sample if ``unit`` is ``"tokens"``; ``flops_per_sample``, the
     FLOPs of training on one sample without recomputation, to replace the count.
+
+    Optional methods: ``collate_fn(items)`` makes a batch of items; ``batch_size_of(batch)`` returns the number of
+    samples in a batch, by default the length of its first tensor; ``tokens_of(batch)`` returns the tokens that count in
+    it, as without padding.
     """
 
     unit: str  # "samples" or "tokens": throughput is also given in this unit.
@@ -33,10 +37,10 @@ class Workload(Protocol):
         """Return the model in float32, initialised from torch's global generator."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the mean loss of a batch, a scalar. The first dimension of the batch's tensors is the batch."""
+        """Return the mean loss of a batch, a scalar."""
 
     def samples(self, data: str) -> Dataset[Any]:
-        """Return a map-style dataset with a length. Item i is a tuple of tensors, always the same for the same i."""
+        """Return a map-style dataset with a length. Item i is always the same for the same i."""
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
         """Return the parts to shard and to checkpoint one by one, in forward order; may be empty.
@@ -45,7 +49,7 @@ class Workload(Protocol):
         """
 
 
-def load(target: str, options: Mapping[str, Any]) -> Workload:
+def load(target: str, options: Mapping[str, Any]) -> Checked:
     """Return the workload that ``target`` names: ``package.module:Name`` or ``path/to/file.py:Name``.
 
     The folder of a file (the current one for a module) is appended to ``sys.path``, so that the modules beside it can

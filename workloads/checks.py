@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import Dataset, IterableDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset
 
+from workloads.batches import collate, first_length, tensors_of
 from workloads.data.paths import KINDS
 
 DATA_KINDS = ("resident", "synthetic", *KINDS)
@@ -18,10 +19,11 @@ UNITS = ("samples", "tokens")
 MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # Limits of a batch and of a sample; the product fits into 64 bits.
 MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
+OPTIONAL = ("collate_fn", "batch_size_of", "tokens_of")
 OPTIMIZERS = "choose an optimizer with --optimizer"
 SCHEDULERS = "the learning rate is constant"
 STEPS = "a step is loss(model, batch), its backward pass and the optimizer"
-COLLATING = "batches are the items of samples(), put together by PyTorch's default_collate"
+COLLATING = "a method that puts items together is named collate_fn"
 SAMPLING = "--batch-size and --seed say which samples a batch has"
 LOADING = "return a map-style dataset from samples(); --num-workers and others steer its loader"
 # Members for training or loading that are never called: name -> what is used instead.
@@ -32,7 +34,7 @@ NOT_CALLED = {
     **{"scheduler": SCHEDULERS, "lr_scheduler": SCHEDULERS, "make_scheduler": SCHEDULERS},
     **{"build_scheduler": SCHEDULERS, "create_scheduler": SCHEDULERS, "get_scheduler": SCHEDULERS},
     **{"step": STEPS, "train_step": STEPS, "training_step": STEPS, "forward_backward": STEPS, "backward": STEPS},
-    **{"collate": COLLATING, "collate_fn": COLLATING, "sampler": SAMPLING, "batch_sampler": SAMPLING},
+    **{"collate": COLLATING, "sampler": SAMPLING, "batch_sampler": SAMPLING},
     **{"loader": LOADING, "data_loader": LOADING, "dataloader": LOADING},
     **{"train_loader": LOADING, "train_dataloader": LOADING},
 }
@@ -50,12 +52,16 @@ def check_members(target: str, workload: Any) -> None:
     for method in METHODS:
         if not callable(given := getattr(workload, method)):
             raise _refused(f"{target}: {method}", given, "a method")
+    for method in OPTIONAL:
+        if not callable(given := getattr(workload, method, callable)):
+            raise _refused(f"{target}: {method}", given, "a method")
     if workload.unit not in UNITS:
         raise _refused(f"{target}: unit", workload.unit, "'samples', 'tokens'")
     _check_whole(f"{target}: batch_size", workload.batch_size, MOST_SAMPLES)
-    if workload.unit == "tokens":
+    if workload.unit == "tokens" and not hasattr(workload, "tokens_of"):
         if not hasattr(workload, "tokens"):
-            raise WorkloadError(f"{target}: a workload in tokens needs 'tokens', the tokens in a sample")
+            needs = "'tokens', the tokens in a sample, or tokens_of(batch)"
+            raise WorkloadError(f"{target}: a workload in tokens needs {needs}")
         _check_whole(f"{target}: tokens", workload.tokens, MOST_TOKENS)
     _check_flops(f"{target}: flops_per_sample", getattr(workload, "flops_per_sample", None))
     _check_kinds(f"{target}: data", getattr(workload, "data", DATA_KINDS))
@@ -155,7 +161,44 @@ class Checked:
             raise WorkloadError(f"{name} has no samples; allowed: a dataset with a length from 1")
         return dataset  # type: ignore[no-any-return]
 
-    def loss(self, model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
+    def collate_fn(self, items: Sequence[Any]) -> Any:
+        """Return the items as a batch."""
+        own = getattr(self._workload, "collate_fn", None)
+        batch = own(items) if own else collate(items)
+        if not tensors_of(batch):
+            name = f"{self._target}: {'collate_fn() returned' if own else 'the items of samples() are'}"
+            raise _refused(name, batch, "a batch with at least one tensor, in any nesting")
+        return batch
+
+    def batch_size_of(self, batch: Any) -> int:
+        """Return the number of samples in a batch."""
+        own = getattr(self._workload, "batch_size_of", None)
+        size = own(batch) if own else first_length(batch)
+        if type(size) is not int or size < 1:
+            name = f"{self._target}: batch_size_of() returned" if own else f"{self._target}: the length of the batch is"
+            raise _refused(name, size, "a whole number from 1; write batch_size_of(batch)")
+        return size
+
+    def tokens_of(self, batch: Any) -> int:
+        """Return the number of tokens that count in a batch."""
+        tokens = self._workload.tokens_of(batch)
+        if isinstance(tokens, Tensor) and tokens.numel() == 1:
+            tokens = tokens.item()
+        if type(tokens) is not int or tokens < 0:
+            raise _refused(f"{self._target}: tokens_of() returned", tokens, "a whole number from 0")
+        return tokens
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether the workload says how many tokens each batch has."""
+        return hasattr(self._workload, "tokens_of")
+
+    @property
+    def has_own_batches(self) -> bool:
+        """Whether the workload says itself how items become a batch, or what a batch has."""
+        return any(hasattr(self._workload, method) for method in OPTIONAL)
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the loss of a batch."""
         loss = self._workload.loss(model, batch)
         if not isinstance(loss, Tensor):
@@ -167,26 +210,18 @@ class Checked:
         return loss
 
 
-def collated(dataset: Dataset[Any], size: int) -> Sequence[Tensor]:
+def collated(workload: Any, dataset: Dataset[Any], size: int) -> Any:
     """Return the first ``size`` samples as one batch, repeated if there are fewer.
 
-    Raise WorkloadError if the batch is not a sequence of tensors.
+    Raise WorkloadError if it has no tensor.
     """
     length = len(dataset)  # type: ignore[arg-type]
-    items = [dataset[index % length] for index in range(size)]
-    name, allowed = f"sample 0 of {type(dataset).__name__} is", "a tuple of tensors"
-    if not isinstance(items[0], (tuple, list)) or not items[0]:
-        raise _refused(name, items[0], allowed)
-    batch = default_collate(items)
-    for part, place in zip(batch, items[0], strict=True):
-        if not isinstance(part, Tensor):
-            raise _refused(f"{name} a {type(items[0]).__name__} with", place, allowed)
-    return batch  # type: ignore[no-any-return]
+    return workload.collate_fn([dataset[index % length] for index in range(size)])
 
 
 def _refused(name: str, given: object, allowed: str) -> WorkloadError:
     """Return an error about the value of ``name``, which is shown only if it is plain and short."""
-    verb = "" if name.endswith((" returned", " is", " with")) else " is"
+    verb = "" if name.endswith((" returned", " is", " are")) else " is"
     return WorkloadError(f"{name}{verb} {_words(given)}; allowed: {allowed}")
 
 

@@ -75,6 +75,7 @@ class Measurement:
     graph_breaks: int | None = None
     optimizer_steps_skipped: int | None = None
     waited_ns: int = 0
+    tokens: int | None = None  # That the workload counted in its batches.
     bursts_ns: list[int] = field(default_factory=list)
     bursts_at_ns: list[int] = field(default_factory=list)
 

@@ -25,7 +25,9 @@ from bench.rank.recorded import PATIENCE_S
 from bench.rank.script.names import loopback_interface
 from bench.rank.settings import settings
 from bench.strategies.dp import device_ids
-from workloads.base import Batch, Workload, load
+from workloads.base import Batch, load
+from workloads.batches import map_tensors
+from workloads.checks import Checked
 
 GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
 SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
@@ -38,7 +40,7 @@ class Training:
     """A model under its strategy, ready to train."""
 
     case: Case
-    workload: Workload
+    workload: Checked
     strategy: Any
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -86,7 +88,7 @@ class Training:
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the device, in the type and layout that the model computes with."""
         if self.batches.resident is not None and self.batches.resident.copies:
-            return [tensor.clone() for tensor in batch]  # already on the device; the model changes it in place
+            return map_tensors(Tensor.clone, batch)  # already on the device; the model changes it in place
         return to_device(batch, self.case, self.device)
 
 
@@ -129,7 +131,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         model=model,
         optimizer=_optimizer(model, case),
         scaler=torch.amp.GradScaler(device.type, growth_interval=NEVER, enabled=case.precision == "amp-fp16"),
-        batches=batches(workload.samples(spec.data), case, device),
+        batches=batches(workload.samples(spec.data), case, device, workload.collate_fn),
         device=device,
         devices=devices,
         distributed=case.spread.name not in ONE_PROCESS,
@@ -141,7 +143,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
 
 
 def parallelize(
-    workload: Workload, case: Case, strategy: Any, device: torch.device, compile_cache: str
+    workload: Checked, case: Case, strategy: Any, device: torch.device, compile_cache: str
 ) -> tuple[nn.Module, bool | None]:
     """Build, checkpoint, compile and distribute the model, in this order: each wraps what came before.
 

@@ -24,8 +24,9 @@ from bench.rank.build import AUTOCAST
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.flops import UnknownOperationError, flops_of, without_checkpoints
 from bench.rank.private import FakeTensorMode
-from workloads.base import Batch, Workload
-from workloads.checks import WorkloadError, collated
+from workloads.base import Batch
+from workloads.batches import map_tensors
+from workloads.checks import Checked, WorkloadError, collated
 
 SECONDS = 90  # limit of counting, as a launch waits for it
 MEMORY_SHARE = 0.8  # limit of counting, as a share of the host's free memory
@@ -75,7 +76,7 @@ class Micro:
 class Models:
     """The models of one workload, each built once, when it is first needed."""
 
-    workload: Workload
+    workload: Checked
 
     @functools.cached_property
     def on_meta(self) -> nn.Module:
@@ -141,7 +142,7 @@ def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
 class Batches:
     """The micro-batch as meta, fake or real tensors."""
 
-    workload: Workload
+    workload: Checked
     micro: Micro
 
     @functools.cached_property
@@ -149,13 +150,19 @@ class Batches:
         return self.workload.samples(self.micro.data)
 
     def empty(self) -> Batch:
-        """Return meta tensors with the shapes of the first sample."""
-        one = collated(self._dataset, 1)
-        return [torch.empty((self.micro.samples, *t.shape[1:]), dtype=t.dtype, device=META) for t in one]
+        """Return meta tensors with the shapes of the first sample, or of the whole batch if they are the workload's."""
+        if self.workload.has_own_batches:
+            batch = self.real()
+            self.workload.batch_size_of(batch)  # raises WorkloadError before anything is launched
+            if self.workload.counts_tokens:
+                self.workload.tokens_of(batch)
+            return map_tensors(lambda t: torch.empty(t.shape, dtype=t.dtype, device=META), batch)
+        samples, one = self.micro.samples, collated(self.workload, self._dataset, 1)
+        return map_tensors(lambda t: torch.empty((samples, *t.shape[1:]), dtype=t.dtype, device=META), one)
 
     def real(self) -> Batch:
         """Return the first samples as a real batch."""
-        return collated(self._dataset, self.micro.samples)
+        return collated(self.workload, self._dataset, self.micro.samples)
 
 
 def _on_meta(models: Models, batches: Batches) -> tuple[int, int]:
@@ -166,7 +173,8 @@ def _with_fake_tensors(models: Models, batches: Batches) -> tuple[int, int]:
     model, mode = models.fake
     sizes = batches.empty()
     with mode:
-        return _count_both(models, model, [torch.empty(t.shape, dtype=t.dtype) for t in sizes], batches.micro)
+        batch = map_tensors(lambda t: torch.empty(t.shape, dtype=t.dtype), sizes)
+        return _count_both(models, model, batch, batches.micro)
 
 
 def _in_a_step(models: Models, batches: Batches) -> tuple[int, int]:
@@ -179,7 +187,7 @@ def _in_a_step(models: Models, batches: Batches) -> tuple[int, int]:
         _limited_memory() if micro.device == "cpu" else contextlib.nullcontext(),
         torch.autocast(device.type, autocast) if autocast else contextlib.nullcontext(),
     ):
-        batch = [t.to(device, narrow if t.is_floating_point() else None) for t in batches.real()]
+        batch = map_tensors(lambda t: t.to(device, narrow if t.is_floating_point() else None), batches.real())
         return _count_both(models, model.to(device, narrow), batch, micro)
 
 

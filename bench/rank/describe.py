@@ -18,7 +18,7 @@ from bench.plan.description import Description
 from bench.rank.counting import Micro, Models, count
 from bench.rank.recorded import recorded
 from workloads.base import Workload, load
-from workloads.checks import WorkloadError
+from workloads.checks import Checked, WorkloadError
 
 T = TypeVar("T")
 CONVENTION = "2 a multiply-add, attention in full, its backward pass twice its forward"
@@ -49,11 +49,12 @@ def describe(workload: Workload, checkpointing: str, data: str, samples: int | N
     ``samples`` is the size of a rank's micro-batch, by default the workload's own. Raise WorkloadError if the workload
     returns invalid values.
     """
-    *_, last = descriptions(workload, Micro(samples or workload.batch_size, checkpointing, data))
+    checked = workload if isinstance(workload, Checked) else Checked(type(workload).__name__, workload)
+    *_, last = descriptions(checked, Micro(samples or workload.batch_size, checkpointing, data))
     return last
 
 
-def descriptions(workload: Workload, micro: Micro | None) -> Iterator[Description]:
+def descriptions(workload: Checked, micro: Micro | None) -> Iterator[Description]:
     """Yield the description without FLOPs, and then with them if there is a micro-batch to count."""
     models = Models(workload)
     model = _or_none(models.any)
@@ -74,12 +75,12 @@ def descriptions(workload: Workload, micro: Micro | None) -> Iterator[Descriptio
         yield dataclasses.replace(counted, parameters=plain.parameters or (_parameters(model) if model else None))
 
 
-def _rank_batch(case: Case, workload: Workload) -> int | None:
+def _rank_batch(case: Case, workload: Checked) -> int | None:
     """Return the samples of a rank's micro-batch: those of the case, else of the workload."""
     return dataclasses.replace(case, batch_size=case.batch_size or workload.batch_size).rank_batch
 
 
-def _with_flops(plain: Description, workload: Workload, micro: Micro, models: Models) -> Description:
+def _with_flops(plain: Description, workload: Checked, micro: Micro, models: Models) -> Description:
     """Return ``plain`` with the counted FLOPs, or with those that the workload states itself."""
     said = getattr(workload, "flops_per_sample", None)
     counted = count(models, micro, to_the_end=said is not None)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from bench.plan.case import Case
 from bench.rank.resident import Resident
 from launch.orphans import die_with_parent
 from workloads.base import Batch
+from workloads.batches import collate, map_tensors
 
 DEATH_SECONDS = 0.5
 
@@ -71,7 +73,9 @@ class GlobalBatches(Sampler[list[int]]):
                 yield order[first : first + self.micro_batch].tolist()
 
 
-def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
+def batches(
+    dataset: Dataset[Any], case: Case, device: torch.device, collate_fn: Callable[[Sequence[Any]], Batch] = collate
+) -> Batches:
     """Return the micro-batches of this rank, on the host. Those of ``resident`` data are repeated on the device."""
     rank, length = int(os.environ.get("RANK", 0)), len(dataset)  # type: ignore[arg-type]
     assert case.rank_batch is not None
@@ -80,7 +84,7 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
         starts = range(first, first + size * case.micro_batches, size)
 
         def make() -> list[Batch]:
-            made = [default_collate([dataset[i % length] for i in range(start, start + size)]) for start in starts]
+            made = [collate_fn([dataset[i % length] for i in range(start, start + size)]) for start in starts]
             return [to_device(batch, case, device) for batch in made]
 
         resident = Resident(make)
@@ -101,7 +105,12 @@ def batches(dataset: Dataset[Any], case: Case, device: torch.device) -> Batches:
             "worker_init_fn": _end_with_rank,
         }
     loader = DataLoader(
-        dataset, batch_sampler=sampler, num_workers=case.num_workers, pin_memory=bool(case.pin_memory), **options
+        dataset,
+        batch_sampler=sampler,
+        num_workers=case.num_workers,
+        pin_memory=bool(case.pin_memory),
+        collate_fn=collate_fn,
+        **options,
     )
     workers: list[BaseProcess] = []
     queued = case.num_workers * (case.prefetch_factor or 0)
@@ -119,12 +128,16 @@ def _end_with_rank(_: int) -> None:
 
 def to_device(batch: Batch, case: Case, device: torch.device) -> Batch:
     """Return the batch on the device, under ``bf16`` in bfloat16, and images in NHWC if the case says so."""
-    placed = [tensor.to(device, non_blocking=True) for tensor in batch]
-    if case.precision == "bf16":
-        placed = [tensor.to(torch.bfloat16) if tensor.is_floating_point() else tensor for tensor in placed]
-    if case.channels_last:
-        placed = [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in placed]
-    return placed
+
+    def placed(tensor: Tensor) -> Tensor:
+        there = tensor.to(device, non_blocking=True)
+        if case.precision == "bf16" and there.is_floating_point():
+            there = there.to(torch.bfloat16)
+        if case.channels_last and there.dim() == 4:
+            there = there.contiguous(memory_format=torch.channels_last)
+        return there
+
+    return map_tensors(placed, batch)
 
 
 def _killed_worker(workers: Sequence[BaseProcess]) -> RuntimeError | None:

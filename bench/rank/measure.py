@@ -61,6 +61,7 @@ class _Window(NamedTuple):
     ns: int
     waited_ns: int
     samples: int
+    tokens: int
     clock: Clock
 
 
@@ -84,7 +85,8 @@ class _Run:
         self.losses: list[Tensor] = []  # one tensor for each window
         self.done = 0
         self.step_ns = 0  # the longest mean step of the windows so far
-        self.samples = 0
+        self.samples = self.tokens = 0
+        self.counts_tokens = training.workload.counts_tokens
         self.planned = spec.steps
         self.micro = training.case.micro_batches
         # number of compilations, and the loss scale, at the start of measuring
@@ -171,6 +173,7 @@ class _Run:
             parts_ns=by_part(parts, self.micro),
             data_wait_host_ns=by_part(on_host, self.micro)["data_wait"],
             samples=sum(window.samples for window in windows),
+            tokens=sum(window.tokens for window in windows) if self.counts_tokens else None,
             losses=torch.cat(seen.losses).cpu().tolist(),
             forward_is_local=self.training.forward_is_local,
             steps_per_epoch=self.training.batches.steps_per_epoch,
@@ -189,7 +192,7 @@ class _Run:
     def _window(self, steps: int, min_seconds: float = 0.0) -> _Window:
         """Train ``steps`` steps between two synchronisations, and more until they have taken ``min_seconds``."""
         clock: Clock = AcceleratorClock(self.training.device) if self.on_accelerator else HostClock()
-        self.samples = done = 0
+        self.samples = self.tokens = done = 0
         losses = self._keep_losses(steps)
         self._synchronize(barrier=True)
         at_ns = time.time_ns()
@@ -208,7 +211,7 @@ class _Run:
             losses = self._keep_losses(more)
         self.step_ns = max(self.step_ns, window_ns // max(done, 1))
         self.heartbeat.synced(self.done, self.step_ns)
-        return _Window(at_ns, window_ns, clock.waited_ns(), self.samples, clock)
+        return _Window(at_ns, window_ns, clock.waited_ns(), self.samples, self.tokens, clock)
 
     def _keep_losses(self, steps: int) -> tuple[Tensor, ...]:
         """Return a place for the loss of each of ``steps`` steps.
@@ -226,7 +229,9 @@ class _Run:
             batch = next(training.batches)
             clock.mark()
             enter(COPY)
-            self.samples += batch[0].shape[0]
+            self.samples += training.workload.batch_size_of(batch)
+            if self.counts_tokens:
+                self.tokens += training.workload.tokens_of(batch)
             batch = training.to_device(batch)
             clock.mark()
             enter(FORWARD)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 
 from bench.rank.checksum import checksum
 from workloads.base import Batch
+from workloads.batches import tensors_of
 
 
 class Resident:
@@ -53,9 +54,9 @@ class Resident:
         self._batches, self.copies = self._make(), True
 
     def _sums(self) -> list[list[int]]:
-        return [[checksum(tensor) for tensor in batch] for batch in self._batches]
+        return [[checksum(tensor) for tensor in tensors_of(batch)] for batch in self._batches]
 
 
 def _versions(batch: Batch) -> list[tuple[int, tuple[int, ...]]]:
     """Return how often each tensor was written to, and its shape, which ``unsqueeze_`` changes."""
-    return [(tensor._version, tensor.shape) for tensor in batch]
+    return [(tensor._version, tensor.shape) for tensor in tensors_of(batch)]

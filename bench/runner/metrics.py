@@ -33,7 +33,7 @@ def launch_metrics(
     window_s = max(m.window_ns for m in ranks) / 1e9
     samples = sum(m.samples for m in ranks)
     samples_per_s = samples / window_s
-    tokens_per_s = None if tokens_per_sample is None else samples_per_s * tokens_per_sample
+    tokens_per_s = _tokens(ranks, samples, tokens_per_sample, window_s)
     first, second = np.array_split(slowest, 2)
     drift = float(np.median(second) / np.median(first) - 1)
     critical = critical_rank(ranks)
@@ -70,6 +70,14 @@ def launch_metrics(
         "loss_last": None if losses is None else float(losses[-1]),
         **{name: _largest([m.memory[name] for m in ranks]) for name in MEMORY},
     }
+
+
+def _tokens(ranks: Sequence[Measurement], samples: int, tokens_per_sample: int | None, window_s: float) -> float | None:
+    """Return tokens a second: as the workload counted them in each batch, else by the tokens of a sample."""
+    counted = [m.tokens for m in ranks if m.tokens is not None]
+    if counted:
+        return sum(counted) / window_s
+    return None if tokens_per_sample is None else samples * tokens_per_sample / window_s
 
 
 def efficiency(row: Row, description: Description | None, peak: tuple[float, str] | None) -> Row:

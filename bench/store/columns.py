@@ -157,7 +157,11 @@ class LaunchRow(NamedTuple):
     # -- measured ------------------------------------------------------------------------------------------------------
     samples_per_s: Annotated[Float, "samples/s", "throughput: `samples` / `window_s`"] = None
     samples_per_s_per_device: Annotated[Float, "samples/s", "`samples_per_s` / number of devices of the ranks"] = None
-    tokens_per_s: Annotated[Float, "tokens/s", "`samples_per_s` x `tokens_per_sample`"] = None
+    tokens_per_s: Annotated[
+        Float,
+        "tokens/s",
+        "`samples_per_s` x `tokens_per_sample`, or tokens as the workload counts them in its batches",
+    ] = None
     tokens_per_s_per_device: Annotated[Float, "tokens/s", "`tokens_per_s` / number of devices of the ranks"] = None
     samples: Annotated[Int, "samples", "samples that all ranks trained in the window"] = None
     window_s: Annotated[Float, "s", "wall time of the window on the slowest rank"] = None

@@ -114,7 +114,7 @@ NO_SAMPLES = "mine.py:Net: samples('resident') has no samples; allowed: a datase
 LAYERS = "mine.py:Net: layers() returned {}; allowed: a list of modules of the model"
 LOSS = "mine.py:Net: loss() returned {}; allowed: a tensor without dimensions"
 SHAPED = "mine.py:Net: loss() returned a {}; allowed: a tensor of floating point without dimensions, as .mean() gives"
-ITEM = "sample 0 of list is {}; allowed: a tuple of tensors"
+ITEM = "mine.py:Net: the items of samples() are {}; allowed: a batch with at least one tensor, in any nesting"
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,16 @@ ITEM = "sample 0 of list is {}; allowed: a tuple of tensors"
         ("samples", lambda *_: torch.ones(4, 3), DATASET.format("a value of type Tensor")),
         ("samples", lambda *_: [], NO_SAMPLES),
         ("samples", lambda *_: TensorDataset(torch.ones(0, 3)), NO_SAMPLES),
-        ("samples", lambda *_: [torch.ones(3)], ITEM.format("a value of type Tensor")),
-        ("samples", lambda *_: [{"x": torch.ones(3)}], ITEM.format("a value of type dict")),
-        ("samples", lambda *_: ["text"], ITEM.format("'text'")),
+        ("samples", lambda *_: ["text"], ITEM.format("['text']")),
         ("samples", lambda *_: [()], ITEM.format("()")),
-        ("samples", lambda *_: [(torch.ones(3), "label")], ITEM.format("a tuple with 'label'")),
+        ("samples", lambda *_: [{"x": None}], ITEM.format("a value of type dict")),
+        ("batch_size_of", lambda *_: 0, "mine.py:Net: batch_size_of() returned 0; allowed: a whole number from 1"),
+        ("tokens_of", lambda *_: 1.5, "mine.py:Net: tokens_of() returned 1.5; allowed: a whole number from 0"),
+        (
+            "collate_fn",
+            lambda *_: "x",
+            "mine.py:Net: collate_fn() returned 'x'; allowed: a batch with at least one tensor",
+        ),
         ("layers", lambda *_: None, LAYERS.format("None")),
         ("layers", lambda *_: "h", LAYERS.format("'h'")),
         ("layers", lambda *_: nn.ModuleDict({"h": nn.Linear(1, 1)}), LAYERS.format("a value of type ModuleDict")),
@@ -165,7 +170,7 @@ def test_a_method_that_raises_is_no_refusal() -> None:
 
 
 def test_few_samples_and_numbers_make_a_batch() -> None:
-    first, second = collated([(torch.ones(3), 7)], 4)  # type: ignore[arg-type]
+    first, second = collated(changed(), [(torch.ones(3), 7)], 4)  # type: ignore[arg-type]
     assert (tuple(first.shape), second.tolist()) == ((4, 3), [7, 7, 7, 7])
 
 

@@ -47,7 +47,7 @@ class Net:
         ("def configure_optimizers(self): ...", "configure_optimizers, which bench does not use: choose an optimizer"),
         ("lr_scheduler = staticmethod(lambda step: 0.1)", "lr_scheduler, which bench does not use: the learning rate"),
         ("def training_step(self, batch): ...", "training_step, which bench does not use: a step is loss"),
-        ("collate_fn = list", "collate_fn, which bench does not use: batches are the items of samples"),
+        ("collate = list", "collate, which bench does not use: a method that puts items together is named collate_fn"),
     ],
 )
 def test_a_member_that_nothing_would_call_is_refused(tmp_path: Path, member: str, said: str) -> None:
@@ -58,9 +58,9 @@ def test_a_member_that_nothing_would_call_is_refused(tmp_path: Path, member: str
 
 
 def test_values_of_such_names_pass(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(f"{PLAIN}\n    step, sampler, optimizer, collate_fn = 3, 'random', 'sgd', None\n")
+    (tmp_path / "mine.py").write_text(f"{PLAIN}\n    step, sampler, optimizer, collate = 3, 'random', 'sgd', None\n")
     load(f"{tmp_path}/mine.py:Net", {})
-    assert {"optimizer", "configure_optimizers", "scheduler", "training_step", "collate_fn"} <= set(NOT_CALLED)
+    assert {"optimizer", "configure_optimizers", "scheduler", "training_step", "collate"} <= set(NOT_CALLED)
 
 
 class Block(nn.Module):
