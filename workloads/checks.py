@@ -19,16 +19,17 @@ UNITS = ("samples", "tokens")
 MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # Limits of a batch and of a sample; the product fits into 64 bits.
 MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
-OPTIONAL = ("collate_fn", "batch_size_of", "tokens_of")
-OPTIMIZERS = "choose an optimizer with --optimizer"
-SCHEDULERS = "the learning rate is constant"
+OF_BATCHES = ("collate_fn", "batch_size_of", "tokens_of")
+OPTIONAL = (*OF_BATCHES, "optimizers")
+OPTIMIZERS = "write optimizers(model), or choose one with --optimizer"
+SCHEDULERS = "optimizers(model) may return schedulers, or choose one with --lr-scheduler"
 STEPS = "a step is loss(model, batch), its backward pass and the optimizer"
 COLLATING = "a method that puts items together is named collate_fn"
 SAMPLING = "--batch-size and --seed say which samples a batch has"
 LOADING = "return a map-style dataset from samples(); --num-workers and others steer its loader"
 # Members for training or loading that are never called: name -> what is used instead.
 NOT_CALLED = {
-    **{"optimizer": OPTIMIZERS, "optimizers": OPTIMIZERS, "configure_optimizers": OPTIMIZERS},
+    **{"optimizer": OPTIMIZERS, "configure_optimizers": OPTIMIZERS},
     **{"make_optimizer": OPTIMIZERS, "build_optimizer": OPTIMIZERS, "create_optimizer": OPTIMIZERS},
     **{"get_optimizer": OPTIMIZERS, "optimizer_step": OPTIMIZERS},
     **{"scheduler": SCHEDULERS, "lr_scheduler": SCHEDULERS, "make_scheduler": SCHEDULERS},
@@ -189,6 +190,25 @@ class Checked:
         return tokens
 
     @property
+    def has_optimizers(self) -> bool:
+        """Whether the workload decides on its optimizers."""
+        return hasattr(self._workload, "optimizers")
+
+    def optimizers(self, model: nn.Module) -> list[tuple[Any, Any]]:
+        """Return the workload's optimizers, each with its scheduler or None."""
+        given = self._workload.optimizers(model)
+        several = isinstance(given, (list, tuple)) and not _is_pair(given)
+        pairs = [one if _is_pair(one) else (one, None) for one in (given if several else [given])]
+        for optimizer, scheduler in pairs:
+            members = ("param_groups", "step", "zero_grad")
+            if not all(hasattr(optimizer, name) for name in members) or not hasattr(scheduler or optimizer, "step"):
+                allowed = "an optimizer, a pair (optimizer, scheduler), or a list of these"
+                raise _refused(f"{self._target}: optimizers() returned", given, allowed)
+        if not pairs:
+            raise WorkloadError(f"{self._target}: optimizers() returned an empty list; allowed: one optimizer or more")
+        return pairs
+
+    @property
     def counts_tokens(self) -> bool:
         """Whether the workload says how many tokens each batch has."""
         return hasattr(self._workload, "tokens_of")
@@ -196,7 +216,7 @@ class Checked:
     @property
     def has_own_batches(self) -> bool:
         """Whether the workload says itself how items become a batch, or what a batch has."""
-        return any(hasattr(self._workload, method) for method in OPTIONAL)
+        return any(hasattr(self._workload, method) for method in OF_BATCHES)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the loss of a batch."""
@@ -208,6 +228,11 @@ class Checked:
             allowed = "a tensor of floating point without dimensions, as .mean() gives"
             raise WorkloadError(f"{self._target}: loss() returned a {kind}; allowed: {allowed}")
         return loss
+
+
+def _is_pair(given: object) -> bool:
+    """Return whether this is an optimizer with its scheduler, and not two optimizers."""
+    return isinstance(given, tuple) and len(given) == 2 and not hasattr(given[1], "zero_grad")
 
 
 def collated(workload: Any, dataset: Dataset[Any], size: int) -> Any:

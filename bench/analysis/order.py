@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.plan.options import AXES, COMPILE, OPTIMIZERS, PRECISIONS, show
+from bench.plan.optimizers import OPTIMIZERS
+from bench.plan.options import AXES, COMPILE, PRECISIONS, show
 from bench.plan.strategies import STRATEGIES
 from workloads import WORKLOADS
 

@@ -10,7 +10,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from bench.errors import EXIT_OK, UsageError, did_you_mean
-from bench.plan.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
+from bench.plan.optimizers import OPTIMIZERS
+from bench.plan.options import AXES, CHECKPOINTING, COMPILE, PRECISIONS, SETTINGS
 from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
 from bench.report.format import wide_console
@@ -87,7 +88,7 @@ _TABLES = {
     "precisions": _values("precision", PRECISIONS),
     "checkpointing": _values("activation checkpointing", CHECKPOINTING),
     "compile": _values("compile", COMPILE),
-    "optimizers": _values("optimizer", OPTIMIZERS),
+    "optimizers": _values("optimizer", {name: one.about for name, one in OPTIMIZERS.items()}),
     "suites": _suites,
     "options": _options,
 }

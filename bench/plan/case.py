@@ -42,6 +42,7 @@ class Case:
     grad_accum_steps: int | None = 1
     max_grad_norm: float | None = 0.0
     optimizer: str | None = "adamw"
+    lr_scheduler: str | None = "none"
     channels_last: bool | None = False
     deterministic: bool | None = False
     cudnn_benchmark: bool | None = True
@@ -144,8 +145,10 @@ _SHORT = {
 
 
 def _word(name: str, value: Value) -> str:
-    if name in ("device", "precision", "optimizer"):
+    if name in ("device", "precision"):
         return str(value)
+    if name == "optimizer":
+        return _slug(str(value))
     if name in ("strategy", "env"):
         return _slug(str(value))[:60]
     if name == "workload":

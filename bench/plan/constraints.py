@@ -216,7 +216,29 @@ COMPILE = (
     ),
 )
 
-RULES = (*DATA, *STRATEGY, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
+OPTIMIZER = (
+    Rule(
+        lambda case, facts: (
+            bool(facts.description and facts.description.own_optimizer)
+            and (case.optimizer, case.lr_scheduler) not in ((None, None), ("adamw", "none"))
+        ),
+        lambda case, facts: (
+            f"{case.workload} has its own optimizers(model), so --optimizer and --lr-scheduler have no effect"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.optimizer == "sgd:fused" and case.spread.name == "fsdp",
+        lambda case, facts: "DTensor, and so FSDP, has no fused SGD; use sgd",
+    ),
+    Rule(
+        lambda case, facts: str(case.optimizer).startswith("adafactor") and case.spread.name == "fsdp",
+        lambda case, facts: (
+            "Adafactor multiplies in place what DTensor, and so FSDP, would have to place anew (torch 2.14); use ddp"
+        ),
+    ),
+)
+
+RULES = (*OPTIMIZER, *DATA, *STRATEGY, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
 
 
 def refusal(case: Case, facts: Facts) -> str | None:

@@ -27,6 +27,7 @@ class Description:
     hardware_flops_per_sample: float | None
     flops_convention: str | None = None
     flops_note: str | None = None
+    own_optimizer: bool = False  # The workload decides on its optimizers.
 
     @classmethod
     def found(cls, folder: Path) -> Description | None:

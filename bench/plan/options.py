@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from bench.errors import UsageError, did_you_mean
 from bench.plan import duration
+from bench.plan.optimizers import HOW, OPTIMIZERS, optimizer_spec
 from bench.plan.strategies import STRATEGIES
 from launch import LAUNCHERS, NUMA_BINDINGS
 from workloads.data.paths import KINDS as PATH_KINDS
@@ -47,9 +48,10 @@ COMPILE = {
     "default": "torch.compile of the whole model; under fsdp of each layer",
     "max-autotune": "like default, with kernels chosen by measurement (without CUDA graphs)",
 }
-OPTIMIZERS = {
-    "adamw": "AdamW, fused, with GPT-3's hyperparameters",
-    "sgd": "SGD with momentum 0.9 and weight decay, foreach; under amp-fp16 each step waits for the device",
+SCHEDULERS = {
+    "none": "a constant learning rate",
+    "cosine": "cosine annealing over 10,000 steps",
+    "linear": "linear to a tenth over 10,000 steps",
 }
 SCALING = {
     "weak": "the batch size per device stays the same: the global batch grows with the number of devices",
@@ -303,7 +305,20 @@ AXES: dict[str, Option] = {
             "maximum norm of all gradients, by clipping; 0: no clipping",
             most=MOST_NORM,
         ),
-        Option("optimizer", _one_of(OPTIMIZERS), _words(OPTIMIZERS), "adamw", "optimizer of the parameters"),
+        Option(
+            "optimizer",
+            optimizer_spec,
+            _words(OPTIMIZERS) + ", each with :" + ", :".join(HOW),
+            "adamw",
+            "optimizer of the parameters, and how its update is computed",
+        ),
+        Option(
+            "lr_scheduler",
+            _one_of(SCHEDULERS),
+            _words(SCHEDULERS),
+            "none",
+            "schedule of the learning rate, which changes after each step",
+        ),
         Option(
             "data",
             _data,

@@ -21,6 +21,7 @@ from bench.plan.strategies import ONE_PROCESS
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import CompileLog, compile_parts
 from bench.rank.loader import Batches, batches, to_device
+from bench.rank.optimizers import Optimizers, optimizers_of
 from bench.rank.recorded import PATIENCE_S
 from bench.rank.script.names import loopback_interface
 from bench.rank.settings import settings
@@ -29,8 +30,6 @@ from workloads.base import Batch, load
 from workloads.batches import map_tensors
 from workloads.checks import Checked
 
-GPT3_ADAM: dict[str, Any] = {"lr": 1e-4, "betas": (0.9, 0.95), "weight_decay": 0.1}  # Brown et al. 2020, appendix B
-SGD: dict[str, Any] = {"lr": 0.01, "momentum": 0.9, "weight_decay": 1e-4}
 AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
 NEVER = 1 << 30  # steps: the scale never grows, so that it shows how many steps were skipped
 
@@ -43,7 +42,7 @@ class Training:
     workload: Checked
     strategy: Any
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    optimizers: Optimizers
     scaler: torch.amp.GradScaler
     batches: Batches
     device: torch.device
@@ -78,11 +77,9 @@ class Training:
         """
         norm = None
         if self.case.max_grad_norm:
-            self.scaler.unscale_(self.optimizer)
+            self.optimizers.unscale(self.scaler)
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.case.max_grad_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizers.step(self.scaler)
         return norm
 
     def to_device(self, batch: Batch) -> Batch:
@@ -129,7 +126,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         workload=workload,
         strategy=strategy,
         model=model,
-        optimizer=_optimizer(model, case),
+        optimizers=optimizers_of(workload, model, case),
         scaler=torch.amp.GradScaler(device.type, growth_interval=NEVER, enabled=case.precision == "amp-fp16"),
         batches=batches(workload.samples(spec.data), case, device, workload.collate_fn),
         device=device,
@@ -175,13 +172,6 @@ def pin_numerics(case: Case) -> None:
         # required by cuBLAS, which reads it with its first handle
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-
-
-def _optimizer(model: nn.Module, case: Case) -> torch.optim.Optimizer:
-    # not fused: DTensor, and so FSDP, has no fused SGD (2.15), and all strategies must do the same
-    if case.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), foreach=True, **SGD)
-    return torch.optim.AdamW(model.parameters(), fused=True, **GPT3_ADAM)
 
 
 def _backend(case: Case) -> str:

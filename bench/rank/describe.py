@@ -67,6 +67,7 @@ def descriptions(workload: Checked, micro: Micro | None) -> Iterator[Description
         layers=_or_none(lambda: len(workload.layers(model))) if model else None,
         flops_per_sample=None,
         hardware_flops_per_sample=None,
+        own_optimizer=workload.has_optimizers,
     )
     yield plain
     if micro:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench.plan.options import AXES, CHECKPOINTING, COMPILE, OPTIMIZERS, PRECISIONS, SETTINGS
+from bench.plan.optimizers import HOW, OPTIMIZERS
+from bench.plan.options import AXES, CHECKPOINTING, COMPILE, PRECISIONS, SCHEDULERS, SETTINGS
 from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
 from bench.store.columns import FILES, Column
@@ -17,7 +18,8 @@ VALUES = {
     "precision": PRECISIONS,
     "activation_checkpointing": CHECKPOINTING,
     "compile": COMPILE,
-    "optimizer": OPTIMIZERS,
+    "optimizer": {name: one.about for name, one in OPTIMIZERS.items()} | {f"NAME:{way}": HOW[way] for way in HOW},
+    "lr_scheduler": SCHEDULERS,
 }
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 

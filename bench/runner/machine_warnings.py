@@ -6,6 +6,7 @@ import math
 
 from bench.machine.preflight import THREAD_VARIABLES, Look, counted, listed
 from bench.plan.case import Case
+from bench.plan.optimizers import OPTIMIZERS, parse_optimizer
 
 SHM_MIB_A_WORKER = 64.0  # a Docker container has this much in all by default
 
@@ -31,10 +32,10 @@ def known_parameters(case: Case) -> int | None:
 def state_mib(case: Case, parameters: int) -> float:
     """Return the MiB of parameters, gradients and optimizer state of one rank, without activations.
 
-    AdamW keeps two values for each parameter and SGD with momentum one, of the type of the parameter: float32, under
-    ``bf16`` bfloat16. ``fsdp`` shards all of it over the ranks of a replica.
+    An optimizer keeps numbers for each parameter, of its type: float32, under ``bf16`` bfloat16. Nothing is counted
+    for a workload's own. ``fsdp`` shards all of it over the ranks of a replica.
     """
-    copies = 4 if case.optimizer == "adamw" else 3
+    copies = 2 + (OPTIMIZERS[parse_optimizer(case.optimizer)[0]].state if case.optimizer else 0)
     replicas = int(case.spread.options.get("replicate", 1))
     shards = case.world_size // replicas if case.spread.name == "fsdp" else 1
     return parameters * copies * (2 if case.precision == "bf16" else 4) / max(shards, 1) / 2**20

@@ -75,6 +75,10 @@ class WorkloadDescriptions:
                 case = dataclasses.replace(case, batch_size=description.batch_size)
                 self._found.setdefault(_key(case), description)
             planned = plan_case(case, facts(self._machine, planned.samples, description), planned.strong_from)
+            if planned.skip is None and description.own_optimizer:
+                planned = dataclasses.replace(
+                    planned, case=dataclasses.replace(planned.case, optimizer=None, lr_scheduler=None)
+                )
             if planned.skip is None and planned.case != case:  # its batch is that of strong scaling
                 self.of(planned.case)
         except ResultsError:

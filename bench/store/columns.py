@@ -92,6 +92,7 @@ class LaunchRow(NamedTuple):
     grad_accum_steps: Annotated[Int, "micro-batches", AXES["grad_accum_steps"].help] = None
     max_grad_norm: Annotated[Float, "norm", AXES["max_grad_norm"].help] = None
     optimizer: Annotated[Text, "", AXES["optimizer"].help] = None
+    lr_scheduler: Annotated[Text, "", AXES["lr_scheduler"].help] = None
     data: Annotated[Text, "", AXES["data"].help] = None
     num_workers: Annotated[Int, "processes", AXES["num_workers"].help] = None
     pin_memory: Annotated[Bool, "", AXES["pin_memory"].help] = None

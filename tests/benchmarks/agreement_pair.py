@@ -76,8 +76,8 @@ def same(training: Training) -> Train:
         for _ in range(steps):
             loss = training.workload.loss(training.model, batch)
             loss.backward()
-            training.optimizer.step()
-            training.optimizer.zero_grad(set_to_none=True)
+            training.optimizers.optimizers[0].step()
+            training.optimizers.optimizers[0].zero_grad(set_to_none=True)
 
     return timed(loop)
 

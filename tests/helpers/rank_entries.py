@@ -78,7 +78,7 @@ def _train(spec: Spec) -> None:
             whole = _whole(parameter.grad) / (1 if scale is None else scale.item())
             seen[name.removeprefix("module.")] = whole
 
-    training.optimizer.register_step_pre_hook(keep_gradients)
+    training.optimizers.optimizers[0].register_step_pre_hook(keep_gradients)
     run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
     run._window(1)
     seen |= {f"{name} after": value for name, value in _parameters(training.model).items()}

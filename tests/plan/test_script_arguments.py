@@ -59,7 +59,7 @@ def test_axes_that_neither_work_from_outside_nor_are_named_have_no_value() -> No
     assert (first.strategy, first.gpus, first.device, first.omp_num_threads) == ("script", 2, "cpu", 1)
     given = {"batch_size", "activation_checkpointing", "strategy", "gpus", "device", "omp_num_threads", "env"}
     without = [name for name in PLACEHOLDERS if name not in given]
-    assert {getattr(first, name) for name in without} == {None}
+    assert {getattr(first, name) for name in without} == {None}, without
     assert first.world_size == 2
     assert first.global_batch is None
     assert second.arguments == ["--bs", "16", "--ac", "none"]

@@ -48,7 +48,16 @@ AXES = (
         "compile",
         "batch_size",
     ),
-    *("grad_accum_steps", "max_grad_norm", "optimizer", "data", "num_workers", "pin_memory", "prefetch_factor"),
+    *(
+        "grad_accum_steps",
+        "max_grad_norm",
+        "optimizer",
+        "lr_scheduler",
+        "data",
+        "num_workers",
+        "pin_memory",
+        "prefetch_factor",
+    ),
     *("persistent_workers", "omp_num_threads", "seed", "channels_last", "deterministic", "cudnn_benchmark"),
     *("numa_binding", "env"),
 )
@@ -61,7 +70,7 @@ REGISTERED = {
     "strategy": ("single", "dp", "ddp", "fsdp"),
     "precision": ("fp32", "tf32", "amp-bf16", "amp-fp16", "bf16"),
     "compile": ("off", "default", "max-autotune"),
-    "optimizer": ("adamw", "sgd"),
+    "optimizer": ("adamw", "sgd", "adam", "rmsprop", "adafactor", "muon"),
     "activation_checkpointing": ("none", "selective", "every", "full"),
 }
 GROUP = ("environment", "case_id", "work_key", "code_key")
