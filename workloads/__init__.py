@@ -167,3 +167,31 @@ WORKLOADS: dict[str, Entry] = {
         minimum={"layers": 2, "classes": 2},
     ),
 }
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Workloads from another package: ``options`` describes what may follow the name."""
+
+    about: str
+    target: str
+    options: str
+
+
+ADAPTERS = {
+    "timm": Adapter(
+        "an image classifier of timm; pip install 'stepbench[timm]'",
+        "workloads.adapters.images:Timm",
+        "model=NAME:size=224:classes=1000",
+    ),
+    "torchvision": Adapter(
+        "an image classifier of torchvision",
+        "workloads.adapters.images:Torchvision",
+        "model=NAME:size=224:classes=1000",
+    ),
+    "hf": Adapter(
+        "a model of Hugging Face's transformers with random weights; pip install 'stepbench[hf]'",
+        "workloads.adapters.transformers:Hf",
+        "config=FILE:task=causal-lm|masked-lm|seq2seq|image-classification:seq=128",
+    ),
+}

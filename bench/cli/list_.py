@@ -16,7 +16,7 @@ from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
 from bench.report.format import wide_console
 from bench.report.wide_tables import print_table
-from workloads import WORKLOADS
+from workloads import ADAPTERS, WORKLOADS
 
 
 def list_(
@@ -46,6 +46,8 @@ def _workloads() -> Table:
         options = " ".join(f"{option}={value}" for option, value in entry.options.items())
         size = f"{entry.parameters:,}"
         table.add_row(name, size, entry.unit, str(entry.batch_size), ", ".join(entry.data), options, entry.about)
+    for name, adapter in ADAPTERS.items():
+        table.add_row(name, "", "", "", "", Text(adapter.options.replace(":", " ")), Text(adapter.about))
     return table
 
 

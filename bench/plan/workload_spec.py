@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.errors import UsageError, did_you_mean
-from workloads import WORKLOADS, Entry
+from workloads import ADAPTERS, WORKLOADS, Entry
 
 SCRIPTS = ("script", "module")  # Kinds of scripts: script=FILE, module=NAME.
 OptionValue = int | float | bool | str
@@ -43,6 +43,8 @@ def parse_workload(text: str) -> WorkloadSpec:
     if kind in SCRIPTS and equals:
         return _script(text, kind, target)
     head, *rest = text.split(":")
+    if head in ADAPTERS:
+        return _adapted(text, head, rest)
     own = head not in WORKLOADS and bool(rest) and "=" not in rest[0]
     if "," in text:
         raise UsageError(given=text, allowed="a workload without a comma", hint="A comma separates workloads.")
@@ -50,7 +52,7 @@ def parse_workload(text: str) -> WorkloadSpec:
         head, rest = f"{head}:{rest[0]}", rest[1:]
     elif head not in WORKLOADS:
         hint = "Name your own workload as file.py:Name." if "." in head else did_you_mean(head, WORKLOADS)
-        raise UsageError(given=head, allowed=f"{', '.join(WORKLOADS)}, file.py:Name", hint=hint)
+        raise UsageError(given=head, allowed=f"{', '.join([*WORKLOADS, *ADAPTERS])}, file.py:Name", hint=hint)
     entry = None if own else WORKLOADS[head]
     given = dict(_option(head, item, entry) for item in rest)
     if entry:
@@ -58,6 +60,21 @@ def parse_workload(text: str) -> WorkloadSpec:
         given = {name: value for name, value in given.items() if value != entry.options[name]}
     spec = ":".join([head, *(f"{name}={_show(value)}" for name, value in sorted(given.items()))])
     return WorkloadSpec(spec, entry.target if entry else head, given, entry)
+
+
+def _adapted(text: str, head: str, rest: list[str]) -> WorkloadSpec:
+    """Return a workload from another package."""
+    if "," in text:
+        raise UsageError(given=text, allowed="a workload without a comma", hint="A comma separates workloads.")
+    given = dict(_option(head, item, None) for item in rest)
+    allowed = [option.partition("=")[0] for option in ADAPTERS[head].options.split(":")]
+    if unknown := [name for name in given if name not in allowed]:
+        hint = did_you_mean(unknown[0], allowed)
+        raise UsageError(option=head, given=unknown[0], allowed=f"the options {', '.join(allowed)}", hint=hint)
+    if allowed[0] not in given:
+        raise UsageError(option="--workload", given=text, allowed=f"{head}:{ADAPTERS[head].options}")
+    spec = ":".join([head, *(f"{name}={_show(value)}" for name, value in sorted(given.items()))])
+    return WorkloadSpec(spec, ADAPTERS[head].target, given, None)
 
 
 def _script(text: str, kind: str, target: str) -> WorkloadSpec:

@@ -12,7 +12,7 @@ from bench.plan.options import AXES, CHECKPOINTING, COMPILE, PRECISIONS, SCHEDUL
 from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
 from bench.store.columns import FILES, Column
-from workloads import WORKLOADS
+from workloads import ADAPTERS, WORKLOADS
 
 VALUES = {
     "precision": PRECISIONS,
@@ -79,6 +79,9 @@ def workloads_table() -> str:
         options = " ".join(f"`:{option}={value}`" for option, value in entry.options.items())
         data = ", ".join(entry.data)
         rows.append((f"`{name}`", f"{entry.parameters:,}", str(entry.batch_size), data, options, entry.about))
+    for name, adapter in ADAPTERS.items():
+        options = " ".join(f"`:{option}`" for option in adapter.options.split(":"))
+        rows.append((f"`{name}`", "", "", "", options, adapter.about))
     return _table(("workload", "parameters", "batch size", "data", "options", "model"), rows)
 
 

@@ -44,8 +44,14 @@ class Net:
         ),
         ("optimizer = torch.optim.SGD", "has a method optimizer,"),
         ("optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])", "has an attribute optimizer,"),
-        ("def configure_optimizers(self): ...", "configure_optimizers, which bench does not use: write optimizers(model)"),
-        ("lr_scheduler = staticmethod(lambda step: 0.1)", "lr_scheduler, which bench does not use: optimizers(model) may return schedulers"),
+        (
+            "def configure_optimizers(self): ...",
+            "configure_optimizers, which bench does not use: write optimizers(model)",
+        ),
+        (
+            "lr_scheduler = staticmethod(lambda step: 0.1)",
+            "lr_scheduler, which bench does not use: optimizers(model) may return schedulers",
+        ),
         ("def training_step(self, batch): ...", "training_step, which bench does not use: a step is loss"),
         ("collate = list", "collate, which bench does not use: a method that puts items together is named collate_fn"),
     ],

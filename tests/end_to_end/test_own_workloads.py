@@ -1,0 +1,80 @@
+"""The workloads that the documents show: batches and optimizers of their own, under each strategy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Run, run_bench
+from documents import ROOT, files
+
+TOKENS = [i % 7 + 3 for i in range(64)]
+
+
+@pytest.fixture(scope="module")
+def measured(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("own")
+    for name, text in files(ROOT / "README.md", ROOT / "docs" / "workloads.md").items():
+        (folder / name).write_text(text)
+    # An epoch of padded.py on two ranks has 8 steps: the window of 16 begins at the start of one and has two.
+    (folder / "suite.toml").write_text("""
+[protocol]
+launches = 1
+steps = 16
+warmup_steps = 8
+[[matrix]]
+workload = "padded.py:Padded"
+strategy = ["single", "ddp"]
+gpus = 2
+device = "cpu"
+data = ["resident", "synthetic"]
+num_workers = 0
+[[matrix]]
+workload = "two.py:TwoOptimizers"
+strategy = ["single", "ddp", "fsdp"]
+gpus = 2
+device = "cpu"
+[[matrix]]
+workload = "two.py:TwoOptimizers"
+strategy = "ddp"
+gpus = 2
+device = "cpu"
+optimizer = "sgd"
+""")
+    return run_bench(Path(folder), "run", "--suite", "suite.toml", "--quiet")
+
+
+def rows(measured: Run, **axes: str) -> list[dict[str, Any]]:
+    return [row for row in measured.rows() if all(row[name] == value for name, value in axes.items())]
+
+
+def test_tokens_are_those_that_are_no_padding(measured: Run) -> None:
+    for strategy, samples, epochs in (("single", 4, 1), ("ddp", 8, 2)):
+        [resident] = rows(measured, workload="padded.py:Padded", strategy=strategy, data="resident")
+        assert (resident["status"], int(resident["samples"])) == ("ok", 16 * samples)
+        counted = float(resident["tokens_per_s"]) * float(resident["window_s"])
+        assert counted == pytest.approx(16 * sum(TOKENS[:samples]), abs=0.01)
+        [read] = rows(measured, workload="padded.py:Padded", strategy=strategy, data="synthetic")
+        counted = float(read["tokens_per_s"]) * float(read["window_s"])
+        if strategy == "ddp":  # whole epochs
+            assert counted == pytest.approx(epochs * sum(TOKENS), abs=0.01)
+        assert read["tokens_per_sample"] == ""
+
+
+def test_optimizers_of_a_workload_train_the_same_under_ddp_and_fsdp(measured: Run) -> None:
+    found = {row["strategy"]: row for row in rows(measured, workload="two.py:TwoOptimizers", optimizer="")}
+    assert set(found) == {"single", "ddp", "fsdp"}
+    assert {row["status"] for row in found.values()} == {"ok"}, [row["reason"] for row in found.values()]
+    losses = [float(found[strategy]["loss_last"]) for strategy in ("ddp", "fsdp")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] < float(found["ddp"]["loss_first"])
+    assert {row["lr_scheduler"] for row in found.values()} == {""}
+
+
+def test_an_optimizer_beside_those_of_the_workload_is_refused(measured: Run) -> None:
+    [refused] = rows(measured, optimizer="sgd")
+    assert refused["status"] == "skipped"
+    assert refused["reason"] == (
+        "two.py:TwoOptimizers has its own optimizers(model), so --optimizer and --lr-scheduler have no effect"
+    )
