@@ -16,10 +16,10 @@ GPU_TORCH ?= 2.11
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
 
-# Tests that start processes look at all processes of the machine and measure times: they run one after the other.
+# Tests that start ranks and measure times run two at a time on any machine, so that they do not crowd each other.
 test: $(VENV)/installed
 	$(BIN)/pytest -n auto --dist loadfile -m "not launch and $(QUICK)"
-	$(BIN)/pytest -m "launch and $(QUICK)"
+	$(BIN)/pytest -n 2 --dist loadfile -m "launch and $(QUICK)"
 
 test-all: $(VENV)/installed test-oldest
 	$(BIN)/pytest

@@ -9,13 +9,14 @@ import pytest
 from command_line import Run, run_bench
 from documents import ROOT, files
 
+PAGE = "workloads" + ".md"
 TOKENS = [i % 7 + 3 for i in range(64)]
 
 
 @pytest.fixture(scope="module")
 def measured(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("own")
-    for name, text in files(ROOT / "README.md", ROOT / "docs" / "workloads.md").items():
+    for name, text in files(ROOT / "README.md", ROOT / "docs" / PAGE).items():
         (folder / name).write_text(text)
     # An epoch of padded.py on two ranks has 8 steps: the window of 16 begins at the start of one and has two.
     (folder / "suite.toml").write_text("""

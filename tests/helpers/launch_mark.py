@@ -1,6 +1,6 @@
 """The mark ``launch``: tests that start ranks or the ``bench`` command have it, and a test without it cannot.
 
-The tests with this mark run one after the other: they look at all processes of the machine and measure times.
+The tests with this mark run two at a time. They look at processes of the machine by what marks these as their own.
 """
 
 from __future__ import annotations
