@@ -25,9 +25,10 @@ class Workload(Protocol):
     ``synthetic``); ``tokens``, the number of tokens in a sample if ``unit`` is ``"tokens"``; ``flops_per_sample``, the
     FLOPs of training on one sample without recomputation, to replace the count.
 
-    Optional methods: ``collate_fn(items)`` makes a batch of items; ``batch_size_of(batch)`` returns the number of
-    samples in a batch, by default the length of its first tensor; ``tokens_of(batch)`` returns the tokens that count in
-    it, as without padding.
+    Optional methods: ``loader(rank, world_size, batch_size)`` returns this rank's batches in place of ``samples``;
+    ``optimizers(model)`` returns optimizers; ``collate_fn(items)`` makes a batch of items; ``batch_size_of(batch)``
+    returns the number of samples in a batch, by default the length of its first tensor; ``tokens_of(batch)`` returns
+    the tokens that count in it, as without padding.
     """
 
     unit: str  # "samples" or "tokens": throughput is also given in this unit.
@@ -40,7 +41,7 @@ class Workload(Protocol):
         """Return the mean loss of a batch, a scalar."""
 
     def samples(self, data: str) -> Dataset[Any]:
-        """Return a map-style dataset with a length. Item i is always the same for the same i."""
+        """Return a map-style dataset with a length, or an IterableDataset. Item i is always the same for the same i."""
 
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
         """Return the parts to shard and to checkpoint one by one, in forward order; may be empty.

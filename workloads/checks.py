@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,14 +20,14 @@ UNITS = ("samples", "tokens")
 MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # Limits of a batch and of a sample; the product fits into 64 bits.
 MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
-OF_BATCHES = ("collate_fn", "batch_size_of", "tokens_of")
+OF_BATCHES = ("collate_fn", "batch_size_of", "tokens_of", "loader")
 OPTIONAL = (*OF_BATCHES, "optimizers")
 OPTIMIZERS = "write optimizers(model), or choose one with --optimizer"
 SCHEDULERS = "optimizers(model) may return schedulers, or choose one with --lr-scheduler"
 STEPS = "a step is loss(model, batch), its backward pass and the optimizer"
 COLLATING = "a method that puts items together is named collate_fn"
 SAMPLING = "--batch-size and --seed say which samples a batch has"
-LOADING = "return a map-style dataset from samples(); --num-workers and others steer its loader"
+LOADING = "return a dataset from samples(), or write loader(rank, world_size, batch_size)"
 # Members for training or loading that are never called: name -> what is used instead.
 NOT_CALLED = {
     **{"optimizer": OPTIMIZERS, "configure_optimizers": OPTIMIZERS},
@@ -36,7 +37,7 @@ NOT_CALLED = {
     **{"build_scheduler": SCHEDULERS, "create_scheduler": SCHEDULERS, "get_scheduler": SCHEDULERS},
     **{"step": STEPS, "train_step": STEPS, "training_step": STEPS, "forward_backward": STEPS, "backward": STEPS},
     **{"collate": COLLATING, "sampler": SAMPLING, "batch_sampler": SAMPLING},
-    **{"loader": LOADING, "data_loader": LOADING, "dataloader": LOADING},
+    **{"data_loader": LOADING, "dataloader": LOADING},
     **{"train_loader": LOADING, "train_dataloader": LOADING},
 }
 
@@ -47,10 +48,11 @@ class WorkloadError(TypeError):
 
 def check_members(target: str, workload: Any) -> None:
     """Raise WorkloadError unless the workload has all members, and its attributes have allowed values."""
-    missing = [member for member in ("unit", "batch_size", *METHODS) if not hasattr(workload, member)]
+    methods = [method for method in METHODS if method != "samples" or not hasattr(workload, "loader")]
+    missing = [member for member in ("unit", "batch_size", *methods) if not hasattr(workload, member)]
     if missing:
         raise WorkloadError(f"{target} is not a workload: it lacks {', '.join(missing)}")
-    for method in METHODS:
+    for method in methods:
         if not callable(given := getattr(workload, method)):
             raise _refused(f"{target}: {method}", given, "a method")
     for method in OPTIONAL:
@@ -155,12 +157,32 @@ class Checked:
         """Return the dataset."""
         dataset: Any = self._workload.samples(data)
         name = f"{self._target}: samples({data!r})"
+        if isinstance(dataset, IterableDataset):
+            return dataset
         methods = all(hasattr(dataset, method) for method in ("__len__", "__getitem__"))
-        if not methods or isinstance(dataset, (IterableDataset, str, bytes, dict, Tensor)):
-            raise _refused(f"{name} returned", dataset, "a map-style dataset: __len__, and __getitem__ by index")
+        if not methods or isinstance(dataset, (str, bytes, dict, Tensor)):
+            allowed = "a map-style dataset (__len__, and __getitem__ by index) or an IterableDataset"
+            raise _refused(f"{name} returned", dataset, allowed)
         if len(dataset) < 1:
             raise WorkloadError(f"{name} has no samples; allowed: a dataset with a length from 1")
         return dataset  # type: ignore[no-any-return]
+
+    @property
+    def has_loader(self) -> bool:
+        """Whether the workload makes its batches itself."""
+        return hasattr(self._workload, "loader")
+
+    def loader(self, rank: int, world_size: int, batch_size: int | None) -> Iterable[Any]:
+        """Return this rank's batches of about ``batch_size`` samples, which may be iterated again and again."""
+        given: Any = self._workload.loader(rank, world_size, batch_size)
+        if (
+            not hasattr(given, "__iter__")
+            or hasattr(given, "__next__")
+            or isinstance(given, (str, bytes, dict, Tensor))
+        ):
+            allowed = "a DataLoader, or another iterable that begins anew each time"
+            raise _refused(f"{self._target}: loader() returned", given, allowed)
+        return given  # type: ignore[no-any-return]
 
     def collate_fn(self, items: Sequence[Any]) -> Any:
         """Return the items as a batch."""
@@ -240,6 +262,9 @@ def collated(workload: Any, dataset: Dataset[Any], size: int) -> Any:
 
     Raise WorkloadError if it has no tensor.
     """
+    if isinstance(dataset, IterableDataset):
+        items = list(itertools.islice(itertools.chain.from_iterable(itertools.repeat(dataset)), size))
+        return workload.collate_fn(items)
     length = len(dataset)  # type: ignore[arg-type]
     return workload.collate_fn([dataset[index % length] for index in range(size)])
 

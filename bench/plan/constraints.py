@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
+from bench.plan.options import AXES, LOADER_AXES
 
 if TYPE_CHECKING:
     from bench.plan.description import Description
@@ -216,7 +217,20 @@ COMPILE = (
     ),
 )
 
+
+def _sets_loader(case: Case) -> bool:
+    """Return whether the case has a value of the DataLoader's axes that is not the default."""
+    return any(getattr(case, name) not in (None, AXES[name].default) for name in LOADER_AXES)
+
+
 OPTIMIZER = (
+    Rule(
+        lambda case, facts: bool(facts.description and facts.description.own_loader) and _sets_loader(case),
+        lambda case, facts: (
+            f"{case.workload} has its own loader(rank, world_size, batch_size), so --num-workers and the like have no "
+            "effect"
+        ),
+    ),
     Rule(
         lambda case, facts: (
             bool(facts.description and facts.description.own_optimizer)

@@ -28,6 +28,7 @@ class Description:
     flops_convention: str | None = None
     flops_note: str | None = None
     own_optimizer: bool = False  # The workload decides on its optimizers.
+    own_loader: bool = False  # The workload makes its batches itself.
 
     @classmethod
     def found(cls, folder: Path) -> Description | None:

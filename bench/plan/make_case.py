@@ -13,13 +13,12 @@ from bench.errors import UsageError
 from bench.machine.gpus import Machine
 from bench.plan.case import PLACEHOLDERS, Case
 from bench.plan.device_counts import no_gpu
-from bench.plan.options import AUTO, AXES
+from bench.plan.options import AUTO, AXES, LOADER_AXES
 from bench.plan.script_arguments import placeholders, split
 from bench.plan.strategies import SCRIPTS_OWN, STRATEGIES
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 from bench.plan.workload_spec import parse_workload
 
-LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")
 FROM_OUTSIDE = ("gpus", "device", "omp_num_threads", "numa_binding", "env")  # Axes that work on any script.
 GPU_AXES = ("pin_memory", "cudnn_benchmark", "numa_binding")
 

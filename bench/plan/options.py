@@ -69,6 +69,7 @@ RESERVED = {
     ),
     **dict.fromkeys(("MASTER_ADDR", "MASTER_PORT", "PYTHONSAFEPATH", "TMPDIR"), "the launcher sets it"),
 }
+LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")  # Of the DataLoader.
 LEAST_WARMUP_STEPS = 3  # Ranks make at least this many steps before the window.
 ALIASES = {"checkpointing": "activation_checkpointing"}  # Shorter names of axes.
 # Words of --retry, with the statuses whose launches are repeated.

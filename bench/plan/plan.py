@@ -19,8 +19,8 @@ from bench.plan.case import PLACEHOLDERS, Case
 from bench.plan.constraints import Facts, refusal
 from bench.plan.data_files import check_inputs
 from bench.plan.device_counts import check_scaling, for_machine, places, with_global_batch_of
-from bench.plan.make_case import GPU_AXES, LOADER_AXES, make_case
-from bench.plan.options import AUTO, AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
+from bench.plan.make_case import GPU_AXES, make_case
+from bench.plan.options import AUTO, AXES, LOADER_AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
 from bench.plan.script_arguments import as_text, split
 from bench.plan.strategies import SCRIPTS_OWN
 

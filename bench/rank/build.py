@@ -128,7 +128,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         model=model,
         optimizers=optimizers_of(workload, model, case),
         scaler=torch.amp.GradScaler(device.type, growth_interval=NEVER, enabled=case.precision == "amp-fp16"),
-        batches=batches(workload.samples(spec.data), case, device, workload.collate_fn),
+        batches=batches(workload, spec.data, case, device),
         device=device,
         devices=devices,
         distributed=case.spread.name not in ONE_PROCESS,

@@ -145,9 +145,11 @@ class Batches:
     workload: Checked
     micro: Micro
 
-    @functools.cached_property
-    def _dataset(self) -> Any:
-        return self.workload.samples(self.micro.data)
+    def _first(self, samples: int) -> Batch:
+        """Return the first samples as a batch; a loader's first batch has as many as it decides on."""
+        if self.workload.has_loader:
+            return next(iter(self.workload.loader(0, 1, samples)))
+        return collated(self.workload, self.workload.samples(self.micro.data), samples)
 
     def empty(self) -> Batch:
         """Return meta tensors with the shapes of the first sample, or of the whole batch if they are the workload's."""
@@ -157,12 +159,12 @@ class Batches:
             if self.workload.counts_tokens:
                 self.workload.tokens_of(batch)
             return map_tensors(lambda t: torch.empty(t.shape, dtype=t.dtype, device=META), batch)
-        samples, one = self.micro.samples, collated(self.workload, self._dataset, 1)
+        samples, one = self.micro.samples, self._first(1)
         return map_tensors(lambda t: torch.empty((samples, *t.shape[1:]), dtype=t.dtype, device=META), one)
 
     def real(self) -> Batch:
         """Return the first samples as a real batch."""
-        return collated(self.workload, self._dataset, self.micro.samples)
+        return self._first(self.micro.samples)
 
 
 def _on_meta(models: Models, batches: Batches) -> tuple[int, int]:

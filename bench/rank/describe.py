@@ -68,6 +68,7 @@ def descriptions(workload: Checked, micro: Micro | None) -> Iterator[Description
         flops_per_sample=None,
         hardware_flops_per_sample=None,
         own_optimizer=workload.has_optimizers,
+        own_loader=workload.has_loader,
     )
     yield plain
     if micro:

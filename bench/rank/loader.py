@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -12,13 +13,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from bench.plan.case import Case
 from bench.rank.resident import Resident
+from bench.rank.streams import Shard, endless
 from launch.orphans import die_with_parent
 from workloads.base import Batch
-from workloads.batches import collate, map_tensors
+from workloads.batches import map_tensors
+from workloads.checks import Checked
 
 DEATH_SECONDS = 0.5
 
@@ -73,48 +76,82 @@ class GlobalBatches(Sampler[list[int]]):
                 yield order[first : first + self.micro_batch].tolist()
 
 
-def batches(
-    dataset: Dataset[Any], case: Case, device: torch.device, collate_fn: Callable[[Sequence[Any]], Batch] = collate
-) -> Batches:
+def batches(workload: Checked, data: str, case: Case, device: torch.device) -> Batches:
     """Return the micro-batches of this rank, on the host. Those of ``resident`` data are repeated on the device."""
-    rank, length = int(os.environ.get("RANK", 0)), len(dataset)  # type: ignore[arg-type]
+    rank, ranks = int(os.environ.get("RANK", 0)), case.world_size
     assert case.rank_batch is not None
+    if workload.has_loader:
+        return _of_stream(lambda: workload.loader(rank, ranks, case.rank_batch), case, device)
+    dataset = workload.samples(data)
+    if isinstance(dataset, IterableDataset):
+        shard = Shard(dataset, rank, ranks)
+        return _of_stream(lambda: _loader(shard, case, workload, batch_size=case.rank_batch), case, device)
     if case.data_kind == "resident":
-        size, first = case.rank_batch, rank * case.rank_batch * case.micro_batches
-        starts = range(first, first + size * case.micro_batches, size)
-
-        def make() -> list[Batch]:
-            made = [collate_fn([dataset[i % length] for i in range(start, start + size)]) for start in starts]
-            return [to_device(batch, case, device) for batch in made]
-
-        resident = Resident(make)
-        return Batches(iter(resident), None, 0, resident=resident)
-    sampler = GlobalBatches(length, case, rank)
+        return _resident(lambda: _first_batches(dataset, case, rank, workload), case, device)
+    sampler = GlobalBatches(len(dataset), case, rank)  # type: ignore[arg-type]
     if not sampler.steps:
         raise ValueError(
             f"{sampler.length} samples do not fill one global batch of {sampler.global_batch}; "
             "give a smaller --batch-size or --grad-accum-steps, fewer --gpus or more data"
         )
-    assert case.num_workers is not None
-    options: dict[str, Any] = {}
+    loader = _loader(dataset, case, workload, sampler=sampler)
+    workers: list[BaseProcess] = []
+    return Batches(_epochs(loader, sampler, workers), sampler.steps, _queued(loader), workers)
+
+
+def _of_stream(open_: Callable[[], Iterable[Batch]], case: Case, device: torch.device) -> Batches:
+    """Return the batches of a source that decides on their order itself."""
+    began: list[Any] = []
+    if case.data_kind == "resident":
+        return _resident(lambda: list(itertools.islice(endless(open_(), began), case.micro_batches)), case, device)
+    source = open_()
+    workers: list[BaseProcess] = []
+
+    def iterate() -> Generator[Batch, None, None]:
+        for batch in endless(source, began):
+            workers[:] = getattr(began[-1], "_workers", [])
+            yield batch
+
+    return Batches(iterate(), None, _queued(source), workers)
+
+
+def _resident(make: Callable[[], Sequence[Batch]], case: Case, device: torch.device) -> Batches:
+    resident = Resident(lambda: [to_device(batch, case, device) for batch in make()])
+    return Batches(iter(resident), None, 0, resident=resident)
+
+
+def _first_batches(dataset: Any, case: Case, rank: int, workload: Checked) -> list[Batch]:
+    """Return this rank's share of the first samples, which are repeated if there are fewer."""
+    assert case.rank_batch is not None
+    size, length = case.rank_batch, len(dataset)
+    first = rank * size * case.micro_batches
+    starts = range(first, first + size * case.micro_batches, size)
+    return [workload.collate_fn([dataset[i % length] for i in range(start, start + size)]) for start in starts]
+
+
+def _loader(
+    dataset: Any, case: Case, workload: Checked, sampler: GlobalBatches | None = None, batch_size: int | None = None
+) -> DataLoader[Any]:
+    options: dict[str, Any] = {"batch_sampler": sampler} if sampler else {"batch_size": batch_size, "drop_last": True}
     if case.num_workers:
-        options = {
+        options |= {
             "prefetch_factor": case.prefetch_factor,
             "persistent_workers": case.persistent_workers,
             "multiprocessing_context": "fork",
             "worker_init_fn": _end_with_rank,
         }
-    loader = DataLoader(
+    return DataLoader(
         dataset,
-        batch_sampler=sampler,
-        num_workers=case.num_workers,
+        num_workers=case.num_workers or 0,
         pin_memory=bool(case.pin_memory),
-        collate_fn=collate_fn,
+        collate_fn=workload.collate_fn,
         **options,
     )
-    workers: list[BaseProcess] = []
-    queued = case.num_workers * (case.prefetch_factor or 0)
-    return Batches(_epochs(loader, sampler, workers), sampler.steps, queued, workers)
+
+
+def _queued(source: Any) -> int:
+    """Return how many batches a loader may hold."""
+    return int(getattr(source, "num_workers", 0) or 0) * int(getattr(source, "prefetch_factor", 0) or 0)
 
 
 def _end_with_rank(_: int) -> None:

@@ -142,7 +142,8 @@ class Judge:
             self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")
         assert case.rank_batch is not None
         columns, without_effect = effects(case, records)
-        found = [*faults(ranks, case.rank_batch * case.micro_batches), *without_effect]
+        expected = None if self.description.own_loader else case.rank_batch * case.micro_batches
+        found = [*faults(ranks, expected), *without_effect]
         # Ranks of a failed launch may not have imported everything.
         return {**row, **columns, **verdict(found), "code_key": code_key(imported(records))}
 

@@ -115,8 +115,11 @@ def efficiency(row: Row, description: Description | None, peak: tuple[float, str
     }
 
 
-def faults(ranks: Sequence[Measurement], rank_samples: int) -> list[str]:
-    """Return in words why a row is ``invalid``. A rank must train ``rank_samples`` samples in a step."""
+def faults(ranks: Sequence[Measurement], rank_samples: int | None) -> list[str]:
+    """Return in words why a row is ``invalid``.
+
+    A rank must train ``rank_samples`` samples in a step; None if the workload decides on their number.
+    """
     found = []
     not_finite = [
         (step, rank) for rank, m in enumerate(ranks) for step, loss in enumerate(m.losses) if not math.isfinite(loss)
@@ -125,7 +128,7 @@ def faults(ranks: Sequence[Measurement], rank_samples: int) -> list[str]:
         step, rank = min(not_finite)  # gradients bring it to the other ranks one step later
         found.append(f"the loss of rank {rank} is {ranks[rank].losses[step]} in step {step + 1}")
     for rank, m in enumerate(ranks):
-        expected = rank_samples * len(m.steps_ns)
+        expected = m.samples if rank_samples is None else rank_samples * len(m.steps_ns)
         if m.samples != expected:
             found.append(f"rank {rank} trained {m.samples} samples where {len(m.steps_ns)} steps have {expected}")
         off_ns = sum(m.steps_ns) - m.window_ns

@@ -11,6 +11,7 @@ from bench.errors import BenchError, ResultsError
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
 from bench.plan.description import Description
+from bench.plan.options import LOADER_AXES
 from bench.plan.plan import Planned, facts, joined, plan_case
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.row_recorder import Notes
@@ -75,10 +76,8 @@ class WorkloadDescriptions:
                 case = dataclasses.replace(case, batch_size=description.batch_size)
                 self._found.setdefault(_key(case), description)
             planned = plan_case(case, facts(self._machine, planned.samples, description), planned.strong_from)
-            if planned.skip is None and description.own_optimizer:
-                planned = dataclasses.replace(
-                    planned, case=dataclasses.replace(planned.case, optimizer=None, lr_scheduler=None)
-                )
+            if planned.skip is None:
+                planned = dataclasses.replace(planned, case=_without_own(planned.case, description))
             if planned.skip is None and planned.case != case:  # its batch is that of strong scaling
                 self.of(planned.case)
         except ResultsError:
@@ -104,6 +103,13 @@ class WorkloadDescriptions:
         if found.flops_per_sample is None and found.flops_note:
             self._notes.warn(f"FLOPs of {case.workload} stay empty: {found.flops_note}")
         return found
+
+
+def _without_own(case: Case, description: Description) -> Case:
+    """Return the case without the values of axes that the workload decides on."""
+    own = {"optimizer": None, "lr_scheduler": None} if description.own_optimizer else {}
+    own |= dict.fromkeys(LOADER_AXES) if description.own_loader else {}
+    return dataclasses.replace(case, **own)  # type: ignore[arg-type]
 
 
 def _key(case: Case) -> Key:

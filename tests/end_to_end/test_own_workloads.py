@@ -37,6 +37,18 @@ strategy = ["single", "ddp", "fsdp"]
 gpus = 2
 device = "cpu"
 [[matrix]]
+workload = ["streams.py:Streamed", "streams.py:OwnLoader"]
+gpus = 2
+batch_size = 70
+device = "cpu"
+data = "synthetic"
+[[matrix]]
+workload = "streams.py:OwnLoader"
+gpus = 2
+device = "cpu"
+data = "synthetic"
+num_workers = 0
+[[matrix]]
 workload = "two.py:TwoOptimizers"
 strategy = "ddp"
 gpus = 2
@@ -79,3 +91,13 @@ def test_an_optimizer_beside_those_of_the_workload_is_refused(measured: Run) -> 
     assert refused["reason"] == (
         "two.py:TwoOptimizers has its own optimizers(model), so --optimizer and --lr-scheduler have no effect"
     )
+
+
+def test_a_stream_has_full_batches_and_a_loader_those_that_it_makes(measured: Run) -> None:
+    """500 items a rank are seven batches of 70 and one of 10; the window of 16 steps has two epochs of the loader."""
+    [streamed] = rows(measured, workload="streams.py:Streamed")
+    assert (streamed["status"], streamed["samples"], streamed["num_workers"]) == ("ok", str(16 * 2 * 70), "2")
+    [own] = rows(measured, workload="streams.py:OwnLoader", status="ok")
+    assert (own["samples"], own["num_workers"], own["prefetch_factor"]) == (str(2 * 2 * 500), "", "")
+    [refused] = rows(measured, workload="streams.py:OwnLoader", status="skipped")
+    assert refused["reason"].startswith("streams.py:OwnLoader has its own loader(rank, world_size, batch_size)")

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,11 +28,13 @@ from bench.plan.case import Case
 from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.clock import AcceleratorClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
-from bench.rank.loader import GlobalBatches, batches
+from bench.rank.loader import Batches, GlobalBatches, batches
 from bench.rank.measure import warmup_steps
 from bench.rank.recorded import failure_of, last_seconds
 from bench.strategies import fsdp
 from workloads.base import load
+from workloads.checks import Checked
+from workloads.mlp import MLP
 
 CPU = torch.device("cpu")
 
@@ -126,9 +129,15 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
     assert split(2, epoch=1) == split(4, epoch=1)
 
 
+def fed(data: Any, asked: Case, device: torch.device) -> Batches:
+    """The batches of a rank whose workload has this dataset."""
+    workload = Checked("mine.py:Net", type("Net", (MLP,), {"samples": lambda self, kind: data})())
+    return batches(workload, asked.data_kind, asked, device)
+
+
 def test_epochs_follow_each_other_without_end() -> None:
     data = TensorDataset(torch.arange(10))
-    feed = batches(data, case(batch_size=5, data="synthetic", num_workers=0, strategy="single"), torch.device("cpu"))
+    feed = fed(data, case(batch_size=5, data="synthetic", num_workers=0, strategy="single"), torch.device("cpu"))
     assert feed.steps_per_epoch == 2
     seen = [next(feed)[0].tolist() for _ in range(5)]
     feed.close()
@@ -141,7 +150,7 @@ def test_epochs_of_micro_batches_are_whole_steps(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("RANK", "1")
     data = TensorDataset(torch.arange(11))  # two steps of 1 x 2 x 2, and three left over
     asked = case(batch_size=1, grad_accum_steps=2, gpus=2, data="synthetic", num_workers=0)
-    feed = batches(data, asked, CPU)
+    feed = fed(data, asked, CPU)
     assert (feed.steps_per_epoch, feed.queued) == (2, 0)
     assert [next(feed)[0].tolist() for _ in range(6)] == [[2], [3], [6], [7], [2], [3]]
     feed.close()
@@ -153,7 +162,7 @@ def test_epochs_of_micro_batches_are_whole_steps(monkeypatch: pytest.MonkeyPatch
 )
 def test_micro_batches_that_the_loader_holds_ready(workers: int, ahead: int | None, queued: int) -> None:
     axes = {"num_workers": workers, "prefetch_factor": ahead, "grad_accum_steps": 2}
-    feed = batches(TensorDataset(torch.arange(50)), case(batch_size=5, data="synthetic", **axes), CPU)
+    feed = fed(TensorDataset(torch.arange(50)), case(batch_size=5, data="synthetic", **axes), CPU)
     assert (feed.steps_per_epoch, feed.queued) == (2, queued)  # 5 x 2 ranks x 2: of 50, two and a half
 
 
@@ -172,7 +181,7 @@ def test_resident_data_are_the_micro_batches_of_one_step(
     monkeypatch: pytest.MonkeyPatch, axes: dict[str, object], rank: int, expected: list[list[int]]
 ) -> None:
     monkeypatch.setenv("RANK", str(rank))
-    feed = batches(TensorDataset(torch.arange(7)), case(**axes, device="cuda"), CPU)
+    feed = fed(TensorDataset(torch.arange(7)), case(**axes, device="cuda"), CPU)
     first, second = [next(feed) for _ in expected], [next(feed) for _ in expected]
     assert [batch[0].tolist() for batch in first] == expected
     assert [again[0] is batch[0] for batch, again in zip(first, second, strict=True)] == [True] * len(expected)
@@ -182,7 +191,7 @@ def test_resident_data_are_the_micro_batches_of_one_step(
 def test_resident_data_is_the_first_samples_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     data = TensorDataset(torch.arange(5))
-    feed = batches(data, case(batch_size=3, strategy="ddp", gpus=2), torch.device("cpu"))
+    feed = fed(data, case(batch_size=3, strategy="ddp", gpus=2), torch.device("cpu"))
     assert next(feed)[0].tolist() == [3, 4, 0]  # the second rank's three, repeated if there are too few
     assert next(feed)[0] is next(feed)[0]
     assert (feed.steps_per_epoch, feed.queued) == (None, 0)
@@ -191,14 +200,14 @@ def test_resident_data_is_the_first_samples_again_and_again(monkeypatch: pytest.
 def test_too_few_samples_for_a_global_batch_are_told() -> None:
     asked = case(batch_size=6, strategy="ddp", gpus=2, data="synthetic", num_workers=0)
     with pytest.raises(ValueError, match="10 samples do not fill one global batch of 12"):
-        batches(TensorDataset(torch.arange(10)), asked, torch.device("cpu"))
+        fed(TensorDataset(torch.arange(10)), asked, torch.device("cpu"))
 
 
 def test_too_few_samples_for_the_micro_batches_of_a_step_are_told() -> None:
     asked = case(batch_size=3, strategy="ddp", gpus=2, grad_accum_steps=2, data="synthetic", num_workers=0)
-    assert batches(TensorDataset(torch.arange(12)), asked, CPU).steps_per_epoch == 1
+    assert fed(TensorDataset(torch.arange(12)), asked, CPU).steps_per_epoch == 1
     with pytest.raises(ValueError, match="11 samples do not fill one global batch of 12; give a smaller --batch-size"):
-        batches(TensorDataset(torch.arange(11)), asked, CPU)
+        fed(TensorDataset(torch.arange(11)), asked, CPU)
 
 
 @pytest.mark.parametrize(
