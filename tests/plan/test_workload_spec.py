@@ -66,7 +66,7 @@ def test_spec_parses_back_to_itself(text: str) -> None:
 
 ALL = (
     "resnet18, resnet50, vit-b-16, mnist-cnn, gpt, gpt-nano, gpt-124m, gpt-350m, "
-    "llama, llama-nano, llama-1b, llama-8b, bert, dlrm, mlp, file.py:Name"
+    "llama, llama-nano, llama-1b, llama-8b, bert, dlrm, mlp, timm, torchvision, hf, file.py:Name"
 )
 
 
