@@ -21,10 +21,10 @@ MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # Limits of a batch and of a sample; t
 MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
 OF_BATCHES = ("collate_fn", "batch_size_of", "tokens_of", "loader")
-OPTIONAL = (*OF_BATCHES, "optimizers")
+OPTIONAL = (*OF_BATCHES, "optimizers", "step")
 OPTIMIZERS = "write optimizers(model), or choose one with --optimizer"
 SCHEDULERS = "optimizers(model) may return schedulers, or choose one with --lr-scheduler"
-STEPS = "a step is loss(model, batch), its backward pass and the optimizer"
+STEPS = "a step is loss(model, batch), its backward pass and the optimizer, or step(model, batch, ctx)"
 COLLATING = "a method that puts items together is named collate_fn"
 SAMPLING = "--batch-size and --seed say which samples a batch has"
 LOADING = "return a dataset from samples(), or write loader(rank, world_size, batch_size)"
@@ -35,7 +35,7 @@ NOT_CALLED = {
     **{"get_optimizer": OPTIMIZERS, "optimizer_step": OPTIMIZERS},
     **{"scheduler": SCHEDULERS, "lr_scheduler": SCHEDULERS, "make_scheduler": SCHEDULERS},
     **{"build_scheduler": SCHEDULERS, "create_scheduler": SCHEDULERS, "get_scheduler": SCHEDULERS},
-    **{"step": STEPS, "train_step": STEPS, "training_step": STEPS, "forward_backward": STEPS, "backward": STEPS},
+    **{"train_step": STEPS, "training_step": STEPS, "forward_backward": STEPS, "backward": STEPS},
     **{"collate": COLLATING, "sampler": SAMPLING, "batch_sampler": SAMPLING},
     **{"data_loader": LOADING, "dataloader": LOADING},
     **{"train_loader": LOADING, "train_dataloader": LOADING},
@@ -48,7 +48,8 @@ class WorkloadError(TypeError):
 
 def check_members(target: str, workload: Any) -> None:
     """Raise WorkloadError unless the workload has all members, and its attributes have allowed values."""
-    methods = [method for method in METHODS if method != "samples" or not hasattr(workload, "loader")]
+    instead = {"samples": "loader", "loss": "step"}
+    methods = [method for method in METHODS if not hasattr(workload, instead.get(method, ""))]
     missing = [member for member in ("unit", "batch_size", *methods) if not hasattr(workload, member)]
     if missing:
         raise WorkloadError(f"{target} is not a workload: it lacks {', '.join(missing)}")
@@ -136,21 +137,35 @@ class Checked:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_workload"], name)
 
-    def build(self) -> nn.Module:
-        """Return the model."""
+    @property
+    def has_step(self) -> bool:
+        """Whether the workload has a step of its own."""
+        return hasattr(self._workload, "step")
+
+    def step(self, model: Any, batch: Any, ctx: Any) -> Tensor:
+        """Train a step or a micro-batch of it, and return a loss to record."""
+        loss = self._workload.step(model, batch, ctx)
+        if not isinstance(loss, Tensor) or loss.dim():
+            raise _refused(f"{self._target}: step() returned", loss, "a loss to record, a tensor without dimensions")
+        return loss
+
+    def build(self) -> Any:
+        """Return the model; with a step of its own possibly several by name."""
         model = self._workload.build()
-        if not isinstance(model, nn.Module):
-            raise _refused(f"{self._target}: build() returned", model, "a torch.nn.Module")
+        several = isinstance(model, dict) and all(isinstance(one, nn.Module) for one in model.values())
+        if not isinstance(model, nn.Module) and not (model and several and self.has_step):
+            allowed = "a torch.nn.Module" + (", or a dictionary of them" if self.has_step else "")
+            raise _refused(f"{self._target}: build() returned", model, allowed)
         return model
 
-    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
-        """Return the layers of the model."""
+    def layers(self, model: Any) -> Sequence[nn.Module]:
+        """Return the layers of the model, or of all models."""
         given = self._workload.layers(model)
         layers = list(given) if hasattr(given, "__iter__") else [given]
         for layer in layers:
             if not isinstance(layer, nn.Module) or layer is given:
                 raise _refused(f"{self._target}: layers() returned", given, "a list of modules of the model")
-        _check_layers(self._target, layers, model)
+        _check_layers(self._target, layers, nn.ModuleDict(model) if isinstance(model, dict) else model)
         return layers
 
     def samples(self, data: str) -> Dataset[Any]:

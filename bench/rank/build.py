@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -53,16 +53,23 @@ class Training:
     compile_log: CompileLog | None
     pinned: dict[str, str]  # PyTorch's settings before the workload's code ran
 
-    def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[None]:
+    def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the backward pass exchanges gradients if ``on``, else accumulates them."""
         if self.case.micro_batches == 1:
             return contextlib.nullcontext()
-        sync: contextlib.AbstractContextManager[None] = self.strategy.gradient_sync(self.model, on)
-        return sync
+        several = isinstance(self.model, nn.ModuleDict) and self.workload.has_step
+        with contextlib.ExitStack() as stack:
+            for model in self.model.values() if several else [self.model]:  # type: ignore[operator]
+                stack.enter_context(self.strategy.gradient_sync(model, on))
+            return stack.pop_all()
+
+    def autocasting(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which the model computes in another precision, if the strategy leaves that to it."""
+        return torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext()
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a micro-batch, divided by the number of micro-batches in a step."""
-        with torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext():
+        with self.autocasting():
             loss = self.workload.loss(self.model, batch)
         return loss / self.case.micro_batches if self.case.micro_batches > 1 else loss
 
@@ -146,8 +153,34 @@ def parallelize(
 
     Return the model, and whether its forward pass waits for no other rank (None without other ranks).
     """
-    model = workload.build().train()
-    layers = workload.layers(model)
+    built = workload.build()
+    if isinstance(built, dict):
+        return _parallelized_each(workload, built, case, strategy, device, compile_cache)
+    model = built.train()
+    return _parallelized(model, workload.layers(model), case, strategy, device, compile_cache)
+
+
+def _parallelized_each(
+    workload: Checked,
+    models: dict[str, nn.Module],
+    case: Case,
+    strategy: Any,
+    device: torch.device,
+    compile_cache: str,
+) -> tuple[nn.Module, bool | None]:
+    """Return several models as one module with their names, each distributed by itself."""
+    layers, apart = workload.layers(models), {}
+    local: bool | None = None
+    for name, model in models.items():
+        inside = {id(part) for part in model.modules()}
+        own = [layer for layer in layers if id(layer) in inside]
+        apart[name], local = _parallelized(model.train(), own, case, strategy, device, compile_cache)
+    return nn.ModuleDict(apart), local
+
+
+def _parallelized(
+    model: nn.Module, layers: Sequence[nn.Module], case: Case, strategy: Any, device: torch.device, compile_cache: str
+) -> tuple[nn.Module, bool | None]:
     if case.precision == "bf16":
         model.to(torch.bfloat16)
     # fully_shard does not take NHWC parameters; activations are NHWC

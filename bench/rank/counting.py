@@ -82,13 +82,13 @@ class Models:
     def on_meta(self) -> nn.Module:
         """The model on the meta device."""
         with META:
-            return self.workload.build().train()
+            return _as_one(self.workload.build())
 
     @functools.cached_property
     def real(self) -> nn.Module:
         """The model with real parameters."""
         with _limited_memory():
-            return self.workload.build().train()
+            return _as_one(self.workload.build())
 
     @functools.cached_property
     def fake(self) -> tuple[nn.Module, FakeTensorMode]:
@@ -96,7 +96,7 @@ class Models:
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         try:
             with mode:
-                return self.workload.build().train(), mode
+                return _as_one(self.workload.build()), mode
         except Exception:  # for example if building needs the value of a tensor
             return _faked(self.real, mode), mode
 
@@ -115,6 +115,8 @@ def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
     ``to_the_end``: if an operation is unknown, try further ways until the step runs to its end, to learn whether it
     recomputes anything.
     """
+    if models.workload.has_step:
+        return Count(f"the workload has a step of its own; {ADVICE}")
     batches, why, unknown = Batches(models.workload, micro), "", None
     try:
         with _limited_time(), torch.random.fork_rng(devices=()):
@@ -216,6 +218,12 @@ def _count_both(models: Models, model: nn.Module, batch: Batch, micro: Micro) ->
     checkpoint_layers(workload.layers(model), mode)
     torch.manual_seed(SEED)
     return plain, flops_of(step)
+
+
+def _as_one(built: Any) -> nn.Module:
+    """Return what a workload has built as one module to train."""
+    model: nn.Module = nn.ModuleDict(built) if isinstance(built, dict) else built
+    return model.train()
 
 
 def _faked(model: nn.Module, mode: FakeTensorMode) -> nn.Module:

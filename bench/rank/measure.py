@@ -30,6 +30,7 @@ from bench.rank.build import Training
 from bench.rank.clock import AcceleratorClock, Clock, HostClock, by_part, by_step
 from bench.rank.duet_turns import Pace, TakingTurns, plan
 from bench.rank.memory import PeakMemory
+from bench.rank.own_step import PartsClock, StepContext
 from bench.rank.recorded import PATIENCE_S
 from bench.rank.window_length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
 
@@ -87,6 +88,9 @@ class _Run:
         self.step_ns = 0  # the longest mean step of the windows so far
         self.samples = self.tokens = 0
         self.counts_tokens = training.workload.counts_tokens
+        self.own_step = training.workload.has_step
+        self.parts_clock = PartsClock(HostClock())  # of the present window, for own steps
+        self.context = StepContext(training, lambda part: self.parts_clock.ended(part))
         self.planned = spec.steps
         self.micro = training.case.micro_batches
         # number of compilations, and the loss scale, at the start of measuring
@@ -162,6 +166,7 @@ class _Run:
         on_host = [ns for window in windows for ns in window.clock.host_ns()]
         log, (compilations, scale) = self.training.compile_log, self.before
         graphs = log.graphs if log else None
+        repeated = 1 if self.own_step else self.micro  # how often the parts of a micro-batch follow each other
         return Measurement(
             first_step_at_ns=first_step_at_ns,
             window_at_ns=windows[0].at_ns,
@@ -169,9 +174,9 @@ class _Run:
             warmup_steps=seen.warmup_steps,
             window_ns=sum(window.ns for window in windows),
             waited_ns=sum(window.waited_ns for window in windows),
-            steps_ns=by_step(parts, self.micro),
-            parts_ns=by_part(parts, self.micro),
-            data_wait_host_ns=by_part(on_host, self.micro)["data_wait"],
+            steps_ns=by_step(parts, repeated),
+            parts_ns=by_part(parts, repeated),
+            data_wait_host_ns=by_part(on_host, repeated)["data_wait"],
             samples=sum(window.samples for window in windows),
             tokens=sum(window.tokens for window in windows) if self.counts_tokens else None,
             losses=torch.cat(seen.losses).cpu().tolist(),
@@ -192,6 +197,8 @@ class _Run:
     def _window(self, steps: int, min_seconds: float = 0.0) -> _Window:
         """Train ``steps`` steps between two synchronisations, and more until they have taken ``min_seconds``."""
         clock: Clock = AcceleratorClock(self.training.device) if self.on_accelerator else HostClock()
+        if self.own_step:
+            clock = self.parts_clock = PartsClock(clock)
         self.samples = self.tokens = done = 0
         losses = self._keep_losses(steps)
         self._synchronize(barrier=True)
@@ -199,7 +206,10 @@ class _Run:
         clock.start()
         while True:
             for loss in losses:
-                self._step(clock, loss)
+                if self.own_step:
+                    self._own_step(loss)
+                else:
+                    self._step(clock, loss)
             clock.close()
             self._synchronize()
             window_ns = clock.window_ns()
@@ -247,6 +257,31 @@ class _Run:
         self.done += 1
         self.heartbeat.beat(self.done, self.planned, time.time_ns())
         clock.mark()
+
+    def _own_step(self, keep_loss: Tensor) -> None:
+        """Train a step as the workload says."""
+        training, enter, ended, ctx = self.training, self.heartbeat.enter, self.parts_clock.ended, self.context
+        for micro_batch in range(1, self.micro + 1):
+            enter(DATA_WAIT)
+            batch = next(training.batches)
+            ended(PARTS[0])
+            enter(COPY)
+            self.samples += training.workload.batch_size_of(batch)
+            if self.counts_tokens:
+                self.tokens += training.workload.tokens_of(batch)
+            batch = training.to_device(batch)
+            ended(PARTS[1])
+            enter(FORWARD)
+            ctx.last = micro_batch == self.micro
+            with training.gradient_sync(ctx.last):
+                loss = training.workload.step(training.model, batch, ctx)
+            keep_loss.add_(loss.detach() / self.micro)
+            ended(PARTS[2])
+        enter(OPTIMIZER)
+        ctx.end()
+        self.parts_clock.end_step()
+        self.done += 1
+        self.heartbeat.beat(self.done, self.planned, time.time_ns())
 
     def _compilations(self) -> int | None:
         return self.training.compile_log.compilations if self.training.compile_log else None

@@ -43,6 +43,10 @@ class Optimizers:
         scaler.update()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
+        self.next_rates()
+
+    def next_rates(self) -> None:
+        """Change the learning rates as the schedules say."""
         for scheduler in self.schedulers:
             scheduler.step()
 

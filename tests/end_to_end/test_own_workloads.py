@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from command_line import Run, run_bench
 from documents import ROOT, files
+
+from workloads.base import load
 
 PAGE = "workloads" + ".md"
 TOKENS = [i % 7 + 3 for i in range(64)]
@@ -36,6 +39,20 @@ workload = "two.py:TwoOptimizers"
 strategy = ["single", "ddp", "fsdp"]
 gpus = 2
 device = "cpu"
+[[matrix]]
+workload = "gan.py:Gan"
+strategy = ["single", "ddp", "fsdp"]
+gpus = 2
+device = "cpu"
+precision = ["fp32", "amp-bf16"]
+[[matrix]]
+workload = "gan.py:Gan"
+strategy = ["ddp", "fsdp"]
+gpus = 2
+device = "cpu"
+batch_size = 16
+grad_accum_steps = 2
+max_grad_norm = 0.1
 [[matrix]]
 workload = ["streams.py:Streamed", "streams.py:OwnLoader"]
 gpus = 2
@@ -101,3 +118,51 @@ def test_a_stream_has_full_batches_and_a_loader_those_that_it_makes(measured: Ru
     assert (own["samples"], own["num_workers"], own["prefetch_factor"]) == (str(2 * 2 * 500), "", "")
     [refused] = rows(measured, workload="streams.py:OwnLoader", status="skipped")
     assert refused["reason"].startswith("streams.py:OwnLoader has its own loader(rank, world_size, batch_size)")
+
+
+PARTS = ("data_wait_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms")
+
+
+def test_a_step_of_its_own_with_two_models(measured: Run) -> None:
+    found = {(row["strategy"], row["precision"]): row for row in rows(measured, workload="gan.py:Gan", batch_size="32")}
+    assert len(found) == 6
+    for row in found.values():
+        assert (row["status"], row["reason"]) == ("ok", "")
+        assert (row["parameters"], row["optimizer"]) == (str(17 * 64 + 65 * 64 + 65), "")
+        assert sum(float(row[part]) for part in PARTS) == pytest.approx(float(row["step_mean_ms"]), rel=0.2)
+        assert float(row["backward_ms"]) > 0 < float(row["optimizer_ms"])
+        assert row["flops_note"].startswith("the workload has a step of its own; say flops_per_sample")
+    losses = [float(found[strategy, "fp32"]["loss_last"]) for strategy in ("ddp", "fsdp")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert abs(losses[0] - float(found["ddp", "fp32"]["loss_first"])) > 0.01
+    assert "parameters equal bit by bit over 2 replicas" in found["ddp", "fp32"]["took_effect"]
+
+
+def test_a_step_of_its_own_accumulates_and_clips(measured: Run) -> None:
+    found = rows(measured, workload="gan.py:Gan", batch_size="16")
+    assert [(row["status"], row["samples"]) for row in found] == [("ok", str(16 * 2 * 2 * 16))] * 2
+    assert float(found[0]["loss_last"]) == pytest.approx(float(found[1]["loss_last"]), rel=1e-4)
+
+
+def test_a_step_of_its_own_trains_as_a_plain_loop(measured: Run, tmp_path: Path) -> None:
+    """On the 32 samples of resident data, for the 8 steps of warm-up and the 16 of the window."""
+    (tmp_path / "gan.py").write_text(files(ROOT / "docs" / PAGE)["gan.py"])
+    gan = load(f"{tmp_path}/gan.py:Gan", {})
+    torch.manual_seed(0)
+    models, items, losses = gan.build(), gan.samples("resident"), []
+    generator, critic = models["generator"], models["critic"]
+    of_generator, of_critic = (torch.optim.Adam(one.parameters(), lr=1e-3) for one in (generator, critic))
+    noise, real = (torch.stack([items[number][part] for number in range(32)]) for part in (0, 1))  # type: ignore[index]
+    for _ in range(24):
+        fake = generator(noise)
+        of_critic.zero_grad()
+        loss = critic(fake.detach()).mean() - critic(real).mean()
+        loss.backward()
+        of_critic.step()
+        of_generator.zero_grad()
+        (-critic(fake).mean()).backward()
+        of_generator.step()
+        losses.append(loss.item())
+    [row] = rows(measured, workload="gan.py:Gan", strategy="single", precision="fp32", batch_size="32")
+    assert float(row["loss_first"]) == pytest.approx(losses[0], rel=1e-4)
+    assert float(row["loss_last"]) == pytest.approx(losses[-1], rel=1e-4)

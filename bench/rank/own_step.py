@@ -1,0 +1,152 @@
+"""A step of the workload's own: what it is given, and the clock that times its parts."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from bench.messages.rank_record import PARTS
+from bench.rank.clock import Clock
+
+if TYPE_CHECKING:
+    from bench.rank.build import Training
+
+_, _, FORWARD, BACKWARD, OPTIMIZER = PARTS
+
+
+class StepContext:
+    """The third argument of ``step(model, batch, ctx)``.
+
+    What is neither ``backward`` nor ``update`` counts as the forward pass.
+    """
+
+    def __init__(self, training: Training, ended: Callable[[str], None]) -> None:
+        """Take the training; ``ended`` is called with the part of the step that has just ended."""
+        self._training, self._ended = training, ended
+        self._updated = False
+        self.last = True  # whether this is the last micro-batch of the step
+        self.device: torch.device = training.device
+        self.rank = dist.get_rank() if training.distributed else 0
+        self.world_size = dist.get_world_size() if training.distributed else 1
+
+    @property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """The optimizers, those of the workload's ``optimizers(model)`` in its order."""
+        return self._training.optimizers.optimizers
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context of ``--precision amp-bf16`` and ``amp-fp16``; an empty one for others."""
+        return self._training.autocasting()
+
+    def backward(self, loss: Tensor, **options: Any) -> None:
+        """Compute gradients: the loss is scaled under amp-fp16, and divided by the number of micro-batches.
+
+        ``options`` are those of ``Tensor.backward``, such as ``retain_graph``.
+        """
+        self._ended(FORWARD)
+        micro_batches = self._training.case.micro_batches
+        self._training.scaler.scale(loss / micro_batches if micro_batches > 1 else loss).backward(**options)
+        self._ended(BACKWARD)
+
+    def update(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Clip gradients, update parameters and free gradients: of one optimizer, or of all one after the other.
+
+        With several micro-batches in a step this is done in the last one only.
+        """
+        if not self.last:
+            return
+        self._ended(FORWARD)
+        training = self._training
+        for one in self.optimizers if optimizer is None else [optimizer]:
+            if training.case.max_grad_norm:
+                training.scaler.unscale_(one)
+                parameters = [parameter for group in one.param_groups for parameter in group["params"]]
+                torch.nn.utils.clip_grad_norm_(parameters, training.case.max_grad_norm)
+            training.scaler.step(one)
+            one.zero_grad(set_to_none=True)
+        self._updated = True
+        self._ended(OPTIMIZER)
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensors of all ranks one after the other; gradients flow back to each rank's own."""
+        if self.world_size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        dist.all_gather(parts, tensor.detach().contiguous())
+        parts[self.rank] = tensor
+        return torch.cat(parts)
+
+    def end(self) -> None:
+        """End a step: free all gradients, and change the loss scale and the learning rates.
+
+        Raise RuntimeError if nothing was updated.
+        """
+        if not self._updated:
+            raise RuntimeError("step() ended without ctx.update(): no optimizer has made a step")
+        self._training.scaler.update()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)  # a loss may have reached models that it does not train
+        self._training.optimizers.next_rates()
+        self._updated = False
+        self._ended(OPTIMIZER)
+
+
+class PartsClock:
+    """A clock of steps whose parts come in any order and number: the parts of each step are summed."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._parts: list[str] = []
+        self._steps: list[int] = []  # number of spans in each step
+
+    def start(self) -> None:
+        """Begin the first part."""
+        self._clock.start()
+
+    def ended(self, part: str) -> None:
+        """End a part; the next one begins."""
+        self._clock.mark()
+        self._parts.append(part)
+
+    def end_step(self) -> None:
+        """End a step."""
+        self._steps.append(len(self._parts) - sum(self._steps))
+
+    def mark(self) -> None:
+        """Do nothing: ``ended`` marks."""
+
+    def close(self) -> None:
+        """Note that all steps so far are enqueued."""
+        self._clock.close()
+
+    def window_ns(self) -> int:
+        """Return the nanoseconds from the start until now."""
+        return self._clock.window_ns()
+
+    def waited_ns(self) -> int:
+        """Return how many nanoseconds outside of all steps this process waited for a processor."""
+        return self._clock.waited_ns()
+
+    def parts_ns(self) -> list[int]:
+        """Return the nanoseconds of PARTS of every step, as of steps with one micro-batch."""
+        return self._summed(self._clock.parts_ns())
+
+    def host_ns(self) -> list[int]:
+        """Return the same as the host saw it."""
+        return self._summed(self._clock.host_ns())
+
+    def _summed(self, spans: Sequence[int]) -> list[int]:
+        found: list[int] = []
+        at = 0
+        for number in self._steps:
+            sums = dict.fromkeys(PARTS, 0)
+            for part, ns in zip(self._parts[at : at + number], spans[at : at + number], strict=True):
+                sums[part] += ns
+            found += sums.values()
+            at += number
+        return found

@@ -1,0 +1,93 @@
+"""The clock of steps of a workload's own, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bench.messages.rank_record import PARTS
+from bench.rank.own_step import PartsClock
+from workloads.checks import Checked, WorkloadError
+from workloads.mlp import MLP
+
+
+class Spans:
+    """A clock whose spans take 1, 2, 3 … ns."""
+
+    def __init__(self) -> None:
+        self.marks = 0
+
+    def start(self) -> None:
+        self.marks = 0
+
+    def mark(self) -> None:
+        self.marks += 1
+
+    def close(self) -> None: ...
+
+    def window_ns(self) -> int:
+        return sum(self.parts_ns())
+
+    def waited_ns(self) -> int:
+        return 7
+
+    def parts_ns(self) -> list[int]:
+        return list(range(1, self.marks + 1))
+
+    def host_ns(self) -> list[int]:
+        return [10 * ns for ns in self.parts_ns()]
+
+
+def test_parts_that_come_several_times_are_summed() -> None:
+    clock = PartsClock(Spans())
+    clock.start()
+    for part in (
+        "data_wait",
+        "copy",
+        "forward",
+        "backward",
+        "forward",
+        "optimizer",
+        "forward",
+        "backward",
+        "optimizer",
+    ):
+        clock.ended(part)
+    clock.end_step()
+    clock.ended("data_wait")
+    clock.ended("optimizer")
+    clock.end_step()
+    assert PARTS == ("data_wait", "copy", "forward", "backward", "optimizer")
+    assert clock.parts_ns() == [1, 2, 3 + 5 + 7, 4 + 8, 6 + 9, 10, 0, 0, 0, 11]
+    assert clock.host_ns() == [10 * ns for ns in clock.parts_ns()]
+    assert (sum(clock.parts_ns()), clock.waited_ns()) == (clock.window_ns(), 7)
+
+
+def changed(**members: Any) -> Checked:
+    return Checked("mine.py:Net", type("Net", (MLP,), members)())
+
+
+@pytest.mark.parametrize("given", [None, 1.5, torch.ones(2)])
+def test_a_step_returns_a_loss(given: Any) -> None:
+    with pytest.raises(WorkloadError, match=r"mine.py:Net: step\(\) returned"):
+        changed(step=lambda self, model, batch, ctx: given).step(None, None, None)
+
+
+def test_several_models_need_a_step_of_their_own() -> None:
+    models = {"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)}
+    with pytest.raises(WorkloadError, match=r"build\(\) returned a value of type dict; allowed: a torch.nn.Module$"):
+        changed(build=lambda self: models).build()
+    assert changed(build=lambda self: models, step=lambda *_: None).build() is models
+    for wrong in ({}, {"a": 1}):
+        with pytest.raises(WorkloadError, match=r"allowed: a torch.nn.Module, or a dictionary of them"):
+            changed(build=lambda self, wrong=wrong: wrong, step=lambda *_: None).build()
+
+
+def test_a_workload_with_a_step_needs_no_loss() -> None:
+    members = {name: getattr(MLP, name) for name in ("unit", "batch_size", "build", "samples", "layers", "__init__")}
+    with pytest.raises(WorkloadError, match="it lacks loss"):
+        Checked("mine.py:Net", type("Net", (), members)())
+    assert Checked("mine.py:Net", type("Net", (), {**members, "step": lambda *_: None})()).has_step
