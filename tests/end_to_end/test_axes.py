@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from fed_batches import fed
 from plain_case import PLAIN
 from torch import nn
 from trainings import Trainings
@@ -111,7 +112,7 @@ def test_channels_last_holds_for_every_convolution(on: bool) -> None:
 def test_batches_come_as_the_model_computes(data: str) -> None:
     changes = {"workload": "resnet18:size=32", "strategy": "single", "gpus": 1, "batch_size": 2, "num_workers": 0}
     case = dataclasses.replace(PLAIN, **changes, precision="bf16", channels_last=True, data=data)
-    feed = batches(load(case.spec.target, case.spec.options).samples(data), case, CPU)
+    feed = batches(load(case.spec.target, case.spec.options), data, case, CPU)
     images, labels = to_device(next(feed), case, CPU)
     assert (images.dtype, labels.dtype) == (torch.bfloat16, torch.int64)
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -154,7 +155,7 @@ class DeathSignals(torch.utils.data.Dataset[tuple[torch.Tensor]]):
 def test_workers_end_with_their_rank() -> None:
     changes = {"strategy": "single", "gpus": 1, "batch_size": 2, "num_workers": 1, "prefetch_factor": 1}
     case = dataclasses.replace(PLAIN, **changes, data="synthetic", persistent_workers=True)
-    feed = batches(DeathSignals(), case, CPU)
+    feed = fed(DeathSignals(), case, CPU)
     (signals,) = next(feed)
     feed.close()
     assert signals.tolist() == [9, 9]

@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+from fed_batches import fed
 from made_up_plans import case
 from torch import nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -28,13 +28,11 @@ from bench.plan.case import Case
 from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.clock import AcceleratorClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
-from bench.rank.loader import Batches, GlobalBatches, batches
+from bench.rank.loader import GlobalBatches
 from bench.rank.measure import warmup_steps
 from bench.rank.recorded import failure_of, last_seconds
 from bench.strategies import fsdp
 from workloads.base import load
-from workloads.checks import Checked
-from workloads.mlp import MLP
 
 CPU = torch.device("cpu")
 
@@ -127,12 +125,6 @@ def test_the_order_depends_on_seed_and_epoch() -> None:
     assert split(2) != split(2, seed=1)
     assert split(2) != split(2, epoch=1)
     assert split(2, epoch=1) == split(4, epoch=1)
-
-
-def fed(data: Any, asked: Case, device: torch.device) -> Batches:
-    """The batches of a rank whose workload has this dataset."""
-    workload = Checked("mine.py:Net", type("Net", (MLP,), {"samples": lambda self, kind: data})())
-    return batches(workload, asked.data_kind, asked, device)
 
 
 def test_epochs_follow_each_other_without_end() -> None:
