@@ -33,11 +33,21 @@ def _fill(source: Path, target: Path, without: Collection[str], left: int) -> in
         if entry.is_dir() and not _is_linked(entry) and _entries(entry.path) <= left:
             new.mkdir()
             left = _fill(Path(entry.path), new, without, left)
-        elif entry.is_file() and entry.stat().st_size <= SMALL:
-            shutil.copy2(entry.path, new)
-        else:
+        elif not (left >= 0 and _copied(entry, new)):
             new.symlink_to(entry.path)
     return left
+
+
+def _copied(entry: os.DirEntry[str], new: Path) -> bool:
+    """Copy a small file. Return False for anything else, and for a file that cannot be read."""
+    if not entry.is_file() or entry.stat().st_size > SMALL:
+        return False
+    try:
+        shutil.copy2(entry.path, new)
+    except OSError:
+        new.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _is_linked(entry: os.DirEntry[str]) -> bool:

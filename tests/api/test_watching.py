@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -337,6 +338,29 @@ def test_validation_and_saves_are_set_apart(tmp_path: Any) -> None:
     row = seen.row
     assert row["apart_why"] == "validation 5, save 3"
     assert (row["apart_steps"], row["window_steps"], row["samples"]) == (7, 23, 23 * 8)
+
+
+class Encoding(UserDict[str, Any]):
+    """As Hugging Face's BatchEncoding."""
+
+
+def encoded(items: list[Any]) -> Encoding:
+    return Encoding({"ids": torch.stack([item[0] for item in items])})
+
+
+def test_an_iterator_that_is_older_than_the_block_is_seen() -> None:
+    """And of a stream the samples of a batch that no pytree knows."""
+    batches_of = iter(DataLoader(Stream(), batch_size=3, collate_fn=encoded, num_workers=1))
+
+    def train() -> None:
+        net = nn.Linear(16, 4)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        for batch in batches_of:
+            net(batch["ids"]).sum().backward()
+            optimizer.step()
+
+    row = watched(train)
+    assert (row["status"], row["global_batch"], row["apart_steps"]) == ("ok", 3, 0)
 
 
 def test_a_window_of_almost_nothing_else_is_invalid() -> None:

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from bench.rank.private import disable_dynamo, loader_iterator, tree_leaves
+from bench.rank.private import disable_dynamo, loader_iterator
 from bench.rank.script.steps import BACKWARD, DATA_WAIT
+from workloads.batches import first_length
 
 # Attributes of a loader's iterator: the sizes of batches that were requested from its workers, and whether a method of
 # a class below is running that calls the same of a class above.
@@ -76,6 +77,8 @@ class Hooks:
             ),
         ):
             self._stack.callback(handle.remove)
+        for kind in _with_subclasses(loader_iterator()):  # of iterators that exist already
+            self._cover(kind)
         for owner, name, wrap in wrappers.replacements(self._cover):
             self._stack.enter_context(_replaced(owner, name, wrap))
         if not spawns:
@@ -105,6 +108,11 @@ class Hooks:
         """Remove all hooks."""
         self._wrappers.end()
         self._stack.close()
+
+
+def _with_subclasses(kind: type) -> list[type]:
+    subclasses: list[type] = type.__subclasses__(kind)
+    return [kind, *(one for below in subclasses for one in _with_subclasses(below))]
 
 
 @contextlib.contextmanager
@@ -276,9 +284,8 @@ def _size(iterator: Any, batch: Any) -> int | None:
 
 
 def leading(batch: Any) -> int | None:
-    """Return the length of the first tensor in a batch of any nesting; without one that of its first list."""
-    leaves = tree_leaves(batch)
-    first = next((leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dim()), None)
-    if first is not None:
-        return int(first.shape[0])
-    return len(batch) if isinstance(batch, (list, tuple)) and len(batch) == len(leaves) else None
+    """Return the length of the first tensor in a batch of any nesting; without one that of a list of plain values."""
+    if (length := first_length(batch)) is not None:
+        return length
+    plain = isinstance(batch, (list, tuple)) and all(isinstance(one, (str, int, float)) for one in batch)
+    return len(batch) if plain else None
