@@ -20,7 +20,7 @@ def alone(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Scripts:
 
 @pytest.fixture(scope="module")
 def together(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Scripts:
-    return Scripts(tmp_path_factory.mktemp("together"), ["ddp", "streamed"], "--gpus", "2")
+    return Scripts(tmp_path_factory.mktemp("together"), ["ddp", "streamed", "dispatched"], "--gpus", "2")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,11 @@ def test_ddp_with_checkpoints_of_one_rank(together: Scripts) -> None:
     assert not (together.home / "checkpoint.pt").exists()
     assert not any((together.home / "out").iterdir())
     assert "scripts run in a folder of their own" in together.run.stderr
+
+
+def test_ranks_without_a_loader_begin_their_window_with_the_others(together: Scripts) -> None:
+    row = together.check("dispatched", 8, ranks=2)
+    assert (row["warmup_steps_done"], row["apart_steps"]) == ("11", "0")  # 3, and 8 that empty the queues of 7
 
 
 def test_fsdp_with_a_stream(together: Scripts) -> None:
@@ -96,7 +101,7 @@ FAILURES = {
     "passes: the script's optimizer is not torch's; add `from stepbench import step; step(samples=…)` at the end of",
     "endless": "ScriptError: no optimizer step was seen in 351 batches and 351 backward passes",
     "spawns": "RuntimeError: the script starts its own ranks (mp.spawn); bench starts them: let it read RANK, LOCAL_RANK",
-    "one-rank": "ranks disagree: rank 0 is at step 5, rank 1 at 0",
+    "one-rank": "ranks disagree: rank 0 is at step 3, rank 1 at 0",
     "unlike": "the replicas are not equal after the window: rank 0 and rank 1 differ in weight, bias",
 }
 

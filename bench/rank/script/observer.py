@@ -196,6 +196,7 @@ class Observer:
         """Do between two steps of warm-up what is due there."""
         if self._window_at == math.inf:
             after = max(self._batches_ahead() + 1, LEAST_AFTER_PAUSE)
+            after = int(max(self.around.agree("warmup", after)))  # a rank may have no loader
             counting = 2 if self.flops else 0
             self._window_at = max(self.window.warmup_steps, self.done + counting + after)
             self._pause_at = self._window_at - after
