@@ -49,7 +49,7 @@ class WorkloadError(TypeError):
 def check_members(target: str, workload: Any) -> None:
     """Raise WorkloadError unless the workload has all members, and its attributes have allowed values."""
     instead = {"samples": "loader", "loss": "step"}
-    methods = [method for method in METHODS if not hasattr(workload, instead.get(method, ""))]
+    methods = [method for method in METHODS if not _has(workload, instead.get(method, ""))]
     missing = [member for member in ("unit", "batch_size", *methods) if not hasattr(workload, member)]
     if missing:
         raise WorkloadError(f"{target} is not a workload: it lacks {', '.join(missing)}")
@@ -57,12 +57,13 @@ def check_members(target: str, workload: Any) -> None:
         if not callable(given := getattr(workload, method)):
             raise _refused(f"{target}: {method}", given, "a method")
     for method in OPTIONAL:
-        if not callable(given := getattr(workload, method, callable)):
+        given = getattr(workload, method, None)
+        if not callable(given) and not isinstance(given, (int, float, str, type(None))):
             raise _refused(f"{target}: {method}", given, "a method")
     if workload.unit not in UNITS:
         raise _refused(f"{target}: unit", workload.unit, "'samples', 'tokens'")
     _check_whole(f"{target}: batch_size", workload.batch_size, MOST_SAMPLES)
-    if workload.unit == "tokens" and not hasattr(workload, "tokens_of"):
+    if workload.unit == "tokens" and not _has(workload, "tokens_of"):
         if not hasattr(workload, "tokens"):
             needs = "'tokens', the tokens in a sample, or tokens_of(batch)"
             raise WorkloadError(f"{target}: a workload in tokens needs {needs}")
@@ -140,7 +141,7 @@ class Checked:
     @property
     def has_step(self) -> bool:
         """Whether the workload has a step of its own."""
-        return hasattr(self._workload, "step")
+        return _has(self._workload, "step")
 
     def step(self, model: Any, batch: Any, ctx: Any) -> Tensor:
         """Train a step or a micro-batch of it, and return a loss to record."""
@@ -185,7 +186,7 @@ class Checked:
     @property
     def has_loader(self) -> bool:
         """Whether the workload makes its batches itself."""
-        return hasattr(self._workload, "loader")
+        return _has(self._workload, "loader")
 
     def loader(self, rank: int, world_size: int, batch_size: int | None) -> Iterable[Any]:
         """Return this rank's batches of about ``batch_size`` samples, which may be iterated again and again."""
@@ -201,8 +202,8 @@ class Checked:
 
     def collate_fn(self, items: Sequence[Any]) -> Any:
         """Return the items as a batch."""
-        own = getattr(self._workload, "collate_fn", None)
-        batch = own(items) if own else collate(items)
+        own = _has(self._workload, "collate_fn")
+        batch = self._workload.collate_fn(items) if own else collate(items)
         if not tensors_of(batch):
             name = f"{self._target}: {'collate_fn() returned' if own else 'the items of samples() are'}"
             raise _refused(name, batch, "a batch with at least one tensor, in any nesting")
@@ -210,8 +211,8 @@ class Checked:
 
     def batch_size_of(self, batch: Any) -> int:
         """Return the number of samples in a batch."""
-        own = getattr(self._workload, "batch_size_of", None)
-        size = own(batch) if own else first_length(batch)
+        own = _has(self._workload, "batch_size_of")
+        size = self._workload.batch_size_of(batch) if own else first_length(batch)
         if type(size) is not int or size < 1:
             name = f"{self._target}: batch_size_of() returned" if own else f"{self._target}: the length of the batch is"
             raise _refused(name, size, "a whole number from 1; write batch_size_of(batch)")
@@ -229,7 +230,7 @@ class Checked:
     @property
     def has_optimizers(self) -> bool:
         """Whether the workload decides on its optimizers."""
-        return hasattr(self._workload, "optimizers")
+        return _has(self._workload, "optimizers")
 
     def optimizers(self, model: nn.Module) -> list[tuple[Any, Any]]:
         """Return the workload's optimizers, each with its scheduler or None."""
@@ -248,12 +249,12 @@ class Checked:
     @property
     def counts_tokens(self) -> bool:
         """Whether the workload says how many tokens each batch has."""
-        return hasattr(self._workload, "tokens_of")
+        return _has(self._workload, "tokens_of")
 
     @property
     def has_own_batches(self) -> bool:
         """Whether the workload says itself how items become a batch, or what a batch has."""
-        return any(hasattr(self._workload, method) for method in OF_BATCHES)
+        return any(_has(self._workload, method) for method in OF_BATCHES)
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Return the loss of a batch."""
@@ -265,6 +266,11 @@ class Checked:
             allowed = "a tensor of floating point without dimensions, as .mean() gives"
             raise WorkloadError(f"{self._target}: loss() returned a {kind}; allowed: {allowed}")
         return loss
+
+
+def _has(workload: Any, method: str) -> bool:
+    """Return whether a workload has an optional method; a plain value of that name is something else of its own."""
+    return callable(getattr(workload, method, None))
 
 
 def _is_pair(given: object) -> bool:
