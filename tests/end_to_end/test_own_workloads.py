@@ -44,7 +44,11 @@ workload = "gan.py:Gan"
 strategy = ["single", "ddp", "fsdp"]
 gpus = 2
 device = "cpu"
-precision = ["fp32", "amp-bf16"]
+[[matrix]]
+workload = "gan.py:Gan"
+gpus = 2
+device = "cpu"
+precision = "amp-bf16"
 [[matrix]]
 workload = "gan.py:Gan"
 strategy = ["ddp", "fsdp"]
@@ -125,7 +129,7 @@ PARTS = ("data_wait_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms")
 
 def test_a_step_of_its_own_with_two_models(measured: Run) -> None:
     found = {(row["strategy"], row["precision"]): row for row in rows(measured, workload="gan.py:Gan", batch_size="32")}
-    assert len(found) == 6
+    assert len(found) == 4
     for row in found.values():
         assert (row["status"], row["reason"]) == ("ok", "")
         assert (row["parameters"], row["optimizer"]) == (str(17 * 64 + 65 * 64 + 65), "")
