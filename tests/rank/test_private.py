@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 from bench.rank import private
 
@@ -157,3 +159,32 @@ def test_tensor_subclasses_that_define_operations_are_known() -> None:
     kinds = [torch.Tensor, torch.nn.Parameter, private.FakeTensor, Own]
     assert [private.dispatches(kind) for kind in kinds] == [False, False, False, True]
     assert private.tree_leaves(([1, 2], {"a": 3})) == [1, 2, 3]
+
+
+def test_iterators_of_loaders_have_what_scripts_are_watched_by() -> None:
+    """Methods that hooks wrap, and attributes that they read."""
+    base = private.loader_iterator()
+    assert {"__init__", "_reset", "_next_index", "__next__"} <= set(vars(base))
+    iterator = iter(DataLoader(TensorDataset(torch.ones(4)), batch_size=2))
+    assert isinstance(iterator, base)
+    assert (iterator._dataset_kind, iterator._num_workers, len(iterator._dataset)) == (0, 0, 4)  # type: ignore[attr-defined]
+    assert "start_processes" in vars(sys.modules["torch.multiprocessing.spawn"])
+    autocast = torch.autocast("cpu", torch.bfloat16)
+    assert (autocast._enabled, autocast.fast_dtype) == (True, torch.bfloat16)
+
+
+def test_a_disabled_function_is_called_as_it_is_by_compiled_code() -> None:
+    called: list[int] = []
+
+    def note(number: int) -> None:
+        called.append(number)
+
+    plain = private.disable_dynamo(note)
+
+    @torch.compile(backend="eager")
+    def compiled(x: torch.Tensor) -> torch.Tensor:
+        plain(3)
+        return x + 1
+
+    assert compiled(torch.ones(1)).item() == 2
+    assert called == [3]
