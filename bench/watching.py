@@ -17,6 +17,7 @@ from bench.rank.memory import resident_mib
 from bench.rank.script.ended import words
 from bench.rank.script.ending import device_facts, software
 from bench.rank.script.observer import Observer, Window
+from bench.rank.script.surroundings import Surroundings
 from bench.runner.script_steps import metrics, script_steps, verdict
 
 
@@ -69,25 +70,12 @@ def _marker() -> Any:
     return alias()
 
 
-class _Process:
+class _Process(Surroundings):
     """The surroundings of an observer that is alone in its process."""
 
     def __init__(self) -> None:
         self._began_at_ns = time.time_ns()
         self._record: RankRecord | None = None
-
-    def progress(self, done: int, planned: int, step_ns: int) -> None:
-        """Show nothing."""
-
-    def part(self, name: str) -> None:
-        """Show nothing."""
-
-    def agree(self, name: str, number: float) -> list[float]:
-        """Return the own number alone."""
-        return [number]
-
-    def measuring(self) -> None:
-        """Do nothing."""
 
     def measured(self, measurement: Measurement, record: ScriptRecord) -> None:
         """Keep the measurement."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -32,16 +32,13 @@ def map_tensors(function: Callable[[Tensor], Any], batch: Any) -> Any:
     return _with_parts(batch, {key: map_tensors(function, part) for key, part in parts.items()})
 
 
-def tensors_of(batch: Any) -> list[Tensor]:
-    """Return the tensors of a batch in order."""
-    found: list[Tensor] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    map_tensors(note, batch)
-    return found
+def tensors_of(batch: Any) -> Iterator[Tensor]:
+    """Yield the tensors of a batch in order."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif parts := _parts(batch):
+        for part in parts.values():
+            yield from tensors_of(part)
 
 
 def first_length(batch: Any) -> int | None:

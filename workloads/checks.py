@@ -204,7 +204,7 @@ class Checked:
         """Return the items as a batch."""
         own = _has(self._workload, "collate_fn")
         batch = self._workload.collate_fn(items) if own else collate(items)
-        if not tensors_of(batch):
+        if not any(True for _ in tensors_of(batch)):
             name = f"{self._target}: {'collate_fn() returned' if own else 'the items of samples() are'}"
             raise _refused(name, batch, "a batch with at least one tensor, in any nesting")
         return batch

@@ -12,6 +12,7 @@ from bench.errors import UsageError, did_you_mean
 from bench.plan.options import ALIASES, AXES, SETTINGS
 from bench.plan.plan import Asked, asked
 from bench.plan.suite_file import read_suite
+from bench.plan.workload_spec import script_workload
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -50,8 +51,8 @@ def _scripts(known: Mapping[str, Any]) -> list[str]:
             option="--script",
             hint="Leave one out, or give both as --workload script=FILE,NAME.",
         )
-    kind = "module" if _flag("as_module", known.get("as_module", False)) else "script"
-    return [f"{kind}={name}" for name in words_of("script", known["script"])]
+    as_module = _flag("as_module", known.get("as_module", False))
+    return [script_workload(name, as_module) for name in words_of("script", known["script"])]
 
 
 def check_names(given: Mapping[str, Any], allowed: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from bench.errors import UsageError, did_you_mean
 from bench.plan.options import SETTINGS, read_axis
 from bench.plan.plan import KEYS, Asked, Axes
+from bench.plan.workload_spec import script_workload
 
 OF_SCRIPTS = ("script", "as_module")  # Keys of a matrix beside those of a plan.
 SUITES = Path(__file__).parent / "suites"
@@ -76,8 +77,8 @@ def _with_scripts(matrix: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise UsageError(option=where, given="workload" if scripts else "as_module", allowed="script alone", hint=hint)
     if not isinstance(as_module, bool):
         raise UsageError(option=f"{where}.as_module", given=as_module, allowed="true, false")
-    kind = "module" if as_module else "script"
-    return {"workload": [f"{kind}={one}" for one in (scripts if isinstance(scripts, list) else [scripts])], **given}
+    names = scripts if isinstance(scripts, list) else [scripts]
+    return {"workload": [script_workload(name, as_module) for name in names], **given}
 
 
 def _known(given: Iterable[str], allowed: Iterable[str], where: str) -> None:

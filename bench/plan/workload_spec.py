@@ -42,12 +42,12 @@ def parse_workload(text: str) -> WorkloadSpec:
     kind, equals, target = text.partition("=")
     if kind in SCRIPTS and equals:
         return _script(text, kind, target)
+    if "," in text:
+        raise UsageError(given=text, allowed="a workload without a comma", hint="A comma separates workloads.")
     head, *rest = text.split(":")
     if head in ADAPTERS:
         return _adapted(text, head, rest)
     own = head not in WORKLOADS and bool(rest) and "=" not in rest[0]
-    if "," in text:
-        raise UsageError(given=text, allowed="a workload without a comma", hint="A comma separates workloads.")
     if own:
         head, rest = f"{head}:{rest[0]}", rest[1:]
     elif head not in WORKLOADS:
@@ -64,8 +64,6 @@ def parse_workload(text: str) -> WorkloadSpec:
 
 def _adapted(text: str, head: str, rest: list[str]) -> WorkloadSpec:
     """Return a workload from another package."""
-    if "," in text:
-        raise UsageError(given=text, allowed="a workload without a comma", hint="A comma separates workloads.")
     given = dict(_option(head, item, None) for item in rest)
     allowed = [option.partition("=")[0] for option in ADAPTERS[head].options.split(":")]
     if unknown := [name for name in given if name not in allowed]:
@@ -75,6 +73,11 @@ def _adapted(text: str, head: str, rest: list[str]) -> WorkloadSpec:
         raise UsageError(option="--workload", given=text, allowed=f"{head}:{ADAPTERS[head].options}")
     spec = ":".join([head, *(f"{name}={_show(value)}" for name, value in sorted(given.items()))])
     return WorkloadSpec(spec, ADAPTERS[head].target, given, None)
+
+
+def script_workload(target: str, as_module: bool) -> str:
+    """Return the workload of a script, a file or with ``as_module`` the name of a module."""
+    return f"{'module' if as_module else 'script'}={target}"
 
 
 def _script(text: str, kind: str, target: str) -> WorkloadSpec:

@@ -24,8 +24,8 @@ class Clock(Protocol):
         """Begin the first part."""
         ...
 
-    def mark(self) -> None:
-        """End a part; the next one begins."""
+    def mark(self, part: str = "") -> None:
+        """End ``part``; the next one begins."""
         ...
 
     def close(self) -> None:
@@ -62,8 +62,8 @@ class HostClock:
         """Begin the first part."""
         self._marks = [time.perf_counter_ns()]
 
-    def mark(self) -> None:
-        """End a part; the next one begins."""
+    def mark(self, part: str = "") -> None:
+        """End a part; the next one begins. Its place among the marks of a step says which it is."""
         self._marks.append(time.perf_counter_ns())
 
     def close(self) -> None:
@@ -122,9 +122,9 @@ class AcceleratorClock(HostClock):
         """Return the nanoseconds that the host waited for a processor at both ends of the window."""
         return self._at_start_ns + self._at_end_ns
 
-    def mark(self) -> None:
+    def mark(self, part: str = "") -> None:
         """End a part, on the host and on the device."""
-        super().mark()
+        super().mark(part)
         self._record()
 
     def _record(self) -> None:

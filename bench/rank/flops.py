@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from bench.rank.private import (
     dispatches,
     tree_leaves,
 )
+from bench.rank.replaced import replaced
 
 COMPLEX = 4  # real multiply-adds in a complex one
 LEAVING = ("numpy", "__dlpack__", "data_ptr")  # methods that take a tensor's data out of torch
@@ -95,27 +96,26 @@ class FlopCounter(TorchDispatchMode):
 
 
 @contextmanager
-def _noting_exports(counter: FlopCounter) -> Iterator[None]:
-    """Note when tensors leave torch: operations of NumPy or of custom kernels on their data are not seen."""
+def counting(counter: FlopCounter) -> Iterator[None]:
+    """Count all operations, those of compiled code as well.
 
-    def noting(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    Operations of NumPy or of custom kernels on a tensor's data are not seen: when tensors leave torch, that is noted.
+    """
+
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
         def noted(*args: Any, **kwargs: Any) -> Any:
-            counter.unknown[f"what follows on Tensor.{name}, outside of torch"] = None
+            counter.unknown[f"what follows on Tensor.{method.__name__}, outside of torch"] = None
             return method(*args, **kwargs)
 
         return noted
 
-    own = {name: vars(Tensor).get(name) for name in LEAVING}
-    try:
+    with ExitStack() as stack:
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         for name in LEAVING:
-            setattr(Tensor, name, noting(name, getattr(Tensor, name)))
+            stack.enter_context(replaced(Tensor, name, noting))
+        stack.enter_context(counter)
         yield
-    finally:
-        for name, method in own.items():
-            if method is None:  # inherited from a base class
-                delattr(Tensor, name)
-            else:
-                setattr(Tensor, name, method)
 
 
 def flops_of(step: Callable[[], Tensor]) -> int:
@@ -125,7 +125,7 @@ def flops_of(step: Callable[[], Tensor]) -> int:
     """
     counter = FlopCounter()
     try:
-        with torch.compiler.set_stance("force_eager"), _noting_exports(counter), counter:
+        with counting(counter):
             step().backward()
     except Exception as error:
         if counter.unknown:

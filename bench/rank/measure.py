@@ -33,6 +33,7 @@ from bench.rank.memory import PeakMemory
 from bench.rank.own_step import PartsClock, StepContext
 from bench.rank.recorded import PATIENCE_S
 from bench.rank.window_length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
+from workloads.base import Batch
 
 # In the first step the optimizer creates its state; after it DDP rebuilds its buckets.
 
@@ -90,7 +91,7 @@ class _Run:
         self.counts_tokens = training.workload.counts_tokens
         self.own_step = training.workload.has_step
         self.parts_clock = PartsClock(HostClock())  # of the present window, for own steps
-        self.context = StepContext(training, lambda part: self.parts_clock.ended(part))
+        self.context = StepContext(training, lambda part: self.parts_clock.mark(part))
         self.planned = spec.steps
         self.micro = training.case.micro_batches
         # number of compilations, and the loss scale, at the start of measuring
@@ -207,7 +208,7 @@ class _Run:
         while True:
             for loss in losses:
                 if self.own_step:
-                    self._own_step(loss)
+                    self._own_step(self.parts_clock, loss)
                 else:
                     self._step(clock, loss)
             clock.close()
@@ -232,54 +233,54 @@ class _Run:
         self.losses.append(losses)
         return losses.unbind()
 
+    def _batch(self, clock: Clock) -> Batch:
+        """Return the next micro-batch on the device, with its samples and tokens counted."""
+        training, enter = self.training, self.heartbeat.enter
+        enter(DATA_WAIT)
+        batch = next(training.batches)
+        clock.mark("data_wait")
+        enter(COPY)
+        self.samples += training.workload.batch_size_of(batch)
+        if self.counts_tokens:
+            self.tokens += training.workload.tokens_of(batch)
+        batch = training.to_device(batch)
+        clock.mark("copy")
+        return batch
+
     def _step(self, clock: Clock, keep_loss: Tensor) -> None:
         training, enter = self.training, self.heartbeat.enter
         for micro_batch in range(1, self.micro + 1):
-            enter(DATA_WAIT)
-            batch = next(training.batches)
-            clock.mark()
-            enter(COPY)
-            self.samples += training.workload.batch_size_of(batch)
-            if self.counts_tokens:
-                self.tokens += training.workload.tokens_of(batch)
-            batch = training.to_device(batch)
-            clock.mark()
+            batch = self._batch(clock)
             enter(FORWARD)
             with training.gradient_sync(micro_batch == self.micro):
                 loss = training.loss(batch)
-                clock.mark()
+                clock.mark("forward")
                 enter(BACKWARD)
                 training.backward(loss)
             keep_loss.add_(loss.detach())
-            clock.mark()
+            clock.mark("backward")
         enter(OPTIMIZER)
         training.update()
-        self.done += 1
-        self.heartbeat.beat(self.done, self.planned, time.time_ns())
-        clock.mark()
+        self._beat()
+        clock.mark("optimizer")
 
-    def _own_step(self, keep_loss: Tensor) -> None:
+    def _own_step(self, clock: PartsClock, keep_loss: Tensor) -> None:
         """Train a step as the workload says."""
-        training, enter, ended, ctx = self.training, self.heartbeat.enter, self.parts_clock.ended, self.context
+        training, enter, ctx = self.training, self.heartbeat.enter, self.context
         for micro_batch in range(1, self.micro + 1):
-            enter(DATA_WAIT)
-            batch = next(training.batches)
-            ended(PARTS[0])
-            enter(COPY)
-            self.samples += training.workload.batch_size_of(batch)
-            if self.counts_tokens:
-                self.tokens += training.workload.tokens_of(batch)
-            batch = training.to_device(batch)
-            ended(PARTS[1])
+            batch = self._batch(clock)
             enter(FORWARD)
             ctx.last = micro_batch == self.micro
             with training.gradient_sync(ctx.last):
                 loss = training.workload.step(training.model, batch, ctx)
             keep_loss.add_(loss.detach() / self.micro)
-            ended(PARTS[2])
+            clock.mark("forward")
         enter(OPTIMIZER)
         ctx.end()
-        self.parts_clock.end_step()
+        clock.end_step()
+        self._beat()
+
+    def _beat(self) -> None:
         self.done += 1
         self.heartbeat.beat(self.done, self.planned, time.time_ns())
 

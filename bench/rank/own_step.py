@@ -108,17 +108,14 @@ class PartsClock:
         """Begin the first part."""
         self._clock.start()
 
-    def ended(self, part: str) -> None:
-        """End a part; the next one begins."""
-        self._clock.mark()
+    def mark(self, part: str = "") -> None:
+        """End ``part``; the next one begins."""
+        self._clock.mark(part)
         self._parts.append(part)
 
     def end_step(self) -> None:
         """End a step."""
         self._steps.append(len(self._parts) - sum(self._steps))
-
-    def mark(self) -> None:
-        """Do nothing: ``ended`` marks."""
 
     def close(self) -> None:
         """Note that all steps so far are enqueued."""

@@ -7,6 +7,7 @@ supported release. Private parts of torchrun are in launch/server_process.py.
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +48,12 @@ def disable_dynamo(function: Callable[..., Any]) -> Callable[..., Any]:
     disable: Any = vars(torch)["_disable_dynamo"]
     disabled: Callable[..., Any] = disable(function)
     return disabled
+
+
+def inside_compiled_code() -> bool:
+    """Return whether the caller was called by code that torch.compile has compiled or divided."""
+    names = (frame.name for frame in traceback.extract_stack())
+    return any(name == "compile_wrapper" or name.startswith("torch_dynamo_resume_in_") for name in names)
 
 
 def loader_iterator() -> Any:

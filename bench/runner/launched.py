@@ -25,7 +25,7 @@ from bench.runner.metrics import (
     window_of,
 )
 from bench.runner.rank_site import Site
-from bench.runner.script_steps import ScriptSteps, metrics, script_steps, verdict
+from bench.runner.script_steps import metrics, script_steps, united, verdict
 from bench.store.columns import Row
 
 
@@ -109,14 +109,15 @@ class Judge:
     def _steps(self, ranks: list[Measurement], records: Mapping[int, RankRecord]) -> list[Row]:
         rows = step_rows(ranks)
         if self.case.is_script:
-            for row, reason in zip(rows, self._script_steps(records).apart, strict=True):
+            apart = united([record.script.apart for record in records.values() if record.script])
+            for row, reason in zip(rows, apart, strict=True):
                 row["apart"] = reason or None
         return rows
 
     def _measured_script(self, end: End, device_name: str) -> Row:
         """Return the metrics of a script's ordinary steps, and whether they are valid."""
         records = end.records
-        steps = self._script_steps(records)
+        steps = script_steps(records, self.samples_per_step, self.case.batch_size)
         scripts = [record.script for record in records.values() if record.script]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or self.case.devices
         peak = peak_tflops(device_name, self.case.precision or scripts[0].precision)
@@ -125,9 +126,6 @@ class Judge:
         marks = "; ".join(filter(None, [effect.pop("not_as_asked", None), *steps.marks])) or None
         found = verdict([*steps.faults, *without_effect])
         return {**row, **effect, "not_as_asked": marks, **found, "code_key": code_key(imported(records))}
-
-    def _script_steps(self, records: Mapping[int, RankRecord]) -> ScriptSteps:
-        return script_steps(records, self.samples_per_step, self.case.batch_size)
 
     def _measured(self, end: End, device_name: str) -> Row:
         """Return metrics, and whether they are valid."""

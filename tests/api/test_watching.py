@@ -386,6 +386,35 @@ def test_flops_are_those_worked_out_by_hand() -> None:
     assert (row["hardware_flops_per_sample"], row["flops_note"]) == (row["flops_per_sample"], None)
 
 
+def test_flops_of_a_step_that_is_compiled_as_a_whole_are_unknown_and_no_zero() -> None:
+    def train() -> None:
+        net, loader = model(), batches()
+        optimizer = torch.optim.AdamW(net.parameters())
+
+        @torch.compile(backend="eager")
+        def step(batch: Any) -> None:
+            loss_of(net, batch).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        for _ in range(40):
+            step(next(loader))
+
+    row = watched(train, count_flops=True)
+    assert (row["status"], row["flops_per_sample"]) == ("ok", None)
+    assert row["flops_note"] == "unknown operations: those of a step that is compiled as a whole"
+
+
+def test_flops_of_a_compiled_model_are_those_of_the_eager_one() -> None:
+    def train() -> None:
+        net, loader = model(), batches()
+        optimizer = torch.optim.AdamW(net.parameters())
+        compiled: Any = torch.compile(net, backend="eager")
+        steps(40, optimizer, compiled, loader)
+
+    assert watched(train, count_flops=True)["flops_per_sample"] == 2 * (2 * 16 * 32 + 3 * 32 * 4)
+
+
 def test_checkpointing_is_seen_and_its_flops_are_the_hardwares() -> None:
     def train() -> None:
         net, loader = model(), batches()

@@ -16,28 +16,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from bench.messages.rank_record import Measurement, ScriptRecord
 from bench.rank.script.observer import Observer, Window
-
-
-class Nobody:
-    """Surroundings without other ranks."""
-
-    def progress(self, done: int, planned: int, step_ns: int) -> None:
-        """Show nothing."""
-
-    def part(self, name: str) -> None:
-        """Show nothing."""
-
-    def agree(self, name: str, number: float) -> list[float]:
-        """Return the own number."""
-        return [number]
-
-    def measuring(self) -> None:
-        """Do nothing."""
-
-    def measured(self, measurement: Measurement, record: ScriptRecord) -> None:
-        """Do nothing."""
+from bench.rank.script.surroundings import Surroundings
 
 
 class Loop:
@@ -74,7 +54,7 @@ def main() -> None:
     loop.ns_a_step(args.steps)
     for _ in range(args.passes):
         without = loop.ns_a_step(args.steps)
-        observer = Observer(Window(3, 10 * args.steps), Nobody())
+        observer = Observer(Window(3, 10 * args.steps), Surroundings())
         observer.install()
         loop.ns_a_step(20)  # warm-up ends
         watched = loop.ns_a_step(args.steps)

@@ -23,7 +23,7 @@ class Spans:
     def start(self) -> None:
         self.marks = 0
 
-    def mark(self) -> None:
+    def mark(self, part: str = "") -> None:
         self.marks += 1
 
     def close(self) -> None: ...
@@ -55,10 +55,10 @@ def test_parts_that_come_several_times_are_summed() -> None:
         "backward",
         "optimizer",
     ):
-        clock.ended(part)
+        clock.mark(part)
     clock.end_step()
-    clock.ended("data_wait")
-    clock.ended("optimizer")
+    clock.mark("data_wait")
+    clock.mark("optimizer")
     clock.end_step()
     assert PARTS == ("data_wait", "copy", "forward", "backward", "optimizer")
     assert clock.parts_ns() == [1, 2, 3 + 5 + 7, 4 + 8, 6 + 9, 10, 0, 0, 0, 11]

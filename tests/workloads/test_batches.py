@@ -50,7 +50,7 @@ def test_tensors_are_replaced_and_all_else_is_as_it_was(batch: Any) -> None:
     doubled = map_tensors(lambda tensor: tensor * 2, batch)
     assert type(doubled) is type(batch)
     assert [tensor.tolist() for tensor in tensors_of(doubled)] == [(t * 2).tolist() for t in tensors_of(batch)]
-    assert len(tensors_of(batch)) == str(batch).count("tensor(")
+    assert len(list(tensors_of(batch))) == str(batch).count("tensor(")
     assert first_length(batch) == 2
     assert repr(map_tensors(lambda tensor: tensor, batch)) == repr(batch)
 

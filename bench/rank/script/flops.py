@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from bench.messages.rank_record import ScriptFlops
-from bench.rank.flops import FlopCounter
+from bench.rank.flops import FlopCounter, counting
+from bench.rank.private import inside_compiled_code
+
+COMPILED = "those of a step that is compiled as a whole"
 
 
 class StepFlops:
@@ -19,9 +21,11 @@ class StepFlops:
 
     def next_step(self) -> None:
         """Begin to count, or end it."""
-        if self._counter is None:
+        if self._counter is None and inside_compiled_code():
+            self.done = True  # a dispatch mode that begins there misses operations
+        elif self._counter is None:
             self._counter = FlopCounter()
-            self._stack.enter_context(self._counter)
+            self._stack.enter_context(counting(self._counter))
         else:
             self.stop()
 
@@ -33,7 +37,6 @@ class StepFlops:
 
     def record(self) -> ScriptFlops:
         """Return the count."""
-        counter: Any = self._counter
-        if not self.done:
-            return ScriptFlops(0, ["the step that was to be counted"])
-        return ScriptFlops(counter.flops, list(counter.unknown))
+        if self._counter is None:
+            return ScriptFlops(0, [COMPILED])
+        return ScriptFlops(self._counter.flops, list(self._counter.unknown))

@@ -13,6 +13,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from bench.rank.private import disable_dynamo, loader_iterator
+from bench.rank.replaced import Wrap, replaced
 from bench.rank.script.steps import BACKWARD, DATA_WAIT
 from workloads.batches import first_length
 
@@ -80,10 +81,10 @@ class Hooks:
         for kind in _with_subclasses(loader_iterator()):  # of iterators that exist already
             self._cover(kind)
         for owner, name, wrap in wrappers.replacements(self._cover):
-            self._stack.enter_context(_replaced(owner, name, wrap))
+            self._stack.enter_context(replaced(owner, name, wrap))
         if not spawns:
             self._stack.enter_context(
-                _replaced(sys.modules["torch.multiprocessing.spawn"], "start_processes", _refusing)
+                replaced(sys.modules["torch.multiprocessing.spawn"], "start_processes", _refusing)
             )
         self.see_saves()
 
@@ -95,14 +96,14 @@ class Hooks:
             if kind not in self._covered and issubclass(kind, base):
                 self._covered.add(kind)
                 for name in methods.keys() & vars(kind).keys():
-                    self._stack.enter_context(_replaced(kind, name, methods[name]))
+                    self._stack.enter_context(replaced(kind, name, methods[name]))
 
     def see_saves(self) -> None:
         """Notice checkpoints that are written by the functions in SAVES whose modules are loaded by now."""
         for module, name in SAVES:
             if (module, name) not in self._saves and hasattr(sys.modules.get(module), name):
                 self._saves.add((module, name))
-                self._stack.enter_context(_replaced(sys.modules[module], name, self._wrappers.saves))
+                self._stack.enter_context(replaced(sys.modules[module], name, self._wrappers.saves))
 
     def close(self) -> None:
         """Remove all hooks."""
@@ -113,22 +114,6 @@ class Hooks:
 def _with_subclasses(kind: type) -> list[type]:
     subclasses: list[type] = type.__subclasses__(kind)
     return [kind, *(one for below in subclasses for one in _with_subclasses(below))]
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    own, inherited = vars(owner).get(name), getattr(owner, name)
-    new = wrap(inherited)
-    setattr(owner, name, new)
-    try:
-        yield
-    finally:
-        if vars(owner).get(name) is not new:  # somebody else has replaced it since: that one calls ours
-            pass
-        elif own is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
 
 
 def _refusing(_: Callable[..., Any]) -> Callable[..., Any]:
@@ -155,9 +140,7 @@ class _Wrappers:
         """Tell nothing any more."""
         self.watcher = _Ended()
 
-    def replacements(
-        self, cover: Callable[[type], None]
-    ) -> list[tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]]:
+    def replacements(self, cover: Callable[[type], None]) -> list[tuple[Any, str, Wrap]]:
         """Return what is replaced: its owner, its name and the wrapper. ``cover`` wraps a class of iterators."""
         return [
             (torch.optim.Optimizer, "__init__", self.builds),

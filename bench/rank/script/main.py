@@ -25,6 +25,7 @@ from bench.rank.script.ended import ScriptError, words
 from bench.rank.script.meeting import Meeting
 from bench.rank.script.names import OwnNames, TorchImport, alias, set_up
 from bench.rank.script.names import run as run_script
+from bench.rank.script.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from bench.rank.script.observer import Observer
@@ -42,7 +43,7 @@ def run(spec_path: str) -> None:
         _Rank(spec, spec.script, record, heartbeat).run()
 
 
-class _Rank:
+class _Rank(Surroundings):
     """A rank: the surroundings of its observer."""
 
     def __init__(self, spec: Spec, script: Script, record: RankRecord, heartbeat: Heartbeat) -> None:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -20,6 +20,7 @@ from bench.rank.script.flops import StepFlops
 from bench.rank.script.hooks import Hooks
 from bench.rank.script.seen import Seen
 from bench.rank.script.steps import DATA_WAIT, NEW_EPOCH, OPTIMIZER, SAVE, VALIDATION, Steps
+from bench.rank.script.surroundings import Surroundings
 from bench.rank.script.timeline import Timeline
 from bench.rank.window_length import more_steps, window_steps
 
@@ -37,25 +38,6 @@ class Window:
     min_seconds: float = 0.0
     max_seconds: float = 0.0
     count_flops: bool = False
-
-
-class Surroundings(Protocol):
-    """What the observer needs from outside of the script: other ranks, and those who wait for the result."""
-
-    def progress(self, done: int, planned: int, step_ns: int) -> None:
-        """Show how far the script is; ``step_ns`` is its longest step so far."""
-
-    def part(self, name: str) -> None:
-        """Show that a part of a step begins."""
-
-    def agree(self, name: str, number: float) -> list[float]:
-        """Wait for all ranks, and return the numbers of all."""
-
-    def measuring(self) -> None:
-        """Note that the window begins."""
-
-    def measured(self, measurement: Measurement, record: ScriptRecord) -> None:
-        """Take the result of the window."""
 
 
 class Observer:

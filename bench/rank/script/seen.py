@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from bench.rank.private import CHECKPOINT_FUNCTION, CHECKPOINT_GENERATORS, compiler_counters
+from bench.rank.replaced import replaced
 
 WRAPPERS = {DistributedDataParallel: "ddp", FullyShardedDataParallel: "fsdp1", DataParallel: "dp"}
 SHORT = {torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -35,13 +36,12 @@ class Seen:
         """Begin to note."""
         self._graphs_before = _graphs()
         for kind in WRAPPERS:
-            self._wrap(kind, "__init__", self._noting_module)
-        self._wrap(torch.autocast, "__enter__", self._noting_autocast)
-        for name in (CHECKPOINT_FUNCTION, *CHECKPOINT_GENERATORS):
-            place, call = (torch.utils.checkpoint, name), name != CHECKPOINT_FUNCTION
-            if hasattr(torch.utils.checkpoint, name):
-                owner, attribute = place if call else (getattr(*place), "forward")
-                self._wrap(owner, attribute, self._noting_checkpoint)
+            self._stack.enter_context(replaced(kind, "__init__", self._noting_module))
+        self._stack.enter_context(replaced(torch.autocast, "__enter__", self._noting_autocast))
+        checkpoints = torch.utils.checkpoint
+        places = [(checkpoints, name) for name in CHECKPOINT_GENERATORS if hasattr(checkpoints, name)]
+        for owner, name in [*places, (getattr(checkpoints, CHECKPOINT_FUNCTION), "forward")]:
+            self._stack.enter_context(replaced(owner, name, self._noting_checkpoint))
 
     def remove(self) -> None:
         """Note nothing any more."""
@@ -101,13 +101,6 @@ class Seen:
 
     def _parameters(self) -> list[Any]:
         return list({id(p): p for _, parameters in self._optimizers.values() for p in parameters}.values())
-
-    def _wrap(self, owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-        own = vars(owner)[name]
-        plain = own.__func__ if isinstance(own, staticmethod) else own
-        new = wrap(plain)
-        setattr(owner, name, staticmethod(new) if isinstance(own, staticmethod) else new)
-        self._stack.callback(setattr, owner, name, own)
 
     def _noting_module(self, init: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(init)
