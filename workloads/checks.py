@@ -21,7 +21,7 @@ MOST_SAMPLES, MOST_TOKENS = 2**30, 2**40  # Limits of a batch and of a sample; t
 MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
 OF_BATCHES = ("collate_fn", "batch_size_of", "tokens_of", "loader")
-OPTIONAL = (*OF_BATCHES, "optimizers", "step")
+OPTIONAL = (*OF_BATCHES, "optimizers", "step", "activation_checkpoint")
 OPTIMIZERS = "write optimizers(model), or choose one with --optimizer"
 SCHEDULERS = "optimizers(model) may return schedulers, or choose one with --lr-scheduler"
 STEPS = "a step is loss(model, batch), its backward pass and the optimizer, or step(model, batch, ctx)"
@@ -168,6 +168,18 @@ class Checked:
                 raise _refused(f"{self._target}: layers() returned", given, "a list of modules of the model")
         _check_layers(self._target, layers, nn.ModuleDict(model) if isinstance(model, dict) else model)
         return layers
+
+    @property
+    def has_checkpointing(self) -> bool:
+        """Whether the workload says itself how activations are recomputed."""
+        return _has(self._workload, "activation_checkpoint")
+
+    def activation_checkpoint(self, model: Any) -> None:
+        """Make the model, or all models, recompute activations."""
+        given = self._workload.activation_checkpoint(model)
+        if given is not None and given is not model:
+            allowed = "None, as the model that it is given is to recompute its activations"
+            raise _refused(f"{self._target}: activation_checkpoint() returned", given, allowed)
 
     def samples(self, data: str) -> Dataset[Any]:
         """Return the dataset."""

@@ -20,7 +20,7 @@ SOFTWARE = ("python", "torch", "torchvision", "cuda", "cudnn", "nccl", "backend"
 # Columns of a row about the memory of a rank.
 MEMORY = (
     *("peak_allocated_mib", "peak_reserved_mib", "life_peak_allocated_mib", "alloc_retries", "device_used_mib"),
-    *("peak_rss_mib", "rss_growth_mib", "life_peak_rss_mib"),
+    *("peak_rss_mib", "rss_growth_mib", "build_peak_rss_mib", "life_peak_rss_mib"),
 )
 # State of resident data: whether the model changed it in place, and since when each step uses a copy.
 BATCH = ("as made", "copied", "copied in the window", "changed")

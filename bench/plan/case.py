@@ -43,6 +43,7 @@ class Case:
     max_grad_norm: float | None = 0.0
     optimizer: str | None = "adamw"
     lr_scheduler: str | None = "none"
+    init: str | None = "cpu"
     channels_last: bool | None = False
     deterministic: bool | None = False
     cudnn_benchmark: bool | None = True

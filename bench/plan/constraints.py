@@ -69,6 +69,16 @@ def _layers(facts: Facts) -> int | None:
     return facts.description.layers if facts.description else None
 
 
+def _checkpoints_itself(facts: Facts) -> bool:
+    return bool(facts.description and facts.description.own_checkpointing)
+
+
+def _models(facts: Facts, kind: str) -> str:
+    """Return the names of some parts of the models that a loss uses by themselves."""
+    names: list[str] = getattr(facts.description, kind)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
 def _every(case: Case) -> int:
     return int(str(case.activation_checkpointing).partition("every=")[2] or 1)
 
@@ -142,6 +152,39 @@ STRATEGY = (
     ),
 )
 
+MODEL = (
+    Rule(
+        lambda case, facts: bool(facts.description and facts.description.modules) and case.spread.name != "single",
+        lambda case, facts: (
+            f"the loss of {case.workload} calls {_models(facts, 'modules')} by itself, around the work of "
+            f"{case.strategy}; call the model, or write a method of the model that does this and call the method"
+        ),
+    ),
+    Rule(
+        lambda case, facts: (
+            bool(facts.description and facts.description.read_parameters) and case.spread.name == "fsdp"
+        ),
+        lambda case, facts: (
+            f"the loss of {case.workload} reads {_models(facts, 'read_parameters')} by itself, and under fsdp a rank "
+            "has a part of it; return it from the model, or write a method of the model that uses it"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.init == "meta" and case.spread.name != "fsdp",
+        lambda case, facts: (
+            f"--init meta spares ranks the whole model, and under {case.spread.name} each has it; give cpu or device"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.init == "meta" and bool(facts.description and not facts.description.on_meta),
+        lambda case, facts: f"{case.workload} cannot be built on the meta device; give --init cpu or device",
+    ),
+    Rule(
+        lambda case, facts: case.init == "device" and case.device == "cpu",
+        lambda case, facts: "on the CPU --init device is the same as --init cpu",
+    ),
+)
+
 BINDING = (
     Rule(
         lambda case, facts: _binds(case) and not facts.numactl,
@@ -185,7 +228,16 @@ PRECISION = (
 
 CHECKPOINTING = (
     Rule(
-        lambda case, facts: case.activation_checkpointing != "none" and _layers(facts) == 0,
+        lambda case, facts: _checkpoints_itself(facts) and case.activation_checkpointing not in ("none", "full"),
+        lambda case, facts: (
+            f"{case.workload} has its own activation_checkpoint(model), which --activation-checkpointing full calls; "
+            "give none or full"
+        ),
+    ),
+    Rule(
+        lambda case, facts: (
+            case.activation_checkpointing != "none" and _layers(facts) == 0 and not _checkpoints_itself(facts)
+        ),
         lambda case, facts: f"{case.workload} names no layers to checkpoint: its layers() is empty",
     ),
     Rule(
@@ -252,7 +304,7 @@ OPTIMIZER = (
     ),
 )
 
-RULES = (*OPTIMIZER, *DATA, *STRATEGY, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
+RULES = (*OPTIMIZER, *DATA, *STRATEGY, *MODEL, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
 
 
 def refusal(case: Case, facts: Facts) -> str | None:

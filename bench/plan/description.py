@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.untrusted.rank_files import NonsenseError, read_json, write_json
@@ -29,6 +29,13 @@ class Description:
     flops_note: str | None = None
     own_optimizer: bool = False  # The workload decides on its optimizers.
     own_loader: bool = False  # The workload makes its batches itself.
+    own_checkpointing: bool = False  # The workload says how its activations are recomputed.
+    on_meta: bool = True  # The model can be built on the meta device.
+    world_size: int | None = None  # The ranks that FLOPs are those of; None: they do not depend on it.
+    # What the loss uses of each model by its name ("" if there is only one), besides the model itself.
+    methods: dict[str, list[str]] = field(default_factory=dict)
+    modules: list[str] = field(default_factory=list)  # Called by themselves.
+    read_parameters: list[str] = field(default_factory=list)
 
     @classmethod
     def found(cls, folder: Path) -> Description | None:

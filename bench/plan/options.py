@@ -53,6 +53,11 @@ SCHEDULERS = {
     "cosine": "cosine annealing over 10,000 steps",
     "linear": "linear to a tenth over 10,000 steps",
 }
+INIT = {
+    "cpu": "every rank builds the whole model on the host",
+    "device": "every rank builds the whole model on its device, with the device's random numbers",
+    "meta": "under fsdp: rank 0 builds the model on the host, and each rank gets its shards from it",
+}
 SCALING = {
     "weak": "the batch size per device stays the same: the global batch grows with the number of devices",
     "strong": "the global batch stays that of the smallest number of devices: the batch per device shrinks",
@@ -319,6 +324,13 @@ AXES: dict[str, Option] = {
             _words(SCHEDULERS),
             "none",
             "schedule of the learning rate, which changes after each step",
+        ),
+        Option(
+            "init",
+            _one_of(INIT),
+            _words(INIT),
+            "cpu",
+            "where the model gets its first weights",
         ),
         Option(
             "data",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -13,15 +13,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from bench.messages.spec import Spec
 from bench.plan.case import Case
 from bench.plan.strategies import ONE_PROCESS
-from bench.rank.checkpointing import checkpoint_layers
-from bench.rank.compiling import CompileLog, compile_parts
+from bench.rank.compiling import CompileLog
 from bench.rank.loader import Batches, batches, to_device
 from bench.rank.optimizers import Optimizers, optimizers_of
+from bench.rank.parallelize import parallelize
 from bench.rank.recorded import PATIENCE_S
 from bench.rank.script.names import loopback_interface
 from bench.rank.settings import settings
@@ -127,7 +126,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
     torch.manual_seed(case.seed)
     strategy = importlib.import_module(f"bench.strategies.{case.spread.name}")
     compile_log = CompileLog() if case.compile != "off" else None
-    model, forward_is_local = parallelize(workload, case, strategy, device, spec.compile_cache)
+    model, forward_is_local = parallelize(workload, case, strategy, device, spec.compile_cache, spec.methods)
     return Training(
         case=case,
         workload=workload,
@@ -144,53 +143,6 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         compile_log=compile_log,
         pinned=pinned,
     )
-
-
-def parallelize(
-    workload: Checked, case: Case, strategy: Any, device: torch.device, compile_cache: str
-) -> tuple[nn.Module, bool | None]:
-    """Build, checkpoint, compile and distribute the model, in this order: each wraps what came before.
-
-    Return the model, and whether its forward pass waits for no other rank (None without other ranks).
-    """
-    built = workload.build()
-    if isinstance(built, dict):
-        return _parallelized_each(workload, built, case, strategy, device, compile_cache)
-    model = built.train()
-    return _parallelized(model, workload.layers(model), case, strategy, device, compile_cache)
-
-
-def _parallelized_each(
-    workload: Checked,
-    models: dict[str, nn.Module],
-    case: Case,
-    strategy: Any,
-    device: torch.device,
-    compile_cache: str,
-) -> tuple[nn.Module, bool | None]:
-    """Return several models as one module with their names, each distributed by itself."""
-    layers, apart = workload.layers(models), {}
-    local: bool | None = None
-    for name, model in models.items():
-        inside = {id(part) for part in model.modules()}
-        own = [layer for layer in layers if id(layer) in inside]
-        apart[name], local = _parallelized(model.train(), own, case, strategy, device, compile_cache)
-    return nn.ModuleDict(apart), local
-
-
-def _parallelized(
-    model: nn.Module, layers: Sequence[nn.Module], case: Case, strategy: Any, device: torch.device, compile_cache: str
-) -> tuple[nn.Module, bool | None]:
-    if case.precision == "bf16":
-        model.to(torch.bfloat16)
-    # fully_shard does not take NHWC parameters; activations are NHWC
-    if case.channels_last and case.spread.name != "fsdp":
-        model.to(memory_format=torch.channels_last)
-    checkpoint_layers(layers, str(case.activation_checkpointing))
-    if case.compile != "off":
-        compile_parts(strategy.compiled(model, layers), str(case.compile), compile_cache)
-    forward_is_local = strategy.forward_is_local(model)
-    return strategy.apply(model, layers, _mesh(case, device), case, device), forward_is_local
 
 
 def pin_numerics(case: Case) -> None:
@@ -212,15 +164,6 @@ def _backend(case: Case) -> str:
         return "gloo"
     # The norm of gradients on the host is summed over ranks on the host.
     return "cpu:gloo,cuda:nccl" if case.spread.options.get("offload") == "cpu" else "nccl"
-
-
-def _mesh(case: Case, device: torch.device) -> DeviceMesh | None:
-    """Return a mesh of one dimension, or for hybrid sharding of two, (replicas, shards); None with one process."""
-    if case.spread.name in ONE_PROCESS:
-        return None
-    replicas = int(case.spread.options.get("replicate", 1))
-    shape = (case.world_size,) if replicas == 1 else (replicas, case.world_size // replicas)
-    return init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
 
 
 def _device(case: Case) -> torch.device:

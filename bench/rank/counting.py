@@ -12,7 +12,7 @@ import resource
 import signal
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
@@ -23,16 +23,18 @@ from bench.errors import shorten
 from bench.rank.build import AUTOCAST
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.flops import UnknownOperationError, flops_of, without_checkpoints
+from bench.rank.initialization import META, as_one
+from bench.rank.model_calls import ModelCalls, noted
+from bench.rank.own_step import CountedContext
 from bench.rank.private import FakeTensorMode
 from workloads.base import Batch
-from workloads.batches import map_tensors
+from workloads.batches import map_tensors, tensors_of
 from workloads.checks import Checked, WorkloadError, collated
 
 SECONDS = 90  # limit of counting, as a launch waits for it
 MEMORY_SHARE = 0.8  # limit of counting, as a share of the host's free memory
 SEED = 0
 ADVICE = "say flops_per_sample in the workload"
-META = torch.device("meta")
 
 
 @dataclass(frozen=True)
@@ -70,25 +72,32 @@ class Micro:
     data: str
     device: str = "cpu"
     precision: str = "fp32"
+    world_size: int = 1
 
 
 @dataclass
 class Models:
-    """The models of one workload, each built once, when it is first needed."""
+    """The models of one workload, each built once, when it is first needed.
+
+    ``calls`` is what the last step used of each model by its name, "" if there is one; ``used_ranks`` is whether it
+    depends on the number of ranks.
+    """
 
     workload: Checked
+    calls: dict[str, ModelCalls] = field(default_factory=dict)
+    used_ranks: bool = False
 
     @functools.cached_property
     def on_meta(self) -> nn.Module:
         """The model on the meta device."""
         with META:
-            return _as_one(self.workload.build())
+            return as_one(self.workload.build()).train()
 
     @functools.cached_property
     def real(self) -> nn.Module:
         """The model with real parameters."""
         with _limited_memory():
-            return _as_one(self.workload.build())
+            return as_one(self.workload.build()).train()
 
     @functools.cached_property
     def fake(self) -> tuple[nn.Module, FakeTensorMode]:
@@ -96,17 +105,9 @@ class Models:
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         try:
             with mode:
-                return _as_one(self.workload.build()), mode
+                return as_one(self.workload.build()).train(), mode
         except Exception:  # for example if building needs the value of a tensor
             return _faked(self.real, mode), mode
-
-    def any(self) -> nn.Module:
-        """Return the first model that can be built: on the meta device, or a real one, whose error is raised."""
-        try:
-            return self.on_meta
-        except Exception:
-            traceback.print_exc()
-            return self.real
 
 
 def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
@@ -115,8 +116,6 @@ def count(models: Models, micro: Micro, to_the_end: bool = False) -> Count:
     ``to_the_end``: if an operation is unknown, try further ways until the step runs to its end, to learn whether it
     recomputes anything.
     """
-    if models.workload.has_step:
-        return Count(f"the workload has a step of its own; {ADVICE}")
     batches, why, unknown = Batches(models.workload, micro), "", None
     try:
         with _limited_time(), torch.random.fork_rng(devices=()):
@@ -205,7 +204,7 @@ WAYS: dict[str, Callable[[Models, Batches], tuple[int, int]]] = {
 def _count_both(models: Models, model: nn.Module, batch: Batch, micro: Micro) -> tuple[int, int]:
     """Return the FLOPs without any checkpointing, and with it where there is some."""
     workload, mode = models.workload, micro.checkpointing
-    step: Callable[[], Tensor] = functools.partial(workload.loss, model, batch)
+    step = _own_step(models, model, batch, micro) if workload.has_step else _loss(models, model, batch)
     torch.manual_seed(SEED)  # a model may drop layers at random
     with without_checkpoints() as calls:
         try:
@@ -215,15 +214,40 @@ def _count_both(models: Models, model: nn.Module, batch: Batch, micro: Micro) ->
             raise UnknownStepError(str(error), None if error.__cause__ else again) from error
     if mode == "none" and not calls:
         return plain, plain
-    checkpoint_layers(workload.layers(model), mode)
+    if workload.has_checkpointing and mode != "none":
+        workload.activation_checkpoint(model)
+    else:
+        checkpoint_layers(workload.layers(model), mode)
     torch.manual_seed(SEED)
     return plain, flops_of(step)
 
 
-def _as_one(built: Any) -> nn.Module:
-    """Return what a workload has built as one module to train."""
-    model: nn.Module = nn.ModuleDict(built) if isinstance(built, dict) else built
-    return model.train()
+def _loss(models: Models, model: nn.Module, batch: Batch) -> Callable[[], Tensor]:
+    def loss() -> Tensor:
+        with noted(model) as models.calls[""]:
+            return models.workload.loss(model, batch)
+
+    return loss
+
+
+def _own_step(models: Models, model: nn.Module, batch: Batch, micro: Micro) -> Callable[[], None]:
+    workload, several = models.workload, isinstance(model, nn.ModuleDict)
+
+    def optimizers() -> list[torch.optim.Optimizer]:
+        if workload.has_optimizers:
+            return [optimizer for optimizer, _ in workload.optimizers(model)]
+        return [torch.optim.SGD(model.parameters())]
+
+    def step() -> None:
+        device = next((tensor.device for tensor in tensors_of(batch)), META)
+        context = CountedContext(optimizers, micro.world_size, device)
+        with contextlib.ExitStack() as stack:
+            for name, one in model.items() if several else [("", model)]:  # type: ignore[operator]
+                models.calls[name] = stack.enter_context(noted(one))
+            stack.callback(lambda: setattr(models, "used_ranks", models.used_ranks or context.used_ranks))
+            workload.step(model, batch, context)
+
+    return step
 
 
 def _faked(model: nn.Module, mode: FakeTensorMode) -> nn.Module:

@@ -34,9 +34,9 @@ def run(spec_path: str) -> None:
     with recorded(spec) as (_, heartbeat):
         workload, case = load(spec.target, spec.options), spec.case
         own = None if case.auto_batch else _rank_batch(case, workload)
-        more = str(case.activation_checkpointing), spec.data, case.device, str(case.precision)
-        micro = None if own is None else Micro(own, *more)
-        for description in descriptions(workload, micro):
+        more = str(case.activation_checkpointing), spec.data, case.device, str(case.precision), case.world_size
+        micro = Micro(workload.batch_size if own is None else own, *more)
+        for description in descriptions(workload, micro, flops=own is not None):
             description.write(Path(spec.folder))
         heartbeat.enter(STAGE["done"])
 
@@ -54,10 +54,11 @@ def describe(workload: Workload, checkpointing: str, data: str, samples: int | N
     return last
 
 
-def descriptions(workload: Checked, micro: Micro | None) -> Iterator[Description]:
-    """Yield the description without FLOPs, and then with them if there is a micro-batch to count."""
+def descriptions(workload: Checked, micro: Micro, flops: bool = True) -> Iterator[Description]:
+    """Yield the description without FLOPs, and then with them if ``flops`` is set, and with what the loss calls."""
     models = Models(workload)
-    model = _or_none(models.any)
+    on_meta = _or_none(lambda: models.on_meta)
+    model = on_meta or _or_none(lambda: models.real)
     plain = Description(
         unit=workload.unit,
         batch_size=workload.batch_size,
@@ -69,12 +70,25 @@ def descriptions(workload: Checked, micro: Micro | None) -> Iterator[Description
         hardware_flops_per_sample=None,
         own_optimizer=workload.has_optimizers,
         own_loader=workload.has_loader,
+        own_checkpointing=workload.has_checkpointing,
+        on_meta=on_meta is not None,
     )
     yield plain
-    if micro:
-        counted = _with_flops(plain, workload, micro, models)
+    counted = _with_flops(plain, workload, micro, models)
+    yield dataclasses.replace(
+        counted if flops else plain,
         # A lazy layer has parameters only after it has seen a batch.
-        yield dataclasses.replace(counted, parameters=plain.parameters or (_parameters(model) if model else None))
+        parameters=plain.parameters or (_parameters(model) if model else None),
+        world_size=micro.world_size if models.used_ranks else None,
+        methods={name: list(calls.methods) for name, calls in models.calls.items() if calls.methods},
+        modules=_used(models, "modules"),
+        read_parameters=_used(models, "parameters"),
+    )
+
+
+def _used(models: Models, kind: str) -> list[str]:
+    """Return the full names of the modules or parameters that the loss uses by themselves."""
+    return [f"{model or 'model'}.{name}" for model, calls in models.calls.items() for name in getattr(calls, kind)]
 
 
 def _rank_batch(case: Case, workload: Checked) -> int | None:

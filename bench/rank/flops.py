@@ -118,15 +118,18 @@ def counting(counter: FlopCounter) -> Iterator[None]:
         yield
 
 
-def flops_of(step: Callable[[], Tensor]) -> int:
+def flops_of(step: Callable[[], Tensor | None]) -> int:
     """Return the FLOPs of the forward pass ``step``, which returns a loss, and of its backward pass.
+
+    If ``step`` returns None, it has done its backward passes itself.
 
     Raise UnknownOperationError if an operation has no formula, even if the step fails. Raise what ``step`` raises.
     """
     counter = FlopCounter()
     try:
         with counting(counter):
-            step().backward()
+            if (loss := step()) is not None:
+                loss.backward()
     except Exception as error:
         if counter.unknown:
             raise UnknownOperationError(_words(counter.unknown)) from error

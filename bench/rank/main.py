@@ -68,8 +68,7 @@ def add_observations(training: Training, record: RankRecord, folder: str, slowes
     try:
         record = dataclasses.replace(record, state=state_of(training))
         record.write(folder)
-        if not training.workload.has_step:  # else nothing tells its passes apart
-            dataclasses.replace(record, observed=observe(training)).write(folder)
+        dataclasses.replace(record, observed=observe(training)).write(folder)
     except Exception:
         traceback.print_exc()
         print("the step after the window failed: not everything that took effect is known")

@@ -84,6 +84,7 @@ class _Run:
         self.training, self.spec, self.heartbeat = training, spec, heartbeat
         self.on_accelerator = training.case.on_accelerator
         self.memory = PeakMemory(training.devices if self.on_accelerator else [], rss_at_start)
+        self.memory.built()
         self.losses: list[Tensor] = []  # one tensor for each window
         self.done = 0
         self.step_ns = 0  # the longest mean step of the windows so far
@@ -91,7 +92,7 @@ class _Run:
         self.counts_tokens = training.workload.counts_tokens
         self.own_step = training.workload.has_step
         self.parts_clock = PartsClock(HostClock())  # of the present window, for own steps
-        self.context = StepContext(training, lambda part: self.parts_clock.mark(part))
+        self.context = StepContext(training, self._turn)
         self.planned = spec.steps
         self.micro = training.case.micro_batches
         # number of compilations, and the loss scale, at the start of measuring
@@ -279,6 +280,11 @@ class _Run:
         ctx.end()
         clock.end_step()
         self._beat()
+
+    def _turn(self, ended: str, begins: str) -> None:
+        """Note that a part of an own step has ended, and another begins."""
+        self.parts_clock.mark(ended)
+        self.heartbeat.enter(STAGE[begins])
 
     def _beat(self) -> None:
         self.done += 1

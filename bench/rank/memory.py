@@ -44,6 +44,11 @@ class PeakMemory:
         self._devices, self._rss_at_start = devices, rss_at_start
         self._resets_rss = False
         self._life: dict[str, float | None] = {}
+        self._build_peak_rss: float | None = None
+
+    def built(self) -> None:
+        """Keep the peak of the resident set until now, as the model has just been built."""
+        self._build_peak_rss = _status_mib("VmHWM")
 
     def reset(self) -> None:
         """Return memory that warm-up freed to the system, then reset the peaks."""
@@ -71,6 +76,7 @@ class PeakMemory:
             "peak_reserved_mib": window["reserved"],
             "peak_rss_mib": peak_rss,
             "rss_growth_mib": growth,
+            "build_peak_rss_mib": self._build_peak_rss,
             "life_peak_allocated_mib": _larger(window["allocated"], self._life.get("allocated")),
             "life_peak_rss_mib": _larger(window["rss"], self._life.get("rss")),
             "alloc_retries": self._largest(_retries),

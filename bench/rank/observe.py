@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from bench.messages.rank_record import Observed
 from bench.rank.build import Training
 from bench.rank.checkpointing import watch_layers
+from bench.rank.own_step import StepContext
 from bench.rank.private import TorchDispatchMode
 
 MATMULS = {
@@ -39,6 +41,7 @@ def observe(training: Training) -> Observed:
     """Take one more step, and return the observations."""
     watch = _Watch()
     recomputed: set[int] = set()
+    own = training.workload.has_checkpointing and training.case.activation_checkpointing != "none"
 
     def ran(layer: nn.Module) -> None:
         if watch.phase.endswith("backward"):
@@ -48,9 +51,15 @@ def observe(training: Training) -> Observed:
         if training.case.compile != "off":
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         checkpointed = stack.enter_context(watch_layers(training.model, ran))
-        _forward_and_backward(training, watch)
-    gradients = sum(p.numel() for p in training.model.parameters() if p.grad is not None)
-    norm = training.update()
+        if own:
+            stack.callback(register_module_forward_pre_hook(lambda module, _: ran(module)).remove)
+        if training.workload.has_step:
+            gradients, norm = _own_step(training, watch), None
+        else:
+            _forward_and_backward(training, watch)
+            gradients = numbers_of_gradients(training.model.parameters())
+            norm = training.update()
+    checkpointed = len(recomputed) if own else checkpointed
     return Observed(
         matmuls=dict(watch.matmuls),
         attention=dict(watch.attention),
@@ -61,6 +70,42 @@ def observe(training: Training) -> Observed:
         checkpointed=checkpointed,
         recomputed=min(len(recomputed), checkpointed),  # replicas of nn.DataParallel have layers of their own
     )
+
+
+def numbers_of_gradients(parameters: Iterable[Tensor]) -> int:
+    """Return how many numbers the gradients of some parameters have."""
+    return sum(parameter.numel() for parameter in parameters if parameter.grad is not None)
+
+
+class _Observed(StepContext):
+    """Counts the gradients that each update receives."""
+
+    gradients = 0
+
+    def update(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        if self.last:
+            for one in self.optimizers if optimizer is None else [optimizer]:
+                self.gradients += numbers_of_gradients(p for group in one.param_groups for p in group["params"])
+        super().update(optimizer)
+
+
+def _own_step(training: Training, watch: _Watch) -> int:
+    """Take a step of the workload's own, and return how many numbers its gradients had."""
+    early = ""
+
+    def turn(ended: str, begins: str) -> None:
+        watch.phase = early + begins
+
+    context = _Observed(training, turn)
+    for number in range(1, training.case.micro_batches + 1):
+        context.last = number == training.case.micro_batches
+        early = "" if context.last else "early "
+        batch = training.to_device(next(training.batches))
+        with training.gradient_sync(context.last), watch, _Attention(watch):
+            watch.phase = f"{early}forward"
+            training.workload.step(training.model, batch, context)
+    context.end()
+    return context.gradients
 
 
 def _forward_and_backward(training: Training, watch: _Watch) -> None:

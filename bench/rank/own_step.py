@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +23,12 @@ _, _, FORWARD, BACKWARD, OPTIMIZER = PARTS
 class StepContext:
     """The third argument of ``step(model, batch, ctx)``.
 
-    What is neither ``backward`` nor ``update`` counts as the forward pass.
+    What is neither ``backward`` nor ``update`` counts as the forward pass, unless ``mark`` says otherwise.
     """
 
-    def __init__(self, training: Training, ended: Callable[[str], None]) -> None:
-        """Take the training; ``ended`` is called with the part of the step that has just ended."""
-        self._training, self._ended = training, ended
+    def __init__(self, training: Training, turn: Callable[[str, str], None]) -> None:
+        """Take the training; ``turn`` is called with the part of the step that has ended, and that which begins."""
+        self._training, self._turn = training, turn
         self._updated = False
         self.last = True  # whether this is the last micro-batch of the step
         self.device: torch.device = training.device
@@ -48,10 +49,10 @@ class StepContext:
 
         ``options`` are those of ``Tensor.backward``, such as ``retain_graph``.
         """
-        self._ended(FORWARD)
+        self._turn(FORWARD, BACKWARD)
         micro_batches = self._training.case.micro_batches
         self._training.scaler.scale(loss / micro_batches if micro_batches > 1 else loss).backward(**options)
-        self._ended(BACKWARD)
+        self._turn(BACKWARD, FORWARD)
 
     def update(self, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Clip gradients, update parameters and free gradients: of one optimizer, or of all one after the other.
@@ -60,7 +61,7 @@ class StepContext:
         """
         if not self.last:
             return
-        self._ended(FORWARD)
+        self._turn(FORWARD, OPTIMIZER)
         training = self._training
         for one in self.optimizers if optimizer is None else [optimizer]:
             if training.case.max_grad_norm:
@@ -70,7 +71,13 @@ class StepContext:
             training.scaler.step(one)
             one.zero_grad(set_to_none=True)
         self._updated = True
-        self._ended(OPTIMIZER)
+        self._turn(OPTIMIZER, FORWARD)
+
+    def mark(self, part: str) -> None:
+        """Count the time since the last mark, backward pass or update as a part of the step: one of PARTS."""
+        if part not in PARTS:
+            raise ValueError(f"ctx.mark({part!r}): allowed are {', '.join(PARTS)}")
+        self._turn(part, FORWARD)
 
     def all_gather(self, tensor: Tensor) -> Tensor:
         """Return the tensors of all ranks one after the other; gradients flow back to each rank's own."""
@@ -93,7 +100,50 @@ class StepContext:
             optimizer.zero_grad(set_to_none=True)  # a loss may have reached models that it does not train
         self._training.optimizers.next_rates()
         self._updated = False
-        self._ended(OPTIMIZER)
+        self._turn(OPTIMIZER, FORWARD)
+
+
+class CountedContext:
+    """The context of a step whose operations are only counted: in one process that stands for a rank.
+
+    Nothing is updated. ``used_ranks`` is whether the step depends on the number of ranks.
+    """
+
+    def __init__(self, optimizers: Callable[[], Sequence[torch.optim.Optimizer]], ranks: int, device: torch.device):
+        """Take a function that makes the optimizers, which is called when they are first needed."""
+        self._make, self._ranks, self.used_ranks = optimizers, ranks, False
+        self.last, self.rank, self.device = True, 0, device
+
+    @functools.cached_property
+    def optimizers(self) -> Sequence[torch.optim.Optimizer]:
+        """The optimizers."""
+        return self._make()
+
+    @property
+    def world_size(self) -> int:
+        """The number of ranks of the case."""
+        self.used_ranks = True
+        return self._ranks
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Return an empty context, as the type does not change the FLOPs."""
+        return contextlib.nullcontext()
+
+    def backward(self, loss: Tensor, **options: Any) -> None:
+        """Compute gradients."""
+        loss.backward(**options)
+
+    def update(self, optimizer: torch.optim.Optimizer | None = None) -> None:
+        """Free the gradients of one optimizer, or of all."""
+        for one in self.optimizers if optimizer is None else [optimizer]:
+            one.zero_grad(set_to_none=True)
+
+    def mark(self, part: str) -> None:
+        """Do nothing."""
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """Return the tensor as often as there are ranks."""
+        return torch.cat([tensor, *[tensor.detach()] * (self.world_size - 1)])
 
 
 class PartsClock:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.plan.optimizers import HOW, OPTIMIZERS
-from bench.plan.options import AXES, CHECKPOINTING, COMPILE, PRECISIONS, SCHEDULERS, SETTINGS
+from bench.plan.options import AXES, CHECKPOINTING, COMPILE, INIT, PRECISIONS, SCHEDULERS, SETTINGS
 from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
 from bench.store.columns import FILES, Column
@@ -20,6 +20,7 @@ VALUES = {
     "compile": COMPILE,
     "optimizer": {name: one.about for name, one in OPTIMIZERS.items()} | {f"NAME:{way}": HOW[way] for way in HOW},
     "lr_scheduler": SCHEDULERS,
+    "init": INIT,
 }
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 

@@ -156,8 +156,8 @@ def _ddp(case: Case, seen: Seen) -> Found:
         return Found()
     forwards = [state.forwards for state in seen.states.values() if state.forwards is not None]
     steps = len(seen.measurements[0].losses)
-    if not forwards:
-        return Found()
+    if not forwards:  # several models, of which not each may be used in each step
+        return _reduced(case, seen, "all-reduce", "gradients exchanged", case.spread.options["hook"])
     said, least = f"gradients exchanged after {min(forwards)} forward passes in {steps} steps", min(forwards)
     if least < steps:
         return Found(said, f"DDP had no effect in {steps - least} of {steps} steps: {BYPASSES_DDP}")
@@ -263,6 +263,11 @@ def _checkpointing(case: Case, seen: Seen) -> Found:
     said = f"{again} of {layers} checkpointed layers recomputed"
     if again:
         return Found(said)
+    if not layers:
+        return Found(
+            fault="--activation-checkpointing had no effect: after activation_checkpoint(model) no module was "
+            "recomputed in the backward pass"
+        )
     return Found(
         said,
         f"--activation-checkpointing {case.activation_checkpointing} had no effect: none of {layers} layers was "

@@ -107,7 +107,7 @@ class CaseLauncher:
         request, spec = self._requests.measuring(case, folder, protocol), None
         try:
             prepared = self._prepare(request, role)
-            spec = self._requests.spec(case, request, prepared.scratch, protocol, role.turns)
+            spec = self._requests.spec(case, request, prepared.scratch, protocol, role.turns, description.methods)
             end, peaks_mib = self._watched(case, prepared, request, spec, role, protocol)
         except LaunchError as error:
             return Launched(role.stopped() or {"status": "crashed", "reason": str(error)})

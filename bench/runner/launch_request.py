@@ -37,8 +37,19 @@ class LaunchRequests:
         """Return the request of a launch of one rank that describes the case's workload."""
         return self._request(DESCRIBE_ENTRY, case, folder, protocol, ranks=1, measures=False)
 
-    def spec(self, case: Case, request: Request, scratch: Path, protocol: Protocol, turns: Turns | None = None) -> Spec:
-        """Write the spec of a request's ranks as a file, and return it. Raise ResultsError if it cannot be written."""
+    def spec(
+        self,
+        case: Case,
+        request: Request,
+        scratch: Path,
+        protocol: Protocol,
+        turns: Turns | None = None,
+        methods: Mapping[str, list[str]] | None = None,
+    ) -> Spec:
+        """Write the spec of a request's ranks as a file, and return it. Raise ResultsError if it cannot be written.
+
+        ``methods`` of the models are those that the loss calls.
+        """
         workload, folder = case.spec, request.log
         own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self.variables, **case.environment}
         spec = Spec(
@@ -57,6 +68,7 @@ class LaunchRequests:
             watched=self.site.watched,
             turns=turns,
             script=self._script(case, protocol, folder) if case.is_script else None,
+            methods=dict(methods or {}),
         )
         try:
             if spec.script:

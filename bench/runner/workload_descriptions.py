@@ -28,9 +28,9 @@ class WorkloadDescriptions:
         self, launcher: CaseLauncher, machine: Machine, new_folder: Callable[[], Path], notes: Notes, keep: bool = True
     ) -> None:
         """``new_folder`` makes a folder for what a describing rank writes; ``keep``: its log can be read later."""
-        self._keep = keep
+        self._keeps_logs = keep
         self._launcher, self._machine, self._new_folder, self._notes = launcher, machine, new_folder, notes
-        self._found: dict[Key, Description] = {}
+        self._found: dict[Key | tuple[Key, int], Description] = {}  # with the number of ranks if it matters
         self._refused: dict[tuple[str, str], BenchError] = {}  # (workload, env) of invalid workloads
         self.seconds = 0.0
 
@@ -48,18 +48,27 @@ class WorkloadDescriptions:
         """Return what torch knows of the workload with this batch. Raise BenchError if the workload is invalid."""
         if case.is_script:
             return SCRIPT
-        key, workload = _key(case), (case.workload, case.env)
+        workload = case.workload, case.env
         if workload in self._refused:
             raise self._refused[workload]
-        if key not in self._found:
-            self._found[key] = self._ask(case)
-        return self._found[key]
+        if found := self._of_ranks(case):
+            return found
+        found = self._ask(case)
+        self._keep(case, found)
+        return found
+
+    def _keep(self, case: Case, found: Description) -> None:
+        self._found.setdefault(_key(case) if found.world_size is None else (_key(case), case.world_size), found)
+
+    def _of_ranks(self, case: Case) -> Description | None:
+        """Return what is known already with this number of ranks."""
+        return self._found.get(_key(case)) or self._found.get((_key(case), case.world_size))
 
     def known(self, case: Case) -> Description | None:
         """Return what is known of the workload: with this batch, or without FLOPs while a batch is searched for."""
         if case.is_script:
             return SCRIPT
-        if found := self._found.get(_key(case)):
+        if found := self._of_ranks(case):
             return found
         other = self._found.get(_key(dataclasses.replace(case, batch_size=None, auto_batch=True)))
         return other and dataclasses.replace(
@@ -74,7 +83,7 @@ class WorkloadDescriptions:
             description = self.of(case)
             if case.batch_size is None and not case.auto_batch:
                 case = dataclasses.replace(case, batch_size=description.batch_size)
-                self._found.setdefault(_key(case), description)
+                self._keep(case, description)
             planned = plan_case(case, facts(self._machine, planned.samples, description), planned.strong_from)
             if planned.skip is None:
                 planned = dataclasses.replace(planned, case=_without_own(planned.case, description))
@@ -95,7 +104,7 @@ class WorkloadDescriptions:
         except ResultsError:
             raise
         except BenchError as error:
-            error = error if self._keep else type(error)(error.message)
+            error = error if self._keeps_logs else type(error)(error.message)
             self._refused[case.workload, case.env] = error
             raise error from None
         finally:

@@ -93,6 +93,7 @@ class LaunchRow(NamedTuple):
     max_grad_norm: Annotated[Float, "norm", AXES["max_grad_norm"].help] = None
     optimizer: Annotated[Text, "", AXES["optimizer"].help] = None
     lr_scheduler: Annotated[Text, "", AXES["lr_scheduler"].help] = None
+    init: Annotated[Text, "", AXES["init"].help] = None
     data: Annotated[Text, "", AXES["data"].help] = None
     num_workers: Annotated[Int, "processes", AXES["num_workers"].help] = None
     pin_memory: Annotated[Bool, "", AXES["pin_memory"].help] = None
@@ -297,6 +298,9 @@ class LaunchRow(NamedTuple):
         Float,
         "MiB",
         "`peak_rss_mib` minus the resident set when the rank started; largest rank",
+    ] = None
+    build_peak_rss_mib: Annotated[
+        Float, "MiB", "peak of the resident set until the model was built and distributed; largest rank"
     ] = None
     life_peak_rss_mib: Annotated[Float, "MiB", "peak of the resident set, warm-up included; largest rank"] = None
     # -- host memory ---------------------------------------------------------------------------------------------------

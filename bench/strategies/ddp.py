@@ -19,7 +19,21 @@ OWN_PRECISION = False
 HOOKS: dict[str, Callable[..., Any]] = {"fp16": fp16_compress_hook, "bf16": bf16_compress_hook}
 
 
-class Counting(DistributedDataParallel):
+class OwnAttributes(nn.Module):
+    """Wraps ``module``, whose public attributes are its own as well, as they are under strategies without a wrapper."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the wrapper, else of the model."""
+        modules = self.__dict__.get("_modules", {})
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith("_") or "module" not in modules:
+                raise
+            return getattr(modules["module"], name)
+
+
+class Counting(OwnAttributes, DistributedDataParallel):
     """Counts forward passes after which gradients are exchanged.
 
     A model that bypasses them, as ``model.module(x)`` does, trains replicas without any exchange.
@@ -37,7 +51,9 @@ class Counting(DistributedDataParallel):
 def apply(
     model: nn.Module, layers: Sequence[nn.Module], mesh: DeviceMesh | None, case: Case, device: torch.device
 ) -> nn.Module:
-    """Return the model in DistributedDataParallel."""
+    """Return the model in DistributedDataParallel; a frozen model as it is, as there is nothing to exchange."""
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return model.to(device)
     options = case.spread.options
     bucket_mb = int(options["bucket-mb"])
     ddp = Counting(
@@ -61,8 +77,7 @@ def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Modul
 
 def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManager[None]:
     """Return no_sync() unless ``on``."""
-    assert isinstance(model, DistributedDataParallel)
-    return contextlib.nullcontext() if on else model.no_sync()
+    return model.no_sync() if isinstance(model, DistributedDataParallel) and not on else contextlib.nullcontext()
 
 
 def forward_is_local(model: nn.Module) -> bool | None:

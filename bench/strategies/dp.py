@@ -10,6 +10,7 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from bench.plan.case import Case
+from bench.strategies.ddp import OwnAttributes
 
 OWN_PRECISION = False
 
@@ -20,7 +21,11 @@ def apply(
     """Return the model in DataParallel."""
     if case.precision == "amp-bf16":
         autocast_to(model, torch.bfloat16)
-    return nn.DataParallel(model.to(device), device_ids=device_ids(case))
+    return Replicated(model.to(device), device_ids=device_ids(case))
+
+
+class Replicated(OwnAttributes, nn.DataParallel[nn.Module]):
+    """DataParallel with the attributes of the model."""
 
 
 def device_ids(case: Case) -> list[int]:

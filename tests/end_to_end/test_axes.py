@@ -22,11 +22,12 @@ from plain_case import PLAIN
 from torch import nn
 from trainings import Trainings
 
-from bench.rank.build import parallelize, pin_numerics
+from bench.rank.build import pin_numerics
 from bench.rank.compiling import is_recompilation
 from bench.rank.describe import describe
 from bench.rank.loader import batches, to_device
 from bench.rank.measure import _Run
+from bench.rank.parallelize import parallelize
 from bench.runner.launch_case import PRELOAD
 from bench.strategies import single
 from bench.strategies.dp import autocast_to

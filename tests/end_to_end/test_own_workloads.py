@@ -13,6 +13,78 @@ from documents import ROOT, files
 from workloads.base import load
 
 PAGE = "workloads" + ".md"
+ODD = """
+import torch
+from methods import Denoising
+from mine import Regression
+from torch import nn
+
+
+class Part(Denoising):
+    def loss(self, model, batch):
+        return model.body(batch[0]).mean()
+
+
+class Reads(Denoising):
+    def loss(self, model, batch):
+        return model(batch[0]).mean() * model.scale.sum()
+
+    def build(self):
+        model = super().build()
+        model.scale = nn.Parameter(torch.ones(2))
+        return model
+
+
+class NotRecomputed(Denoising):
+    def activation_checkpoint(self, model):
+        pass
+
+
+class Contrastive(Regression):
+    def build(self):
+        return {"student": nn.Linear(64, 32), "teacher": nn.Linear(64, 32).requires_grad_(False)}
+
+    def optimizers(self, models):
+        return torch.optim.AdamW(models["student"].parameters())
+
+    def step(self, models, batch, ctx):
+        student = ctx.all_gather(models["student"](batch[0]))
+        teacher = ctx.all_gather(models["teacher"](batch[0]))
+        ctx.mark("copy")
+        loss = nn.functional.cross_entropy(student @ teacher.T, torch.arange(len(student), device=ctx.device))
+        ctx.backward(loss)
+        ctx.update()
+        return loss
+
+    def layers(self, models):
+        return []
+
+
+class Noisy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.dropout = nn.Linear(64, 1), nn.Dropout(0.5)
+        self.register_buffer("flag", torch.rand(3) > 0.5)
+        self.register_buffer("turn", torch.randn(2, dtype=torch.complex64), persistent=False)
+
+    def forward(self, x):
+        return self.body(self.dropout(x)) * self.turn.abs().sum() + self.flag.sum()
+
+
+class Buffers(Regression):
+    def build(self):
+        return Noisy()
+
+    def layers(self, model):
+        return []
+
+
+class NotOnMeta(Buffers):
+    def build(self):
+        model = Noisy()
+        model.scale = float(torch.ones(()).item())
+        return model
+"""
 TOKENS = [i % 7 + 3 for i in range(64)]
 
 
@@ -75,7 +147,36 @@ strategy = "ddp"
 gpus = 2
 device = "cpu"
 optimizer = "sgd"
+[[matrix]]
+workload = "methods.py:Denoising"
+strategy = ["single", "ddp", "fsdp"]
+gpus = 2
+device = "cpu"
+activation_checkpointing = ["none", "full", "selective"]
+[[matrix]]
+workload = "methods.py:Denoising"
+strategy = ["ddp", "fsdp", "fsdp:replicate=2"]
+gpus = 4
+device = "cpu"
+init = ["cpu", "meta", "device"]
+[[matrix]]
+workload = ["odd.py:Part", "odd.py:Reads", "odd.py:Contrastive"]
+strategy = ["single", "ddp", "fsdp"]
+gpus = 2
+device = "cpu"
+[[matrix]]
+workload = "odd.py:NotRecomputed"
+gpus = 2
+device = "cpu"
+activation_checkpointing = "full"
+[[matrix]]
+workload = ["odd.py:Buffers", "odd.py:NotOnMeta"]
+strategy = "fsdp"
+gpus = 2
+device = "cpu"
+init = ["cpu", "meta"]
 """)
+    (folder / "odd.py").write_text(ODD)
     return run_bench(Path(folder), "run", "--suite", "suite.toml", "--quiet")
 
 
@@ -135,11 +236,19 @@ def test_a_step_of_its_own_with_two_models(measured: Run) -> None:
         assert (row["parameters"], row["optimizer"]) == (str(17 * 64 + 65 * 64 + 65), "")
         assert sum(float(row[part]) for part in PARTS) == pytest.approx(float(row["step_mean_ms"]), rel=0.2)
         assert float(row["backward_ms"]) > 0 < float(row["optimizer_ms"])
-        assert row["flops_note"].startswith("the workload has a step of its own; say flops_per_sample")
+        # The generator, and the critic on two batches forward and backward, and on the fakes once more.
+        generator, critic = 2 * 16 * 64, 2 * 64 * 64 + 2 * 64
+        backward = 2 * (critic + 2 * 64) + 2 * critic + generator
+        assert float(row["flops_per_sample"]) == generator + 2 * critic + backward + critic
     losses = [float(found[strategy, "fp32"]["loss_last"]) for strategy in ("ddp", "fsdp")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert abs(losses[0] - float(found["ddp", "fp32"]["loss_first"])) > 0.01
-    assert "parameters equal bit by bit over 2 replicas" in found["ddp", "fp32"]["took_effect"]
+    of_ddp = found["ddp", "fp32"]["took_effect"]
+    assert "parameters equal bit by bit over 2 replicas" in of_ddp
+    # The critic's gradients are reduced in its own backward pass, and in that of the generator.
+    parts = 17 * 64, 65 * 64 + 65
+    assert f"all-reduce of {parts[0] + 2 * parts[1]:,} numbers for {sum(parts):,} gradients in float32" in of_ddp
+    assert "bfloat16 in 7 of 7 matmuls" in found["ddp", "amp-bf16"]["took_effect"]
 
 
 def test_a_step_of_its_own_accumulates_and_clips(measured: Run) -> None:
@@ -170,3 +279,93 @@ def test_a_step_of_its_own_trains_as_a_plain_loop(measured: Run, tmp_path: Path)
     [row] = rows(measured, workload="gan.py:Gan", strategy="single", precision="fp32", batch_size="32")
     assert float(row["loss_first"]) == pytest.approx(losses[0], rel=1e-4)
     assert float(row["loss_last"]) == pytest.approx(losses[-1], rel=1e-4)
+
+
+def test_a_method_of_the_model_is_a_loss_under_every_strategy(measured: Run) -> None:
+    found = rows(measured, workload="methods.py:Denoising", gpus="2", init="cpu")
+    found += rows(measured, workload="methods.py:Denoising", strategy="single")
+    by = {(row["strategy"], row["activation_checkpointing"]): row for row in found}
+    for (_, mode), row in by.items():
+        assert row["status"] == ("skipped" if mode == "selective" else "ok"), row["reason"]
+    assert by["ddp", "selective"]["reason"] == (
+        "methods.py:Denoising has its own activation_checkpoint(model), which --activation-checkpointing full calls; "
+        "give none or full"
+    )
+    losses = {key: float(row["loss_last"]) for key, row in by.items() if row["status"] == "ok"}
+    assert losses["ddp", "none"] == pytest.approx(losses["fsdp", "none"], rel=1e-5)
+    for strategy in ("single", "ddp", "fsdp"):
+        assert losses[strategy, "none"] == pytest.approx(losses[strategy, "full"], rel=1e-5)
+        assert by[strategy, "none"]["flops_per_sample"] == by[strategy, "none"]["hardware_flops_per_sample"]
+    products = 2 * 64 * 64
+    assert {float(row["flops_per_sample"]) for row in by.values() if row["status"] == "ok"} == {
+        2 * products + 3 * products
+    }
+    assert {float(by[s, "full"]["hardware_flops_per_sample"]) for s in ("single", "ddp", "fsdp")} == {6 * products}
+    assert "gradients exchanged after 24 forward passes in 24 steps" in by["ddp", "none"]["took_effect"]
+
+
+def test_weights_that_rank_0_sends_are_those_that_each_rank_builds(measured: Run) -> None:
+    for strategy in ("fsdp", "fsdp:replicate=2"):
+        [each] = rows(measured, workload="methods.py:Denoising", gpus="4", strategy=strategy, init="cpu")
+        [sent] = rows(measured, workload="methods.py:Denoising", gpus="4", strategy=strategy, init="meta")
+        assert [row["status"] for row in (each, sent)] == ["ok", "ok"], sent["reason"]
+        assert [each[name] for name in ("loss_first", "loss_last")] == [
+            sent[name] for name in ("loss_first", "loss_last")
+        ]
+    buffers = {row["init"]: row for row in rows(measured, workload="odd.py:Buffers")}
+    assert {row["status"] for row in buffers.values()} == {"ok"}, buffers["meta"]["reason"]
+    assert buffers["cpu"]["loss_last"] == buffers["meta"]["loss_last"]  # dropout draws the same numbers, too
+    assert float(buffers["meta"]["build_peak_rss_mib"]) <= float(buffers["meta"]["life_peak_rss_mib"])
+
+
+def test_an_initialization_without_effect_is_refused(measured: Run) -> None:
+    by = {
+        (row["strategy"], row["init"]): row["reason"]
+        for row in rows(measured, workload="methods.py:Denoising", gpus="4", status="skipped")
+    }
+    assert by["ddp", "meta"] == (
+        "--init meta spares ranks the whole model, and under ddp each has it; give cpu or device"
+    )
+    assert by["fsdp", "device"] == "on the CPU --init device is the same as --init cpu"
+    found = {row["init"]: (row["status"], row["reason"]) for row in rows(measured, workload="odd.py:NotOnMeta")}
+    assert found["cpu"] == ("ok", "")
+    assert found["meta"] == (
+        "skipped",
+        "odd.py:NotOnMeta cannot be built on the meta device; give --init cpu or device",
+    )
+
+
+def test_what_goes_around_the_strategy_is_refused_before_the_launch(measured: Run) -> None:
+    part = {row["strategy"]: row for row in rows(measured, workload="odd.py:Part")}
+    assert part["ddp"]["reason"] == (
+        "the loss of odd.py:Part calls model.body by itself, around the work of ddp; call the model, or write a method "
+        "of the model that does this and call the method"
+    )
+    assert (part["fsdp"]["status"], part["single"]["status"]) == ("skipped", "ok")
+    reads = {row["strategy"]: row for row in rows(measured, workload="odd.py:Reads")}
+    assert reads["fsdp"]["reason"] == (
+        "the loss of odd.py:Reads reads model.scale by itself, and under fsdp a rank has a part of it; return it from "
+        "the model, or write a method of the model that uses it"
+    )
+    assert (reads["ddp"]["status"], reads["single"]["status"]) == ("ok", "ok"), reads["ddp"]["reason"]
+
+
+def test_checkpointing_of_its_own_without_effect_is_a_fault(measured: Run) -> None:
+    found = rows(measured, workload="odd.py:NotRecomputed")
+    assert {(row["status"], row["reason"]) for row in found} == {
+        (
+            "invalid",
+            "--activation-checkpointing had no effect: after activation_checkpoint(model) no module was recomputed in "
+            "the backward pass",
+        )
+    }
+
+
+def test_flops_of_a_step_that_gathers_are_those_of_all_ranks(measured: Run) -> None:
+    """A rank of B samples multiplies all N by all N; the student's weights have gradients, the teacher's have none."""
+    for strategy, ranks in (("single", 1), ("ddp", 2), ("fsdp", 2)):
+        [row] = rows(measured, workload="odd.py:Contrastive", strategy=strategy)
+        batch = 32 * ranks
+        products = 2 * batch * batch * 32 * 2  # and as many for the student's gradient
+        assert float(row["flops_per_sample"]) == 3 * 2 * 64 * 32 + products / 32
+        assert float(row["copy_ms"]) > 0

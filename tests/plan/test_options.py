@@ -38,6 +38,7 @@ def test_a_case_has_a_field_for_every_axis_with_the_same_default() -> None:
         "max_grad_norm": 0.0,
         "optimizer": "adamw",
         "lr_scheduler": "none",
+        "init": "cpu",
         "channels_last": False,
         "deterministic": False,
         "cudnn_benchmark": True,

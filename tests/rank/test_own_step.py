@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from bench.messages.rank_record import PARTS
-from bench.rank.own_step import PartsClock
+from bench.rank.own_step import CountedContext, PartsClock, StepContext
 from workloads.checks import Checked, WorkloadError
 from workloads.mlp import MLP
 
@@ -91,3 +92,37 @@ def test_a_workload_with_a_step_needs_no_loss() -> None:
     with pytest.raises(WorkloadError, match="it lacks loss"):
         Checked("mine.py:Net", type("Net", (), members)())
     assert Checked("mine.py:Net", type("Net", (), {**members, "step": lambda *_: None})()).has_step
+
+
+def test_the_time_since_the_last_mark_is_the_named_part() -> None:
+    turns: list[tuple[str, str]] = []
+    training: Any = SimpleNamespace(device=torch.device("cpu"), distributed=False)
+    context = StepContext(training, lambda ended, begins: turns.append((ended, begins)))
+    context.mark("copy")
+    assert turns == [("copy", "forward")]
+    with pytest.raises(ValueError, match=r"ctx.mark\('sampling'\): allowed are data_wait, copy, forward"):
+        context.mark("sampling")
+
+
+def test_a_counted_step_stands_for_one_of_several_ranks() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    context = CountedContext(lambda: [torch.optim.SGD([weight])], 4, torch.device("cpu"))
+    assert context.used_ranks is False
+    gathered = context.all_gather(2 * weight)
+    assert (gathered.tolist(), context.used_ranks) == ([2.0] * 12, True)
+    context.backward(gathered.sum())
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [2.0] * 3  # of the rank's own part
+    context.update()
+    assert (weight.grad, weight.tolist()) == (None, [1.0] * 3)
+
+
+def test_activation_checkpoint_changes_the_model_that_it_is_given() -> None:
+    model = nn.Linear(1, 1)
+    for same in (None, model):
+        changed(activation_checkpoint=lambda self, model, same=same: same).activation_checkpoint(model)
+    for given in (nn.Linear(1, 1), True):
+        with pytest.raises(WorkloadError, match=r"mine.py:Net: activation_checkpoint\(\) returned .*; allowed: None"):
+            changed(activation_checkpoint=lambda self, model, given=given: given).activation_checkpoint(model)
+    with pytest.raises(WorkloadError, match="mine.py:Net: activation_checkpoint is a value of type dict"):
+        changed(activation_checkpoint={})

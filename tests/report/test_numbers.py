@@ -53,6 +53,7 @@ AXES = (
         "max_grad_norm",
         "optimizer",
         "lr_scheduler",
+        "init",
         "data",
         "num_workers",
         "pin_memory",

@@ -1,0 +1,91 @@
+"""Makes a workload's model what its case asks for: built, checkpointed, compiled and distributed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from bench.plan.case import Case
+from bench.plan.strategies import ONE_PROCESS
+from bench.rank.checkpointing import checkpoint_layers
+from bench.rank.compiling import compile_parts
+from bench.rank.initialization import built, fill
+from bench.rank.model_calls import expose, lead_through_call
+from workloads.checks import Checked
+
+
+def parallelize(
+    workload: Checked,
+    case: Case,
+    strategy: Any,
+    device: torch.device,
+    compile_cache: str,
+    methods: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[nn.Module, bool | None]:
+    """Build, checkpoint, compile and distribute the model, in this order: each wraps what came before.
+
+    Several models become one module with their names, each distributed by itself. ``methods`` has for each model, or
+    for "", the names of the methods that the loss calls.
+
+    Return the model, and whether its forward pass waits for no other rank (None without other ranks).
+    """
+    models, source = built(workload, case.init, device)
+    layers, way = workload.layers(models), _Way(case, strategy, device, compile_cache)
+    if workload.has_checkpointing and case.activation_checkpointing != "none":
+        workload.activation_checkpoint(models)
+        way = dataclasses.replace(way, checkpointing="none")
+    distributed: dict[str, nn.Module] = {}
+    local: bool | None = None
+    for name, model in (models if isinstance(models, dict) else {"": models}).items():
+        inside = {id(part) for part in model.modules()}
+        own = [layer for layer in layers if id(layer) in inside]
+        distributed[name], local = way.parallelized(model.train(), own, (methods or {}).get(name, ()))
+    model = nn.ModuleDict(distributed) if isinstance(models, dict) else distributed[""]
+    if case.init == "meta":
+        fill(model, source, device, host=case.spread.options.get("offload") == "cpu")
+    return model, local
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How each model of a case is distributed."""
+
+    case: Case
+    strategy: Any
+    device: torch.device
+    compile_cache: str
+    checkpointing: str | None = None  # in place of the case's
+
+    def parallelized(
+        self, model: nn.Module, layers: Sequence[nn.Module], methods: Sequence[str]
+    ) -> tuple[nn.Module, bool | None]:
+        """Return one model as the case asks for."""
+        case, strategy = self.case, self.strategy
+        if case.precision == "bf16":
+            model.to(torch.bfloat16)
+        # fully_shard does not take NHWC parameters; activations are NHWC
+        if case.channels_last and case.spread.name != "fsdp":
+            model.to(memory_format=torch.channels_last)
+        lead_through_call(model, methods)
+        checkpoint_layers(layers, self.checkpointing or str(case.activation_checkpointing))
+        if case.compile != "off":
+            compile_parts(strategy.compiled(model, layers), str(case.compile), self.compile_cache)
+        forward_is_local = strategy.forward_is_local(model)
+        outermost = strategy.apply(model, layers, _mesh(case, self.device), case, self.device)
+        expose(outermost, model, methods)
+        return outermost, forward_is_local
+
+
+def _mesh(case: Case, device: torch.device) -> DeviceMesh | None:
+    """Return a mesh of one dimension, or for hybrid sharding of two, (replicas, shards); None with one process."""
+    if case.spread.name in ONE_PROCESS:
+        return None
+    replicas = int(case.spread.options.get("replicate", 1))
+    shape = (case.world_size,) if replicas == 1 else (replicas, case.world_size // replicas)
+    return init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
