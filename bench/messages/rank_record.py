@@ -16,7 +16,7 @@ PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
 # the end of a step to the first request of a batch.
 SCRIPT_PARTS = ("data_wait", "rest", "backward", "optimizer", "outside")
 # Columns of a row about the software of ranks.
-SOFTWARE = ("python", "torch", "torchvision", "cuda", "cudnn", "nccl", "backend", "loader_start_method")
+SOFTWARE = ("python", "torch", "torchvision", "packages", "cuda", "cudnn", "nccl", "backend", "loader_start_method")
 # Columns of a row about the memory of a rank.
 MEMORY = (
     *("peak_allocated_mib", "peak_reserved_mib", "life_peak_allocated_mib", "alloc_retries", "device_used_mib"),

@@ -33,9 +33,13 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def code_key(code: Code) -> str | None:
-    """Return a key of module names and file contents, independent of where the files are; None without files."""
+def code_key(code: Code, packages: str = "") -> str | None:
+    """Return a key of module names and file contents, independent of where the files are; None without files.
+
+    ``packages``: names and versions of installed packages that the code uses, which count as one file more.
+    """
     pairs = sorted({(source.module, source.digest) for source in code})
+    pairs += [("packages", packages)] if packages else []
     return "c" + hashlib.sha256(json.dumps(pairs).encode()).hexdigest()[:12] if pairs else None
 
 

@@ -40,7 +40,7 @@ def run(spec_path: str) -> None:
         code = ImportedCode(spec.target)
         training = build(spec, devices, code.update)
         code.update()
-        record = dataclasses.replace(record, code=code.sources)
+        record = dataclasses.replace(record, code=code.sources, software=software())
         record.write(spec.folder)  # known even if the launch fails
         measurement = measure(training, spec, heartbeat, rss_at_start)
         heartbeat.enter(STAGE["ending"])

@@ -12,6 +12,12 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+# Packages whose version decides on how a model trains, by the name under which they are imported.
+TRAINING_PACKAGES = (
+    *("accelerate", "bitsandbytes", "deepspeed", "diffusers", "flash_attn", "lightning", "open_clip", "peft"),
+    *("pytorch_lightning", "sentence_transformers", "timm", "torch_geometric", "torchao", "torchaudio", "torchdata"),
+    *("torchrec", "torchtitan", "torchtune", "transformers", "trl", "xformers"),
+)
 NEVER_THE_USERS = {*sys.stdlib_module_names, "__main__", "__mp_main__", "bench", "launch", "workloads"}
 
 
@@ -22,12 +28,19 @@ def software() -> dict[str, str]:
         "python": platform.python_version(),  # the two sides of a comparison may differ
         "torch": torch.__version__,
         "torchvision": importlib.metadata.version("torchvision"),
+        "packages": ";".join(f"{name} {version}" for name in TRAINING_PACKAGES if (version := _version(name))),
         "cuda": (torch.version.cuda or "") if cuda else "",
         "cudnn": str(torch.backends.cudnn.version() or "") if cuda else "",
         "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda and dist.is_nccl_available() else "",
         "backend": dist.get_backend() if dist.is_initialized() else "",
         "loader_start_method": torch.multiprocessing.get_start_method(),
     }
+
+
+def _version(package: str) -> str:
+    """Return the version of a package that this process has imported; empty for another."""
+    version = getattr(sys.modules.get(package), "__version__", "")
+    return version if isinstance(version, str) else ""
 
 
 def device_facts(devices: Sequence[torch.device]) -> tuple[str, list[str]]:

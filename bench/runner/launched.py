@@ -125,7 +125,7 @@ class Judge:
         effect, without_effect = effects(self.case, records)
         marks = "; ".join(filter(None, [effect.pop("not_as_asked", None), *steps.marks])) or None
         found = verdict([*steps.faults, *without_effect])
-        return {**row, **effect, "not_as_asked": marks, **found, "code_key": code_key(imported(records))}
+        return {**row, **effect, "not_as_asked": marks, **found, "code_key": _code_key(records)}
 
     def _measured(self, end: End, device_name: str) -> Row:
         """Return metrics, and whether they are valid."""
@@ -143,7 +143,7 @@ class Judge:
         expected = None if self.description.own_loader else case.rank_batch * case.micro_batches
         found = [*faults(ranks, expected), *without_effect]
         # Ranks of a failed launch may not have imported everything.
-        return {**row, **columns, **verdict(found), "code_key": code_key(imported(records))}
+        return {**row, **columns, **verdict(found), "code_key": _code_key(records)}
 
     def _devices(self, end: End, row: Row) -> tuple[list[Row], Row]:
         """Return NVML's readings of the ranks' GPUs, one row of devices.csv each, and the columns of the launch.
@@ -181,6 +181,11 @@ def rank_facts(records: Mapping[int, RankRecord]) -> Row:
     names = dict.fromkeys(r.device for r in told)
     uuids = ";".join(uuid for r in told for uuid in r.device_uuids)
     return {**told[0].software, "device_name": ";".join(names), "device_uuids": uuids}
+
+
+def _code_key(records: Mapping[int, RankRecord]) -> str | None:
+    packages = next((r.software.get("packages", "") for _, r in sorted(records.items()) if r.software), "")
+    return code_key(imported(records), packages)
 
 
 def imported(records: Mapping[int, RankRecord]) -> Code:

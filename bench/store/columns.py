@@ -364,8 +364,8 @@ class LaunchRow(NamedTuple):
     code_key: Annotated[
         Text,
         "",
-        "equal for rows whose ranks imported the same contents of the user's files; empty for built-in workloads,"
-        " whose version is `tool_version`, and for launches that were not completed",
+        "equal for rows whose ranks imported the same contents of the user's files and the same `packages`;"
+        " empty for built-in workloads, whose version is `tool_version`, and for launches that were not completed",
     ] = None
     code_changed: Annotated[
         Text,
@@ -393,6 +393,9 @@ class LaunchRow(NamedTuple):
     python: Annotated[Text, "", "version of Python"] = None
     torch: Annotated[Text, "", "version of PyTorch"] = None
     torchvision: Annotated[Text, "", "version of torchvision"] = None
+    packages: Annotated[
+        Text, "", "versions of other training packages that the ranks have imported, such as timm; joined by `;`"
+    ] = None
     cuda: Annotated[Text, "", "version of CUDA that PyTorch was built with; empty without a GPU"] = None
     cudnn: Annotated[Text, "", "version of cuDNN"] = None
     nccl: Annotated[Text, "", "version of NCCL"] = None

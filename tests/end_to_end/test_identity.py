@@ -122,6 +122,18 @@ def test_a_constant_in_any_imported_file_changes_it(tmp_path: Path, monkeypatch:
     assert code_key(a) != code_key(b)
 
 
+def test_the_same_files_with_other_packages_are_other_code() -> None:
+    files = frozenset({Source("m", "/m.py", digest(b"1"))})
+    of_packages = [
+        code_key(files),
+        code_key(files, "timm 1.0"),
+        code_key(files, "timm 1.1"),
+        code_key(frozenset(), "timm 1.0"),
+    ]
+    assert len(set(of_packages)) == 4
+    assert code_key(frozenset()) is None
+
+
 def test_what_is_not_imported_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a = imported(project(tmp_path / "a"), monkeypatch)
     b = imported(project(tmp_path / "b", other="Z = 1\n"), monkeypatch)

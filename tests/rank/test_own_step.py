@@ -124,5 +124,5 @@ def test_activation_checkpoint_changes_the_model_that_it_is_given() -> None:
     for given in (nn.Linear(1, 1), True):
         with pytest.raises(WorkloadError, match=r"mine.py:Net: activation_checkpoint\(\) returned .*; allowed: None"):
             changed(activation_checkpoint=lambda self, model, given=given: given).activation_checkpoint(model)
-    with pytest.raises(WorkloadError, match="mine.py:Net: activation_checkpoint is a value of type dict"):
+    with pytest.raises(WorkloadError, match=r"mine.py:Net: activation_checkpoint is a value of type dict"):
         changed(activation_checkpoint={})
