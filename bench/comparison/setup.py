@@ -49,6 +49,8 @@ class Contest:
     def planned(cls, kind: str, asked: Asked, sides: Sequence[Side], out: Path, duet: bool = False) -> Contest:
         """Plan both sides; UsageError if they cannot run on this machine."""
         machine = this_machine()
+        # Its verdict is about times alone, and counting would take more of them.
+        asked = dataclasses.replace(asked, settings={"count_work": False, **asked.settings})
         plans = {side.name: make_plan(side.asked(asked), machine) for side in sides}
         cases = [planned.case for plan in plans.values() for planned in plan.cases if planned.skip is None]
         if duet and any(case.is_script for case in cases):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.messages.counts import Counts
 from bench.plan.code_key import Source
 from bench.untrusted.rank_files import NonsenseError, read_json, write_json
 
@@ -186,6 +187,7 @@ class RankRecord:
     measurement: Measurement | None = None
     state: State | None = None
     observed: Observed | None = None
+    counts: Counts | None = None
     script: ScriptRecord | None = None
     failure: Failure | None = None
     sources: list[str] = field(default_factory=list)  # Files imported from the watched folders.

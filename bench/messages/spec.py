@@ -66,6 +66,7 @@ class Spec:
     watched: list[str] = field(default_factory=list)  # Folders whose imported files the rank reports.
     turns: Turns | None = None  # Only in a duet.
     script: Script | None = None  # Only if the case is a script.
+    count_work: bool = False  # Count the work of the step after the window.
     methods: dict[str, list[str]] = field(default_factory=dict)  # As in Description.
 
     def write(self) -> Path:

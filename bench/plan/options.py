@@ -76,7 +76,7 @@ RESERVED = {
 }
 LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")  # Of the DataLoader.
 LEAST_WARMUP_STEPS = 3  # Ranks make at least this many steps before the window.
-ALIASES = {"checkpointing": "activation_checkpointing"}  # Shorter names of axes.
+ALIASES = {"checkpointing": "activation_checkpointing", "count": "count_work"}  # Shorter names of options.
 # Words of --retry, with the statuses whose launches are repeated.
 RETRY = {
     "failed": ("crashed", "invalid"),
@@ -483,6 +483,13 @@ SETTINGS: dict[str, Option] = {
             "on, off",
             False,
             "count the FLOPs of a script in its warm-up (those of a workload are always counted)",
+        ),
+        Option(
+            "count_work",
+            _on_off,
+            "on, off",
+            True,
+            "count the work of one more step after the window: operations, bytes, collectives, memory by kind",
         ),
         Option(
             "order_seed",

@@ -50,6 +50,7 @@ class Protocol:
     budget: float | None
     samples_per_step: int | None = None
     count_flops: bool = False
+    count_work: bool = False
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,12 @@ class CompileLog:
             return None
         return counters["stats"]["unique_graphs"], sum(counters["graph_break"].values())
 
+    @property
+    def breaks(self) -> dict[str, int]:
+        """Graph breaks by their reason."""
+        counters = compiler_counters()
+        return {} if counters is None else dict(sorted(counters["graph_break"].items()))
+
     def _start(self, args: Any) -> None:
         self._started_ns = time.perf_counter_ns()
 

@@ -63,7 +63,7 @@ class FlopCounter(TorchDispatchMode):
                 return wrapper.__torch_dispatch__(func, types, args, kwargs)
         name = _name(func)
         if name in FORMULAS:
-            out = func(*args, **kwargs)
+            out = self._run(func, args, kwargs)
             self._add(name, _named(func, args, kwargs), out)
             return out
         if func._overloadpacket in flop_registry:
@@ -74,6 +74,10 @@ class FlopCounter(TorchDispatchMode):
             if out is not NotImplemented:
                 return out
             self.unknown[name] = None
+        return self._run(func, args, kwargs)
+
+    def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation that is not divided any further."""
         return func(*args, **kwargs)
 
     def _add(self, name: str, arguments: Arguments, out: Any) -> None:
@@ -89,7 +93,7 @@ class FlopCounter(TorchDispatchMode):
     ) -> Any:
         if key not in flop_registry:
             self.unknown[name] = None
-        out = func(*args, **kwargs)
+        out = self._run(func, args, kwargs)
         if key in flop_registry:
             self.flops += flop_registry[key](*args, **kwargs, out_val=out)
         return out

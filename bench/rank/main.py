@@ -51,12 +51,12 @@ def run(spec_path: str) -> None:
         record.write(spec.folder)  # kept even if the step after the window fails
         tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
         await_sample(spec.scratch, launch)
-        add_observations(training, record, spec.folder, max(measurement.steps_ns) / 1e9)
+        add_observations(training, record, spec, max(measurement.steps_ns) / 1e9)
         heartbeat.enter(STAGE["done"])  # the launch is complete, even if this process fails now
         training.batches.close()
 
 
-def add_observations(training: Training, record: RankRecord, folder: str, slowest_step_s: float) -> None:
+def add_observations(training: Training, record: RankRecord, spec: Spec, slowest_step_s: float) -> None:
     """Add this rank's state and its observations of one more step to the record.
 
     If a rank fails in that step, its peers wait for it, with NCCL forever. After some multiple of its slowest step each
@@ -67,8 +67,9 @@ def add_observations(training: Training, record: RankRecord, folder: str, slowes
     patience.start()
     try:
         record = dataclasses.replace(record, state=state_of(training))
-        record.write(folder)
-        dataclasses.replace(record, observed=observe(training)).write(folder)
+        record.write(spec.folder)
+        observed, counts = observe(training, spec.count_work)
+        dataclasses.replace(record, observed=observed, counts=counts).write(spec.folder)
     except Exception:
         traceback.print_exc()
         print("the step after the window failed: not everything that took effect is known")

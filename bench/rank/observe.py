@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +18,13 @@ from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
+from bench.messages.counts import Counts
 from bench.messages.rank_record import Observed
 from bench.rank.build import Training
 from bench.rank.checkpointing import watch_layers
-from bench.rank.own_step import StepContext
+from bench.rank.extra_step import BACKWARD, take_step
 from bench.rank.private import TorchDispatchMode
+from bench.rank.work.step import StepCounter, compiled
 
 MATMULS = {
     *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "_scaled_mm", "_grouped_mm", "_scaled_grouped_mm"),
@@ -37,14 +39,23 @@ COLLECTIVES = {
 }
 
 
-def observe(training: Training) -> Observed:
-    """Take one more step, and return the observations."""
+def observe(training: Training, counts: bool = False) -> tuple[Observed, Counts | None]:
+    """Take one more step. Return the observations and, if ``counts`` is set, the work of the step.
+
+    The work inside of compiled code cannot be seen, and is not counted.
+    """
     watch = _Watch()
+    counter = StepCounter(training) if counts and training.case.compile == "off" else None
     recomputed: set[int] = set()
     own = training.workload.has_checkpointing and training.case.activation_checkpointing != "none"
 
+    def turn(part: str) -> None:
+        watch.phase = part
+        if counter:
+            counter.turn(part)
+
     def ran(layer: nn.Module) -> None:
-        if watch.phase.endswith("backward"):
+        if watch.phase.endswith(BACKWARD):
             recomputed.add(id(layer))
 
     with contextlib.ExitStack() as stack:
@@ -53,14 +64,13 @@ def observe(training: Training) -> Observed:
         checkpointed = stack.enter_context(watch_layers(training.model, ran))
         if own:
             stack.callback(register_module_forward_pre_hook(lambda module, _: ran(module)).remove)
-        if training.workload.has_step:
-            gradients, norm = _own_step(training, watch), None
-        else:
-            _forward_and_backward(training, watch)
-            gradients = numbers_of_gradients(training.model.parameters())
-            norm = training.update()
+        if counter:
+            stack.enter_context(counter.active())
+        stack.enter_context(watch)
+        stack.enter_context(_Attention(watch))
+        gradients, norm = take_step(training, turn, counter.batch_came if counter else lambda _: None)
     checkpointed = len(recomputed) if own else checkpointed
-    return Observed(
+    observed = Observed(
         matmuls=dict(watch.matmuls),
         attention=dict(watch.attention),
         convolutions=watch.convolutions,
@@ -70,54 +80,9 @@ def observe(training: Training) -> Observed:
         checkpointed=checkpointed,
         recomputed=min(len(recomputed), checkpointed),  # replicas of nn.DataParallel have layers of their own
     )
-
-
-def numbers_of_gradients(parameters: Iterable[Tensor]) -> int:
-    """Return how many numbers the gradients of some parameters have."""
-    return sum(parameter.numel() for parameter in parameters if parameter.grad is not None)
-
-
-class _Observed(StepContext):
-    """Counts the gradients that each update receives."""
-
-    gradients = 0
-
-    def update(self, optimizer: torch.optim.Optimizer | None = None) -> None:
-        if self.last:
-            for one in self.optimizers if optimizer is None else [optimizer]:
-                self.gradients += numbers_of_gradients(p for group in one.param_groups for p in group["params"])
-        super().update(optimizer)
-
-
-def _own_step(training: Training, watch: _Watch) -> int:
-    """Take a step of the workload's own, and return how many numbers its gradients had."""
-    early = ""
-
-    def turn(ended: str, begins: str) -> None:
-        watch.phase = early + begins
-
-    context = _Observed(training, turn)
-    for number in range(1, training.case.micro_batches + 1):
-        context.last = number == training.case.micro_batches
-        early = "" if context.last else "early "
-        batch = training.to_device(next(training.batches))
-        with training.gradient_sync(context.last), watch, _Attention(watch):
-            watch.phase = f"{early}forward"
-            training.workload.step(training.model, batch, context)
-    context.end()
-    return context.gradients
-
-
-def _forward_and_backward(training: Training, watch: _Watch) -> None:
-    micro_batches = training.case.micro_batches
-    for number in range(1, micro_batches + 1):
-        early = "" if number == micro_batches else "early "
-        batch = training.to_device(next(training.batches))
-        with training.gradient_sync(number == micro_batches), watch, _Attention(watch):
-            watch.phase = f"{early}forward"
-            loss = training.loss(batch)
-            watch.phase = f"{early}backward"
-            training.backward(loss)
+    if not counts:
+        return observed, None
+    return observed, counter.counts() if counter else compiled(training.compile_log)
 
 
 class _Watch(TorchDispatchMode):

@@ -95,3 +95,31 @@ def compiler_counters() -> Mapping[str, Mapping[str, int]] | None:
         return None
     counted: Mapping[str, Mapping[str, int]] = counters
     return counted
+
+
+def group_of(boxed: Any) -> Any:
+    """Return the process group in a script object; None if there is another object in it."""
+    from torch._C._distributed_c10d import ProcessGroup
+
+    try:
+        return ProcessGroup.unbox(boxed)
+    except (RuntimeError, TypeError):
+        return None
+
+
+def group_named(name: str) -> Any:
+    """Return the process group of a name; None if there is none."""
+    module: Any = importlib.import_module("torch.distributed.distributed_c10d")
+    try:
+        return module._resolve_process_group(name)
+    except (LookupError, RuntimeError, ValueError):
+        return None
+
+
+def generated_kernels() -> int | None:
+    """Return how many kernels Inductor has generated in this process; None if this version of torch does not count."""
+    try:
+        metrics: Any = importlib.import_module("torch._inductor.metrics")
+        return int(metrics.generated_kernel_count)
+    except (ImportError, AttributeError):
+        return None

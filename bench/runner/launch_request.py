@@ -69,6 +69,7 @@ class LaunchRequests:
             turns=turns,
             script=self._script(case, protocol, folder) if case.is_script else None,
             methods=dict(methods or {}),
+            count_work=protocol.count_work,
         )
         try:
             if spec.script:

@@ -26,6 +26,7 @@ from bench.runner.metrics import (
 )
 from bench.runner.rank_site import Site
 from bench.runner.script_steps import metrics, script_steps, united, verdict
+from bench.runner.step_counts import count_rows, counted
 from bench.store.columns import Row
 
 
@@ -91,6 +92,9 @@ class Judge:
         others["ranks.csv"] = [end.role.own(one) for one in others["ranks.csv"]]
         if measured:
             others["steps.csv"] = self._steps(ranks, records)
+        if measured:
+            row |= counted(records)
+            others["counts.csv"] = count_rows(records)
         fault = not measured and not end.verdict and is_machine_failure(evidence)
         bursts = bursts_ns(ranks) if measured else []
         return Launched({**end.role.own(row), **columns}, others, fault, bursts, imported(records))

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
+from bench.messages.counts import KINDS, PARTS
 from bench.messages.rank_record import MEMORY
 from bench.plan.options import AXES, SETTINGS
 
@@ -116,6 +117,7 @@ class LaunchRow(NamedTuple):
     launcher: Annotated[Text, "", SETTINGS["launcher"].help] = None
     samples_per_step: Annotated[Int, "samples", SETTINGS["samples_per_step"].help] = None
     count_flops: Annotated[Bool, "", SETTINGS["count_flops"].help] = None
+    count_work: Annotated[Bool, "", SETTINGS["count_work"].help] = None
     order_seed: Annotated[Int, "", SETTINGS["order_seed"].help] = None
     budget: Annotated[Float, "s", SETTINGS["budget"].help] = None
     # -- derived from the case -----------------------------------------------------------------------------------------
@@ -303,6 +305,24 @@ class LaunchRow(NamedTuple):
         Float, "MiB", "peak of the resident set until the model was built and distributed; largest rank"
     ] = None
     life_peak_rss_mib: Annotated[Float, "MiB", "peak of the resident set, warm-up included; largest rank"] = None
+    # -- the work of a step, counted -----------------------------------------------------------------------------------
+    operations: Annotated[
+        Int, "operations", "operations that compute in one step of the first rank; views and allocations are none"
+    ] = None
+    collectives: Annotated[Int, "collectives", "collectives in that step"] = None
+    collective_bytes: Annotated[Int, "bytes", "their messages; of a gather the whole result"] = None
+    wire_bytes: Annotated[Int, "bytes", "that the rank sends for them by the ring algorithm"] = None
+    host_waits: Annotated[
+        Int, "times", "how often the host needs a value or shape from the device, as by `item()` or a boolean mask"
+    ] = None
+    host_copies: Annotated[Int, "copies", "copies between host and device inside the step"] = None
+    activation_bytes: Annotated[Int, "bytes", "kept by autograd for the backward pass, without parameters"] = None
+    parameter_bytes: Annotated[Int, "bytes", "parameters of the rank, or its shards of them"] = None
+    gradient_bytes: Annotated[Int, "bytes", "gradients of the rank, or its shards of them"] = None
+    optimizer_bytes: Annotated[Int, "bytes", "state of its optimizer"] = None
+    buffer_bytes: Annotated[Int, "bytes", "buffers of the model"] = None
+    live_peak_bytes: Annotated[Int, "bytes", "largest sum of all tensors that live at once in the step"] = None
+    counts_note: Annotated[Text, "", "what could not be counted, and ranks that count differently"] = None
     # -- host memory ---------------------------------------------------------------------------------------------------
     peak_host_mib: Annotated[
         Float,
@@ -531,6 +551,28 @@ DEVICES = {
     "processes": Column("int", "processes", "number of computing processes; empty in readings without them"),
 }
 
-FILES = {"launches.csv": LAUNCHES, "steps.csv": STEPS, "ranks.csv": RANKS, "devices.csv": DEVICES}
+COUNTS = {
+    "run_id": LAUNCHES["run_id"],
+    "launch_id": LAUNCHES["launch_id"],
+    "part": Column("text", "", f"part of the step: {', '.join(f'`{part}`' for part in PARTS)} (of no single part)"),
+    "kind": Column("text", "", "what is counted: " + "; ".join(f"`{kind}`: {name}" for kind, name in KINDS.items())),
+    "name": Column("text", "", "see `kind`"),
+    "type": Column("text", "", "type of the numbers"),
+    "calls": Column("int", "times", "how often"),
+    "bytes": Column("int", "bytes", "of the message, of the copy, or in memory; of a gather the whole result"),
+    "bytes_read": Column("int", "bytes", "of the tensors that the operations read"),
+    "bytes_written": Column("int", "bytes", "of the tensors that the operations wrote"),
+    "wire_bytes": Column("int", "bytes", "that a rank sends for the collectives by the ring algorithm"),
+    "flops": Column("int", "FLOP", "as `flops_per_sample` counts them, with all that is recomputed"),
+}
+COUNTED = tuple(name for name in COUNTS if name not in ("run_id", "launch_id"))
+
+FILES = {
+    "launches.csv": LAUNCHES,
+    "steps.csv": STEPS,
+    "ranks.csv": RANKS,
+    "devices.csv": DEVICES,
+    "counts.csv": COUNTS,
+}
 
 Row = dict[str, Any]  # A row of another file than launches.csv, or an incomplete row.

@@ -1,0 +1,113 @@
+"""Counts the collectives of a step: their kind, group, bytes, and the bytes that a rank sends for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.rank.private import group_named, group_of, tree_leaves
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of collective.
+
+    ``size`` says which tensors count: those of the ``input``, or of the ``output``, whichever is the whole message.
+    ``wire`` is the number of times that a rank of n sends the message, by the ring algorithm.
+    """
+
+    name: str
+    size: str
+    wire: Callable[[int], float]
+
+
+def _once(n: int) -> float:
+    return (n - 1) / n
+
+
+ALL_REDUCE = Kind("all-reduce", "input", lambda n: 2 * (n - 1) / n)
+ALL_GATHER = Kind("all-gather", "output", _once)
+REDUCE_SCATTER = Kind("reduce-scatter", "input", _once)
+BROADCAST = Kind("broadcast", "input", _once)
+ALL_TO_ALL = Kind("all-to-all", "input", _once)
+GATHER, SCATTER, REDUCE = (
+    Kind("gather", "input", _once),
+    Kind("scatter", "output", _once),
+    Kind("reduce", "input", _once),
+)
+SEND, RECEIVE = Kind("send", "input", lambda n: 1.0), Kind("receive", "input", lambda n: 0.0)
+BARRIER = Kind("barrier", "none", lambda n: 0.0)
+# Operation without its namespace -> its kind, and for each, the positions of (outputs, inputs) among its arguments. The
+# operations of c10d write into arguments; those of _c10d_functional return their output.
+OPERATIONS: dict[str, tuple[Kind, str]] = {
+    **{"c10d::allreduce_": (ALL_REDUCE, "0"), "c10d::allreduce_coalesced_": (ALL_REDUCE, "0")},
+    **{"c10d::allgather_": (ALL_GATHER, "0"), "c10d::_allgather_base_": (ALL_GATHER, "0")},
+    **{"c10d::allgather_into_tensor_coalesced_": (ALL_GATHER, "0"), "c10d::allgather_coalesced_": (ALL_GATHER, "0")},
+    **{"c10d::reduce_scatter_": (REDUCE_SCATTER, "1"), "c10d::_reduce_scatter_base_": (REDUCE_SCATTER, "1")},
+    "c10d::reduce_scatter_tensor_coalesced_": (REDUCE_SCATTER, "1"),
+    **{"c10d::broadcast_": (BROADCAST, "0"), "c10d::reduce_": (REDUCE, "0")},
+    **{"c10d::gather_": (GATHER, "1"), "c10d::scatter_": (SCATTER, "0")},
+    **{"c10d::alltoall_": (ALL_TO_ALL, "1"), "c10d::alltoall_base_": (ALL_TO_ALL, "1")},
+    **{"c10d::send": (SEND, "0"), "c10d::recv_": (RECEIVE, "0"), "c10d::recv_any_source_": (RECEIVE, "0")},
+    "c10d::barrier": (BARRIER, ""),
+    **{"_c10d_functional::all_reduce": (ALL_REDUCE, "0"), "_c10d_functional::all_reduce_": (ALL_REDUCE, "0")},
+    "_c10d_functional::all_reduce_coalesced": (ALL_REDUCE, "0"),
+    **{"_c10d_functional::all_gather_into_tensor": (ALL_GATHER, "out")},
+    "_c10d_functional::all_gather_into_tensor_out": (ALL_GATHER, "out"),
+    "_c10d_functional::all_gather_into_tensor_coalesced": (ALL_GATHER, "out"),
+    "_c10d_functional::reduce_scatter_tensor": (REDUCE_SCATTER, "0"),
+    "_c10d_functional::reduce_scatter_tensor_coalesced": (REDUCE_SCATTER, "0"),
+    "_c10d_functional::all_to_all_single": (ALL_TO_ALL, "0"),
+    **{"_c10d_functional::broadcast": (BROADCAST, "0"), "_c10d_functional::broadcast_": (BROADCAST, "0")},
+}
+NO_COLLECTIVES = ("_c10d_functional::wait_tensor",)
+
+
+@dataclass
+class Sent:
+    """Collectives of one kind and group: how many, the bytes of their messages, and those that a rank sends."""
+
+    calls: int = 0
+    bytes: int = 0
+    wire: int = 0
+
+
+@dataclass
+class Collectives:
+    """``found``: part -> (``kind ×ranks``, type) -> Sent. ``unknown``: operations that are not known."""
+
+    found: dict[str, dict[tuple[str, str], Sent]] = field(default_factory=dict)
+    unknown: dict[str, None] = field(default_factory=dict)
+
+    def note(self, part: str, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
+        """Count one operation of a process group."""
+        if name in NO_COLLECTIVES:
+            return
+        if name not in OPERATIONS:
+            self.unknown[name] = None
+            return
+        kind, place = OPERATIONS[name]
+        message = out if place == "out" else args[int(place)] if place else ()
+        tensors = [leaf for leaf in tree_leaves(message) if isinstance(leaf, Tensor)]
+        ranks = _ranks(args, kwargs)
+        type_ = str(tensors[0].dtype).removeprefix("torch.") if tensors else ""
+        sent = self.found.setdefault(part, {}).setdefault((f"{kind.name} ×{ranks}", type_), Sent())
+        size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        sent.calls += 1
+        sent.bytes += size
+        sent.wire += round(size * kind.wire(ranks))
+
+
+def _ranks(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """Return the number of ranks of the operation's group."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, torch.ScriptObject):
+            if (group := group_of(value)) is not None:
+                return int(group.size())
+        elif isinstance(value, str) and (group := group_named(value)) is not None:
+            return int(group.size())
+    raise LookupError("an operation of a process group without a group")

@@ -1,0 +1,133 @@
+"""The counters of one step, and what they have counted."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from bench.messages.counts import CountLine, Counts
+from bench.rank.build import Training
+from bench.rank.compiling import CompileLog
+from bench.rank.extra_step import BETWEEN, EARLY
+from bench.rank.flops import counting
+from bench.rank.private import generated_kernels
+from bench.rank.work.collectives import Collectives
+from bench.rank.work.live_memory import LiveMemory
+from bench.rank.work.operations import Operations
+from bench.rank.work.saved import SavedActivations
+from workloads.base import Batch
+from workloads.batches import tensors_of
+
+STEP = "step"
+COMPILED = "operations inside of compiled code cannot be seen"
+
+
+class StepCounter:
+    """Counts the work of a step that is trained inside ``active``; tell it the parts and batches of the step."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._memory, self._collectives = LiveMemory(), Collectives()
+        self._operations = Operations(self._memory, self._collectives)
+        self._saved = SavedActivations(training.model, _layers(training))
+        self._held = {name: _bytes(tensors) for name, tensors in self._tensors()}
+        self._gradients = 0
+
+    def turn(self, part: str) -> None:
+        """Note that a part of the step begins."""
+        part = part.removeprefix(EARLY)
+        self._gradients = max(self._gradients, _bytes(p.grad for p in self._training.model.parameters()))
+        self._operations.part = part
+        self._saved.on = part == "forward"
+
+    def batch_came(self, batch: Batch) -> None:
+        """Note that this batch is on the device."""
+        tensors = list(tensors_of(batch))
+        self._memory.see(tensors)
+        self._saved.leave_out(tensors)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Count what happens inside."""
+        for name, tensors in self._tensors():
+            self._memory.see(_local(tensor) for tensor in tensors)
+            if name == "optimizer state":
+                self._operations.host_values = {id(_local(tensor)) for tensor in tensors if tensor.numel() == 1}
+        self._operations.part = BETWEEN
+        with self._memory.following_sizes(), self._saved.noting(), counting(self._operations):
+            yield
+
+    def counts(self) -> Counts:
+        """Return what was counted."""
+        found: list[CountLine] = []
+        for part, work in self._operations.parts.items():
+            for (name, type_), count in work.operations.items():
+                rest = {"calls": count.calls, "bytes_read": count.read, "bytes_written": count.written}
+                found.append(CountLine(part, "operation", name, type_, **rest))
+            for name, (calls, size) in work.copies.items():
+                found.append(CountLine(part, "copy", name, calls=calls, bytes=size))
+            for name, calls in work.synchronisations.items():
+                found.append(CountLine(part, "wait", name, calls=calls))
+            if work.allocated[0]:
+                found.append(CountLine(part, "allocation", "", calls=work.allocated[0], bytes=work.allocated[1]))
+            if work.flops:
+                found.append(CountLine(part, "flops", "", flops=work.flops))
+        for part, collectives in self._collectives.found.items():
+            for (name, type_), sent in collectives.items():
+                rest = {"calls": sent.calls, "bytes": sent.bytes, "wire_bytes": sent.wire}
+                found.append(CountLine(part, "collective", name, type_, **rest))
+        for layer, size in self._saved.bytes.items():
+            found.append(CountLine("forward", "activation", layer, bytes=size))
+        memory = {**self._held, "gradients": self._gradients, "peak of live tensors": self._memory.peak}
+        found += [CountLine(STEP, "memory", name, bytes=size) for name, size in memory.items()]
+        return Counts(sorted(found, key=lambda line: line.key), self._note())
+
+    def _note(self) -> str:
+        unknown = {**self._operations.unknown, **self._collectives.unknown}
+        return f"not counted in full: {', '.join(sorted(unknown))}" if unknown else ""
+
+    def _tensors(self) -> Iterator[tuple[str, list[Tensor]]]:
+        """Yield what is in memory between two steps."""
+        model, optimizers = self._training.model, self._training.optimizers.optimizers
+        yield "parameters", list(model.parameters())
+        yield "buffers", list(model.buffers())
+        states = [value for one in optimizers for state in one.state.values() for value in state.values()]
+        yield "optimizer state", [value for value in states if isinstance(value, Tensor)]
+
+
+def compiled(log: CompileLog | None) -> Counts:
+    """Return what is known of a compiled step: its graphs, and the reasons for which they were divided."""
+    graphs = log.graphs if log else None
+    if log is None or graphs is None:
+        return Counts([], COMPILED)
+    found = [CountLine(STEP, "compile", "graphs", calls=graphs[0])]
+    found += [CountLine(STEP, "compile", f"graph break: {reason}", calls=calls) for reason, calls in log.breaks.items()]
+    if log.recompilations is not None:
+        found.append(CountLine(STEP, "compile", "recompilations", calls=log.recompilations))
+    if (kernels := generated_kernels()) is not None:
+        found.append(CountLine(STEP, "compile", "generated kernels", calls=kernels))
+    return Counts(sorted(found, key=lambda line: line.key), COMPILED)
+
+
+def _layers(training: Training) -> Sequence[nn.Module]:
+    """Return the layers of the model as the workload names them; none if the strategy's model is not known to it."""
+    model = training.model
+    inner = getattr(model, "module", model)
+    try:
+        return training.workload.layers(inner)
+    except Exception:
+        traceback.print_exc()
+        return []
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _bytes(tensors: Iterator[Tensor | None] | Sequence[Tensor]) -> int:
+    local = [_local(tensor) for tensor in tensors if tensor is not None]
+    return sum(tensor.numel() * tensor.element_size() for tensor in local)
