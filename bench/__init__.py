@@ -1,8 +1,8 @@
 """stepbench: distributed training benchmarks for PyTorch, with numbers that are right, honest and cheap.
 
-``bench.run``, ``bench.ab``, ``bench.check``, ``bench.compare`` and ``bench.load`` are for Python programs; docs/api.md
-shows them. Importing ``bench`` is fast: the functions import other modules when they are called, and only
-``bench.watch``, which measures code of the same process, imports torch.
+``bench.run``, ``bench.ab``, ``bench.check``, ``bench.compare``, ``bench.lock`` and ``bench.load`` are for Python
+programs; docs/api.md shows them. Importing ``bench`` is fast: the functions import other modules when they are called,
+and only ``bench.watch``, which measures code of the same process, imports torch.
 """
 
 __version__ = "0.3.0"
@@ -16,6 +16,7 @@ _PUBLIC = {
     "check": "bench.api.gates",
     "compare": "bench.api.gates",
     "Comparison": "bench.api.gates",
+    "lock": "bench.api.locks",
     "watch": "bench.watching",
     "BenchError": "bench.errors",
     "UsageError": "bench.errors",

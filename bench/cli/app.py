@@ -40,6 +40,9 @@ COMMANDS = {
         "calibrate",
         "Measure cases against themselves: how much launches, blocks and sessions differ if nothing has changed.",
     ),
+    "lock": Command(
+        "lock", "lock", "Count the work of a training step, and decide whether it does more than when it was locked."
+    ),
     "baseline": Command(
         "baseline",
         "app",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,15 +50,21 @@ SCRIPT = typer.Option(
 )
 AS_MODULE = typer.Option("--as-module", help="--script is the name of a module, as in python -m.")
 REST = typer.Argument(metavar="[-- ARGUMENTS]", help="Arguments of --script.", show_default=False)
-PARAMETERS = (
-    keyword_parameter("script", Annotated[str | None, SCRIPT], None),
-    keyword_parameter("as_module", Annotated[bool, AS_MODULE], False),
-    keyword_parameter("rest", Annotated[list[str] | None, REST], None),
-    *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
-    *(_parameter(option, "Protocol") for option in SETTINGS.values()),
-    keyword_parameter("suite", Annotated[str | None, SUITE], None),
-    keyword_parameter("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
-)
+OF_LOCKS = ("timeout", "hang_timeout", "launcher")  # Settings that change no count.
+
+
+def _parameters(settings: Iterable[str]) -> tuple[inspect.Parameter, ...]:
+    return (
+        keyword_parameter("script", Annotated[str | None, SCRIPT], None),
+        keyword_parameter("as_module", Annotated[bool, AS_MODULE], False),
+        keyword_parameter("rest", Annotated[list[str] | None, REST], None),
+        *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
+        *(_parameter(SETTINGS[name], "Protocol") for name in settings),
+        keyword_parameter("suite", Annotated[str | None, SUITE], None),
+        keyword_parameter("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
+    )
+
+
 Out = Annotated[Path, typer.Option(help="Folder for results.")]
 
 
@@ -97,5 +103,6 @@ def _given(values: dict[str, Any]) -> Given:
     return {**values, "as_module": values["as_module"] or None, **({"args": [as_text(rest)]} if rest else {})}
 
 
-# Decorator of a command with a parameter ``given: Given``.
-with_run_options = with_parameters("given", PARAMETERS, _given)
+# Decorators of a command with a parameter ``given: Given``.
+with_run_options = with_parameters("given", _parameters(SETTINGS), _given)
+with_lock_options = with_parameters("given", _parameters(OF_LOCKS), _given)

@@ -13,9 +13,11 @@ KINDS = {
     "allocation": "new tensors",
     "flops": "all operations together",
     "activation": "layer that computes what is kept for the backward pass; empty outside of all layers",
-    "memory": "parameters, gradients, optimizer state and buffers of the rank, and the peak of all tensors that live",
+    "memory": "parameters, gradients, optimizer state and buffers of the rank; the peak of all tensors that live; what "
+    "the step leaves behind",
     "compile": "graphs, graph breaks by their reason, and recompilations",
 }
+PEAK, KEPT = "peak of live tensors", "kept after the step"  # names of memory
 PARTS = ("between", "forward", "backward", "optimizer", "step")  # ``step``: of no single part
 
 

@@ -24,7 +24,7 @@ from bench.rank.build import Training
 from bench.rank.checkpointing import watch_layers
 from bench.rank.extra_step import BACKWARD, take_step
 from bench.rank.private import TorchDispatchMode
-from bench.rank.work.step import StepCounter, compiled
+from bench.rank.work.step import Held, StepCounter, compiled
 
 MATMULS = {
     *("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "_scaled_mm", "_grouped_mm", "_scaled_grouped_mm"),
@@ -45,7 +45,7 @@ def observe(training: Training, counts: bool = False) -> tuple[Observed, Counts 
     The work inside of compiled code cannot be seen, and is not counted.
     """
     watch = _Watch()
-    counter = StepCounter(training) if counts and training.case.compile == "off" else None
+    counter = StepCounter(Held.by(training)) if counts and training.case.compile == "off" else None
     recomputed: set[int] = set()
     own = training.workload.has_checkpointing and training.case.activation_checkpointing != "none"
 
@@ -82,6 +82,8 @@ def observe(training: Training, counts: bool = False) -> tuple[Observed, Counts 
     )
     if not counts:
         return observed, None
+    if counter:
+        counter.close()
     return observed, counter.counts() if counter else compiled(training.compile_log)
 
 

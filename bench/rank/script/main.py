@@ -12,9 +12,11 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from bench.messages.counts import Counts
 from bench.messages.heartbeat import STAGE, Heartbeat
 from bench.messages.rank_record import Measurement, RankRecord, ScriptRecord
 from bench.messages.sampling import MEASURED, MEASURING, await_sample, tell
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from bench.rank.script.observer import Observer
 
 THREADS_S = 3.0  # how long threads may take to end, such as one that writes a checkpoint
+OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # limit of the steps after the window
 STAGES = {"data_wait": STAGE["data_wait"], "backward": STAGE["backward"], "optimizer": STAGE["optimizer"]}
 
 
@@ -53,6 +56,7 @@ class _Rank(Surroundings):
         self.code = ImportedCode(f"{script.target}:" if script.is_module else f"{script.target}:main", KNOWN - OURS)
         self.names, self.torch = OwnNames(), TorchImport(self._torch_is_there)
         self.observer: Observer | None = None
+        self.is_measured = False
 
     def run(self) -> None:
         """Run the script. Raise ScriptError if it ends before its window."""
@@ -67,8 +71,16 @@ class _Rank(Surroundings):
         try:
             with self.torch.watched():
                 code = run_script(self.script)
+        except BaseException:
+            if not self.is_measured:
+                raise
+            traceback.print_exc()
+            print("the script failed after its window: the work of its steps is not counted")
+            _finish()
         finally:
             self.names.show()
+        if self.is_measured:  # it has no further step to count
+            _finish()
         raise ScriptError(words(self.observer, code, self.spec.warmup_steps, self.spec.steps))
 
     def _torch_is_there(self) -> None:
@@ -81,6 +93,7 @@ class _Rank(Surroundings):
         window = observer.Window(
             *(self.spec.warmup_steps, self.spec.steps, self.spec.min_seconds, self.spec.max_seconds),
             count_flops=self.script.count_flops,
+            count_work=self.spec.count_work,
         )
         self.observer = observer.Observer(window, self, ending.resident_mib())
         self._note(device=ending.device(), software=ending.software())
@@ -125,8 +138,8 @@ class _Rank(Surroundings):
         self._note(device=name, device_uuids=uuids, software=self.ending.software(), code=self.code.sources)
         tell(self.spec.scratch, self.launch, self.record.rank, MEASURING)
 
-    def measured(self, measurement: Measurement, seen: ScriptRecord) -> NoReturn:
-        """Write the measurement, wait for the other ranks, and end the process."""
+    def measured(self, measurement: Measurement, seen: ScriptRecord) -> None:
+        """Write the measurement."""
         assert self.observer
         self.code.update()
         self.names.show()
@@ -140,6 +153,20 @@ class _Rank(Surroundings):
         await_sample(self.spec.scratch, self.launch)
         with contextlib.suppress(Exception):
             self._note(state=self.ending.state(self.observer.seen.replicas()))
+        self.is_measured = True
+        self._wait_no_longer_than(max(measurement.steps_ns) / 1e9)
+        self.names.hide()
+
+    def _wait_no_longer_than(self, slowest_step_s: float) -> None:
+        """End the process well after the steps that are counted: a rank that fails in them makes its peers wait."""
+        patience = threading.Timer(OBSERVING_SECONDS + OBSERVING_STEPS * slowest_step_s, os._exit, (0,))
+        patience.daemon = True
+        patience.start()
+
+    def ended(self, counts: Counts | None) -> NoReturn:
+        """Wait for the other ranks, and end the process."""
+        self.names.show()
+        self._note(counts=counts)
         self.agree("end", 0.0)  # the others may still need this rank in the last step
         self.heartbeat.enter(STAGE["done"])
         _finish()

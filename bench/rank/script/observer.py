@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bench.messages.counts import Counts
 from bench.messages.rank_record import Measurement, ScriptRecord
 from bench.plan.options import LEAST_WARMUP_STEPS
 from bench.rank.memory import PeakMemory
@@ -22,11 +23,14 @@ from bench.rank.script.seen import Seen
 from bench.rank.script.steps import DATA_WAIT, NEW_EPOCH, OPTIMIZER, SAVE, VALIDATION, Steps
 from bench.rank.script.surroundings import Surroundings
 from bench.rank.script.timeline import Timeline
+from bench.rank.script.work import StepWork
 from bench.rank.window_length import more_steps, window_steps
+from bench.rank.work.step import COMPILED
 
 LEAST_AFTER_PAUSE = 2  # steps of warm-up after the pause for garbage collection
 READ_AHEAD = 1  # batches that accelerate's loader reads before it hands out the first
 MARKER = "stepbench.step"
+MOST_COUNTED = 4  # steps after the window, until one only trains
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Window:
     min_seconds: float = 0.0
     max_seconds: float = 0.0
     count_flops: bool = False
+    count_work: bool = False
 
 
 class Observer:
@@ -65,6 +70,8 @@ class Observer:
         self._window_at_ns = 0
         self._asked_more = 0
         self._collects = False  # garbage was collected before the pause
+        self._work: StepWork | None = None  # counts the present step
+        self._counted = 0  # steps that were counted
 
     # -- hooks -------------------------------------------------------------------------------------------------------
 
@@ -80,6 +87,7 @@ class Observer:
         self.seen.remove()
         if self.flops:
             self.flops.stop()
+        self._work = None
         if self._collects:
             gc.unfreeze()
             gc.enable()
@@ -90,10 +98,16 @@ class Observer:
         self.around.part(part)
         self.backwards += part == "backward"
         self.steps.enter(part)
+        self._turn()
 
     def leave(self) -> None:
         """Note that the innermost part ends."""
         self.steps.leave()
+        self._turn()
+
+    def _turn(self) -> None:
+        if self._work:
+            self._work.turn(self.steps.part)
 
     def built(self, optimizer: Any) -> None:
         """Note an optimizer that exists."""
@@ -113,7 +127,7 @@ class Observer:
             pass  # its end was skipped by an exception
         if self._updating:
             return
-        self.steps.leave()
+        self.leave()
         if not self.measuring:
             self.seen.optimizer(key, optimizer)
         if self.anchor.updated(key) and not self._marked:
@@ -166,6 +180,8 @@ class Observer:
         last_ns, self._step_ended_ns = now - self._step_ended_ns, now
         self.done = self.done + 1 if self._marked or self.anchor.key is not None else self.anchor.steps
         self.steps.end_step(samples)
+        if self._work:
+            return self._end_of_counted_step(self._work)
         self.around.progress(self.done, self._shown_plan(), self._longest_ns)
         if self.measuring:
             if len(self.steps.intervals) == self._planned and not self._more():
@@ -230,8 +246,31 @@ class Observer:
 
     def _end(self) -> None:
         synchronize()
-        self.remove()
+        if not self.window.count_work:
+            self.remove()
+        self.measuring = False
         self.around.measured(self.measurement(), self.record())
+        if not self.window.count_work:
+            return self.around.ended(None)
+        if self.seen.compiles():
+            self.remove()
+            return self.around.ended(Counts([], COMPILED))
+        self._count()
+
+    def _count(self) -> None:
+        """Count the work of the next step."""
+        self._counted += 1
+        self._work = StepWork(*self.seen.held(), loads=self.batches > 0)
+        self._work.begin()
+
+    def _end_of_counted_step(self, work: StepWork) -> None:
+        """Keep the count of an ordinary step; count the next one if the script did something else in this one."""
+        work.end()
+        apart = bool(self.steps.reasons()[-1])
+        if max(self.around.agree(f"counted{self._counted}", apart)) and self._counted < MOST_COUNTED:
+            return self._count()
+        self.remove()
+        self.around.ended(work.counts())
 
     @property
     def needed(self) -> int:

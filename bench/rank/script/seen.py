@@ -31,6 +31,7 @@ class Seen:
         self._checkpoints = 0
         self._graphs_before = 0
         self._optimizers: dict[int, tuple[str, list[Any]]] = {}
+        self._made: list[Any] = []  # these optimizers themselves
 
     def install(self) -> None:
         """Begin to note."""
@@ -47,9 +48,18 @@ class Seen:
         """Note nothing any more."""
         self._stack.close()
 
+    def compiles(self) -> bool:
+        """Return whether the script has compiled anything."""
+        return _graphs() > self._graphs_before
+
+    def held(self) -> tuple[list[Any], list[Any], list[Any]]:
+        """Return the parameters that optimizers update, the optimizers of torch, and the wrapped modules."""
+        return self._parameters(), [one for one in self._made if isinstance(one, torch.optim.Optimizer)], self.modules
+
     def optimizer(self, key: int, optimizer: Any) -> None:
         """Note an optimizer that has made a step."""
         if key not in self._optimizers:
+            self._made.append(optimizer)
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             self._optimizers[key] = type(optimizer).__name__, parameters
 

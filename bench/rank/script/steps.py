@@ -49,14 +49,14 @@ class Steps:
 
     def enter(self, part: str) -> None:
         """Begin a part inside of the present one."""
-        self.timeline.mark(self._part)
+        self.timeline.mark(self.part)
         self._inside.append(part)
         if part == DATA_WAIT:
             self._base = REST
 
     def leave(self) -> None:
         """End the innermost part."""
-        self.timeline.mark(self._part)
+        self.timeline.mark(self.part)
         if self._inside:
             self._inside.pop()
 
@@ -115,5 +115,6 @@ class Steps:
         return found
 
     @property
-    def _part(self) -> str:
+    def part(self) -> str:
+        """The part in force."""
         return self._inside[-1] if self._inside else self._base

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.messages.counts import Counts
 from bench.messages.rank_record import Measurement, ScriptRecord
 
 
@@ -23,3 +24,6 @@ class Surroundings:
 
     def measured(self, measurement: Measurement, record: ScriptRecord) -> None:
         """Take the result of the window."""
+
+    def ended(self, counts: Counts | None) -> None:
+        """Take the work of a step, if it was counted: nothing more is watched."""

@@ -21,18 +21,24 @@ class LiveMemory:
         self.now = self.peak = 0
         self._live: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
 
-    def see(self, tensors: Iterable[Tensor]) -> None:
-        """Count the storages of these tensors, if they are new."""
+    def see(self, tensors: Iterable[Tensor]) -> set[int]:
+        """Count the storages of these tensors, and return the keys of those that are new."""
+        new = set()
         for tensor in tensors:
             if (storage := storage_of(tensor)) is not None and id(storage) not in self._live:
                 key, size = id(storage), storage.nbytes()
                 self._live[key] = weakref.ref(storage, functools.partial(self._gone, key)), size
                 self._add(size)
+                new.add(key)
+        return new
 
-    def knows(self, tensor: Tensor) -> bool:
-        """Return whether the storage of a tensor has been seen, or has none to see."""
-        storage = storage_of(tensor)
-        return storage is None or id(storage) in self._live
+    def keys(self, tensors: Iterable[Tensor]) -> set[int]:
+        """Return the keys of the storages of tensors."""
+        return {id(storage) for tensor in tensors if (storage := storage_of(tensor)) is not None}
+
+    def bytes_of(self, keys: Iterable[int]) -> int:
+        """Return the bytes of those storages that still live."""
+        return sum(self._live[key][1] for key in keys if key in self._live)
 
     @contextlib.contextmanager
     def following_sizes(self) -> Iterator[None]:

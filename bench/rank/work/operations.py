@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,11 +75,16 @@ class Operations(FlopCounter):
         self.part = ""
         self.parts: dict[str, Part] = {}
         self.host_values: set[int] = set()
+        self.made: set[int] = set()  # keys of the storages that operations have made
+        self.failed = ""  # why an operation could not be counted
 
-    def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         out = func(*args, **kwargs)
-        self._note(func, args, kwargs, out)
-        self.memory.see(_tensors(out))
+        try:
+            self._note(func, args, kwargs, out)
+            self.memory.see(_tensors(out))
+        except Exception as error:  # the step itself shall go on
+            self.failed = self.failed or f"{func.name()} raised {type(error).__name__} when it was counted: {error}"
         return out
 
     def __torch_dispatch__(
@@ -106,13 +111,15 @@ class Operations(FlopCounter):
         part = self._part()
         kind = _kind(func) if isinstance(func, OpOverload) else "computes"
         outputs = list(_tensors(out))
+        self.memory.see(inputs)
         if kind != "view":
-            new = [tensor for tensor in outputs if not self.memory.knows(tensor)]
+            new = self.memory.see(outputs)
+            self.made |= new
             part.allocated[0] += len(new)
-            part.allocated[1] += sum(map(_bytes, new))
+            part.allocated[1] += self.memory.bytes_of(new)
         if kind != "computes":
             return
-        written = [tensor for tensor in _written(func, args, kwargs)] if isinstance(func, OpOverload) else []
+        written = list(_written(func, args, kwargs)) if isinstance(func, OpOverload) else []
         key = name.removeprefix("aten::"), _type(outputs or written or inputs)
         count = part.operations.setdefault(key, Count())
         count.calls += 1

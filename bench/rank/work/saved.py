@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +21,14 @@ class SavedActivations:
     Parameters and the batch are no activations: they are in memory anyway. ``on`` says whether the forward pass runs.
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[nn.Module]) -> None:
-        wanted = {id(layer) for layer in layers}
-        names = {id(part): name for name, part in model.named_modules() if id(part) in wanted}
-        self._names = {key: name.removeprefix("module.") for key, name in names.items()}
+    def __init__(self, layers: Mapping[nn.Module, str], buffers: Iterable[Tensor]) -> None:
+        """Take the layers with their names."""
+        self._names = {id(layer): name for layer, name in layers.items()}
         self._inside: list[str] = []
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}  # storages that count already, or never do
         self.bytes: dict[str, int] = {}
         self.on = False
-        self.leave_out(model.buffers())
+        self.leave_out(buffers)
 
     def leave_out(self, tensors: Iterable[Tensor]) -> None:
         """Never count the storages of these tensors."""

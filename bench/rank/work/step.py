@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from bench.messages.counts import CountLine, Counts
+from bench.messages.counts import KEPT, PEAK, CountLine, Counts
 from bench.rank.build import Training
 from bench.rank.compiling import CompileLog
 from bench.rank.extra_step import BETWEEN, EARLY
@@ -26,28 +30,47 @@ STEP = "step"
 COMPILED = "operations inside of compiled code cannot be seen"
 
 
+@dataclass(frozen=True)
+class Held:
+    """What is in memory between two steps. ``layers`` are those by which activations are told apart, with names."""
+
+    parameters: Sequence[Tensor]
+    buffers: Sequence[Tensor]
+    optimizers: Sequence[torch.optim.Optimizer]
+    layers: Mapping[nn.Module, str]
+
+    @classmethod
+    def by(cls, training: Training) -> Held:
+        """Return what a training of a workload holds."""
+        model = training.model
+        wanted = {id(layer) for layer in _layers(training)}
+        layers = {part: name.removeprefix("module.") for name, part in model.named_modules() if id(part) in wanted}
+        return cls(list(model.parameters()), list(model.buffers()), training.optimizers.optimizers, layers)
+
+
 class StepCounter:
     """Counts the work of a step that is trained inside ``active``; tell it the parts and batches of the step."""
 
-    def __init__(self, training: Training) -> None:
-        self._training = training
+    def __init__(self, held: Held) -> None:
+        self._of = held
         self._memory, self._collectives = LiveMemory(), Collectives()
         self._operations = Operations(self._memory, self._collectives)
-        self._saved = SavedActivations(training.model, _layers(training))
+        self._saved = SavedActivations(held.layers, held.buffers)
         self._held = {name: _bytes(tensors) for name, tensors in self._tensors()}
-        self._gradients = 0
+        self._gradients = self._kept = 0
+        self._batches: set[int] = set()
 
     def turn(self, part: str) -> None:
         """Note that a part of the step begins."""
         part = part.removeprefix(EARLY)
-        self._gradients = max(self._gradients, _bytes(p.grad for p in self._training.model.parameters()))
+        self._gradients = max(self._gradients, _bytes(p.grad for p in self._of.parameters))
         self._operations.part = part
         self._saved.on = part == "forward"
 
     def batch_came(self, batch: Batch) -> None:
         """Note that this batch is on the device."""
         tensors = list(tensors_of(batch))
-        self._memory.see(tensors)
+        self._batches |= self._memory.see(tensors)
         self._saved.leave_out(tensors)
 
     @contextlib.contextmanager
@@ -60,6 +83,14 @@ class StepCounter:
         self._operations.part = BETWEEN
         with self._memory.following_sizes(), self._saved.noting(), counting(self._operations):
             yield
+
+    def close(self) -> None:
+        """Note what is left of the step in memory. Gradients of the next step may be there, and are no part of it."""
+        if dist.is_initialized():
+            dist.barrier()  # until then the threads of the process group hold messages
+        gc.collect()  # what only reference cycles hold is not kept
+        gradients = self._memory.keys(_local(p.grad) for p in self._of.parameters if p.grad is not None)
+        self._kept = self._memory.bytes_of(self._operations.made - self._batches - gradients)
 
     def counts(self) -> Counts:
         """Return what was counted."""
@@ -82,20 +113,20 @@ class StepCounter:
                 found.append(CountLine(part, "collective", name, type_, **rest))
         for layer, size in self._saved.bytes.items():
             found.append(CountLine("forward", "activation", layer, bytes=size))
-        memory = {**self._held, "gradients": self._gradients, "peak of live tensors": self._memory.peak}
+        memory = {**self._held, "gradients": self._gradients, PEAK: self._memory.peak, KEPT: self._kept}
         found += [CountLine(STEP, "memory", name, bytes=size) for name, size in memory.items()]
         return Counts(sorted(found, key=lambda line: line.key), self._note())
 
     def _note(self) -> str:
         unknown = {**self._operations.unknown, **self._collectives.unknown}
-        return f"not counted in full: {', '.join(sorted(unknown))}" if unknown else ""
+        words = f"not counted in full: {', '.join(sorted(unknown))}" if unknown else ""
+        return "; ".join(filter(None, [words, self._operations.failed]))
 
     def _tensors(self) -> Iterator[tuple[str, list[Tensor]]]:
         """Yield what is in memory between two steps."""
-        model, optimizers = self._training.model, self._training.optimizers.optimizers
-        yield "parameters", list(model.parameters())
-        yield "buffers", list(model.buffers())
-        states = [value for one in optimizers for state in one.state.values() for value in state.values()]
+        yield "parameters", list(self._of.parameters)
+        yield "buffers", list(self._of.buffers)
+        states = [value for one in self._of.optimizers for state in one.state.values() for value in state.values()]
         yield "optimizer state", [value for value in states if isinstance(value, Tensor)]
 
 
