@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.locking.lock_file import TOLERANCES, LockedCase, Path, Range
+from bench.locking.lock_file import PARTS, TOLERANCES, LockedCase, Path, Range
 
 KIND_OF = {group: kind for kind, groups in TOLERANCES.items() for group in groups}
+# Groups in the order in which their changes are told, each with the words before its first change.
+GROUPS = {
+    "compile": "",
+    "collectives": "",
+    "collective_bytes": "bytes of ",
+    "waits": "",
+    "copies": "",
+    "copied_bytes": "bytes of copies ",
+    "operations": "",
+    "activations": "activations: ",
+    "memory": "memory: ",
+    "flops": "",
+    "uncounted": "not counted in full: ",
+    "bytes": "",
+}
 IN_BYTES = ("collective_bytes", "copied_bytes", "bytes", "memory", "activations")
-SINGULAR = {"collectives": "", "operations": "", "waits": "wait for ", "copies": "copy ", "compile": ""}
-LABELS = {"activations": "activations of ", "memory": "memory of ", "collective_bytes": "bytes of "}
+EACH = {"waits": "wait for ", "copies": "copy "}  # Words before the name of one count.
 NAMED = 6  # Changes of one part and group that are named.
 
 
@@ -29,10 +43,13 @@ class Change:
         _, group, name = self.path
         if group in IN_BYTES or group == "flops":
             unit = _flops if group == "flops" else _bytes
-            label = {"bytes": f"bytes {name}", "flops": "FLOPs", "memory": name}.get(group, name)
-            return f"{label} {unit(self.before)} → {unit(self.now)}"
+            label = {"bytes": f"bytes {name}", "flops": "FLOPs"}.get(group, name)
+            before, now = unit(self.before), unit(self.now)
+            if before == now:  # the difference is below the last digit
+                before, now = (f"{numbers[1]:,}" for numbers in (self.before, self.now))
+            return f"{label} {before} → {now}"
         difference = self.now[1] - self.before[1] if self.more else self.now[0] - self.before[0]
-        return f"{difference:+d} {SINGULAR[group]}{name}"
+        return f"{difference:+d} {EACH.get(group, '')}{name}"
 
 
 def changes(locked: LockedCase, now: LockedCase, tolerance: Mapping[str, float]) -> list[Change]:
@@ -47,22 +64,19 @@ def changes(locked: LockedCase, now: LockedCase, tolerance: Mapping[str, float])
 
 
 def in_words(found: Iterable[Change]) -> list[str]:
-    """Return a line for each part of the step and kind of count, what grew first.
-
-    Bytes of collectives are told with the collectives, and bytes of operations only where nothing else explains them.
-    """
+    """Return a line for each part of the step and kind of count: what grew comes first."""
     groups: dict[tuple[str, str], list[Change]] = {}
     for change in found:
-        part, group, _ = change.path
-        groups.setdefault((part, group), []).append(change)
+        groups.setdefault(change.path[:2], []).append(change)
     lines = []
     for (part, group), some in groups.items():
         some = sorted(some, key=lambda change: (not change.more, change.path))
         words = ", ".join(change.words for change in some[:NAMED])
         rest = f" and {len(some) - NAMED} more" if len(some) > NAMED else ""
-        where = {"step": ""}.get(part, f" in {part}")
-        lines.append((not any(change.more for change in some), f"{LABELS.get(group, '')}{words}{rest}{where}"))
-    return [line for _, line in sorted(lines, key=lambda pair: pair[0])]
+        where = "" if part == "step" else f" in {part}"
+        order = not some[0].more, [*GROUPS].index(group), PARTS.index(part)
+        lines.append((order, f"{GROUPS[group]}{words}{rest}{where}"))
+    return [line for _, line in sorted(lines)]
 
 
 def _bytes(numbers: Range) -> str:

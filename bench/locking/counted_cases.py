@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bench.locking.lock_file import Counted, LockedCase, Range
 from bench.messages.counts import PEAK, CountLine
 from bench.plan.options import AXES
+from bench.plan.strategies import SCRIPTS_OWN
 from bench.store.columns import LaunchRow
 
 KEPT = ("workload", "strategy", "gpus", "device", "batch_size")  # Axes that the lock always has.
@@ -35,7 +36,7 @@ def _axes(row: LaunchRow) -> dict[str, object]:
     return {
         name: value
         for name, value in values.items()
-        if value is not None and (name in KEPT or value != AXES[name].default)
+        if value not in (None, SCRIPTS_OWN) and (name in KEPT or value != AXES[name].default)
     }
 
 
@@ -50,8 +51,9 @@ NUMBERS = {
     "activation": (("activations", "", "bytes"),),
     "memory": (("memory", "", "bytes"),),
     "compile": (("compile", "", "calls"),),
+    "uncounted": (("uncounted", "", "calls"),),
 }
-OF_STEP = ("activation", "memory", "compile")  # Kinds of no single part.
+OF_STEP = ("activation", "memory", "compile", "uncounted")  # Kinds of no single part.
 
 
 def _entries(lines: Iterable[CountLine]) -> Counted:

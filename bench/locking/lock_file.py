@@ -18,7 +18,7 @@ FORMAT = 1  # Of the file.
 COUNTING = 1  # Of the counts: what a step is, and how each operation is counted.
 # Kinds of counts by which a tolerance is given, with the groups of counts that belong to each.
 TOLERANCES = {
-    "operations": ("operations", "waits", "copies", "compile"),
+    "operations": ("operations", "waits", "copies", "compile", "uncounted"),
     "collectives": ("collectives", "collective_bytes"),
     "bytes": ("bytes", "copied_bytes"),
     "memory": ("memory", "activations"),

@@ -15,6 +15,7 @@ KINDS = {
     "activation": "layer that computes what is kept for the backward pass; empty outside of all layers",
     "memory": "parameters, gradients, optimizer state and buffers of the rank; the peak of all tensors that live; what "
     "the step leaves behind",
+    "uncounted": "an operation whose FLOPs are unknown, or a way by which tensors leave torch",
     "compile": "graphs, graph breaks by their reason, and recompilations",
 }
 PEAK, KEPT = "peak of live tensors", "kept after the step"  # names of memory

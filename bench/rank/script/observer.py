@@ -266,7 +266,7 @@ class Observer:
     def _end_of_counted_step(self, work: StepWork) -> None:
         """Keep the count of an ordinary step; count the next one if the script did something else in this one."""
         work.end()
-        apart = bool(self.steps.reasons()[-1])
+        apart = float(bool(self.steps.reasons()[-1]))
         if max(self.around.agree(f"counted{self._counted}", apart)) and self._counted < MOST_COUNTED:
             return self._count()
         self.remove()

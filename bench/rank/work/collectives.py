@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bench.messages.counts import CountLine
 from bench.rank.private import group_named, group_of, tree_leaves
 
 
@@ -82,6 +83,13 @@ class Collectives:
 
     found: dict[str, dict[tuple[str, str], Sent]] = field(default_factory=dict)
     unknown: dict[str, None] = field(default_factory=dict)
+
+    def lines(self) -> Iterator[CountLine]:
+        """Yield what was counted."""
+        for part, collectives in self.found.items():
+            for (name, type_), sent in collectives.items():
+                rest = {"calls": sent.calls, "bytes": sent.bytes, "wire_bytes": sent.wire}
+                yield CountLine(part, "collective", name, type_, **rest)
 
     def note(self, part: str, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], out: Any) -> None:
         """Count one operation of a process group."""

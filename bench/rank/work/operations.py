@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.messages.counts import CountLine
 from bench.rank.flops import FlopCounter
 from bench.rank.private import OpOverload, tree_leaves
 from bench.rank.work.collectives import Collectives
@@ -34,6 +35,7 @@ SYNCHRONISING = {
     "aten::repeat_interleave",
 }
 INDEXING = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index"}
+WORDS = {"aten::_local_scalar_dense": "item"}
 MASKS = (torch.bool, torch.uint8)
 
 
@@ -60,6 +62,20 @@ class Part:
     synchronisations: dict[str, int] = field(default_factory=dict)
     allocated: list[int] = field(default_factory=lambda: [0, 0])
     flops: int = 0
+
+    def lines(self, part: str) -> Iterator[CountLine]:
+        """Yield what was counted in this part."""
+        for (name, type_), one in self.operations.items():
+            rest = {"calls": one.calls, "bytes_read": one.read, "bytes_written": one.written}
+            yield CountLine(part, "operation", name, type_, **rest)
+        for name, (calls, size) in self.copies.items():
+            yield CountLine(part, "copy", name, calls=calls, bytes=size)
+        for name, calls in self.synchronisations.items():
+            yield CountLine(part, "wait", name, calls=calls)
+        if self.allocated[0]:
+            yield CountLine(part, "allocation", "", calls=self.allocated[0], bytes=self.allocated[1])
+        if self.flops:
+            yield CountLine(part, "flops", "", flops=self.flops)
 
 
 class Operations(FlopCounter):
@@ -141,7 +157,7 @@ class Operations(FlopCounter):
         masks = name in INDEXING and any(tensor.dtype in MASKS for tensor in inputs[1:])
         waits = name in SYNCHRONISING and not any(id(tensor) in self.host_values for tensor in inputs)
         if masks or waits:
-            short = name.removeprefix("aten::") + (" by a mask" if masks else "")
+            short = WORDS.get(name, name.removeprefix("aten::")) + (" by a mask" if masks else "")
             part.synchronisations[short] = part.synchronisations.get(short, 0) + 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -93,34 +93,21 @@ class StepCounter:
         self._kept = self._memory.bytes_of(self._operations.made - self._batches - gradients)
 
     def counts(self) -> Counts:
-        """Return what was counted."""
-        found: list[CountLine] = []
-        for part, work in self._operations.parts.items():
-            for (name, type_), count in work.operations.items():
-                rest = {"calls": count.calls, "bytes_read": count.read, "bytes_written": count.written}
-                found.append(CountLine(part, "operation", name, type_, **rest))
-            for name, (calls, size) in work.copies.items():
-                found.append(CountLine(part, "copy", name, calls=calls, bytes=size))
-            for name, calls in work.synchronisations.items():
-                found.append(CountLine(part, "wait", name, calls=calls))
-            if work.allocated[0]:
-                found.append(CountLine(part, "allocation", "", calls=work.allocated[0], bytes=work.allocated[1]))
-            if work.flops:
-                found.append(CountLine(part, "flops", "", flops=work.flops))
-        for part, collectives in self._collectives.found.items():
-            for (name, type_), sent in collectives.items():
-                rest = {"calls": sent.calls, "bytes": sent.bytes, "wire_bytes": sent.wire}
-                found.append(CountLine(part, "collective", name, type_, **rest))
-        for layer, size in self._saved.bytes.items():
-            found.append(CountLine("forward", "activation", layer, bytes=size))
+        """Return what was counted; nothing if the count of any operation failed."""
+        if self._operations.failed:
+            return Counts([], self._operations.failed)
+        found = [line for part, work in self._operations.parts.items() for line in work.lines(part)]
+        found += self._collectives.lines()
+        found += [CountLine("forward", "activation", layer, bytes=size) for layer, size in self._saved.bytes.items()]
+        unknown = self._unknown()
+        found += [CountLine(STEP, "uncounted", name, calls=1) for name in unknown]
         memory = {**self._held, "gradients": self._gradients, PEAK: self._memory.peak, KEPT: self._kept}
         found += [CountLine(STEP, "memory", name, bytes=size) for name, size in memory.items()]
-        return Counts(sorted(found, key=lambda line: line.key), self._note())
+        return Counts(_sorted(found), f"not counted in full: {', '.join(unknown)}" if unknown else "")
 
-    def _note(self) -> str:
-        unknown = {**self._operations.unknown, **self._collectives.unknown}
-        words = f"not counted in full: {', '.join(sorted(unknown))}" if unknown else ""
-        return "; ".join(filter(None, [words, self._operations.failed]))
+    def _unknown(self) -> list[str]:
+        """Return what is not counted in full: operations without known FLOPs, and what leaves torch."""
+        return sorted({**self._operations.unknown, **self._collectives.unknown})
 
     def _tensors(self) -> Iterator[tuple[str, list[Tensor]]]:
         """Yield what is in memory between two steps."""
@@ -141,7 +128,11 @@ def compiled(log: CompileLog | None) -> Counts:
         found.append(CountLine(STEP, "compile", "recompilations", calls=log.recompilations))
     if (kernels := generated_kernels()) is not None:
         found.append(CountLine(STEP, "compile", "generated kernels", calls=kernels))
-    return Counts(sorted(found, key=lambda line: line.key), COMPILED)
+    return Counts(_sorted(found), COMPILED)
+
+
+def _sorted(lines: Iterable[CountLine]) -> list[CountLine]:
+    return sorted(lines, key=lambda line: line.key)
 
 
 def _layers(training: Training) -> Sequence[nn.Module]:
