@@ -55,11 +55,12 @@ class LockResult:
     file: Path
     found: tuple[Found, ...]
     lock: Lock = field(repr=False)
+    wrote: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0: as much work or less, 1: more, 4: not comparable, 5: a launch failed."""
-        codes = {CODES.get(one.verdict, EXIT_OK) for one in self.found}
+        """0: as much work or less, or written; 1: more, 4: not comparable, 5: a launch failed."""
+        codes = {CODES.get(one.verdict, EXIT_OK) for one in self.found if not self.wrote or one.verdict == FAILED}
         return next((code for code in STRENGTH if code in codes), EXIT_OK)
 
     @property
@@ -150,7 +151,7 @@ def written(file: Path, wanted: Asked | None, observer: Observer, any_torch: boo
     whole = dataclasses.replace(present, cases={**kept, **present.cases}, tolerance=tolerance)
     if present.cases:
         _write(file, whole.text())
-    return LockResult(file, tuple(sorted(found, key=lambda one: one.case_id)), whole)
+    return LockResult(file, tuple(sorted(found, key=lambda one: one.case_id)), whole, wrote=True)
 
 
 def count(wanted: Asked, launches: int, observer: Observer) -> tuple[Lock, dict[str, str]]:

@@ -27,7 +27,7 @@ from bench.plan.strategies import SCRIPTS_OWN
 if TYPE_CHECKING:
     from bench.plan.description import Description
 
-NOT_OF_A_CASE = ("order_seed", "budget")  # Settings of a run that have no effect on a single case.
+NOT_OF_A_CASE = ("order_seed", "budget", "count_work")  # Settings of a run that have no effect on a single case.
 
 KEYS = {**AXES, **SELECTORS}  # The keys of a matrix.
 
@@ -50,7 +50,7 @@ class Protocol:
     budget: float | None
     samples_per_step: int | None = None
     count_flops: bool = False
-    count_work: bool = False
+    count_work: bool = True
 
 
 @dataclass(frozen=True)

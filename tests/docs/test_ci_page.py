@@ -34,6 +34,7 @@ COMMANDS = {
     "baseline add": OUT,
     "baseline rm": {"--yes"} | OUT,
     "results export": {"--pytest-benchmark"} | OUT,
+    "lock": {"--check"},
 }
 
 # -- YAML, as much of it as the page has: mappings, lists, plain and quoted scalars, literal blocks ----------------------
@@ -289,7 +290,7 @@ def test_commands_have_only_options_that_there_are() -> None:
         assert name, words
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= COMMANDS[name], (words, given - COMMANDS[name])
-    assert {words[0] for words in commands} == {"ab", "run", "calibrate", "check", "baseline", "results"}
+    assert {words[0] for words in commands} == {"ab", "run", "calibrate", "check", "baseline", "results", "lock"}
 
 
 def test_a_revision_is_of_a_workload_of_the_users() -> None:

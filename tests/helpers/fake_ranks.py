@@ -19,6 +19,7 @@ from bench.comparison.setup import Contest
 from bench.comparison.sides import Side
 from bench.machine.gpus import Machine
 from bench.machine.preflight import Look
+from bench.messages.counts import CountLine, Counts
 from bench.messages.rank_record import MEMORY, PARTS, Failure, Measurement, RankRecord
 from bench.messages.spec import Spec
 from bench.plan.case import Case
@@ -38,6 +39,7 @@ SECONDS = 10**9
 TORCH = importlib.metadata.version("torch")
 
 Pace = Callable[[Case, int], float]  # of a case in the launch of that number, from 0
+COUNTS = Counts([CountLine("forward", "operation", "addmm", "float32", calls=3, bytes_read=96, bytes_written=32)])
 
 
 class Quiet:
@@ -80,7 +82,7 @@ class Ranks(Launcher):
             if self.fails or (spec.case.batch_size or 0) > self.fits:
                 done = dataclasses.replace(record, failure=Failure("oom", "OutOfMemoryError: too much", 1))
             else:
-                done = dataclasses.replace(record, measurement=self._measured(spec))
+                done = dataclasses.replace(record, measurement=self._measured(spec), counts=COUNTS)
             done.write(request.log)
         failed = self.fails or (spec.case.batch_size or 0) > self.fits
         return Outcome(dict.fromkeys(range(request.ranks), 1) if failed else {})

@@ -19,7 +19,7 @@ from bench.messages.rank_record import Observed, State
 from bench.messages.spec import Spec
 from bench.rank.build import Training, build, pin_numerics
 from bench.rank.checksum import CHUNK, checksum
-from bench.rank.observe import observe
+from bench.rank.observe import observe as observe_and_count
 from bench.rank.resident import Resident
 from bench.rank.settings import threads
 from bench.rank.state import state_of
@@ -29,6 +29,7 @@ MINE = """
 import torch
 from torch import nn
 from torch.nn import functional as F
+
 
 
 class Block(nn.Module):
@@ -115,6 +116,10 @@ def trained(folder: Path, how: str = "plain", steps: int = 0, kind: str = "Net",
         training.backward(training.loss(training.to_device(next(training.batches))))
         training.update()
     return training
+
+
+def observe(training: Training) -> Observed:
+    return observe_and_count(training)[0]
 
 
 def looked(*args: Any, **axes: Any) -> Observed:

@@ -1,0 +1,118 @@
+"""What changed between a lock and the present counts, in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.locking.changes import changes, comparable_anyway, in_words
+from bench.locking.counted_cases import locked
+from bench.locking.lock_file import TOLERANCES, LockedCase, Path, Range
+from bench.messages.counts import CountLine
+from bench.store.columns import LaunchRow
+
+NONE = dict.fromkeys(TOLERANCES, 0.0)
+GATHERS, ITEM = ("backward", "collectives", "all-gather ×8 float32"), ("forward", "waits", "item")
+GATHERED = ("backward", "collective_bytes", "all-gather ×8 float32")
+MLP, PEAK = ("step", "activations", "blocks.3.mlp"), ("step", "memory", "peak of live tensors")
+MIB = 1 << 20
+
+
+def told(before: dict[Path, Range], now: dict[Path, Range], **tolerance: float) -> tuple[bool, list[str]]:
+    found = changes(LockedCase({}, before), LockedCase({}, now), {**NONE, **tolerance})
+    return any(change.more for change in found), in_words(found)
+
+
+def test_more_collectives_and_their_bytes() -> None:
+    before: dict[Path, Range] = {GATHERS: (4, 4), GATHERED: (4 * MIB, 4 * MIB), ITEM: (1, 1)}
+    now: dict[Path, Range] = {GATHERS: (6, 6), GATHERED: (6 * MIB, 6 * MIB), ITEM: (1, 1)}
+    assert told(before, now) == (
+        True,
+        [
+            "+2 all-gather ×8 float32 in backward",
+            "bytes of all-gather ×8 float32 4 MiB → 6 MiB in backward",
+        ],
+    )
+
+
+def test_less_is_told_and_is_not_more() -> None:
+    assert told({ITEM: (3, 3)}, {ITEM: (1, 1)}) == (False, ["-2 wait for item in forward"])
+    assert told({ITEM: (3, 3)}, {}) == (False, ["-3 wait for item in forward"])
+
+
+def test_what_grew_comes_first() -> None:
+    before: dict[Path, Range] = {MLP: (310 * MIB, 310 * MIB), ITEM: (1, 1)}
+    now: dict[Path, Range] = {MLP: (420 * MIB, 420 * MIB)}
+    assert told(before, now) == (
+        True,
+        ["activations: blocks.3.mlp 310 MiB → 420 MiB", "-1 wait for item in forward"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "more"), [((5, 5), False), ((7, 7), False), ((5, 7), False), ((8, 8), True), ((6, 8), True), ((4, 4), None)]
+)
+def test_a_range_is_no_change_inside(now: Range, more: bool | None) -> None:
+    found = changes(LockedCase({}, {ITEM: (5, 7)}), LockedCase({}, {ITEM: now}), NONE)
+    assert [change.more for change in found] == ([True] if more else [False] if more is None else [])
+
+
+def test_a_tolerance_is_of_its_kind() -> None:
+    before: dict[Path, Range] = {PEAK: (1000, 1000), ITEM: (1, 1)}
+    now: dict[Path, Range] = {PEAK: (1020, 1020), ITEM: (2, 2)}
+    assert told(before, now, memory=0.02) == (True, ["+1 wait for item in forward"])
+    assert told(before, {**now, PEAK: (1021, 1021)}, memory=0.02)[1] == [
+        "+1 wait for item in forward",
+        "memory: peak of live tensors 1000 B → 1021 B",
+    ]
+
+
+def test_a_difference_below_the_last_digit_is_told_in_full() -> None:
+    path = ("forward", "bytes", "read")
+    assert told({path: (74465, 74465)}, {path: (74469, 74469)})[1] == ["bytes read 74,465 → 74,469 in forward"]
+
+
+def test_many_changes_of_a_kind_are_cut() -> None:
+    now: dict[Path, Range] = {("forward", "operations", f"op{n} float32"): (1, 1) for n in range(9)}
+    [line] = told({}, now)[1]
+    assert line.endswith("+1 op5 float32 and 3 more in forward")
+
+
+def test_what_does_not_depend_on_torch() -> None:
+    assert comparable_anyway(GATHERS)
+    assert comparable_anyway(ITEM)
+    assert comparable_anyway(("step", "memory", "parameters"))
+    assert not comparable_anyway(PEAK)
+    assert not comparable_anyway(MLP)
+    assert not comparable_anyway(("forward", "operations", "mm float32"))
+
+
+# -- from a run to a lock ----------------------------------------------------------------------------------------------
+
+
+def row(launch_id: str, strategy: str = "ddp") -> LaunchRow:
+    return LaunchRow.of({"launch_id": launch_id, "workload": "mlp", "strategy": strategy, "gpus": 2, "device": "cpu"})
+
+
+def test_counts_of_two_launches_become_ranges() -> None:
+    lines = {
+        "1": [
+            CountLine("forward", "operation", "mm", "float32", calls=3, bytes_read=10, bytes_written=4),
+            CountLine("forward", "operation", "add", "float32", calls=1, bytes_read=8, bytes_written=4),
+            CountLine("step", "memory", "buffers", bytes=0),
+        ],
+        "2": [CountLine("forward", "operation", "mm", "float32", calls=5, bytes_read=20, bytes_written=4)],
+    }
+    found = locked([row("1"), row("2")], lines)
+    assert found.axes == {"workload": "mlp", "strategy": "ddp", "gpus": 2, "device": "cpu"}
+    assert found.counts == {
+        ("forward", "operations", "mm float32"): (3, 5),
+        ("forward", "operations", "add float32"): (0, 1),
+        ("forward", "bytes", "read"): (18, 20),
+        ("forward", "bytes", "written"): (4, 8),
+    }
+
+
+def test_the_peak_under_fsdp_depends_on_threads_and_is_left_out() -> None:
+    lines = {"1": [CountLine("step", "memory", "peak of live tensors", bytes=5)]}
+    assert locked([row("1")], lines).counts == {PEAK: (5, 5)}
+    assert locked([row("1", "fsdp:reshard=off")], lines).counts == {}
