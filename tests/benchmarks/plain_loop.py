@@ -24,7 +24,7 @@ from find import module_of, workload_of  # noqa: E402
 class Plain:
     """A model with its optimizers and its batch: ``train(steps)`` returns the losses."""
 
-    def __init__(self, name: str, options: dict[str, Any], strategy: str) -> None:
+    def __init__(self, name: str, options: dict[str, Any], strategy: str, batch_size: int = 0) -> None:
         torch.manual_seed(0)
         workload = workload_of(name, **options)
         built = workload.build()
@@ -33,7 +33,7 @@ class Plain:
         else:
             built = distributed(built, workload.layers(built), strategy)
         self.optimizers, self.schedulers = optimizers_of(workload, built)
-        self.batch = first_batch(workload)
+        self.batch = first_batch(workload, batch_size or workload.batch_size)
         if hasattr(workload, "step"):
             self.step = by_hand(module_of(name.partition(".")[0]).plain, built, self.optimizers)
         else:
@@ -95,10 +95,9 @@ def optimizers_of(workload: Any, model: Any) -> tuple[list[Any], list[Any]]:
     return [optimizer for optimizer, _ in pairs], [scheduler for _, scheduler in pairs if scheduler]
 
 
-def first_batch(workload: Any) -> Any:
+def first_batch(workload: Any, size: int) -> Any:
     """Return this rank's first batch, which all steps train on."""
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    size = workload.batch_size
     if hasattr(workload, "loader"):
         return next(iter(workload.loader(rank, ranks, size)))
     dataset = workload.samples("resident")

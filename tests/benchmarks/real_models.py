@@ -42,6 +42,7 @@ class Tried:
     of: str
     options: Mapping[str, str | int] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    batch_size: int = 0  # 0: the workload's own
 
     @property
     def way(self) -> str:
@@ -60,11 +61,11 @@ class Tried:
 
 
 def timm(model: str, about: str) -> Tried:
-    return Tried(f"{about} (timm)", "timm", {"model": model, "size": 64, "classes": 10}, ("timm",))
+    return Tried(f"{about} (timm)", "timm", {"model": model, "size": 64, "classes": 10}, ("timm",), 4)
 
 
-def vision(model: str, about: str) -> Tried:
-    return Tried(f"{about} (torchvision)", "torchvision", {"model": model, "size": 64, "classes": 10})
+def vision(model: str, about: str, batch_size: int = 4) -> Tried:
+    return Tried(f"{about} (torchvision)", "torchvision", {"model": model, "size": 64, "classes": 10}, (), batch_size)
 
 
 def hf(config: str, about: str) -> Tried:
@@ -87,7 +88,7 @@ TABLE = {
     "efficientnet": timm("efficientnet_b0", "EfficientNet-B0"),
     "mobilenet": vision("mobilenet_v3_small", "MobileNetV3 small"),
     "regnet": vision("regnet_x_400mf", "RegNetX-400MF"),
-    "swin": vision("swin_t", "Swin-T"),
+    "swin": vision("swin_t", "Swin-T", 1),
     "gpt2": hf("gpt2", "GPT-2"),
     "llama": hf("llama", "Llama with grouped queries"),
     "bert": hf("bert", "BERT, masked words"),
@@ -149,6 +150,7 @@ def measured(name: str, strategy: str, ranks: int, configs: Path, args: argparse
     row = {"name": name, "about": tried.about, "way": tried.way, "strategy": strategy, "ranks": ranks}
     words = [tried.of, strategy, "--workload", tried.workload(configs)]
     words += [word for given in tried.given(configs) for word in ("--option", given)]
+    words += ["--batch-size", str(tried.batch_size)] if tried.batch_size else []
     words += ["--half-width", str(args.half_width), "--limit", str(args.limit)]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
     command += ["--master-port", str(free_port()), str(HERE / "real_models_pair.py"), *words]

@@ -88,7 +88,7 @@ def options_of(words: list[str]) -> dict[str, Any]:
 
 
 def one_round(number: int, args: argparse.Namespace, spec: Spec, device: torch.device) -> dict[str, float]:
-    make = {"plain": lambda: Plain(args.of, options_of(args.option), args.strategy), "ours": lambda: Ours(spec, device, number)}
+    make = {"plain": lambda: Plain(args.of, options_of(args.option), args.strategy, args.batch_size), "ours": lambda: Ours(spec, device, number)}
     sides: dict[str, Any] = {}
     losses = {}
     for name in ("plain", "ours") if number % 2 == 0 else ("ours", "plain"):
@@ -117,13 +117,14 @@ def main() -> None:
     parser.add_argument("strategy", choices=["single", "ddp", "fsdp"])
     parser.add_argument("--workload", required=True, help="the same, as bench run is given it")
     parser.add_argument("--option", action="append", default=[], help="NAME=VALUE")
+    parser.add_argument("--batch-size", type=int, default=0, help="0: the workload's own")
     parser.add_argument("--half-width", type=float, default=2.0, help="per cent")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds")
     parser.add_argument("--burst-seconds", type=float, default=0.2)
     args = parser.parse_args()
     rounds: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
-        batch_size = workload_of(args.of, **options_of(args.option)).batch_size
+        batch_size = args.batch_size or workload_of(args.of, **options_of(args.option)).batch_size
         spec = spec_of(args.workload, args.strategy, batch_size, folder)
         (device,) = place(spec)
         began, longest = time.monotonic(), 0.0
