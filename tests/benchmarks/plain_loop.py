@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, default_collate
 
 sys.path.append(str(Path(__file__).parents[1] / "real_models"))
 
-from find import module_of, workload_of  # noqa: E402
+from find import module_of, workload_of
 
 
 class Plain:

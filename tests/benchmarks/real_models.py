@@ -69,7 +69,9 @@ def vision(model: str, about: str, batch_size: int = 4) -> Tried:
 
 
 def hf(config: str, about: str) -> Tried:
-    return Tried(f"{about} (transformers)", "hf", {"config": f"{{configs}}/{config}.json", "seq": 64}, ("transformers",))
+    return Tried(
+        f"{about} (transformers)", "hf", {"config": f"{{configs}}/{config}.json", "seq": 64}, ("transformers",)
+    )
 
 
 WAYS = {
@@ -125,7 +127,7 @@ TABLE = {
 }
 ON_TWO_RANKS = {  # the same on 2 ranks
     "ddp": ("mobilenet", "gpt2", "peft-lora", "gan", "wgan-gp", "clip", "ema-teacher", "graph"),
-    "fsdp": ("llama", "mixtral", "tied", "diffusion", "wgan-gp"),
+    "fsdp": ("llama", "mixtral", "tied", "diffusion"),
 }
 COLUMNS = (
     *("name", "about", "way", "strategy", "ranks", "ratio", "half_width_percent", "rounds", "seconds", "step_ms"),

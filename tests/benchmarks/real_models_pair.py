@@ -88,7 +88,10 @@ def options_of(words: list[str]) -> dict[str, Any]:
 
 
 def one_round(number: int, args: argparse.Namespace, spec: Spec, device: torch.device) -> dict[str, float]:
-    make = {"plain": lambda: Plain(args.of, options_of(args.option), args.strategy, args.batch_size), "ours": lambda: Ours(spec, device, number)}
+    make = {
+        "plain": lambda: Plain(args.of, options_of(args.option), args.strategy, args.batch_size),
+        "ours": lambda: Ours(spec, device, number),
+    }
     sides: dict[str, Any] = {}
     losses = {}
     for name in ("plain", "ours") if number % 2 == 0 else ("ours", "plain"):

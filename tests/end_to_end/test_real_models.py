@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import plain_loop
 import pytest
 import real_models
-from command_line import Run, run_bench
+import torch
+from command_line import Run, environment, run_bench
 
 FOLDER = Path(__file__).parents[1] / "real_models"
+stopwatch = plain_loop.module_of("stopwatch")
 STEPS, WARMUP = 8, 3
 TOLERANCE_MS = 0.5
-SLOWER = ("swin", "regnet")  # seconds for a step of these on a slow machine
-ALWAYS = [name for name, tried in real_models.TABLE.items() if not tried.needs and name not in SLOWER]
-WITH_PACKAGES = [name for name in real_models.TABLE if name not in ALWAYS]
-ON_TWO_RANKS = {
-    "ddp": ("gan", "wgan-gp", "clip", "ema-teacher", "graph"),
-    "fsdp": ("tied", "diffusion", "wgan-gp"),
+Names = dict[str, list[str]]  # models by strategy
+
+ALWAYS: Names = {
+    "single": [
+        *("mobilenet", "lora-int8", "tied", "two-optimizers", "gan", "wgan-gp", "ppo", "diffusion", "lstm", "nested"),
+        *("bucketing", "tar-stream", "graph"),
+    ],
+    "ddp": ["clip", "ema-teacher"],
+    "fsdp": ["diffusion"],
+}
+SLOW: Names = {
+    "single": [name for name in real_models.TABLE if name not in ALWAYS["single"]],
+    "ddp": ["mobilenet", "gpt2", "peft-lora", "gan", "wgan-gp", "graph"],
+    "fsdp": ["llama", "mixtral", "tied"],
 }
 
 
 class Measured:
     """One run of several models, each launched once."""
 
-    def __init__(self, folder: Path, names: dict[str, list[str]]) -> None:
-        """Take the names of models by strategy."""
+    def __init__(self, folder: Path, names: Names) -> None:
         self.folder, self.laps = folder, folder / "laps"
         self.laps.mkdir()
         real_models.write_configs(folder)
-        cases = [(name, strategy) for strategy, some in names.items() for name in some]
-        (folder / "suite.toml").write_text(
-            f"[protocol]\nlaunches = 1\nsteps = {STEPS}\nwarmup_steps = {WARMUP}\n"
-            + "".join(self._case(name, strategy) for name, strategy in cases)
-        )
-        self.run: Run = run_bench(folder, "run", "--suite", "suite.toml", "--quiet", more={"STOPWATCH": str(self.laps)})
+        cases = [self._case(name, strategy) for strategy, some in names.items() for name in some if not lacks(name)]
+        protocol = f"[protocol]\nlaunches = 1\nsteps = {STEPS}\nwarmup_steps = {WARMUP}\n"
+        (folder / "suite.toml").write_text(protocol + "".join(cases))
+        words = ("run", "--suite", "suite.toml", "--quiet")
+        self.run: Run = run_bench(folder, *words, more={"STOPWATCH": str(self.laps)}, timeout=900)
 
     def _case(self, name: str, strategy: str) -> str:
         tried = real_models.TABLE[name]
@@ -51,7 +62,7 @@ class Measured:
 
     def batch_size(self, name: str) -> int:
         tried = real_models.TABLE[name]
-        return tried.batch_size or plain_loop.workload_of(tried.of, **self.options(name)).batch_size
+        return tried.batch_size or int(plain_loop.workload_of(tried.of, **self.options(name)).batch_size)
 
     def row(self, name: str, strategy: str) -> dict[str, str]:
         [row] = [row for row in self.run.rows() if f"label={name}-{strategy}:" in row["workload"] + ":"]
@@ -62,43 +73,93 @@ class Measured:
         """Compare each step with the time between two calls of the workload, on the slowest rank."""
         row = self.row(name, strategy)
         ranks, warmup = int(row["world_size"]), int(row["warmup_steps_done"])
+        assert ranks == (1 if strategy == "single" else 2)
         assert int(row["samples"]) == self.batch_size(name) * ranks * STEPS
         assert float(row["samples_per_s"]) == pytest.approx(int(row["samples"]) / float(row["window_s"]), rel=1e-6)
         ours = [float(step["step_ms"]) for step in self.run.rows("steps.csv") if step["launch_id"] == row["launch_id"]]
         theirs = []
         for rank in range(ranks):
-            begun = [int(ns) for ns in (self.laps / f"{name}-{strategy}-{rank}").read_text().split()][warmup:]
-            theirs.append([(after - before) / 1e6 for before, after in zip(begun, begun[1:STEPS], strict=False)])
-        slowest = [max(times) for times in zip(*theirs, strict=True)]
-        assert (len(ours), len(slowest)) == (STEPS, STEPS - 1)  # no call follows the last step at once
+            begun = stopwatch.times(self.laps / f"{name}-{strategy}-{rank}")[warmup : warmup + STEPS]
+            theirs.append([(after - before) / 1e6 for before, after in itertools.pairwise(begun)])
+        slowest = [max(of_ranks) for of_ranks in zip(*theirs, strict=True)]
+        assert (len(ours), len(slowest)) == (STEPS, STEPS - 1)  # no call marks the end of the last step
         assert statistics.median(abs(a - b) for a, b in zip(slowest, ours, strict=False)) < TOLERANCE_MS
 
     def check_losses(self, name: str) -> None:
         """Compare the first and the last loss with those of a plain loop."""
         row = self.row(name, "single")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # several wait for each other where other tests run
         plain = plain_loop.Plain(real_models.TABLE[name].of, self.options(name), "single", self.batch_size(name))
-        losses = plain.train(int(row["warmup_steps_done"]) + STEPS)
-        assert float(row["loss_first"]) == pytest.approx(losses[0].item(), rel=1e-4)
-        assert float(row["loss_last"]) == pytest.approx(losses[-1].item(), rel=1e-3)
-        assert losses[-1].item() != pytest.approx(losses[0].item(), rel=1e-3)
+        losses = [loss.item() for loss in plain.train(int(row["warmup_steps_done"]) + STEPS)]
+        torch.set_num_threads(threads)
+        assert float(row["loss_first"]) == pytest.approx(losses[0], rel=1e-4)
+        assert float(row["loss_last"]) == pytest.approx(losses[-1], rel=1e-3)
+        assert losses[-1] != pytest.approx(losses[0], rel=1e-3)
+
+
+def lacks(name: str) -> list[str]:
+    return real_models.missing(real_models.TABLE[name])
+
+
+def pairs(names: Names) -> list[tuple[str, str]]:
+    return [(name, strategy) for strategy, some in names.items() for name in some]
+
+
+def skip_without_packages(name: str) -> None:
+    if lacking := " ".join(lacks(name)):
+        pytest.skip(f"not installed: pip install {lacking}")
+
+
+def test_the_plain_loop_has_nothing_of_bench() -> None:
+    program = "import sys, plain_loop; print([name for name in sys.modules if name.partition('.')[0] == 'bench'])"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(plain_loop.__file__).parent,
+        env=environment({"PYTHONPATH": str(FOLDER.parents[1])}),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_each_model_is_measured_and_each_file_is_used() -> None:
+    assert {name for names in (ALWAYS, SLOW) for name in names["single"]} == set(real_models.TABLE)
+    files = {file.stem for file in FOLDER.glob("*.py")} - {"items", "find", "stopwatch", "configs"}
+    assert files == {tried.of.partition(".")[0] for tried in real_models.TABLE.values() if "." in tried.of}
 
 
 @pytest.fixture(scope="module")
 def measured(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    names = {"single": ALWAYS} | {strategy: list(names) for strategy, names in ON_TWO_RANKS.items()}
-    return Measured(tmp_path_factory.mktemp("models"), names)
+    return Measured(tmp_path_factory.mktemp("models"), ALWAYS)
 
 
-@pytest.mark.parametrize("name", ALWAYS)
-def test_step_times_are_those_of_the_workloads_own_stopwatch(measured: Measured, name: str) -> None:
-    measured.check_times(name, "single")
+@pytest.mark.parametrize(("name", "strategy"), pairs(ALWAYS))
+def test_step_times_are_those_of_the_models_own_stopwatch(measured: Measured, name: str, strategy: str) -> None:
+    measured.check_times(name, strategy)
 
 
-@pytest.mark.parametrize("name", ALWAYS)
+@pytest.mark.parametrize("name", ALWAYS["single"])
 def test_losses_are_those_of_a_plain_loop(measured: Measured, name: str) -> None:
     measured.check_losses(name)
 
 
-@pytest.mark.parametrize(("strategy", "name"), [(s, name) for s, names in ON_TWO_RANKS.items() for name in names])
-def test_step_times_on_two_ranks(measured: Measured, strategy: str, name: str) -> None:
-    measured.check_times(name, strategy)
+@pytest.fixture(scope="module")
+def measured_slowly(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    return Measured(tmp_path_factory.mktemp("models"), SLOW)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("name", "strategy"), pairs(SLOW))
+def test_step_times_of_slower_models_and_those_of_packages(measured_slowly: Measured, name: str, strategy: str) -> None:
+    skip_without_packages(name)
+    measured_slowly.check_times(name, strategy)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", SLOW["single"])
+def test_losses_of_slower_models_and_those_of_packages(measured_slowly: Measured, name: str) -> None:
+    skip_without_packages(name)
+    measured_slowly.check_losses(name)

@@ -19,7 +19,9 @@ class WganGp:
     unit, batch_size = "samples", 64
 
     def build(self):
-        generator = nn.Sequential(nn.Linear(NOISE, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, SIZE))
+        generator = nn.Sequential(
+            nn.Linear(NOISE, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, SIZE)
+        )
         critic = nn.Sequential(nn.Linear(SIZE, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU(), nn.Linear(256, 1))
         return {"generator": generator, "critic": critic}
 
