@@ -31,6 +31,7 @@ from launch.ports import free_port
 HERE = Path(__file__).parent
 MODELS = HERE.parent / "real_models"
 MOST_S = 240  # beyond the limit: a round may take long, and packages take long to import
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}  # torchrun sets others
 EQUAL = 1e-4  # the largest relative difference of losses
 
 
@@ -154,8 +155,8 @@ def measured(name: str, strategy: str, ranks: int, configs: Path, args: argparse
     words += [word for given in tried.given(configs) for word in ("--option", given)]
     words += ["--batch-size", str(tried.batch_size)] if tried.batch_size else []
     words += ["--half-width", str(args.half_width), "--limit", str(args.limit)]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks)]
-    command += ["--master-port", str(free_port()), str(HERE / "real_models_pair.py"), *words]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", str(free_port())]
+    command = [sys.executable, *(torchrun if ranks > 1 else []), str(HERE / "real_models_pair.py"), *words]
     code, stdout, stderr = run(command, args.limit + MOST_S)
     if code:
         print(stderr[-3000:], file=sys.stderr, flush=True)
@@ -177,7 +178,7 @@ def measured(name: str, strategy: str, ranks: int, configs: Path, args: argparse
 
 
 def run(command: list[str], limit_s: float) -> tuple[int, str, str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**ALONE, **os.environ, "OMP_NUM_THREADS": "1"}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, env=environment, cwd=HERE.parents[1], start_new_session=True, **pipes)
     try:
@@ -208,11 +209,12 @@ def write(file: Path, row: Mapping[str, Any]) -> None:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the table."""
-    lines = ["| model or training | way | strategy | bench / stopwatch | rounds |", "|---|---|---|---|---|"]
+    lines = ["| model or training | way | strategy | step | bench / stopwatch | rounds |", "|---|---|---|---|---|---|"]
     for row in rows:
         ranks = "" if int(row["ranks"]) == 1 else f", {row['ranks']} ranks"
         found = row["fault"] or f"{float(row['ratio']):.3f} ± {float(row['half_width_percent']):.1f} %"
-        told = [row["about"], row["way"], f"{row['strategy']}{ranks}", found, str(row.get("rounds", ""))]
+        step = f"{row['step_ms']} ms" if row.get("step_ms") else ""
+        told = [row["about"], row["way"], f"{row['strategy']}{ranks}", step, found, str(row.get("rounds", ""))]
         lines.append(f"| {' | '.join(told)} |")
     return "\n".join(lines)
 

@@ -1,6 +1,6 @@
 """A plain loop and bench's own in the same processes, taking turns: one line of real_models.py.
 
-    torchrun --nproc-per-node 1 real_models_pair.py vae.Vae single --half-width 2 --limit 60
+    torchrun --nproc-per-node 2 real_models_pair.py vae.Vae ddp --workload vae.py:Vae --half-width 2 --limit 60
 
 Every round builds both models anew, in an order that is turned round in the next one, as two models lie in memory in
 two ways. Both train the same five steps from the same seed, and their losses are compared; then they train in short

@@ -30,7 +30,7 @@ def contrastive(images, texts, all_images, all_texts, scale, rank):
 
 
 class Clip:
-    unit, batch_size = "samples", 16
+    unit, batch_size = "samples", 32
 
     def build(self):
         return Towers()

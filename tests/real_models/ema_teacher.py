@@ -29,7 +29,7 @@ def distance(student, teacher, batch):
 
 
 class EmaTeacher:
-    unit, batch_size = "samples", 16
+    unit, batch_size = "samples", 64
 
     def build(self):
         student = network()

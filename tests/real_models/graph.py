@@ -5,7 +5,7 @@ from items import Items
 from torch import nn
 from torch.nn import functional as F
 
-FEATURES, WIDTH = 16, 64
+FEATURES, WIDTH = 16, 96
 
 
 class Layer(nn.Module):
@@ -38,7 +38,7 @@ def graph(g):
 
 
 class Graph:
-    unit, batch_size = "samples", 16
+    unit, batch_size = "samples", 64
 
     def build(self):
         return GraphNetwork()

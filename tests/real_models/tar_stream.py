@@ -35,7 +35,7 @@ class Tars(IterableDataset):
 
 
 class TarStream:
-    unit, batch_size = "samples", 32
+    unit, batch_size = "samples", 64
 
     def build(self):
         convolutions = nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()

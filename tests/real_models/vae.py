@@ -11,8 +11,8 @@ SIZE, LATENT = 784, 32
 class Autoencoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(nn.Linear(SIZE, 512), nn.ReLU(), nn.Linear(512, 2 * LATENT))
-        self.decoder = nn.Sequential(nn.Linear(LATENT, 512), nn.ReLU(), nn.Linear(512, SIZE))
+        self.encoder = nn.Sequential(nn.Linear(SIZE, 1024), nn.ReLU(), nn.Linear(1024, 2 * LATENT))
+        self.decoder = nn.Sequential(nn.Linear(LATENT, 1024), nn.ReLU(), nn.Linear(1024, SIZE))
 
     def forward(self, x):
         mean, log_variance = self.encoder(x).chunk(2, 1)
