@@ -99,6 +99,7 @@ def one_round(number: int, args: argparse.Namespace, spec: Spec, device: torch.d
         losses[name] = sides[name].train(COMPARED_STEPS)
     for side in sides.values():
         side.train(WARMUP_STEPS)
+    gc.unfreeze()
     gc.collect()
     differs, step_ns = over_ranks(
         [difference(losses["plain"], losses["ours"]), max(burst(side, 2) / 2 for side in sides.values())]
