@@ -36,7 +36,8 @@ from bench.rank.build import build, place
 from bench.rank.measure import _Run
 
 COMPARED_STEPS, WARMUP_STEPS = 5, 3
-LEAST_ROUNDS, PASSES = 5, 6
+LEAST_ROUNDS = 5
+ROUND_SECONDS, PASSES = 4.0, (4, 16)  # all bursts of a round, and how many of each side it may have
 
 
 class Ours:
@@ -104,9 +105,11 @@ def one_round(number: int, args: argparse.Namespace, spec: Spec, device: torch.d
     differs, step_ns = over_ranks(
         [difference(losses["plain"], losses["ours"]), max(burst(side, 2) / 2 for side in sides.values())]
     )
-    steps = max(2, round(args.burst_seconds * 1e9 / step_ns))
+    steps = max(1, round(args.burst_seconds * 1e9 / step_ns))
+    fit = int(ROUND_SECONDS * 1e9 / (2 * (steps + 1) * step_ns))
+    passes = min(max(fit // 2 * 2, PASSES[0]), PASSES[1])
     took: dict[str, list[int]] = {"plain": [], "ours": []}
-    for turn in range(PASSES):
+    for turn in range(passes):
         for name in ("plain", "ours") if turn % 2 == 0 else ("ours", "plain"):
             took[name].append(burst(sides[name], steps))
     plain, ours = (over_ranks([float(ns) for ns in took[name]]) for name in ("plain", "ours"))
@@ -124,7 +127,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=0, help="0: the workload's own")
     parser.add_argument("--half-width", type=float, default=2.0, help="per cent")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds")
-    parser.add_argument("--burst-seconds", type=float, default=0.2)
+    parser.add_argument("--burst-seconds", type=float, default=0.1)
     args = parser.parse_args()
     rounds: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
