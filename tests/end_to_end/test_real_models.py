@@ -17,7 +17,7 @@ from command_line import Run, environment, run_bench
 
 FOLDER = Path(__file__).parents[1] / "real_models"
 stopwatch = plain_loop.module_of("stopwatch")
-STEPS, WARMUP = 8, 3
+STEPS, SLOW_STEPS, WARMUP = 8, 16, 3
 TOLERANCE_MS = 0.5
 Names = dict[str, list[str]]  # models by strategy
 
@@ -39,12 +39,12 @@ SLOW: Names = {
 class Measured:
     """One run of several models, each launched once."""
 
-    def __init__(self, folder: Path, names: Names) -> None:
-        self.folder, self.laps = folder, folder / "laps"
+    def __init__(self, folder: Path, names: Names, steps: int) -> None:
+        self.folder, self.laps, self.steps = folder, folder / "laps", steps
         self.laps.mkdir()
         real_models.write_configs(folder)
         cases = [self._case(name, strategy) for strategy, some in names.items() for name in some if not lacks(name)]
-        protocol = f"[protocol]\nlaunches = 1\nsteps = {STEPS}\nwarmup_steps = {WARMUP}\n"
+        protocol = f"[protocol]\nlaunches = 1\nsteps = {steps}\nwarmup_steps = {WARMUP}\n"
         (folder / "suite.toml").write_text(protocol + "".join(cases))
         words = ("run", "--suite", "suite.toml", "--quiet")
         self.run: Run = run_bench(folder, *words, more={"STOPWATCH": str(self.laps)}, timeout=900)
@@ -74,15 +74,15 @@ class Measured:
         row = self.row(name, strategy)
         ranks, warmup = int(row["world_size"]), int(row["warmup_steps_done"])
         assert ranks == (1 if strategy == "single" else 2)
-        assert int(row["samples"]) == self.batch_size(name) * ranks * STEPS
+        assert int(row["samples"]) == self.batch_size(name) * ranks * self.steps
         assert float(row["samples_per_s"]) == pytest.approx(int(row["samples"]) / float(row["window_s"]), rel=1e-6)
         ours = [float(step["step_ms"]) for step in self.run.rows("steps.csv") if step["launch_id"] == row["launch_id"]]
         theirs = []
         for rank in range(ranks):
-            begun = stopwatch.times(self.laps / f"{name}-{strategy}-{rank}")[warmup : warmup + STEPS]
+            begun = stopwatch.times(self.laps / f"{name}-{strategy}-{rank}")[warmup : warmup + self.steps]
             theirs.append([(after - before) / 1e6 for before, after in itertools.pairwise(begun)])
         slowest = [max(of_ranks) for of_ranks in zip(*theirs, strict=True)]
-        assert (len(ours), len(slowest)) == (STEPS, STEPS - 1)  # no call marks the end of the last step
+        assert (len(ours), len(slowest)) == (self.steps, self.steps - 1)  # no call marks the end of the last step
         assert statistics.median(abs(a - b) for a, b in zip(slowest, ours, strict=False)) < TOLERANCE_MS
 
     def check_losses(self, name: str) -> None:
@@ -91,7 +91,7 @@ class Measured:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # several wait for each other where other tests run
         plain = plain_loop.Plain(real_models.TABLE[name].of, self.options(name), "single", self.batch_size(name))
-        losses = [loss.item() for loss in plain.train(int(row["warmup_steps_done"]) + STEPS)]
+        losses = [loss.item() for loss in plain.train(int(row["warmup_steps_done"]) + self.steps)]
         torch.set_num_threads(threads)
         assert float(row["loss_first"]) == pytest.approx(losses[0], rel=1e-4)
         assert float(row["loss_last"]) == pytest.approx(losses[-1], rel=1e-3)
@@ -131,7 +131,7 @@ def test_each_model_is_measured_and_each_file_is_used() -> None:
 
 @pytest.fixture(scope="module")
 def measured(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    return Measured(tmp_path_factory.mktemp("models"), ALWAYS)
+    return Measured(tmp_path_factory.mktemp("models"), ALWAYS, STEPS)
 
 
 @pytest.mark.parametrize(("name", "strategy"), pairs(ALWAYS))
@@ -146,7 +146,7 @@ def test_losses_are_those_of_a_plain_loop(measured: Measured, name: str) -> None
 
 @pytest.fixture(scope="module")
 def measured_slowly(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    return Measured(tmp_path_factory.mktemp("models"), SLOW)
+    return Measured(tmp_path_factory.mktemp("models"), SLOW, SLOW_STEPS)
 
 
 @pytest.mark.slow
