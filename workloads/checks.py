@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -254,6 +255,12 @@ class Checked:
             if not all(hasattr(optimizer, name) for name in members) or not hasattr(scheduler or optimizer, "step"):
                 allowed = "an optimizer, a pair (optimizer, scheduler), or a list of these"
                 raise _refused(f"{self._target}: optimizers() returned", given, allowed)
+            for one in () if self.has_step else filter(None, (optimizer, scheduler)):
+                if argument := _needed(one.step):
+                    raise WorkloadError(
+                        f"{self._target}: optimizers() returned {type(one).__name__}, whose step() needs {argument!r}; "
+                        "allowed: those whose step() needs nothing, or write step(model, batch, ctx)"
+                    )
         if not pairs:
             raise WorkloadError(f"{self._target}: optimizers() returned an empty list; allowed: one optimizer or more")
         return pairs
@@ -283,6 +290,17 @@ class Checked:
 def _has(workload: Any, method: str) -> bool:
     """Return whether a workload has an optional method; a plain value of that name is something else of its own."""
     return callable(getattr(workload, method, None))
+
+
+def _needed(method: Any) -> str:
+    """Return the name of the first argument that a method must be given; empty if there is none, or if unknown."""
+    try:
+        arguments = inspect.signature(method).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    of_values = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = (one.name for one in arguments if one.default is one.empty and one.kind in of_values)
+    return next((name for name in needed if name != "self"), "")  # a scheduler wraps its optimizer's step
 
 
 def _is_pair(given: object) -> bool:

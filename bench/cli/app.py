@@ -41,7 +41,7 @@ COMMANDS = {
         "Measure cases against themselves: how much launches, blocks and sessions differ if nothing has changed.",
     ),
     "lock": Command(
-        "lock", "lock", "Count the work of one training step, and write it to a lock, or compare it with one."
+        "lock", "lock", "Count the work of one training step, and tell whether it does more than a file says."
     ),
     "baseline": Command(
         "baseline",

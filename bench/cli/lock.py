@@ -32,7 +32,7 @@ def lock(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, only warnings and the result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout instead of words.")] = False,
 ) -> int:
-    """Count the work of one training step, and write it to a lock, or compare it with one.
+    """Count the work of one training step, and tell whether it does more than a file says.
 
     Counts are exact and the same on a busy machine, so that one launch is enough. Options choose the cases; with
     --check or --update alone they are those of the lock.

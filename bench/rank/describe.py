@@ -59,6 +59,8 @@ def descriptions(workload: Checked, micro: Micro, flops: bool = True) -> Iterato
     models = Models(workload)
     on_meta = _or_none(lambda: models.on_meta)
     model = on_meta or _or_none(lambda: models.real)
+    if workload.has_optimizers and model:
+        _or_none(lambda: workload.optimizers(model))  # raises WorkloadError before anything is launched
     plain = Description(
         unit=workload.unit,
         batch_size=workload.batch_size,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+
+import torch
+from torch import Tensor
 
 from bench.rank.checksum import checksum
 from workloads.base import Batch
@@ -54,9 +57,26 @@ class Resident:
         self._batches, self.copies = self._make(), True
 
     def _sums(self) -> list[list[int]]:
-        return [[checksum(tensor) for tensor in tensors_of(batch)] for batch in self._batches]
+        return [[checksum(tensor) for tensor in _plain(batch)] for batch in self._batches]
 
 
 def _versions(batch: Batch) -> list[tuple[int, tuple[int, ...]]]:
     """Return how often each tensor was written to, and its shape, which ``unsqueeze_`` changes."""
-    return [(tensor._version, tensor.shape) for tensor in tensors_of(batch)]
+    return [(tensor._version, tensor.shape) for tensor in _plain(batch)]
+
+
+def _plain(batch: Batch) -> Iterator[Tensor]:
+    """Yield the tensors of a batch; for nested and sparse ones those that hold their numbers and places."""
+    for tensor in tensors_of(batch):
+        if tensor.layout is torch.jagged:
+            yield from (tensor.values(), tensor.offsets())  # type: ignore[attr-defined]
+        elif tensor.is_nested:
+            yield from tensor.unbind()
+        elif tensor.layout is torch.sparse_coo:
+            yield from (tensor._indices(), tensor._values())
+        elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+            yield from (tensor.crow_indices(), tensor.col_indices(), tensor.values())
+        elif tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+            yield from (tensor.ccol_indices(), tensor.row_indices(), tensor.values())
+        else:
+            yield tensor

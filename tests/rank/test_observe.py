@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -359,3 +359,33 @@ def test_threads_are_those_that_run(variables: dict[str, str], expected: str) ->
     if "MKL_NUM_THREADS" in variables and not torch.backends.mkl.is_available():
         pytest.skip("this PyTorch has no MKL, whose number of threads it would take")
     assert run.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(4, 3)], layout=torch.jagged),
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(4)]),
+        lambda: torch.eye(4).to_sparse(),
+        lambda: torch.eye(4).to_sparse_csr(),
+        lambda: torch.eye(4).to_sparse_csc(),
+    ],
+    ids=["jagged", "nested", "coo", "csr", "csc"],
+)
+def test_resident_batches_of_tensors_that_are_not_dense(make: Callable[[], Tensor]) -> None:
+    resident = Resident(lambda: [{"x": make()}])
+    batches = iter(resident)
+    for _ in range(2):
+        batch = next(batches)
+    resident.check()
+    assert resident.condition() == "as made"
+    values = (
+        batch["x"].unbind()[0]
+        if batch["x"].is_nested
+        else batch["x"].values()
+        if batch["x"].layout != torch.sparse_coo
+        else batch["x"]._values()
+    )
+    values.mul_(2)
+    assert next(batches)["x"] is not batch["x"]
+    assert resident.copies

@@ -126,3 +126,19 @@ def test_activation_checkpoint_changes_the_model_that_it_is_given() -> None:
             changed(activation_checkpoint=lambda self, model, given=given: given).activation_checkpoint(model)
     with pytest.raises(WorkloadError, match=r"mine.py:Net: activation_checkpoint is a value of type dict"):
         changed(activation_checkpoint={})
+
+
+def test_optimizers_whose_step_needs_something_are_refused() -> None:
+    model = nn.Linear(1, 1)
+    sgd = torch.optim.SGD(model.parameters())
+    for given, name in (
+        (torch.optim.LBFGS(model.parameters()), "LBFGS, whose step\\(\\) needs 'closure'"),
+        ((sgd, torch.optim.lr_scheduler.ReduceLROnPlateau(sgd)), "ReduceLROnPlateau, whose step\\(\\) needs 'metrics'"),
+    ):
+        with pytest.raises(WorkloadError, match=rf"mine.py:Net: optimizers\(\) returned {name}"):
+            changed(optimizers=lambda self, model, given=given: given).optimizers(model)
+    allowed = [(sgd, torch.optim.lr_scheduler.StepLR(sgd, 1)), torch.optim.Adam(model.parameters(), fused=True)]
+    assert len(changed(optimizers=lambda self, model: allowed).optimizers(model)) == 2
+    lbfgs = torch.optim.LBFGS(model.parameters())  # a step of its own may give it what it needs
+    own = changed(optimizers=lambda self, model: lbfgs, step=lambda *_: None)
+    assert own.optimizers(model) == [(lbfgs, None)]
