@@ -6,6 +6,7 @@ import contextlib
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,31 +15,40 @@ from torch import Tensor
 from bench.rank.replaced import replaced
 
 
+@dataclass
+class _Live:
+    storage: weakref.ref[torch.UntypedStorage]
+    size: int
+    made: bool  # by an operation
+
+
 class LiveMemory:
     """``now`` and ``peak`` are bytes of all storages that were seen and live, each once."""
 
     def __init__(self) -> None:
         self.now = self.peak = 0
-        self._live: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
+        self._live: dict[
+            int, _Live
+        ] = {}  # by identity; a storage that is gone is removed, as another may get its place
 
-    def see(self, tensors: Iterable[Tensor]) -> set[int]:
-        """Count the storages of these tensors, and return the keys of those that are new."""
-        new = set()
+    def see(self, tensors: Iterable[Tensor], made: bool = False) -> list[int]:
+        """Count the storages of these tensors, and return the sizes of those that are new.
+
+        ``made``: an operation has just made those that are new.
+        """
+        sizes = []
         for tensor in tensors:
             if (storage := storage_of(tensor)) is not None and id(storage) not in self._live:
                 key, size = id(storage), storage.nbytes()
-                self._live[key] = weakref.ref(storage, functools.partial(self._gone, key)), size
+                self._live[key] = _Live(weakref.ref(storage, functools.partial(self._gone, key)), size, made)
                 self._add(size)
-                new.add(key)
-        return new
+                sizes.append(size)
+        return sizes
 
-    def keys(self, tensors: Iterable[Tensor]) -> set[int]:
-        """Return the keys of the storages of tensors."""
-        return {id(storage) for tensor in tensors if (storage := storage_of(tensor)) is not None}
-
-    def bytes_of(self, keys: Iterable[int]) -> int:
-        """Return the bytes of those storages that still live."""
-        return sum(self._live[key][1] for key in keys if key in self._live)
+    def made_without(self, tensors: Iterable[Tensor]) -> int:
+        """Return the bytes of the storages that operations have made and that live, without those of some tensors."""
+        others = {id(storage) for tensor in tensors if (storage := storage_of(tensor)) is not None}
+        return sum(one.size for key, one in self._live.items() if one.made and key not in others)
 
     @contextlib.contextmanager
     def following_sizes(self) -> Iterator[None]:
@@ -49,8 +59,8 @@ class LiveMemory:
             def resized(storage: torch.UntypedStorage, size: int) -> Any:
                 result = resize(storage, size)
                 if (known := self._live.get(id(storage))) is not None:
-                    self._live[id(storage)] = known[0], storage.nbytes()
-                    self._add(storage.nbytes() - known[1])
+                    self._add(storage.nbytes() - known.size)
+                    known.size = storage.nbytes()
                 return result
 
             return resized
@@ -63,7 +73,7 @@ class LiveMemory:
         self.peak = max(self.peak, self.now)
 
     def _gone(self, key: int, _: object) -> None:
-        self.now -= self._live.pop(key)[1]
+        self.now -= self._live.pop(key).size
 
 
 def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:

@@ -91,7 +91,6 @@ class Operations(FlopCounter):
         self.part = ""
         self.parts: dict[str, Part] = {}
         self.host_values: set[int] = set()
-        self.made: set[int] = set()  # keys of the storages that operations have made
         self.failed = ""  # why an operation could not be counted
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -129,10 +128,9 @@ class Operations(FlopCounter):
         outputs = list(_tensors(out))
         self.memory.see(inputs)
         if kind != "view":
-            new = self.memory.see(outputs)
-            self.made |= new
+            new = self.memory.see(outputs, made=True)
             part.allocated[0] += len(new)
-            part.allocated[1] += self.memory.bytes_of(new)
+            part.allocated[1] += sum(new)
         if kind != "computes":
             return
         written = list(_written(func, args, kwargs)) if isinstance(func, OpOverload) else []

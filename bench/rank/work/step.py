@@ -58,7 +58,6 @@ class StepCounter:
         self._saved = SavedActivations(held.layers, held.buffers)
         self._held = {name: _bytes(tensors) for name, tensors in self._tensors()}
         self._gradients = self._kept = 0
-        self._batches: set[int] = set()
 
     def turn(self, part: str) -> None:
         """Note that a part of the step begins."""
@@ -70,7 +69,7 @@ class StepCounter:
     def batch_came(self, batch: Batch) -> None:
         """Note that this batch is on the device."""
         tensors = list(tensors_of(batch))
-        self._batches |= self._memory.see(tensors)
+        self._memory.see(tensors)
         self._saved.leave_out(tensors)
 
     @contextlib.contextmanager
@@ -89,8 +88,7 @@ class StepCounter:
         if dist.is_initialized():
             dist.barrier()  # until then the threads of the process group hold messages
         gc.collect()  # what only reference cycles hold is not kept
-        gradients = self._memory.keys(_local(p.grad) for p in self._of.parameters if p.grad is not None)
-        self._kept = self._memory.bytes_of(self._operations.made - self._batches - gradients)
+        self._kept = self._memory.made_without(_local(p.grad) for p in self._of.parameters if p.grad is not None)
 
     def counts(self) -> Counts:
         """Return what was counted; nothing if the count of any operation failed."""

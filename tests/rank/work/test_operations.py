@@ -115,9 +115,22 @@ def test_what_lives_at_once() -> None:
         del c
         gc.collect()
         assert memory.now == 400
-    assert memory.bytes_of(operations.made) == 400
+    assert (memory.made_without([]), memory.made_without([a])) == (400, 0)
     del a
-    assert (memory.now, memory.bytes_of(operations.made)) == (0, 0)
+    assert (memory.now, memory.made_without([])) == (0, 0)
+
+
+def test_a_storage_that_takes_the_place_of_another_is_not_taken_for_it() -> None:
+    """Python gives the identity of an object that is gone to a later one."""
+    memory = LiveMemory()
+    operations = Operations(memory, Collectives())
+    before = [torch.ones(10) for _ in range(50)]
+    with counting(operations):
+        for tensor in before:
+            tensor * 2  # its result is gone at once
+            tensor.view(2, 5)
+    assert memory.made_without([]) == 0
+    assert memory.now == 50 * 40
 
 
 def test_a_storage_that_changes_its_size_is_followed() -> None:
