@@ -196,8 +196,8 @@ def check_now(kept: Baseline, gate_rules: Rules, out: Path, observer: Observer) 
         observer.note(f"warning: {warning}")
     if len(kept.sessions) < baselines.LEAST_SESSIONS:
         observer.note(
-            f"warning: baseline {kept.name} has too few sessions ({len(kept.sessions)}; {baselines.LEAST_SESSIONS} are "
-            "needed): nothing will be decided, but the run can be added to it (bench baseline add)"
+            f"warning: baseline {kept.name} has {len(kept.sessions)} of {baselines.LEAST_SESSIONS} sessions: changes "
+            f"are shown and nothing is decided; add this run to it: bench baseline add {kept.name} latest"
         )
     with contextlib.closing(Store.create(out, begun(plan, machine))) as store:
         session = Session(plan, survey, store, observer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +22,7 @@ from bench.store.reader import read_launches
 from bench.store.runs import find
 
 app = typer.Typer(help="Manage baselines: sessions that later runs are compared with.", no_args_is_help=True)
+NUMBERS = ("none", "one", "two", "three", "four", "five")  # Sessions that may be lacking.
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The baseline: results/baselines/NAME.csv.")]
 
 
@@ -35,11 +38,43 @@ def add(
     """
     rows = [(one, read_launches(find(out, one) / "launches.csv", warn)) for one in run]
     found = baselines.add(out, name, rows, warn)
-    count = len(found.sessions)
-    lacking = baselines.LEAST_SESSIONS - count
-    more = f"; {lacking} more and bench check can decide" if lacking > 0 else ""
-    say(f"{found.file}: {count} session{'s' if count != 1 else ''}{more}", on_stdout=True)
+    for line in _still_lacking(found, out):
+        say(line, on_stdout=True)
     return EXIT_OK
+
+
+def _still_lacking(found: baselines.Baseline, out: Path) -> Iterator[str]:
+    """Yield how many sessions a baseline has, what it lacks for verdicts, and the commands that measure and add one."""
+    count, least = len(found.sessions), baselines.LEAST_SESSIONS
+    of_cases = baselines.sessions_of_cases(found)
+    fewest = min(of_cases, key=lambda case_id: of_cases[case_id])
+    lacking = least - of_cases[fewest]
+    if lacking <= 0:
+        yield f"{found.file}: {count} session{'s' * (count != 1)}"
+        return
+    counted = f"{count} of {least} sessions" if count < least else f"{count} sessions"
+    of_case = f", {of_cases[fewest]} with {fewest}" if of_cases[fewest] < count else ""
+    more = f"{NUMBERS[lacking]} more {'is' if lacking == 1 else 'are'} needed for verdicts"
+    yield f"{found.file}: {counted}{of_case}; {more}. On {_days(lacking)}:"
+    folder = [] if out == Path("results") else ["--out", str(out)]
+    bench, command, *rest = _measuring(found)
+    yield f"  {shlex.join([bench, command, *folder, *rest])}"  # The arguments of a script come last.
+    yield f"  {shlex.join(['bench', 'baseline', 'add', *folder, found.name, 'latest'])}"
+
+
+def _days(lacking: int) -> str:
+    return "another day" if lacking == 1 else "other days"
+
+
+def _measuring(found: baselines.Baseline) -> list[str]:
+    """Return the command that measures a session: that of the last one if it has one case, else ``bench check``."""
+    last = [row for row in found.rows if row.run_id == found.sessions[-1]]
+    commands = {row.command for row in last}
+    command = commands.pop() if len(commands) == 1 else None
+    with contextlib.suppress(ValueError):  # A file that was edited may hold an open quote.
+        if command and command.startswith("bench run "):
+            return shlex.split(command)
+    return ["bench", "check", "--baseline", found.name]
 
 
 @app.command("list")

@@ -26,7 +26,8 @@ def check(
 ) -> int:
     """Measure the cases of a baseline again, and decide whether this machine has become slower.
 
-    The exit code is 4 if the baseline is from another machine or software, and 3 if it has fewer than 5 sessions.
+    The exit code is 4 if the baseline is from another machine or software. With fewer than 5 sessions the changes are
+    shown, and it is 3.
     """
     from bench.api.gates import check_now, check_run, load_baseline
     from bench.report.format import SafeConsole

@@ -45,39 +45,46 @@ def candidates(baseline: Mapping[str, Sequence[float]], now: Mapping[str, float]
 def judged(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float], rules: Rules) -> dict[Name, Found]:
     """Return a verdict for each case of both, by the prediction interval of its sessions."""
     few = {
-        name: Found("inconclusive", _needed(len(sessions)), exp(now[name] - fmean(sessions)))
+        name: _undecided(sessions, now[name])
         for name, sessions in baseline.items()
         if name in now and len(sessions) < LEAST_SESSIONS
     }
     return few | judged_changes(_changes(baseline, now), rules)
 
 
-def _needed(sessions: int) -> str:
-    """Return what a baseline of too few sessions lacks for a verdict."""
-    held = f"{sessions} session{'s' * (sessions != 1)}"
-    return (
-        f"{held} in the baseline; {LEAST_SESSIONS} are needed to know how far sessions differ: measure "
-        f"{LEAST_SESSIONS - sessions} more (bench run, then bench baseline add)"
-    )
+def _undecided(sessions: Sequence[float], now: float) -> Found:
+    """Return the change against too few sessions for a verdict; from two on it has an interval."""
+    why = f"{len(sessions)} of {LEAST_SESSIONS} sessions"
+    if len(sessions) < 2:
+        return Found("inconclusive", why, exp(now - fmean(sessions)), blocks=len(sessions))
+    change = _change(sessions, now)
+    low, high = change.interval()
+    said = f"{math.expm1(change.log):+.1%} ({low - 1:+.1%}…{high - 1:+.1%}); {why}"
+    return Found("inconclusive", said, exp(change.log), low, high, blocks=len(sessions))
 
 
 def _changes(baseline: Mapping[Name, Sequence[float]], now: Mapping[Name, float]) -> dict[Name, Change]:
-    """Return the changes of cases with enough sessions.
+    """Return the changes of cases with enough sessions for a verdict."""
+    return {
+        name: _change(sessions, now[name])
+        for name, sessions in baseline.items()
+        if name in now and len(sessions) >= LEAST_SESSIONS
+    }
+
+
+def _change(sessions: Sequence[float], now: float) -> Change:
+    """Return the change of a case against its sessions, two or more.
 
     With m and s of the n sessions' log throughputs, (y - m) / (s sqrt(1 + 1 / n)) has Student's t distribution with n -
     1 degrees of freedom for another session y (Hahn & Meeker 1991, 4.8).
     """
-    return {
-        name: Change(
-            log=now[name] - fmean(sessions),
-            error=stdev(sessions) * math.sqrt(1 + 1 / len(sessions)),
-            freedom=len(sessions) - 1,
-            sessions=len(sessions),
-            words=f"against {len(sessions)} sessions",
-        )
-        for name, sessions in baseline.items()
-        if name in now and len(sessions) >= LEAST_SESSIONS
-    }
+    return Change(
+        log=now - fmean(sessions),
+        error=stdev(sessions) * math.sqrt(1 + 1 / len(sessions)),
+        freedom=len(sessions) - 1,
+        sessions=len(sessions),
+        words=f"against {len(sessions)} sessions",
+    )
 
 
 def against(

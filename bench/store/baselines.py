@@ -36,6 +36,13 @@ class Baseline:
         return list(dict.fromkeys(row.run_id for row in self.rows if row.run_id))
 
 
+def sessions_of_cases(baseline: Baseline) -> dict[str, int]:
+    """Return for each case of the last session in how many sessions one of its launches was ok."""
+    good = {(row.case_id, row.run_id) for row in baseline.rows if row.status == "ok"}
+    last = dict.fromkeys(row.case_id for row in baseline.rows if row.run_id == baseline.sessions[-1])
+    return {str(case_id): sum(case_id == other for other, _ in good) for case_id in last}
+
+
 def path(out: Path, name: str) -> Path:
     """Return the file of a baseline; UsageError for an invalid name."""
     if not NAME.fullmatch(name):

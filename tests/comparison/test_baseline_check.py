@@ -211,14 +211,33 @@ def test_a_case_that_fails_is_broken_and_not_launched_again(place: Place) -> Non
 
 @pytest.mark.parametrize("sessions", [1, 4])
 def test_fewer_than_five_sessions_decide_nothing(place: Place, sessions: int) -> None:
+    """A tenth of the pace is shown as what it is. Of four sessions the bounds are those of their prediction."""
     place.baseline(SPREAD[:sessions])
     place.ranks.pace = lambda *_: 0.1
     code, gate = place.gate()
     [verdict] = gate["verdicts"]
     assert (code, verdict["verdict"]) == (3, "inconclusive")
-    held = "1 session" if sessions == 1 else f"{sessions} sessions"
-    assert verdict["reason"].startswith(f"{held} in the baseline; 5 are needed to know how far sessions differ")
+    assert verdict["reason"].endswith(f"{sessions} of 5 sessions")
+    middle = 0.1 / math.exp(sum(SPREAD[:sessions]) / sessions)
+    assert verdict["ratio"] == pytest.approx(middle, rel=1e-4)
+    half = 3.1824463 * math.sqrt(1.25) * 0.0129099445  # t at 97.5 % with 3 degrees of freedom; s of the first four
+    bounds = verdict["low"], verdict["high"]
+    if sessions == 1:
+        assert bounds == (None, None)
+    else:
+        assert bounds == pytest.approx((middle * math.exp(-half), middle * math.exp(half)), rel=1e-4)
     assert {row.stage for row in place.rows()} == {1}
+
+
+def test_the_table_of_too_few_sessions_has_change_and_interval(place: Place) -> None:
+    place.baseline(SPREAD[:4])
+    place.ranks.pace = lambda *_: 0.5
+    done = place.check()
+    assert done.code == 3
+    assert "warning: baseline b has 4 of 5 sessions: changes are shown and nothing is decided" in done.err
+    assert done.out.startswith("undecided: 1 case: 1 inconclusive\n")
+    [row] = [line for line in done.out.splitlines() if "│ inconclusive │" in line]
+    assert "-49.7% (-52.0%…-47.4%)" in row  # 0.5 / exp(-0.005), and 4.59 % either way in the log
 
 
 def test_another_machine_ends_with_four_after_one_launch(place: Place) -> None:

@@ -141,15 +141,43 @@ def test_verdicts(sessions: list[float], now: float, rules: Rules, verdict: str,
 
 
 def test_four_sessions_are_too_few() -> None:
+    """-1 against a mean of -0.005, with s = sqrt((1.5^2 + 0.5^2 + 0.5^2 + 1.5^2) / 3) = 1.290994 hundredths and an error
+    of sqrt(1.25) times that: 0.0144338. t is 3.1824463 at 97.5 % with 3 degrees of freedom: -0.995 -+ 0.0459347."""
     said = found(FIVE[:4], -1.0)
-    assert (said.verdict, said.low, said.p) == ("inconclusive", None, None)
-    assert said.ratio == pytest.approx(math.exp(-1.0 - sum(FIVE[:4]) / 4))  # the change itself is told
-    assert said.reason == (
-        "4 sessions in the baseline; 5 are needed to know how far sessions differ: measure 1 more "
-        "(bench run, then bench baseline add)"
+    assert (said.verdict, said.p, said.detectable, said.blocks) == ("inconclusive", None, None, 4)
+    assert said.ratio == pytest.approx(math.exp(-0.995), rel=1e-12)
+    assert (said.low, said.high) == (
+        pytest.approx(math.exp(-1.0409347), abs=1e-6),
+        pytest.approx(math.exp(-0.9490653), abs=1e-6),
     )
-    assert candidates({"a": FIVE[:4]}, {"a": -1.0}) == []
-    assert found(FIVE, -1.0).verdict == "slower"
+    assert said.reason == "-63.0% (-64.7%…-61.3%); 4 of 5 sessions"
+
+
+def test_two_sessions_have_an_interval_and_one_has_none() -> None:
+    """Of 0 and 0.02: s is 0.02 / sqrt(2), the error sqrt(1.5) times that, 0.0173205. With one degree of freedom t is the
+    tangent: tan(0.475 pi) = 12.7062047, so that 0 - 0.01 has the bounds -0.01 -+ 0.2200779."""
+    two, one = found([0.0, 0.02], 0.0), found([0.02], 0.0)
+    assert (math.log(two.low), math.log(two.high)) == (
+        pytest.approx(-0.01 - math.tan(0.475 * math.pi) * 0.0173205081, abs=1e-8),
+        pytest.approx(-0.01 + math.tan(0.475 * math.pi) * 0.0173205081, abs=1e-8),
+    )
+    assert two.reason == "-1.0% (-20.6%…+23.4%); 2 of 5 sessions"
+    assert (one.verdict, one.low, one.high, one.blocks, one.reason) == (
+        *("inconclusive", None, None),
+        *(1, "1 of 5 sessions"),
+    )
+    assert one.ratio == pytest.approx(math.exp(-0.02))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_95_of_100_new_sessions_lie_within_where_nothing_is_decided(count: int) -> None:
+    draw, held = random.Random(count), 0
+    for _ in range(2000):
+        *sessions, now = (draw.gauss(4.6, 0.02) for _ in range(count + 1))
+        said = found(sessions, now)
+        held += said.low <= 1 <= said.high
+        assert said.verdict == "inconclusive"
+    assert abs(held - 1900) < 4 * 9.7
 
 
 def test_holm_over_the_cases() -> None:

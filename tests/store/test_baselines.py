@@ -53,15 +53,51 @@ def five(tmp_path: Path) -> Path:
 
 
 def test_runs_are_added_one_by_one_and_together(five: Path) -> None:
+    """Until there are five, it says how many are lacking, and how to measure the next: by the command of the rows."""
     file = "results/baselines/main.csv"
-    assert bench(five, "add", "main", A) == (0, f"{file}: 1 session; 4 more and bench check can decide\n", "")
+    steps = "  bench run a\n  bench baseline add main latest\n"
+    said = f"{file}: 1 of 5 sessions; four more are needed for verdicts. On other days:\n{steps}"
+    assert bench(five, "add", "main", A) == (0, said, "")
     assert bench(five, "add", "main", B, f"results/runs/{C}") == (
-        *(0, f"{file}: 3 sessions; 2 more and bench check can decide\n"),
+        *(0, f"{file}: 3 of 5 sessions; two more are needed for verdicts. On other days:\n{steps}"),
         "",
     )
-    assert bench(five, "add", "main", D, "latest") == (0, f"{file}: 5 sessions\n", "")
+    said = f"{file}: 4 of 5 sessions; one more is needed for verdicts. On another day:\n{steps}"
+    assert bench(five, "add", "main", D) == (0, said, "")
+    assert bench(five, "add", "main", "latest") == (0, f"{file}: 5 sessions\n", "")
     assert [row.run_id for row in held(five)] == [A, A, B, B, C, C, D, D, E, E]
     assert [path.name for path in (five / "results" / "baselines").iterdir()] == ["main.csv"]
+
+
+def test_several_cases_are_measured_again_by_a_check(tmp_path: Path) -> None:
+    """Each row has a command of its own, so that the baseline itself says what to measure."""
+    both = [launch(seed=seed, command=f"bench run --seed {seed}", **HERE) for seed in (1, 2)]
+    run(tmp_path, A, both)
+    (tmp_path / "results").rename(tmp_path / "my results")
+    done = bench(tmp_path, "add", "main", A, "--out", "my results")
+    assert done.out.splitlines()[1:] == [
+        "  bench check --out 'my results' --baseline main",
+        "  bench baseline add --out 'my results' main latest",
+    ]
+
+
+def test_the_arguments_of_a_script_stay_last(tmp_path: Path) -> None:
+    run(tmp_path, A, [launch(command="bench run --script t.py -- --name 'a b'", **HERE)])
+    (tmp_path / "results").rename(tmp_path / "r")
+    done = bench(tmp_path, "add", "main", A, "--out", "r")
+    assert done.out.splitlines()[1] == "  bench run --out r --script t.py -- --name 'a b'"
+
+
+def test_a_case_that_fewer_sessions_have_is_named(tmp_path: Path) -> None:
+    """Four of the five sessions have only the case `a`; the last has another as well."""
+    for run_id in (A, B, C, D):
+        run(tmp_path, run_id)
+    run(tmp_path, E, [launch(**HERE), launch(seed=1, **HERE)])
+    done = bench(tmp_path, "add", "main", A, B, C, D, E)
+    first, *_ = done.out.splitlines()
+    assert first == (
+        "results/baselines/main.csv: 5 sessions, 1 with a-seed=1; four more are needed for verdicts. On other days:"
+    )
 
 
 def test_every_cell_of_a_launch_is_kept(tmp_path: Path) -> None:
