@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +52,8 @@ def ab(
 ) -> int:
     """Measure two sides in turns on this machine, and decide whether B is slower than A.
 
-    --a and --b override the other options on their side. Two equal sides test the machine itself.
+    --a and --b override the other options on their side. Two equal sides test the machine itself. Files (--md, --junit,
+    --json-file) are written after each block, so that a job that is cut off has its verdict so far.
     """
     if given["launches"] is not None:
         raise UsageError("--launches: a comparison is measured in blocks of A B B A.", hint="Give --blocks.")
@@ -63,8 +65,9 @@ def ab(
     from bench.report.progress import observer
 
     progress = observer(SafeConsole(stderr=True), quiet)
-    with interrupts.deferred(), contextlib.closing(progress):
-        gating = Gating(verdict_options.rules, blocks, verdict_options.detect_given, duet)
+    with interrupts.deferred(), contextlib.closing(progress), verdict_options.withdrawn():
+        so_far = functools.partial(verdict_options.so_far, warn=progress.note)
+        gating = Gating(verdict_options.rules, blocks, verdict_options.detect_given, duet, so_far)
         gate = compete(asked_for(given), both, out, gating, progress)
     return verdict_options.report(gate)
 

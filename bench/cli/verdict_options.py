@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,7 @@ import typer
 from bench.api.margins import rules
 from bench.cli.console import ignore_broken_pipe, say, warn
 from bench.cli.shared_options import default_text, keyword_parameter, with_parameters
-from bench.errors import EXIT_INCOMPARABLE, ResultsError
+from bench.errors import EXIT_INCOMPARABLE, IncomparableError, ResultsError, UsageError
 from bench.report.format import wide_console
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ PARAMETERS = (
     ),
     keyword_parameter("junit", Annotated[Path | None, _file("Write JUnit XML, a test for each case.")], None),
     keyword_parameter("md", Annotated[Path | None, _file("Write Markdown, for a comment on a pull request.")], None),
+    keyword_parameter("json_file", Annotated[Path | None, _file("Write the verdicts as JSON.")], None),
     keyword_parameter(
         "as_json", Annotated[bool, _flag("--json", "Print the verdicts as JSON on stdout instead of a table.")], False
     ),
@@ -61,6 +64,33 @@ class VerdictOptions:
     junit: Path | None
     md: Path | None
     as_json: bool
+    json_file: Path | None = None
+    _written: set[Path] = field(default_factory=set, compare=False)
+
+    def so_far(self, gate: Gate, warn: Callable[[str], None]) -> None:
+        """Write the requested files with the verdicts so far, without a message; an error is a warning.
+
+        A pipe or a device gets the final verdicts only.
+        """
+        from bench.report.files import write_text
+
+        for file, text in self._texts(gate):
+            if file.exists() and not file.is_file():
+                continue
+            try:
+                self._written.add(write_text(file, text()))
+            except ResultsError as error:
+                warn(f"warning: {error}")
+
+    @contextlib.contextmanager
+    def withdrawn(self) -> Iterator[None]:
+        """Remove the files with verdicts so far if the comparison turns out to be impossible."""
+        try:
+            yield
+        except (UsageError, IncomparableError):
+            for file in self._written:
+                file.unlink(missing_ok=True)
+            raise
 
     def report(self, gate: Gate) -> int:
         """Print the verdicts, write the requested files, and publish them on GitHub Actions; return the exit code.
@@ -79,38 +109,39 @@ class VerdictOptions:
                 print_gate(gate, wide_console())
         with ignore_broken_pipe():
             publish(gate, os.environ)
-        errors = [error for error in map(_error_of, _files(gate, self.junit, self.md)) if error]
+        errors = [error for file, text in self._texts(gate) if (error := _error_of(file, text))]
         if errors and gate.exit_code != EXIT_INCOMPARABLE:
             raise errors[0]
         for error in errors:
             warn(str(error))
         return gate.exit_code
 
+    def _texts(self, gate: Gate) -> Iterator[tuple[Path, Callable[[], str]]]:
+        """Yield the requested files, each with the function that makes its text."""
+        from bench.export.junit import junit
+        from bench.report.gate import comment, gate_json
+
+        for file, text in ((self.junit, junit), (self.md, comment), (self.json_file, gate_json)):
+            if file:
+                yield file, functools.partial(text, gate)
+
 
 def _verdict_options(given: Mapping[str, Any]) -> VerdictOptions:
     chosen = rules(given["detect"], given["floor"], given["floor_memory"], given["strict"])
-    return VerdictOptions(chosen, given["detect"] is not None, given["junit"], given["md"], given["as_json"])
+    files = given["junit"], given["md"]
+    return VerdictOptions(chosen, given["detect"] is not None, *files, given["as_json"], given["json_file"])
 
 
 # Decorator of a command with a parameter ``verdict_options: VerdictOptions``.
 with_verdict_options = with_parameters("verdict_options", PARAMETERS, _verdict_options)
 
 
-def _files(gate: Gate, junit: Path | None, md: Path | None) -> Iterator[Callable[[], Path]]:
-    from bench.export.junit import junit as junit_xml
-    from bench.report.files import write_text
-    from bench.report.gate import comment
-
-    if junit:
-        yield lambda: write_text(junit, junit_xml(gate))
-    if md:
-        yield lambda: write_text(md, comment(gate))
-
-
-def _error_of(write: Callable[[], Path]) -> ResultsError | None:
+def _error_of(file: Path, text: Callable[[], str]) -> ResultsError | None:
     """Write a file; return the error if that fails."""
+    from bench.report.files import write_text
+
     try:
-        say(f"wrote {write()}")
+        say(f"wrote {write_text(file, text())}")
     except ResultsError as error:
         return error
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +19,12 @@ from bench.plan.plan import Plan, Planned
 from bench.runner.run_session import Session, launch_and_record, probing
 from bench.stats.ab_gate import failures, for_second_stage
 from bench.stats.power import Blocks
+from bench.stats.verdict import SoFar
 from bench.store.columns import LaunchRow, Row
 
 CONTROL = "control"
 SET_BATCHES = {"workload", "batch_size", "gpus", "strategy", "grad_accum_steps"}  # Axes that determine the batch.
+PARTS = {1: "first stage", 2: "second stage"}
 ORDERS = ("ABBA", "BAAB")  # In both orders a linear drift cancels.
 
 
@@ -90,14 +93,15 @@ class Ab:
         seed: int,
         tell: Callable[[str], None],
         duet: bool = False,
+        block_ends: Callable[[SoFar], None] = lambda _: None,
     ) -> None:
         """Prepare the comparison; nothing is launched.
 
         ``sessions``: by side. If each side has its own servers, as in a duet, a third session CONTROL runs side A
-        against itself.
+        against itself. ``block_ends`` is called after each block.
         """
         self.pairs, self.sessions, self.blocks, self.tell, self.duet = list(pairs), sessions, blocks, tell, duet
-        self._random = random.Random(seed)
+        self._random, self._block_ends = random.Random(seed), block_ends
         self._failed: set[Pair] = set()
         self._made = self._due = 0  # Launches of the stage.
         self._cases: dict[tuple[str, str], Case] = {}
@@ -136,11 +140,15 @@ class Ab:
         """Run the blocks of a stage: in each round one block of each pair that has one left, in random order."""
         counts = {pair: self._count(pair, stage, pairs) for pair in pairs}
         self._made, self._due = 0, sum(counts.values()) * (len(SIDES) if self.duet else len(ORDERS[0]))
-        before = max((row.block for row in self.rows if row.block is not None), default=-1) + 1
+        before, made = max((row.block for row in self.rows if row.block is not None), default=-1) + 1, Counter[Pair]()
         for block in range(max(counts.values(), default=0)):
             due = [pair for pair, count in counts.items() if block < count]
             for pair in self._random.sample(due, len(due)):
-                self._block(pair, stage, before + block)
+                if pair not in self._failed:  # A pair with a failed launch gets no verdict.
+                    self._block(pair, stage, before + block)
+                    made[pair] += 1
+                    of = sum(made[pair] if pair in self._failed else count for pair, count in counts.items())
+                    self._block_ends(SoFar(made.total(), of, PARTS[stage]))
 
     def _count(self, pair: Pair, stage: int, pairs: Sequence[Pair]) -> int:
         """Return the number of blocks of a pair; the control has the most that another pair has in its first stage."""
@@ -149,8 +157,6 @@ class Ab:
         return self.blocks[pair.name][stage - 1]
 
     def _block(self, pair: Pair, stage: int, block: int) -> None:
-        if pair in self._failed:  # A pair with a failed launch gets no verdict.
-            return
         for session in self.sessions.values():
             session.renew()
         where = {"role": pair.role, "pair": pair.name, "stage": stage, "block": block}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from bench.runner.run_session import Session
 from bench.stats.ab_gate import gate
 from bench.stats.calibration import Noise, between, noise_of
 from bench.stats.power import Blocks
-from bench.stats.verdict import Gate, Rules
+from bench.stats.verdict import Gate, Rules, SoFar, Verdict
 from bench.store.columns import LaunchRow
 from bench.store.plan_file import plan_json
 from bench.store.reader import read_launches
@@ -126,18 +126,20 @@ class Gating:
     """How two sides are measured and judged.
 
     ``blocks``: None for the number that calibrations suggest. ``insists``: the user gave the change to detect.
-    ``duet``: both sides run at once, and take turns after a few steps.
+    ``duet``: both sides run at once, and take turns after a few steps. ``so_far`` gets the verdict after each block.
     """
 
     rules: Rules
     blocks: int | None = None
     insists: bool = False
     duet: bool = False
+    so_far: Callable[[Gate], None] | None = None
 
 
 def compete(asked: Asked, sides: Sequence[Side], out: Path, gating: Gating, watcher: Observer) -> Gate:
     """Measure two sides in turns and return the verdict; all measurements are recorded, even if it is interrupted."""
     rules, blocks, duet = gating.rules, gating.blocks, gating.duet
+    a, b = (side.words for side in sides)
     check_blocks(blocks)
     contest = Contest.planned("ab", asked, sides, out, duet)
     with contest.begun(watcher) as (store, sessions):
@@ -152,15 +154,26 @@ def compete(asked: Asked, sides: Sequence[Side], out: Path, gating: Gating, watc
             warn=lambda text: watcher.note(f"warning: {text}"),
         )
         store.plan(contest.described(blocks=counts, rules=dataclasses.asdict(rules)))
-        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet)
+
+        def block_ends(so_far: SoFar) -> None:
+            if gating.so_far:
+                gating.so_far(_so_far(gate(ab.rows, rules, a, b, counts), ready, so_far))
+
+        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet, block_ends)
         try:
             ab.run()
         except Interrupted:
             if ab.rows:
                 watcher.note(f"warning: stopped; to judge what was measured: bench compare {store.run_id}")
             raise
-    a, b = (side.words for side in sides)
     return gate(ab.rows, rules, a, b, counts)
+
+
+def _so_far(judged: Gate, pairs: Sequence[Pair], so_far: SoFar) -> Gate:
+    """Return the verdicts so far, with those on pairs that have no launch yet."""
+    there = {one.case for one in judged.verdicts}
+    due = [Verdict(pair.name, "inconclusive", "not measured yet") for pair in pairs if pair.name not in there]
+    return dataclasses.replace(judged, verdicts=(*judged.verdicts, *due), so_far=so_far)
 
 
 def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observer) -> tuple[list[Noise], bool]:

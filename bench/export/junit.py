@@ -78,6 +78,7 @@ def _properties(gate: Gate) -> dict[str, str]:
     result = {"outcome": outcome(gate), "exit_code": str(gate.exit_code)}
     shares = {name: f"{share:.6g}" for name, share in rules.items()}
     ratio = {} if gate.ratio is None else {"ratio": f"{gate.ratio:.6g}"}
+    ratio |= {"so_far": gate.so_far.words} if gate.so_far else {}
     return {**sides, **result, **shares, "strict": "true" if gate.rules.strict else "false", **ratio}
 
 

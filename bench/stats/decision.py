@@ -67,9 +67,12 @@ def decide(cases: Mapping[str, Stages], rules: Rules, asked: Mapping[str, Blocks
     second = {name: case for name, case in cases.items() if len(case.second) >= LEAST_BLOCKS}
     levels = {name: _in_direction(case) for name, case in second.items()}
     significant = {name for name, found in zip(levels, holm(list(levels.values()), LEVEL), strict=True) if found}
-    asked = asked or {}
+    asked, suspects = asked or {}, candidates({name: case.first for name, case in cases.items() if not case.second})
     return {
-        name: _found(case, name in significant, levels.get(name), rules, _detectable(case, asked.get(name)))
+        name: _found(
+            *(case, name in significant, levels.get(name), rules, _detectable(case, asked.get(name))),
+            suspected=name in suspects,
+        )
         for name, case in cases.items()
     }
 
@@ -126,8 +129,10 @@ def _detectable(case: Stages, asked: Blocks | None) -> float | None:
     return detectable(_upper(case.deciding), asked if asked and whole else Blocks(least, max(least, second)))
 
 
-def _found(case: Stages, significant: bool, p: float | None, rules: Rules, least: float | None) -> Found:
-    """Return one case's verdict, by the blocks that decide on it."""
+def _found(
+    case: Stages, significant: bool, p: float | None, rules: Rules, least: float | None, suspected: bool = False
+) -> Found:
+    """Return one case's verdict, by the blocks that decide on it. ``suspected``: its second stage is still to come."""
     blocks = case.deciding
     if least is None:
         return Found(
@@ -135,7 +140,7 @@ def _found(case: Stages, significant: bool, p: float | None, rules: Rules, least
         )
     found, deviation = trimmed(blocks), float(spread(blocks))
     ratio = math.exp(float(found.mean))
-    verdict, why = _verdict(blocks, significant, rules, bool(case.second))
+    verdict, why = _verdict(blocks, significant, rules, bool(case.second), suspected)
     if verdict == "inconclusive":
         why += f"; {_blocks_needed(deviation, rules)}"
     low, high = (math.exp(float(bound)) for bound in found.interval())
@@ -143,7 +148,9 @@ def _found(case: Stages, significant: bool, p: float | None, rules: Rules, least
     return Found(verdict, said, ratio, low, high, _one_sided(blocks) if p is None else p, len(blocks), least)
 
 
-def _verdict(blocks: Sequence[float], significant: bool, rules: Rules, confirmed: bool) -> tuple[str, str]:
+def _verdict(
+    blocks: Sequence[float], significant: bool, rules: Rules, confirmed: bool, suspected: bool
+) -> tuple[str, str]:
     change = math.expm1(float(trimmed(blocks).mean))
     if significant and abs(change) > rules.floor:
         return ("slower" if change < 0 else "faster"), "confirmed by fresh launches" if confirmed else "significant"
@@ -151,6 +158,8 @@ def _verdict(blocks: Sequence[float], significant: bool, rules: Rules, confirmed
         return "same", f"no change of {rules.detect:.1%} or more"
     if significant:
         return "inconclusive", f"a change, but not shown to be beyond the floor of {rules.floor:.1%}"
+    if suspected:
+        return "inconclusive", "it may differ, and only fresh launches could decide"
     return "inconclusive", "fresh launches do not confirm it" if confirmed else "within the noise"
 
 

@@ -88,8 +88,25 @@ class Control:
 
 
 @dataclass(frozen=True)
+class SoFar:
+    """How far a comparison is: ``blocks`` are done of ``of`` in this ``part`` of it."""
+
+    blocks: int
+    of: int
+    part: str  # first look, first stage or second stage
+
+    @property
+    def words(self) -> str:
+        """The same in words."""
+        return f"so far: {self.blocks} of {_of(self.of, 'block')} ({self.part})"
+
+
+@dataclass(frozen=True)
 class Gate:
-    """The result of a comparison. ``a`` and ``b`` name the sides; ``differences`` are those of their environments."""
+    """The result of a comparison. ``a`` and ``b`` name the sides; ``differences`` are those of their environments.
+
+    ``so_far`` is None for one that has ended.
+    """
 
     a: str
     b: str
@@ -103,6 +120,7 @@ class Gate:
     ratio: float | None = None  # the geometric mean over cases, and its bounds
     low: float | None = None
     high: float | None = None
+    so_far: SoFar | None = None
 
     def of(self, verdict: str) -> list[Verdict]:
         """Return the cases with a verdict."""
@@ -139,6 +157,7 @@ class Gate:
         more = sum(one.memory == "more" for one in self.verdicts)
         counts += [f"{more} with more memory"] if more else []
         said = f"{_of(len(self.verdicts), 'case')}: {', '.join(counts) or 'none'}"
+        said = f"{self.so_far.words}; {said}" if self.so_far else said
         return f"{said}; undecided, as the control pair {self.control.why}" if self.control and self._flagged else said
 
 

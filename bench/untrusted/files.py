@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import secrets
 import stat
 from pathlib import Path
 from typing import Any
@@ -58,7 +60,43 @@ def read_json(file: Path) -> Any:
 
 
 def write_bytes(file: Path, content: bytes) -> None:
-    """Write a file; OSError if it cannot be written. Does not wait for a reader of a FIFO."""
+    """Write a file; OSError if it cannot be written. Does not wait for a reader of a FIFO.
+
+    A regular file is replaced at once, so that it is whole whenever this process is killed. Only if its folder does not
+    allow that, as for a file that is mounted into a container, it is written in place.
+    """
+    target = Path(os.path.realpath(file))  # The target of a link is written, as a shell's > does.
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        mode = None
+    if target.is_symlink() or (mode is not None and not stat.S_ISREG(mode)):  # A link here is part of a loop.
+        _write_in_place(file, content)
+        return
+    try:
+        _replace(target, content, mode)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EBUSY):
+            raise
+        _write_in_place(file, content)
+
+
+def _replace(target: Path, content: bytes, mode: int | None) -> None:
+    """Write another file beside the target, with the target's permissions, and rename it."""
+    partial = target.with_name(f".stepbench-{os.getpid()}-{secrets.token_hex(4)}")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        with open(descriptor, "wb") as stream:
+            if mode is not None:
+                os.fchmod(descriptor, stat.S_IMODE(mode))
+            stream.write(content)
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _write_in_place(file: Path, content: bytes) -> None:
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     with open(descriptor, "wb") as stream:
         os.set_blocking(descriptor, True)

@@ -216,7 +216,7 @@ def test_there_is_no_such_run(tmp_path: Path) -> None:
 
 def test_every_option_of_the_commands_is_a_keyword() -> None:
     """But for those that say how a command prints, and the words after --, which are the keyword args."""
-    printing = {"quiet", "as_json", "dry_run", "junit", "md", "help"}
+    printing = {"quiet", "as_json", "dry_run", "junit", "md", "json_file", "help"}
     for name, function in {"run": bench.run, "ab": bench.ab, "check": bench.check, "compare": bench.compare}.items():
         keywords = set(inspect.signature(function).parameters)
         (command,) = make(name).registered_commands

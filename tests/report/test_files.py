@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
 import re
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,45 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
             write_text(target, "x")
     with pytest.raises(ResultsError, match=r"^cannot write .*summary\.csv: "):
         write_csv(answered(row()), tmp_path / "file")
+
+
+def test_a_file_is_replaced_at_once(tmp_path: Path) -> None:
+    """Who has the old one open reads all of it; its permissions and the link to it stay, and nothing is left beside it."""
+    file, link = tmp_path / "x.md", tmp_path / "link.md"
+    file.write_text("old")
+    file.chmod(0o640)
+    link.symlink_to("x.md")
+    with file.open() as before:
+        write_text(link, "new")
+        assert before.read() == "old"
+    assert (file.read_text(), link.is_symlink(), file.stat().st_mode & 0o777) == ("new", True, 0o640)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.md", "x.md"]
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new text does not fit into what a file may have here: 10 bytes."""
+    file = tmp_path / "x.md"
+    file.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+    try:
+        with pytest.raises(ResultsError, match="File too large"):
+            write_text(file, "x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.md", "old")]
+
+
+def test_a_file_that_cannot_be_replaced_is_written_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that is mounted into a container: the system refuses to rename another over it."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    (tmp_path / "x.md").write_text("old, and longer")
+    monkeypatch.setattr("bench.untrusted.files.os.replace", refused)
+    write_text(tmp_path / "x.md", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x.md", "new")]
 
 
 def test_a_text_that_is_no_unicode_is_no_traceback(tmp_path: Path) -> None:
