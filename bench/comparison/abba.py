@@ -18,13 +18,14 @@ from bench.plan.options import AXES
 from bench.plan.plan import Plan, Planned
 from bench.runner.run_session import Session, launch_and_record, probing
 from bench.stats.ab_gate import failures, for_second_stage
+from bench.stats.first_look import LOOK
 from bench.stats.power import Blocks
 from bench.stats.verdict import SoFar
 from bench.store.columns import LaunchRow, Row
 
 CONTROL = "control"
 SET_BATCHES = {"workload", "batch_size", "gpus", "strategy", "grad_accum_steps"}  # Axes that determine the batch.
-PARTS = {1: "first stage", 2: "second stage"}
+PARTS = ("first look", "first stage", "second stage")
 ORDERS = ("ABBA", "BAAB")  # In both orders a linear drift cancels.
 
 
@@ -89,19 +90,23 @@ class Ab:
         self,
         pairs: Sequence[Pair],
         sessions: Mapping[str, Session],
-        blocks: Mapping[str, Blocks],
+        blocks: Mapping[str, Blocks] | None,
         seed: int,
         tell: Callable[[str], None],
         duet: bool = False,
         block_ends: Callable[[SoFar], None] = lambda _: None,
+        look: Callable[[Sequence[LaunchRow]], Mapping[str, Blocks]] | None = None,
     ) -> None:
         """Prepare the comparison; nothing is launched.
 
         ``sessions``: by side. If each side has its own servers, as in a duet, a third session CONTROL runs side A
-        against itself. ``block_ends`` is called after each block.
+        against itself. ``block_ends`` is called after each block. ``look`` is called once, after LOOK blocks of each
+        pair, and returns the number of blocks of those that did not fail; without ``blocks`` it decides on it.
         """
-        self.pairs, self.sessions, self.blocks, self.tell, self.duet = list(pairs), sessions, blocks, tell, duet
-        self._random, self._block_ends = random.Random(seed), block_ends
+        self.pairs, self.sessions, self.tell, self.duet = list(pairs), sessions, tell, duet
+        self.blocks: Mapping[str, Blocks] = blocks or {pair.name: Blocks(LOOK, 0) for pair in pairs}
+        self._random, self._block_ends, self._look = random.Random(seed), block_ends, look
+        self._part = PARTS[1 if blocks else 0]
         self._failed: set[Pair] = set()
         self._made = self._due = 0  # Launches of the stage.
         self._cases: dict[tuple[str, str], Case] = {}
@@ -138,23 +143,34 @@ class Ab:
 
     def stage(self, stage: int, pairs: Sequence[Pair]) -> None:
         """Run the blocks of a stage: in each round one block of each pair that has one left, in random order."""
-        counts = {pair: self._count(pair, stage, pairs) for pair in pairs}
-        self._made, self._due = 0, sum(counts.values()) * (len(SIDES) if self.duet else len(ORDERS[0]))
+        counts = self._counts(stage, pairs)
         before, made = max((row.block for row in self.rows if row.block is not None), default=-1) + 1, Counter[Pair]()
-        for block in range(max(counts.values(), default=0)):
-            due = [pair for pair, count in counts.items() if block < count]
+        self._made, block = 0, 0
+        while due := [pair for pair, count in counts.items() if block < count]:
             for pair in self._random.sample(due, len(due)):
                 if pair not in self._failed:  # A pair with a failed launch gets no verdict.
                     self._block(pair, stage, before + block)
                     made[pair] += 1
                     of = sum(made[pair] if pair in self._failed else count for pair, count in counts.items())
-                    self._block_ends(SoFar(made.total(), of, PARTS[stage]))
+                    self._block_ends(SoFar(made.total(), of, self._part if stage == 1 else PARTS[stage]))
+            block += 1
+            if self._look and block == LOOK:
+                self.blocks, self._look, self._part = self._look(self.rows), None, PARTS[stage]
+                counts = self._counts(stage, pairs)
+
+    def _counts(self, stage: int, pairs: Sequence[Pair]) -> dict[Pair, int]:
+        counts = {pair: self._count(pair, stage, pairs) for pair in pairs}
+        self._due = sum(counts.values()) * (len(SIDES) if self.duet else len(ORDERS[0]))
+        return counts
 
     def _count(self, pair: Pair, stage: int, pairs: Sequence[Pair]) -> int:
         """Return the number of blocks of a pair; the control has the most that another pair has in its first stage."""
         if pair.role == CONTROL:
-            return max(self.blocks[other.name].first for other in pairs if other is not pair or len(pairs) == 1)
-        return self.blocks[pair.name][stage - 1]
+            return max(self._planned(other).first for other in pairs if other is not pair or len(pairs) == 1)
+        return self._planned(pair)[stage - 1]
+
+    def _planned(self, pair: Pair) -> Blocks:
+        return self.blocks.get(pair.name, Blocks(0, 0))
 
     def _block(self, pair: Pair, stage: int, block: int) -> None:
         for session in self.sessions.values():

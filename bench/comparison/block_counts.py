@@ -46,8 +46,8 @@ def planned_blocks(
     budget: float | None,
     insists: bool,
     warn: Callable[[str], None],
-) -> dict[str, Blocks]:
-    """Return the number of blocks of each pair.
+) -> dict[str, Blocks] | None:
+    """Return the number of blocks of each pair; None for a budget without a calibration, so that first blocks decide.
 
     It is ``blocks`` (and twice as many in the second stage), or what ``budget`` (s) allows, or what detects ``change``
     by the machine's calibration, or FIRST. UsageError for fewer than LEAST_BLOCKS, and for too few to detect ``change``
@@ -56,10 +56,13 @@ def planned_blocks(
     names = list(names)
     check_blocks(blocks)
     unknown = [name for name in names if name not in noise]
+    if unknown and budget is not None and not blocks:
+        return None
     if unknown:
         warn(
             f"{unknown[0]} is not calibrated on host {socket.gethostname()} with this data, torch and window, so it is "
-            "not known which change can be detected; run bench calibrate (in a container, set its name by --hostname)"
+            "not known yet which change can be detected; run bench calibrate (in a container, set its name by "
+            "--hostname), or give --budget"
         )
     found = {}
     for name in names:
@@ -74,15 +77,8 @@ def planned_blocks(
 
 def _affordable(name: str, noise: Noise | None, budget: float | None, cases: int) -> Blocks | None:
     """Return the blocks for which a case's share of the budget is enough; the control pair has a share as well."""
-    if budget is None:
+    if budget is None or noise is None:
         return None
-    if noise is None:
-        raise UsageError(
-            f"--budget: it is not known how long a block of {name} takes",
-            option="--budget",
-            given=budget,
-            hint="Run bench calibrate first, or give --blocks.",
-        )
     blocks = noise.within(budget / (cases + 1))
     if blocks is None:
         raise UsageError(

@@ -10,11 +10,14 @@ from typing import Any
 
 from bench.comparison.abba import CONTROL, Ab, Pair, pairs
 from bench.comparison.block_counts import check_blocks, planned_blocks
+from bench.comparison.block_time import seconds_a_block
+from bench.comparison.outlook import Outlook
 from bench.comparison.sides import Side, sites
 from bench.errors import Interrupted, ResultsError, UsageError
 from bench.machine.environment import installed
 from bench.machine.gpus import Machine, this_machine
 from bench.plan.plan import Asked, Plan, Protocol, make_plan
+from bench.runner.estimate import earlier_rows
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.machine_survey import Survey
 from bench.runner.rank_site import Site
@@ -114,6 +117,14 @@ class Contest:
         }
         return pairs(plans, self.sides)
 
+    def expected(self, ready: Sequence[Pair], watcher: Observer) -> dict[str, float]:
+        """Return by pair the seconds of a block, by earlier launches on this machine; without pairs that had none."""
+        rows = earlier_rows(self.out, self.machine, lambda text: watcher.note(f"warning: {text}"))
+        alike = [row for row in rows if row.launcher == self.protocol.launcher]
+        cases = {pair.name: {side: planned.case.case_id for side, planned in pair.sides.items()} for pair in ready}
+        found = {name: seconds_a_block(of, alike, self.protocol, self.duet) for name, of in cases.items()}
+        return {name: seconds for name, seconds in found.items() if seconds is not None}
+
     def described(self, **known: Any) -> dict[str, Any]:
         """Return the content of ``plan.json``."""
         sides = {side.name: {**plan_json(self.plans[side.name]), "words": side.words} for side in self.sides}
@@ -138,42 +149,82 @@ class Gating:
 
 def compete(asked: Asked, sides: Sequence[Side], out: Path, gating: Gating, watcher: Observer) -> Gate:
     """Measure two sides in turns and return the verdict; all measurements are recorded, even if it is interrupted."""
-    rules, blocks, duet = gating.rules, gating.blocks, gating.duet
-    a, b = (side.words for side in sides)
-    check_blocks(blocks)
-    contest = Contest.planned("ab", asked, sides, out, duet)
+    check_blocks(gating.blocks)
+    contest = Contest.planned("ab", asked, sides, out, gating.duet)
     with contest.begun(watcher) as (store, sessions):
         ready = contest.completed(sessions)
-        counts = planned_blocks(
-            [pair.name for pair in ready],
-            _alike(calibrations(out, duet), ready, contest.protocol),
-            rules.detect,
-            blocks=blocks,
-            budget=contest.protocol.budget,
+        return _Competition(contest, gating, store, sessions, ready, watcher).run()
+
+
+class _Competition:
+    """A comparison that is set up: the number of its blocks, its launches, and the verdict at any time."""
+
+    def __init__(
+        self,
+        contest: Contest,
+        gating: Gating,
+        store: Store,
+        sessions: Mapping[str, Session],
+        ready: Sequence[Pair],
+        watcher: Observer,
+    ) -> None:
+        self.contest, self.gating, self.store, self.sessions, self.pairs = contest, gating, store, sessions, ready
+        self.watcher, protocol = watcher, contest.protocol
+        self._names = [pair.name for pair in ready if all(one.skip is None for one in pair.sides.values())]
+        self._noise = _alike(calibrations(contest.out, contest.duet), ready, protocol)
+        blocks = planned_blocks(
+            self._names,
+            self._noise,
+            gating.rules.detect,
+            blocks=gating.blocks,
+            budget=protocol.budget,
             insists=gating.insists,
             warn=lambda text: watcher.note(f"warning: {text}"),
         )
-        store.plan(contest.described(blocks=counts, rules=dataclasses.asdict(rules)))
+        self._outlook = Outlook(blocks, protocol.budget, gating.rules.detect, watcher.note, self._overhead)
+        more = contest.duet, self._block_ends, self._looked
+        self._ab = Ab(ready, sessions, blocks, protocol.order_seed, watcher.note, *more)
 
-        def block_ends(so_far: SoFar) -> None:
-            if gating.so_far:
-                gating.so_far(_so_far(gate(ab.rows, rules, a, b, counts), ready, so_far))
-
-        ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet, block_ends)
+    def run(self) -> Gate:
+        """Launch everything and return the verdict."""
+        self._outlook.before(self._names, self._noise, self.contest.expected(self.pairs, self.watcher))
+        self._write_plan()
         try:
-            ab.run()
+            self._ab.run()
         except Interrupted:
-            if ab.rows:
-                watcher.note(f"warning: stopped; to judge what was measured: bench compare {store.run_id}")
+            if self._ab.rows:
+                self.watcher.note(f"warning: stopped; to judge what was measured: bench compare {self.store.run_id}")
             raise
-    return gate(ab.rows, rules, a, b, counts)
+        return self._judged()
 
+    def _write_plan(self) -> None:
+        rules = dataclasses.asdict(self.gating.rules)
+        self.store.plan(self.contest.described(blocks=self._outlook.blocks, rules=rules))
 
-def _so_far(judged: Gate, pairs: Sequence[Pair], so_far: SoFar) -> Gate:
-    """Return the verdicts so far, with those on pairs that have no launch yet."""
-    there = {one.case for one in judged.verdicts}
-    due = [Verdict(pair.name, "inconclusive", "not measured yet") for pair in pairs if pair.name not in there]
-    return dataclasses.replace(judged, verdicts=(*judged.verdicts, *due), so_far=so_far)
+    def _looked(self, rows: Sequence[LaunchRow]) -> Mapping[str, Blocks]:
+        blocks = self._outlook.after(rows)
+        self._write_plan()
+        return blocks
+
+    def _block_ends(self, so_far: SoFar) -> None:
+        """Tell the verdicts so far, with those on pairs that have no launch yet."""
+        if not self.gating.so_far:
+            return
+        judged = self._judged()
+        there = {one.case for one in judged.verdicts}
+        due = [Verdict(pair.name, "inconclusive", "not measured yet") for pair in self.pairs if pair.name not in there]
+        self.gating.so_far(dataclasses.replace(judged, verdicts=(*judged.verdicts, *due), so_far=so_far))
+
+    def _judged(self) -> Gate:
+        a, b = (side.words for side in self.contest.sides)
+        judged = gate(self._ab.rows, self.gating.rules, a, b, self._ab.blocks)
+        notes = [self._outlook.too_short] if self._outlook.too_short else []
+        return dataclasses.replace(judged, notes=(*judged.notes, *notes))
+
+    def _overhead(self) -> float:
+        """Return the seconds spent on descriptions of workloads and on probes."""
+        probes = sum(row.launch_s or 0.0 for row in self._ab.rows if row.role == "probe")
+        return probes + sum(session.workloads.seconds for session in self.sessions.values())
 
 
 def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observer) -> tuple[list[Noise], bool]:

@@ -24,7 +24,7 @@ from bench.store.runs import folders
 RUNS = 50  # the newest; more would take seconds to read
 COLUMNS = (  # that are read
     *("hostname", "cpu_model", "device_name", "launcher", "role", "status", "case_id", "batch_search", "oversubscribe"),
-    *("launch_s", "window_s", "window_steps", "warmup_steps", "warmup_steps_done"),
+    *("launch_s", "window_s", "window_steps", "warmup_steps", "warmup_steps_done", "turn", "bursts"),
     *AXES,
 )
 LEAST_STEPS = 2  # in a window that max_seconds limits

@@ -25,7 +25,7 @@ RUN = (
     {option.flag for option in [*AXES.values(), *SETTINGS.values()]} | {"--suite", "--scaling", "--oversubscribe"} | OUT
 )
 SIDES = {f"--{side}{what}" for side in "ab" for what in ("", "-python", "-rev", "-env")}
-GATES = {"--detect", "--floor", "--floor-memory", "--strict", "--junit", "--md"}
+GATES = {"--detect", "--floor", "--floor-memory", "--strict", "--junit", "--md", "--json-file"}
 COMMANDS = {
     "run": RUN,
     "ab": RUN | SIDES | GATES | {"--duet", "--blocks"},
@@ -295,7 +295,7 @@ def test_commands_have_only_options_that_there_are() -> None:
 
 def test_a_revision_is_of_a_workload_of_the_users() -> None:
     compared = [words for words in bench_commands() if {"--a-rev", "--b-rev"} & set(words)]
-    assert len(compared) == 3  # GitHub, GitLab, a tag
+    assert len(compared) == 4  # GitHub, GitLab, a tag, a budget
     for words in compared:
         named = {option: words[place + 1] for place, option in enumerate(words) if option in ("--workload", "--suite")}
         assert parse_workload(named["--workload"]).entry is None, words
