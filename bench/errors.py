@@ -55,6 +55,10 @@ class UsageError(BenchError):
     exit_code = EXIT_USAGE
 
 
+class MissingWorkloadError(UsageError):
+    """A workload's file, module or class does not exist."""
+
+
 class IncomparableError(BenchError):
     """The results to be combined or compared were not measured in the same way; the message says what differs."""
 

@@ -50,24 +50,33 @@ class Workload(Protocol):
         """
 
 
+class MissingWorkloadError(AttributeError):
+    """There is no such file, module or name, as in a revision from before the workload."""
+
+
 def load(target: str, options: Mapping[str, Any]) -> Checked:
     """Return the workload that ``target`` names: ``package.module:Name`` or ``path/to/file.py:Name``.
 
     The folder of a file (the current one for a module) is appended to ``sys.path``, so that the modules beside it can
     be imported and none of them shadows an installed package. The workload is checked (``workloads.checks``). Raise
-    what the import raises, and WorkloadError or AttributeError with a message for the user if the name is not a
-    workload.
+    what the import raises, MissingWorkloadError if there is nothing of that name, and WorkloadError with a message for
+    the user if it is not a workload.
     """
     where, _, name = target.rpartition(":")
     module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
     if not hasattr(module, name):
-        raise AttributeError(f"{where} has no {name!r}")
+        raise MissingWorkloadError(f"{where} has no {name!r}")
     return Checked(target, getattr(module, name)(**options))
 
 
 def _load_module(name: str) -> Any:
     _append_to_path(Path.cwd())
-    return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and f"{name}.".startswith(f"{error.name}."):  # And not one that the module imports.
+            raise MissingWorkloadError(f"there is no module {error.name}") from error
+        raise
 
 
 def _load_file(path: Path) -> Any:
@@ -76,7 +85,7 @@ def _load_file(path: Path) -> Any:
     _append_to_path(path.parent)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None or not path.is_file():
-        raise FileNotFoundError(f"no Python file {path}")
+        raise MissingWorkloadError(f"there is no Python file {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # Needed to pickle and inspect its classes.
     spec.loader.exec_module(module)

@@ -17,7 +17,7 @@ from bench.plan.case import Case
 from bench.plan.options import AXES
 from bench.plan.plan import Plan, Planned
 from bench.runner.run_session import Session, launch_and_record, probing
-from bench.stats.ab_gate import failures, for_second_stage
+from bench.stats.ab_gate import LEAST_LAUNCHES, NOT_THERE, failures, for_second_stage
 from bench.stats.first_look import LOOK
 from bench.stats.power import Blocks
 from bench.stats.verdict import SoFar
@@ -36,6 +36,20 @@ class Pair:
     name: str
     sides: Mapping[str, Planned]
     role: str = "measure"
+
+
+@dataclass(frozen=True, eq=False)
+class OneSided:
+    """A case of one side: ``lacks`` is the side without its workload, and ``why`` says so in words."""
+
+    planned: Planned
+    lacks: str
+    why: str
+
+    @property
+    def name(self) -> str:
+        """The case_id, as that of a pair."""
+        return self.planned.case.case_id
 
 
 def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:
@@ -96,17 +110,21 @@ class Ab:
         duet: bool = False,
         block_ends: Callable[[SoFar], None] = lambda _: None,
         look: Callable[[Sequence[LaunchRow]], Mapping[str, Blocks]] | None = None,
+        one_sided: Sequence[OneSided] = (),
     ) -> None:
         """Prepare the comparison; nothing is launched.
 
         ``sessions``: by side. If each side has its own servers, as in a duet, a third session CONTROL runs side A
         against itself. ``block_ends`` is called after each block. ``look`` is called once, after LOOK blocks of each
-        pair, and returns the number of blocks of those that did not fail; without ``blocks`` it decides on it.
+        pair, and returns the number of blocks of those that did not fail; without ``blocks`` it decides on it. The
+        cases of ``one_sided`` are launched first, on their side.
         """
         self.pairs, self.sessions, self.tell, self.duet = list(pairs), sessions, tell, duet
-        self.blocks: Mapping[str, Blocks] = blocks or {pair.name: Blocks(LOOK, 0) for pair in pairs}
+        self.one_sided = list(one_sided)
+        look_only = {pair.name: Blocks(LOOK, 0) for pair in pairs}
+        self.blocks: Mapping[str, Blocks] = look_only if blocks is None else blocks
         self._random, self._block_ends, self._look = random.Random(seed), block_ends, look
-        self._part = PARTS[1 if blocks else 0]
+        self._part = PARTS[0 if blocks is None else 1]
         self._failed: set[Pair] = set()
         self._made = self._due = 0  # Launches of the stage.
         self._cases: dict[tuple[str, str], Case] = {}
@@ -119,6 +137,8 @@ class Ab:
 
     def run(self) -> None:
         """Run both stages, each with a control pair: the first case against itself, or another if that failed."""
+        for alone in self.one_sided:
+            self._alone(alone)
         ready = [pair for pair in self.pairs if self._ready(pair)]
         control = list(map(self._control, ready[:1]))
         self._check_memory([*ready, *control])
@@ -134,6 +154,20 @@ class Ab:
         if chosen and control[0] not in self._failed:
             self.tell(f"{len(chosen)} of {len(ready)} cases may differ: fresh launches decide")
             self.stage(2, [*chosen, *control])
+
+    def _alone(self, alone: OneSided) -> None:
+        """Launch a case on the only side that has it, each time from a new server, and record what the other lacks."""
+        has, case = next(side for side in SIDES if side != alone.lacks), alone.planned.case
+        self.tell(f"{case.workload} is on side {has} only ({alone.why}): it is measured without a comparison")
+        absent = dataclasses.replace(alone.planned, skip=f"{NOT_THERE}: {alone.why}", failed=False)
+        self.sessions[alone.lacks].ready(absent, {"pair": alone.name, "side": alone.lacks})
+        ready = self.sessions[has].ready(alone.planned, {"pair": alone.name, "side": has})
+        for number in range(LEAST_LAUNCHES if ready else 0):
+            self.sessions[has].renew()
+            self.sessions[has].begins(case, number + 1, LEAST_LAUNCHES, or_more=False)
+            where = {"pair": alone.name, "side": has, "stage": 1, "block": number, "turn": 0}
+            if self.sessions[has].launch(case, {"role": "measure", **where}).status != "ok":
+                break
 
     def calibrate(self) -> None:
         """Run one stage with every case against itself."""

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.comparison.abba import CONTROL, Ab, Pair, pairs
+from bench.comparison.abba import CONTROL, Ab, OneSided, Pair, pairs
 from bench.comparison.block_counts import check_blocks, planned_blocks
 from bench.comparison.block_time import seconds_a_block
+from bench.comparison.one_sided import may_lack, on_one_side, without_file
 from bench.comparison.outlook import Outlook
 from bench.comparison.sides import Side, sites
-from bench.errors import Interrupted, ResultsError, UsageError
+from bench.errors import Interrupted, MissingWorkloadError, ResultsError, UsageError
 from bench.machine.environment import installed
 from bench.machine.gpus import Machine, this_machine
 from bench.plan.plan import Asked, Plan, Protocol, make_plan
@@ -54,7 +55,8 @@ class Contest:
         machine = this_machine()
         # Its verdict is about times alone, and counting would take more of them.
         asked = dataclasses.replace(asked, settings={"count_work": False, **asked.settings})
-        plans = {side.name: make_plan(side.asked(asked), machine) for side in sides}
+        here = not may_lack(sides)
+        plans = {side.name: make_plan(side.asked(asked), machine, code_is_here=here) for side in sides}
         cases = [planned.case for plan in plans.values() for planned in plan.cases if planned.skip is None]
         if duet and any(case.is_script for case in cases):
             raise UsageError(
@@ -109,13 +111,35 @@ class Contest:
                 stack.callback(session.close)
             yield store, sessions
 
-    def completed(self, sessions: Mapping[str, Session]) -> list[Pair]:
-        """Return the pairs, with the descriptions of their workloads completed."""
-        plans = {
-            name: dataclasses.replace(plan, cases=tuple(dict.fromkeys(sessions[name].workloads.complete(plan.cases))))
-            for name, plan in self.plans.items()
+    def completed(self, sessions: Mapping[str, Session]) -> tuple[list[Pair], list[OneSided]]:
+        """Return the pairs, with the descriptions of their workloads completed, and the cases of one side only.
+
+        BenchError if no case is left that can run.
+        """
+        lacking, plans = may_lack(self.sides), {side: plan.cases for side, plan in self.plans.items()}
+        places = {side: session.site for side, session in sessions.items()}
+        reasons = without_file(plans, places) if lacking else {side: {} for side in plans}
+        for side, cases in plans.items():
+            workloads = sessions[side].workloads
+            there = [one for one in cases if one.case.workload not in reasons[side]]
+            plans[side] = tuple(dict.fromkeys(workloads.complete(there, may_lack=lacking)))
+            missing = workloads.missing if lacking else {}
+            reasons[side] |= {name: _what_is_missing(error, places[side]) for name, error in missing.items()}
+        alone = on_one_side(reasons)
+        if not alone and all(one.skip for cases in plans.values() for one in cases):
+            for error in sessions["A"].workloads.missing.values():
+                raise error
+        both = {
+            side: dataclasses.replace(plan, cases=tuple(c for c in plans[side] if c.case.workload not in alone))
+            for side, plan in self.plans.items()
         }
-        return pairs(plans, self.sides)
+        one_sided = [
+            OneSided(planned, *alone[planned.case.workload])
+            for side, cases in plans.items()
+            for planned in cases
+            if planned.case.workload in alone and alone[planned.case.workload][0] != side
+        ]
+        return pairs(both, self.sides), one_sided
 
     def expected(self, ready: Sequence[Pair], watcher: Observer) -> dict[str, float]:
         """Return by pair the seconds of a block, by earlier launches on this machine; without pairs that had none."""
@@ -152,8 +176,8 @@ def compete(asked: Asked, sides: Sequence[Side], out: Path, gating: Gating, watc
     check_blocks(gating.blocks)
     contest = Contest.planned("ab", asked, sides, out, gating.duet)
     with contest.begun(watcher) as (store, sessions):
-        ready = contest.completed(sessions)
-        return _Competition(contest, gating, store, sessions, ready, watcher).run()
+        ready, one_sided = contest.completed(sessions)
+        return _Competition(contest, gating, store, sessions, ready, one_sided, watcher).run()
 
 
 class _Competition:
@@ -166,9 +190,11 @@ class _Competition:
         store: Store,
         sessions: Mapping[str, Session],
         ready: Sequence[Pair],
+        one_sided: Sequence[OneSided],
         watcher: Observer,
     ) -> None:
         self.contest, self.gating, self.store, self.sessions, self.pairs = contest, gating, store, sessions, ready
+        self.one_sided = one_sided
         self.watcher, protocol = watcher, contest.protocol
         self._names = [pair.name for pair in ready if all(one.skip is None for one in pair.sides.values())]
         self._noise = _alike(calibrations(contest.out, contest.duet), ready, protocol)
@@ -182,7 +208,7 @@ class _Competition:
             warn=lambda text: watcher.note(f"warning: {text}"),
         )
         self._outlook = Outlook(blocks, protocol.budget, gating.rules.detect, watcher.note, self._overhead)
-        more = contest.duet, self._block_ends, self._looked
+        more = contest.duet, self._block_ends, self._looked, one_sided
         self._ab = Ab(ready, sessions, blocks, protocol.order_seed, watcher.note, *more)
 
     def run(self) -> Gate:
@@ -212,7 +238,8 @@ class _Competition:
             return
         judged = self._judged()
         there = {one.case for one in judged.verdicts}
-        due = [Verdict(pair.name, "inconclusive", "not measured yet") for pair in self.pairs if pair.name not in there]
+        names = [*(pair.name for pair in self.pairs), *(one.name for one in self.one_sided)]
+        due = [Verdict(name, "inconclusive", "not measured yet") for name in names if name not in there]
         self.gating.so_far(dataclasses.replace(judged, verdicts=(*judged.verdicts, *due), so_far=so_far))
 
     def _judged(self) -> Gate:
@@ -222,16 +249,24 @@ class _Competition:
         return dataclasses.replace(judged, notes=(*judged.notes, *notes))
 
     def _overhead(self) -> float:
-        """Return the seconds spent on descriptions of workloads and on probes."""
-        probes = sum(row.launch_s or 0.0 for row in self._ab.rows if row.role == "probe")
-        return probes + sum(session.workloads.seconds for session in self.sessions.values())
+        """Return the seconds spent on descriptions of workloads, on probes and on cases of one side only."""
+        alone = {one.name for one in self.one_sided}
+        others = [row for row in self._ab.rows if row.role == "probe" or row.pair in alone]
+        return sum(row.launch_s or 0.0 for row in others) + sum(
+            session.workloads.seconds for session in self.sessions.values()
+        )
+
+
+def _what_is_missing(error: MissingWorkloadError, site: Site) -> str:
+    """Return what a rank said, without the name of the error before it, and with a path inside the checkout."""
+    return error.message.rpartition("MissingWorkloadError: ")[2].replace(f"{site.root}/", "")
 
 
 def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observer) -> tuple[list[Noise], bool]:
     """Measure every case against itself; return the noise of each, and whether a launch failed."""
     contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out, duet)
     with contest.begun(watcher) as (store, sessions):
-        ready = contest.completed(sessions)
+        ready, _ = contest.completed(sessions)
         store.plan(contest.described(blocks=blocks))
         counts = {pair.name: Blocks(blocks, 0) for pair in ready}
         ab = Ab(ready, sessions, counts, contest.protocol.order_seed, watcher.note, duet)

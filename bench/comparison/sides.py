@@ -131,6 +131,7 @@ def _top(workloads: Sequence[str]) -> Path:
             )
         where = spec.target if spec.script else spec.target.rpartition(":")[0]
         folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
+        folder = next(one for one in (folder, *folder.parents) if one.is_dir())  # It may be in another revision only.
         done = _git(folder, "rev-parse", "--show-toplevel")
         if done.returncode:
             why = shorten(done.stderr.removeprefix("fatal: "))  # No repository, or one that git does not trust.

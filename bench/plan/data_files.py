@@ -11,14 +11,17 @@ from bench.plan.case import Case
 from workloads.data import criteo, demo, mnist_idx, paths
 
 
-def check_inputs(case: Case) -> int | None:
-    """Return the number of samples in the case's data, None if only torch knows; UsageError if it cannot be read."""
+def check_inputs(case: Case, code_is_here: bool = True) -> int | None:
+    """Return the number of samples in the case's data, None if only torch knows; UsageError if it cannot be read.
+
+    Without ``code_is_here`` the workload's file may be in another revision only.
+    """
     spec = case.spec
-    if spec.script == "script" and not os.path.isfile(spec.target):
+    if spec.script == "script" and code_is_here and not os.path.isfile(spec.target):
         raise UsageError(option="--script", given=spec.target, allowed="a Python file that exists")
     if spec.script:
         return None
-    if spec.entry is None:
+    if spec.entry is None and code_is_here:
         where = spec.target.rpartition(":")[0]
         if where.endswith(".py") and not os.path.isfile(where):
             raise UsageError(option="--workload", given=case.workload, allowed="a Python file that exists")

@@ -123,15 +123,18 @@ def _split(name: str, given: object) -> Sequence[object]:
     return split_list(name, given) if isinstance(given, str) else [given]
 
 
-def make_plan(asked: Asked, machine: Machine) -> Plan:
-    """Return the plan with all distinct cases in the order of the matrices; UsageError for an impossible request."""
+def make_plan(asked: Asked, machine: Machine, code_is_here: bool = True) -> Plan:
+    """Return the plan with all distinct cases in the order of the matrices; UsageError for an impossible request.
+
+    Without ``code_is_here`` the files of workloads may be in another revision only.
+    """
     matrices = for_machine(asked.matrices, machine)
     check_scaling(matrices, "scaling" in asked.typed)
     found = dict.fromkeys(point for matrix in matrices for point in _points(matrix, machine, asked.oversubscribe))
     cases = [case for case, _ in found]
     _check_effects([name for name in asked.typed if any(name in m for m in matrices)], cases)
     _check_settings(asked.settings, cases)
-    here, samples = facts(machine, None), _samples(cases)
+    here, samples = facts(machine, None), _samples(cases, code_is_here)
     planned = joined(
         plan_case(case, dataclasses.replace(here, samples=samples[case.workload, case.data]), base)
         for case, base in found
@@ -139,10 +142,10 @@ def make_plan(asked: Asked, machine: Machine) -> Plan:
     return Plan(planned, _protocol(asked.settings), asked)
 
 
-def _samples(cases: Iterable[Case]) -> dict[tuple[str, str | None], int | None]:
+def _samples(cases: Iterable[Case], code_is_here: bool) -> dict[tuple[str, str | None], int | None]:
     """Return the number of samples by workload and data; each file is read once, however many cases use it."""
     distinct = {(case.workload, case.data): case for case in cases}
-    return {key: check_inputs(case) for key, case in distinct.items()}
+    return {key: check_inputs(case, code_is_here) for key, case in distinct.items()}
 
 
 def joined(planned: Iterable[Planned]) -> tuple[Planned, ...]:

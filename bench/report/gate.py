@@ -93,6 +93,9 @@ def change(ratio: float | None) -> str:
 def _figures(verdict: Verdict) -> Iterator[str]:
     if verdict.samples_per_s_a is not None and verdict.samples_per_s_b is not None:
         yield f"{number(verdict.samples_per_s_a)} → {number(verdict.samples_per_s_b)} samples/s"
+    elif verdict.verdict in ("new", "missing"):
+        rates = {"A": verdict.samples_per_s_a, "B": verdict.samples_per_s_b}
+        yield from (f"{side} {number(rate)} samples/s" for side, rate in rates.items() if rate is not None)
     if verdict.memory in ("more", "less"):
         sides = (verdict.memory_mib_a, verdict.memory_mib_b)
         sizes = " → ".join(UNKNOWN if mib is None else number(mib) for mib in sides)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench import interrupts
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, MissingWorkloadError, UsageError
 from bench.machine.gpus import Machine
 from bench.messages.heartbeat import Beat
 from bench.messages.rank_record import RankRecord, disagreement
@@ -98,6 +98,8 @@ class CaseLauncher:
                 break
         log = next(filter(Path.exists, (folder / "rank0.log", folder / "torchrun.log")), self._log)
         kind = UsageError if case.spec.entry is None and failed else BenchError
+        if kind is UsageError and any(map(_says_missing, evidence.records.values())):
+            kind = MissingWorkloadError
         raise kind(f"--workload {case.workload}: {words}", hint=f"See {log}")
 
     def launch(
@@ -151,6 +153,11 @@ class CaseLauncher:
     def _watchdog(self, request: Request, spec: Spec, protocol: Protocol, role: Role) -> Watchdog:
         scratch, hang_s = Path(spec.scratch), protocol.hang_timeout
         return Watchdog(request.log, scratch, request.ranks, hang_s, protocol.timeout, self.tell, role.others_turn)
+
+
+def _says_missing(record: RankRecord) -> bool:
+    """Return whether a rank found no workload of that name (``workloads.base``, which is not imported here)."""
+    return record.failure is not None and record.failure.message.startswith("MissingWorkloadError: ")
 
 
 def _description(case: Case, folder: Path) -> Description:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import monotonic
 
-from bench.errors import BenchError, ResultsError
+from bench.errors import BenchError, MissingWorkloadError, ResultsError
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
 from bench.plan.description import Description
@@ -34,15 +34,22 @@ class WorkloadDescriptions:
         self._refused: dict[tuple[str, str], BenchError] = {}  # (workload, env) of invalid workloads
         self.seconds = 0.0
 
-    def complete(self, cases: Iterable[Planned], built_in: bool = True) -> tuple[Planned, ...]:
+    def complete(self, cases: Iterable[Planned], built_in: bool = True, may_lack: bool = False) -> tuple[Planned, ...]:
         """Return a plan's cases with what only torch knows, those of built-in workloads only if ``built_in`` is set.
 
-        An invalid workload skips its own cases; its BenchError is raised only if no case is left that can run.
+        An invalid workload skips its own cases; its BenchError is raised only if no case is left that can run. With
+        ``may_lack`` workloads that do not exist are no reason for that.
         """
         planned = joined(self._complete(one) if built_in or one.case.spec.entry is None else one for one in cases)
-        if self._refused and all(one.skip for one in planned):
-            raise next(iter(self._refused.values()))
+        refused = [e for e in self._refused.values() if not (may_lack and isinstance(e, MissingWorkloadError))]
+        if refused and all(one.skip for one in planned):
+            raise refused[0]
         return planned
+
+    @property
+    def missing(self) -> dict[str, MissingWorkloadError]:
+        """The workloads that do not exist, with the error of each."""
+        return {name: e for (name, _), e in self._refused.items() if isinstance(e, MissingWorkloadError)}
 
     def of(self, case: Case) -> Description:
         """Return what torch knows of the workload with this batch. Raise BenchError if the workload is invalid."""

@@ -20,6 +20,7 @@ from bench.store.environment_diff import differences
 OF_A_SIDE = 2  # launches in a block A B B A or B A A B
 NO_FAILURE = ("ok", "interrupted")
 LEAST_LAUNCHES = 3  # on each side: with 3, all of one side are above all of the other by chance once in twenty times
+NOT_THERE = "the workload is not there"  # The reason of a side that lacks it begins with this.
 OF_PROCESSES = tuple(name for name in DEVICE_MEMORY if name != "device_used_mib")
 
 
@@ -36,6 +37,7 @@ def gate(rows: Sequence[LaunchRow], rules: Rules, a: str, b: str, asked: Mapping
     checked = _control(rows, rules)
     if checked and checked.flagged:
         found = {name: flagged(one, checked) for name, one in found.items()}
+    found |= _one_sided(pairs)
     alone = _sound_when_alone(rows)
     verdicts = tuple(
         _verdict(name, of, found.get(name) or _failure_result(of, name in alone), rules) for name, of in pairs.items()
@@ -66,6 +68,25 @@ def _edited(pairs: Mapping[str, Sequence[LaunchRow]]) -> dict[str, Found]:
                 files = next((row.code_changed for row in own if row.code_changed), "a file of the workload")
                 found[name] = Found("inconclusive", f"{files} changed while {side} was measured; measure it again")
     return found
+
+
+def _one_sided(pairs: Mapping[str, Sequence[LaunchRow]]) -> dict[str, Found]:
+    """Return the pairs whose workload one side lacks: ``new``, ``missing``, or ``broken`` if it failed on B."""
+    found = {}
+    for name, rows in pairs.items():
+        lacks = next((row for row in rows if _lacks(row)), None)
+        if lacks is None:
+            continue
+        why = f"{lacks.side} lacks it{(lacks.reason or '').removeprefix(NOT_THERE)}"
+        bad = failures(rows)
+        said = f"{why}; {bad[0].side} {bad[0].status}: {bad[0].reason}" if bad else why
+        found[name] = Found("missing" if lacks.side == "B" else "broken" if bad else "new", said)
+    return found
+
+
+def _lacks(row: LaunchRow) -> bool:
+    """Return whether a row says that its side has no such workload."""
+    return row.status == "skipped" and (row.reason or "").startswith(NOT_THERE)
 
 
 def for_second_stage(rows: Sequence[LaunchRow]) -> list[str]:
@@ -147,7 +168,8 @@ def _has_failed(rows: Iterable[LaunchRow], alone: Set[str]) -> bool:
     """
     counts = [row for row in rows if row.role in ("measure", "control")]
     failed = any(row.side == "A" or row.role == "control" or row.pair in alone for row in failures(counts))
-    return failed or not any(map(has_rate, counts))
+    broken = any(one.verdict == "broken" for one in _one_sided(by_pair(counts)).values())
+    return failed or not (broken or any(map(has_rate, counts)))
 
 
 def flagged(found: Found, checked: Control) -> Found:
@@ -174,9 +196,11 @@ def _verdict(name: str, rows: Sequence[LaunchRow], found: Found, rules: Rules) -
     good = {side: list(filter(has_rate, of)) for side, of in sides.items()}
     last = max(row.stage or 1 for row in rows)  # the stage that decides
     deciding = {side: [row for row in of if (row.stage or 1) == last] for side, of in good.items()}
-    how = "duet" if any(row.duet_ratio for row in sides["B"]) else "blocks"
+    alone = any(map(_lacks, rows))
+    how = "" if alone else "duet" if any(row.duet_ratio for row in sides["B"]) else "blocks"
+    taken = _own_memory(good) if alone else memory(good["A"], good["B"], rules)
     case = CaseRows(sides["A"], sides["B"], deciding["A"], deciding["B"])
-    return case.verdict(name, how, found, memory(good["A"], good["B"], rules), sum(map(len, deciding.values())))
+    return case.verdict(name, how, found, taken, sum(map(len, deciding.values())))
 
 
 @dataclass(frozen=True)
@@ -248,6 +272,16 @@ def memory(a: Sequence[LaunchRow], b: Sequence[LaunchRow], rules: Rules) -> dict
     return {"memory": said if known else None, "memory_measure": measure, "memory_ratio": ratio, **medians}
 
 
+def _own_memory(good: Mapping[str, Sequence[LaunchRow]]) -> dict[str, Any]:
+    """Return the memory columns of a verdict on a case that only one side has."""
+    side, rows = next(((side, rows) for side, rows in good.items() if rows), ("", ()))
+    measure = _measure(rows) if rows else None
+    if measure is None:
+        return {}
+    own = median(float(getattr(row, measure)) for row in rows)
+    return {"memory_measure": measure, f"memory_mib_{side.lower()}": own}
+
+
 def _measure(rows: Sequence[LaunchRow]) -> str | None:
     """Return the measure by which the launches' memory can be compared; None without one that all have.
 
@@ -277,5 +311,7 @@ def geometric_mean(verdicts: Iterable[Verdict]) -> tuple[float | None, float | N
 
 def _differences(rows: Sequence[LaunchRow]) -> tuple[str, ...]:
     """Return the differences between the environments of both sides."""
-    a, b = ([row for row in rows if row.side == side and row.role == "measure"] for side in SIDES)
+    alone = {row.pair for row in rows if _lacks(row)}
+    both = [row for row in rows if row.role == "measure" and row.pair not in alone]
+    a, b = ([row for row in both if row.side == side] for side in SIDES)
     return tuple(difference.words() for difference in differences(a, b)) if a and b else ()

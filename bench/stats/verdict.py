@@ -133,9 +133,10 @@ class Gate:
         4 if cases are not comparable, 5 if a launch failed (without making a case broken), 1 if a case is slower than
         allowed, broken or takes more memory, 3 if undecided, else 0. With ``strict``, missing cases give 1 and any
         inconclusive case 3. A comparison without any decision is undecided, whether its cases are inconclusive or on
-        one side only.
+        one side only, unless all of them are new.
         """
         decided = any(one.verdict not in ("inconclusive", "missing", "new") for one in self.verdicts)
+        decided = decided or len(self.of("new")) == len(self.verdicts)
         if self.of("incomparable"):
             return EXIT_INCOMPARABLE
         if self.failed or not self.verdicts:

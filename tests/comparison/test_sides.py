@@ -211,7 +211,7 @@ def launched_once(tmp_path: Path, workload: str, *sides: Side) -> dict[str, Laun
     contest = Contest.planned("ab", both, sides, tmp_path / "results")
     with contest.begun(Quiet()) as (store, sessions):
         try:
-            [pair] = contest.completed(sessions)
+            [pair], _ = contest.completed(sessions)
             cases = {side: sessions[side].ready(planned) for side, planned in pair.sides.items()}
             return {side: sessions[side].launch(case, {"side": side}) for side, case in cases.items() if case}
         finally:
@@ -407,7 +407,9 @@ def test_a_revision_needs_a_repository(tmp_path: Path) -> None:
     message = f"net.py:Net: a revision needs a git repository; git says of {tmp_path}: not a git repository"
     with pytest.raises(UsageError, match=message):
         placed(Side("B", rev="main"), f"{tmp_path}/net.py:Net")
-    with pytest.raises(UsageError, match=r"git says of .*/nowhere: cannot change to '.*/nowhere'"):
+    with pytest.raises(
+        UsageError, match=rf"git says of {tmp_path}: not a git repository"
+    ):  # a folder that is not there
         placed(Side("B", rev="main"), f"{tmp_path}/nowhere/net.py:Net")
 
 

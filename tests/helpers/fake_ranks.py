@@ -191,7 +191,7 @@ def turns(
     contest, told = Contest.planned("ab", wanted(axes, **settings), sides, out), list[str]()
     with contest.begun(Quiet()) as (store, sessions):
         try:
-            pairs = contest.completed(sessions)
+            pairs, _ = contest.completed(sessions)
             counts = blocks if isinstance(blocks, dict) else {pair.name: blocks for pair in pairs}
             seed = contest.plans["A"].protocol.order_seed
             yield Ab(pairs, sessions, counts, seed, told.append), sessions, told

@@ -101,6 +101,7 @@ def test_messages_have_the_numbers_once() -> None:
     )
     assert message(MORE) == "faster, more memory: +5.0% (+4.0%…+6.0%); memory +5.0% (1,000 → 1,050 MiB)"
     assert message(MISSING) == "missing: not in B"
+    assert message(dataclasses.replace(MISSING, samples_per_s_a=1500.0)) == "missing: not in B; A 1,500 samples/s"
     unknown = dataclasses.replace(MORE, ratio=None, memory_ratio=None, memory_mib_a=None)
     assert message(unknown) == "faster, more memory: memory (— → 1,050 MiB)"
     loads = dataclasses.replace(unknown, memory_measure="peak_host_mib")

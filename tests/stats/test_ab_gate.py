@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from made_up_rows import block, blocks, launch
 
-from bench.stats.ab_gate import for_second_stage, gate, geometric_mean, log_ratios, memory
+from bench.stats.ab_gate import NOT_THERE, for_second_stage, gate, geometric_mean, log_ratios, memory
 from bench.stats.power import Blocks
 from bench.stats.verdict import Control, Gate, Rules, Verdict, worst_first
 from bench.store.columns import LaunchRow
@@ -363,6 +363,54 @@ def test_the_geometric_mean_over_cases() -> None:
     assert geometric_mean([Verdict("a", "missing", "")]) == (None, None, None)
 
 
+# -- one side only -------------------------------------------------------------------------------------------------
+
+
+def lacking(side: str, statuses: str = "ok ok ok", **known: Any) -> list[LaunchRow]:
+    """A case of which this side has no workload; the other has launches of 100, 110 and 120 samples/s."""
+    other = {"A": "B", "B": "A"}[side]
+    absent = launch(side=side, pair="n", order=None, status="skipped", reason=f"{NOT_THERE}: there is no n.py", **known)
+    return [
+        absent.but(samples_per_s=None, launch_s=None),
+        *(
+            launch(side=other, pair="n", stage=1, block=n, status=status, samples_per_s=100.0 + 10 * n, reason="why")
+            for n, status in enumerate(statuses.split())
+        ),
+    ]
+
+
+def test_a_case_that_a_lacks_is_new_with_the_figures_of_b() -> None:
+    rows = [row.but(peak_rss_mib=500.0) if row.status == "ok" else row for row in lacking("A")]
+    said = one(rows)
+    assert (said.verdict, said.reason, said.how) == ("new", "A lacks it: there is no n.py", "")
+    assert (said.samples_per_s_a, said.samples_per_s_b, said.launches, said.blocks) == (None, 110.0, 3, 0)
+    assert (said.memory, said.memory_mib_a, said.memory_mib_b) == (None, None, 500.0)
+    assert of(rows).exit_code == 0
+    assert of(lacking("A", "interrupted")).verdicts[0].verdict == "new"
+
+
+def test_a_case_that_b_lacks_is_missing_and_a_new_one_that_fails_is_broken() -> None:
+    said = one(lacking("B"))
+    assert (said.verdict, said.reason) == ("missing", "B lacks it: there is no n.py")
+    assert (said.samples_per_s_a, said.samples_per_s_b) == (110.0, None)
+    assert of(lacking("B")).exit_code == 3
+    failed = of(lacking("A", "oom"))
+    assert (failed.verdicts[0].verdict, failed.verdicts[0].reason) == (
+        *("broken", "A lacks it: there is no n.py; B oom: why"),
+    )
+    assert (failed.failed, failed.exit_code) == (False, 1)
+    assert of(lacking("B", "oom")).exit_code == 5  # A failed
+
+
+def test_a_case_of_one_side_is_neither_flagged_nor_part_of_the_differences() -> None:
+    """The control pair differs from itself, which says nothing of a case that is not compared."""
+    flagged = blocks(around(-0.2, 0.001), role="control")
+    rows = [*blocks(STEADY), *flagged, *lacking("A", torch="1.0")]
+    found = of(rows)
+    assert {said.case: said.verdict for said in found.verdicts} == {"a": "inconclusive", "n": "new"}
+    assert (found.differences, found.exit_code) == ((), 3)
+
+
 # -- exit codes ----------------------------------------------------------------------------------------------------
 
 KINDS = ("faster", "slower", "same", "inconclusive", "incomparable", "missing", "new", "broken")
@@ -377,7 +425,7 @@ def expected(kinds: tuple[str, ...], strict: bool, flagged: bool, failed: bool) 
         return 5
     if "slower" in kinds or "broken" in kinds or (strict and "missing" in kinds):
         return 1
-    good = {"faster", "same"} & set(kinds)
+    good = {"faster", "same"} & set(kinds) or set(kinds) == {"new"}
     return 3 if flagged or not good or (strict and "inconclusive" in kinds) else 0
 
 
@@ -402,6 +450,7 @@ def test_the_exit_code_is_of_the_strongest(kinds: tuple[str, ...], strict: bool,
         (("inconclusive", "inconclusive"), False, 3),
         (("same", "missing", "new"), False, 0),
         (("same", "missing", "new"), True, 1),
+        (("new", "new"), False, 0),  # there is nothing that could have become slower
         (("missing", "new"), False, 3),  # nothing was compared
         (("inconclusive", "new"), False, 3),
         (("slower", "incomparable"), False, 4),
