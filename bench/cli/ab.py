@@ -66,7 +66,7 @@ def ab(
 
     progress = observer(SafeConsole(stderr=True), quiet)
     with interrupts.deferred(), contextlib.closing(progress), verdict_options.withdrawn():
-        so_far = functools.partial(verdict_options.so_far, warn=progress.note)
+        so_far = functools.partial(verdict_options.so_far, warn=progress.note) if verdict_options.has_files else None
         gating = Gating(verdict_options.rules, blocks, verdict_options.detect_given, duet, so_far)
         gate = compete(asked_for(given), both, out, gating, progress)
     return verdict_options.report(gate)

@@ -67,6 +67,11 @@ class VerdictOptions:
     json_file: Path | None = None
     _written: set[Path] = field(default_factory=set, compare=False)
 
+    @property
+    def has_files(self) -> bool:
+        """Whether a file was asked for."""
+        return any((self.junit, self.md, self.json_file))
+
     def so_far(self, gate: Gate, warn: Callable[[str], None]) -> None:
         """Write the requested files with the verdicts so far, without a message; an error is a warning.
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.comparison.duet import Duet, both_fit
+from bench.comparison.one_sided import OneSided
 from bench.comparison.sides import Side
 from bench.errors import IncomparableError, UsageError
 from bench.messages.spec import SIDES
@@ -36,20 +37,6 @@ class Pair:
     name: str
     sides: Mapping[str, Planned]
     role: str = "measure"
-
-
-@dataclass(frozen=True, eq=False)
-class OneSided:
-    """A case of one side: ``lacks`` is the side without its workload, and ``why`` says so in words."""
-
-    planned: Planned
-    lacks: str
-    why: str
-
-    @property
-    def name(self) -> str:
-        """The case_id, as that of a pair."""
-        return self.planned.case.case_id
 
 
 def pairs(plans: Mapping[str, Plan], sides: Sequence[Side]) -> list[Pair]:

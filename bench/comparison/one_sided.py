@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.comparison.sides import Side
-from bench.errors import UsageError
+from bench.errors import MissingWorkloadError, UsageError
 from bench.messages.spec import SIDES
 from bench.plan.case import Case
-from bench.plan.plan import Planned
+from bench.plan.plan import Plan, Planned
 from bench.runner.rank_site import Site
+from bench.runner.run_session import Session
+
+
+@dataclass(frozen=True)
+class OneSided:
+    """A case of one side: ``lacks`` is the side without its workload, and ``why`` says so in words."""
+
+    planned: Planned
+    lacks: str
+    why: str
+
+    @property
+    def name(self) -> str:
+        """The case_id, as that of a pair."""
+        return self.planned.case.case_id
+
 
 Reasons = dict[str, dict[str, str]]  # By side, and by workload: why it is not there.
 
@@ -18,6 +36,46 @@ Reasons = dict[str, dict[str, str]]  # By side, and by workload: why it is not t
 def may_lack(sides: Iterable[Side]) -> bool:
     """Return whether a side may lack a workload: it is another revision, and the workload is that of both sides."""
     return any(side.rev for side in sides) and all("workload" not in side.axes for side in sides)
+
+
+def completed(
+    plans: Mapping[str, Plan], sides: Sequence[Side], sessions: Mapping[str, Session]
+) -> tuple[dict[str, Plan], list[OneSided]]:
+    """Return the plans with what only torch knows of their cases, and the cases of which one side lacks the workload.
+
+    BenchError if no case is left that can run.
+    """
+    lacking, cases = may_lack(sides), {side: plan.cases for side, plan in plans.items()}
+    places = {side: session.site for side, session in sessions.items()}
+    reasons = without_file(cases, places) if lacking else {side: {} for side in plans}
+    for side, planned in cases.items():
+        there = [one for one in planned if one.case.workload not in reasons[side]]
+        workloads = sessions[side].workloads
+        cases[side] = tuple(dict.fromkeys(workloads.complete(there, may_lack=lacking)))
+        missing = workloads.missing if lacking else {}
+        reasons[side] |= {name: _what_is_missing(error, places[side]) for name, error in missing.items()}
+    alone = _on_one_side(reasons)
+    if not alone and all(one.skip for of in cases.values() for one in of):
+        for error in sessions[SIDES[0]].workloads.missing.values():
+            raise error
+    one_sided = [
+        OneSided(one, *alone[one.case.workload])
+        for side, of in cases.items()
+        for one in of
+        if one.case.workload in alone and alone[one.case.workload][0] != side
+    ]
+    if any(one.planned.case.auto_batch for one in one_sided):
+        raise UsageError("--batch-size auto: a comparison needs a batch size", option="--batch-size", hint="Give one.")
+    return {side: dataclasses.replace(plan, cases=_but(cases[side], alone)) for side, plan in plans.items()}, one_sided
+
+
+def _but(cases: Iterable[Planned], workloads: Collection[str]) -> tuple[Planned, ...]:
+    return tuple(one for one in cases if one.case.workload not in workloads)
+
+
+def _what_is_missing(error: MissingWorkloadError, site: Site) -> str:
+    """Return what a rank said, without the name of the error before it, and with a path inside the checkout."""
+    return error.message.rpartition("MissingWorkloadError: ")[2].replace(f"{site.root}/", "")
 
 
 def without_file(plans: Mapping[str, Iterable[Planned]], sites: Mapping[str, Site]) -> Reasons:
@@ -41,7 +99,7 @@ def without_file(plans: Mapping[str, Iterable[Planned]], sites: Mapping[str, Sit
     return {side: {name: why for name, why in of.items() if name not in both} for side, of in found.items()}
 
 
-def on_one_side(reasons: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
+def _on_one_side(reasons: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, str]]:
     """Return by workload the side that lacks it, and why; without those that both lack."""
     a, b = (reasons[side] for side in SIDES)
     return {

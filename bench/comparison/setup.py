@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.comparison.abba import CONTROL, Ab, OneSided, Pair, pairs
+from bench.comparison.abba import CONTROL, Ab, Pair, pairs
 from bench.comparison.block_counts import check_blocks, planned_blocks
 from bench.comparison.block_time import seconds_a_block
-from bench.comparison.one_sided import may_lack, on_one_side, without_file
+from bench.comparison.one_sided import OneSided, completed, may_lack
 from bench.comparison.outlook import Outlook
 from bench.comparison.sides import Side, sites
-from bench.errors import Interrupted, MissingWorkloadError, ResultsError, UsageError
+from bench.errors import Interrupted, ResultsError, UsageError
 from bench.machine.environment import installed
 from bench.machine.gpus import Machine, this_machine
 from bench.plan.plan import Asked, Plan, Protocol, make_plan
@@ -112,33 +112,8 @@ class Contest:
             yield store, sessions
 
     def completed(self, sessions: Mapping[str, Session]) -> tuple[list[Pair], list[OneSided]]:
-        """Return the pairs, with the descriptions of their workloads completed, and the cases of one side only.
-
-        BenchError if no case is left that can run.
-        """
-        lacking, plans = may_lack(self.sides), {side: plan.cases for side, plan in self.plans.items()}
-        places = {side: session.site for side, session in sessions.items()}
-        reasons = without_file(plans, places) if lacking else {side: {} for side in plans}
-        for side, cases in plans.items():
-            workloads = sessions[side].workloads
-            there = [one for one in cases if one.case.workload not in reasons[side]]
-            plans[side] = tuple(dict.fromkeys(workloads.complete(there, may_lack=lacking)))
-            missing = workloads.missing if lacking else {}
-            reasons[side] |= {name: _what_is_missing(error, places[side]) for name, error in missing.items()}
-        alone = on_one_side(reasons)
-        if not alone and all(one.skip for cases in plans.values() for one in cases):
-            for error in sessions["A"].workloads.missing.values():
-                raise error
-        both = {
-            side: dataclasses.replace(plan, cases=tuple(c for c in plans[side] if c.case.workload not in alone))
-            for side, plan in self.plans.items()
-        }
-        one_sided = [
-            OneSided(planned, *alone[planned.case.workload])
-            for side, cases in plans.items()
-            for planned in cases
-            if planned.case.workload in alone and alone[planned.case.workload][0] != side
-        ]
+        """Return the pairs, with the descriptions of their workloads completed, and the cases of one side only."""
+        both, one_sided = completed(self.plans, self.sides, sessions)
         return pairs(both, self.sides), one_sided
 
     def expected(self, ready: Sequence[Pair], watcher: Observer) -> dict[str, float]:
@@ -255,11 +230,6 @@ class _Competition:
         return sum(row.launch_s or 0.0 for row in others) + sum(
             session.workloads.seconds for session in self.sessions.values()
         )
-
-
-def _what_is_missing(error: MissingWorkloadError, site: Site) -> str:
-    """Return what a rank said, without the name of the error before it, and with a path inside the checkout."""
-    return error.message.rpartition("MissingWorkloadError: ")[2].replace(f"{site.root}/", "")
 
 
 def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observer) -> tuple[list[Noise], bool]:

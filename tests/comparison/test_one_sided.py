@@ -202,6 +202,12 @@ def test_sides_of_one_revision_cannot_lack_anything(repo: Repo) -> None:
     assert (done.code, done.err) == (2, "bench: --workload: got 'net.py:Net'; allowed: a Python file that exists.\n")
 
 
+def test_a_batch_size_that_is_to_be_found_is_refused(repo: Repo) -> None:
+    repo.commit(net="class Net: ...\n")
+    done = repo.ab(*OPTIONS, "--a-rev", "old", "--batch-size", "auto", workloads="net.py:Net")
+    assert (done.code, done.err) == (2, "bench: --batch-size auto: a comparison needs a batch size. Give one.\n")
+
+
 def test_a_script_is_a_file_or_a_module_of_the_folder_that_it_is_called_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,7 +265,7 @@ def test_a_budget_that_is_too_short_is_undecided(place: Place) -> None:
 def test_verdicts_so_far_say_which_blocks_are_meant(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Gate] = []
     monkeypatch.setattr("bench.cli.verdict_options.VerdictOptions.so_far", lambda _, gate, warn: told.append(gate))
-    place.ab("--budget", "1399", "--quiet")
+    place.ab("--budget", "1399", "--quiet", "--md", "gate.md")
     assert [gate.so_far.words for gate in told if gate.so_far] == [
         *(f"so far: {n} of 4 blocks (first look)" for n in range(1, 5)),
         *(f"so far: {n} of 12 blocks (first stage)" for n in range(5, 13)),
