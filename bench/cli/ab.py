@@ -35,7 +35,8 @@ SIDES = (
     keyword_parameter("a_rev", Annotated[str | None, _of_side(REV, "REV")], None),
     keyword_parameter("b_rev", Annotated[str | None, _of_side(REV, "REV")], None),
 )
-BLOCKS = f"Blocks of the first stage; a second stage has twice as many.{default_text('by bench calibrate, or 8')}"
+DEFAULT = default_text("by --budget or bench calibrate, else 8")
+BLOCKS = f"Blocks of the first stage; a second stage has twice as many.{DEFAULT}"
 
 
 @with_run_options
