@@ -45,17 +45,27 @@ def read(
     return [dict(zip(wanted, values, strict=True)) for values in _values_of(file, warn, kind, wanted, tuple(wanted))]
 
 
-def read_launches(file: Path, warn: Callable[[str], None], only: Collection[str] | None = None) -> list[LaunchRow]:
-    """Read the rows of a file with the columns of launches.csv, like ``read``."""
+def read_launches(
+    file: Path, warn: Callable[[str], None], only: Collection[str] | None = None, content: bytes | None = None
+) -> list[LaunchRow]:
+    """Read the rows of a file with the columns of launches.csv, like ``read``.
+
+    ``content``: the bytes of the file, if they come from elsewhere; ``file`` is then its name in messages.
+    """
     wanted = {name: column for name, column in LAUNCHES.items() if only is None or name in {"schema", *only}}
-    return list(map(LaunchRow._make, _values_of(file, warn, "launches.csv", wanted, LaunchRow._fields)))
+    return list(map(LaunchRow._make, _values_of(file, warn, "launches.csv", wanted, LaunchRow._fields, content)))
 
 
 def _values_of(
-    file: Path, warn: Callable[[str], None], kind: str, wanted: Mapping[str, Column], names: Sequence[str]
+    file: Path,
+    warn: Callable[[str], None],
+    kind: str,
+    wanted: Mapping[str, Column],
+    names: Sequence[str],
+    content: bytes | None = None,
 ) -> Iterator[tuple[Value, ...]]:
     """Yield the values of each row in these columns; None in those that are not wanted, or not in the file."""
-    content = whole_rows(file, warn)
+    content = whole_rows(file, warn, content)
     if not content:
         return
     rows = _rows(_decoded(file, content))
@@ -98,12 +108,12 @@ def check_tail(file: Path, content: bytes, end: int) -> None:
         )
 
 
-def whole_rows(file: Path, warn: Callable[[str], None]) -> bytes:
+def whole_rows(file: Path, warn: Callable[[str], None], content: bytes | None = None) -> bytes:
     """Return a file's bytes without a byte order mark and without an incomplete last row, of which ``warn`` is told.
 
-    ResultsError if the file cannot be read, or more than one row is incomplete.
+    ResultsError if the file cannot be read, or more than one row is incomplete. ``content``: its bytes, if known.
     """
-    content = _content(file)
+    content = (read_bytes(file) if content is None else content).removeprefix(codecs.BOM_UTF8)  # Spreadsheets write it.
     end = whole(content)
     if end == len(content) > 0:
         return content
@@ -123,10 +133,6 @@ def whole_rows(file: Path, warn: Callable[[str], None]) -> bytes:
 
 def _begin(line: bytes) -> bytes:
     return line.partition(b",")[0].strip(b'"')
-
-
-def _content(file: Path) -> bytes:
-    return read_bytes(file).removeprefix(codecs.BOM_UTF8)  # Spreadsheets write it before the header.
 
 
 def _decoded(file: Path, content: bytes) -> str:
