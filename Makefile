@@ -53,6 +53,7 @@ flops: $(VENV)/installed
 certificate: $(VENV)/installed
 	$(BIN)/python -m tests.benchmarks.certificate
 	$(BIN)/python -m tests.benchmarks.statistics_rates
+	$(BIN)/python -m tests.benchmarks.change_points
 
 faults: $(VENV)/installed
 	$(BIN)/pytest tests/end_to_end/test_faults.py tests/end_to_end/test_resume.py -k "not random" --write-faults
