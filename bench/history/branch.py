@@ -138,8 +138,9 @@ def _fetched_earlier(to: Branch) -> str | None:
 
 def _joined(to: Branch, here: str, there: str, files: Files, warn: Callable[[str], None]) -> tuple[str, Files]:
     """Return the remote's branch with the sessions that only the branch here has, each in a commit of its own."""
-    own, theirs = (_other_files(to.repository, commit) for commit in (here, there))
-    if any(theirs.get(name) != entry for name, entry in own.items()):
+    common = to.repository.common(here, there)
+    own, theirs, before = (_other_files(to.repository, commit) for commit in (here, there, common or there))
+    if own not in (theirs, before):
         raise UsageError(
             f"branch {to.name} here has files beside those of sessions that the remote's does not have",
             option="--branch",

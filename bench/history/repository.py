@@ -6,6 +6,7 @@ Neither the user's files nor the index are read or changed.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -81,6 +82,10 @@ class Repository:
         """Return whether a commit is among the ancestors of another, as far as they are known in a shallow clone."""
         return self._git("merge-base", "--is-ancestor", old, new).returncode == 0
 
+    def common(self, one: str, other: str) -> str | None:
+        """Return the latest common ancestor of two commits; None if none is known."""
+        return self._git("merge-base", one, other).stdout.decode().strip() or None
+
     # -- objects -------------------------------------------------------------------------------------------------------
 
     def entries(self, tree: str) -> dict[str, Entry]:
@@ -140,8 +145,12 @@ class Repository:
         own = f"refs/stepbench/{secrets.token_hex(8)}"  # FETCH_HEAD may be overwritten by another process.
         shallow = self._must("rev-parse", "--is-shallow-repository").strip() == b"true"
         depth = ["--depth=1"] if shallow else []
-        words = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", *depth)
-        self._must("fetch", *words, "--", remote, f"+{ref}:{own}")
+        words = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--refmap=", *depth)
+        done = self._git("fetch", *words, "--", remote, f"+{ref}:{own}")
+        if done.returncode and any(said in _said(done) for said in MOVED_HERE):
+            raise MovedError
+        if done.returncode:
+            raise ResultsError(f"git fetch: {_said(done)}", hint="Mend that, and repeat the command.")
         commit = self.tip(own)
         self._must("update-ref", "-d", own)
         return commit
@@ -156,9 +165,9 @@ class Repository:
                 raise MovedError
             why = shorten("; ".join(line.split("\t")[-1] for line in refused) or _said(done))
             raise ResultsError(
-                f"git push to {remote}: {why}",
+                f"git push to {without_secrets(remote)}: {why}",
                 option="--push",
-                given=remote,
+                given=without_secrets(remote),
                 hint="The session is on the branch in this repository; push that, or repeat the command.",
             )
 
@@ -191,7 +200,12 @@ class Repository:
             raise ResultsError(f"git {words[0]} took longer than {SECONDS:.0f} s and was ended") from None
 
 
+def without_secrets(text: str) -> str:
+    """Return a text in which URLs have neither user nor password."""
+    return re.sub(r"(?<=://)[^/@\s]*@", "", text)
+
+
 def _said(done: subprocess.CompletedProcess[bytes]) -> str:
     """Return what git says of an error, in one line."""
-    text = (done.stderr or done.stdout).decode(errors="replace")
+    text = without_secrets((done.stderr or done.stdout).decode(errors="replace"))
     return shorten(text.replace("fatal: ", "").replace("error: ", "")) or f"it ended with {done.returncode}"

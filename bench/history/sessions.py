@@ -14,6 +14,7 @@ from bench.errors import ResultsError, UsageError
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES, LaunchRow
 from bench.store.counting_rows import counted
+from bench.store.environment_diff import variables_of
 from bench.store.reader import read_launches
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -94,7 +95,10 @@ def read_sessions(
     rows: list[LaunchRow] = []
     for name, content in files:
         try:
-            rows += read_launches(Path(name), warn, only, content)
+            found = read_launches(Path(name), warn, only, content)
+            for row in {row.settings: row for row in found if row.settings}.values():
+                variables_of(row.columns())  # Whether they are JSON.
+            rows += found
         except ResultsError as error:
             warn(f"a session is left out: {error}")
     return rows

@@ -13,7 +13,7 @@ from made_up_rows import session
 from bench.errors import BenchError, ResultsError, UsageError
 from bench.history import branch as branches
 from bench.history.branch import Branch, branch
-from bench.history.repository import MovedError, Repository
+from bench.history.repository import MovedError, Repository, without_secrets
 from bench.history.sessions import SessionFile, session_of
 
 NAME = "bench-history"
@@ -193,6 +193,14 @@ def test_gits_own_words_are_told(clone: Callable[..., Path]) -> None:
         add(here, made(1), name="taken")
 
 
+def test_messages_do_not_have_the_password_of_a_url(clone: Callable[..., Path]) -> None:
+    with pytest.raises(ResultsError, match="git ls-remote: ") as told:
+        add(clone("here"), made(1), "https://ci:secret@localhost:1/repository.git")
+    assert "localhost" in str(told.value)
+    assert "secret" not in str(told.value)
+    assert without_secrets("push to https://ci:secret@host/a@b failed") == "push to https://host/a@b failed"
+
+
 def test_other_rows_of_a_run_are_refused(clone: Callable[..., Path]) -> None:
     here = clone("here")
     add(here, made(1))
@@ -225,6 +233,38 @@ def test_sessions_that_were_not_pushed_are_put_on_top_of_the_remotes(
     assert days(tmp_path / "remote.git") == ["01", "05", "06", "07"]
     assert [subject[14:16] for subject in subjects(tmp_path / "remote.git")] == ["01", "05", "06", "07"]
     assert git(tmp_path / "remote.git", "log", "--merges", "--format=%h", NAME) == ""
+
+
+def test_files_beside_the_sessions_are_never_lost(clone: Callable[..., Path], tmp_path: Path) -> None:
+    """The remote's newer ones are taken; own ones that were not pushed are not thrown away."""
+    one, two = clone("one"), clone("two")
+    add(one, made(1), "origin")
+    add(two, made(2), "origin")
+    add(two, made(3))  # not pushed
+    write_beside(one, "theirs")
+    git(one, "push", "--quiet", "origin", NAME)
+    assert add(two, made(4), "origin")
+    assert git(two, "show", f"{NAME}:README.md") == "theirs"
+    assert days(tmp_path / "remote.git") == ["01", "02", "03", "04"]
+    add(one, made(5), "origin")
+    write_beside(two, "ours")
+    tip = git(two, "rev-parse", NAME)
+    with pytest.raises(UsageError, match=r"has files beside those of sessions .* Push them, or delete the branch here"):
+        add(two, made(6), "origin")
+    assert git(two, "rev-parse", NAME) == tip
+
+
+def write_beside(folder: Path, text: str) -> None:
+    """A commit on the branch with a file beside the sessions, on top of what the remote has."""
+    there = folder.parent / f"worktree-{text}"
+    git(folder, "fetch", "--quiet", "origin")
+    git(folder, "worktree", "add", "--quiet", str(there), NAME)
+    if text == "theirs":
+        git(there, "reset", "--quiet", "--hard", f"origin/{NAME}")
+    (there / "README.md").write_text(text)
+    git(there, "add", ".")
+    git(there, "commit", "--quiet", "--message", text)
+    git(folder, "worktree", "remove", str(there))
 
 
 def test_a_push_that_is_rejected_is_repeated(
