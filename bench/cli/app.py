@@ -48,6 +48,11 @@ COMMANDS = {
         "app",
         "Manage baselines: sessions that later runs are compared with.",
     ),
+    "history": Command(
+        "history",
+        "app",
+        "Keep sessions in a folder or on a branch, and show how figures move over them, as advice.",
+    ),
     "list": Command(
         "list_",
         "list_",

@@ -29,7 +29,8 @@ WIDTHS = {"longest": 96, "longer": 40, "long": 24}
 # Each section: its name and anchor, its title if it has no table, and the kinds of its charts (names begin with them).
 # Other tables and charts go into OTHERS.
 OTHERS = "others"
-SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+Sections = tuple[tuple[str, str, tuple[str, ...]], ...]
+SECTIONS: Sections = (
     ("environments", "Machine and software", ()),
     ("summary", "Cases", ("models", "throughput", "memory")),
     ("scaling", "Scaling", ("scaling",)),
@@ -92,7 +93,12 @@ class Section:
 
 
 def page(
-    title: str, about: Sequence[str], sentences: Sequence[str], tables: Sequence[Table], charts: Sequence[Chart]
+    title: str,
+    about: Sequence[str],
+    sentences: Sequence[str],
+    tables: Sequence[Table],
+    charts: Sequence[Chart],
+    sections: Sections = SECTIONS,
 ) -> str:
     """Return the whole page.
 
@@ -106,7 +112,7 @@ def page(
         title=title,
         about=about,
         sentences=[_sentence(text) for text in sentences],
-        sections=list(_sections(tables, charts)),
+        sections=list(_sections(tables, charts, sections)),
         light=css_variables("light"),
         dark=css_variables("dark"),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -131,11 +137,11 @@ def _sentence(text: str) -> Sentence:
     return Sentence(subject + ":", " " + rest) if short else Sentence("", text)
 
 
-def _sections(tables: Sequence[Table], charts: Sequence[Chart]) -> Iterator[Section]:
-    named = {name for name, _, _ in SECTIONS}
-    place = {prefix: name for name, _, prefixes in SECTIONS for prefix in prefixes}
+def _sections(tables: Sequence[Table], charts: Sequence[Chart], sections: Sections) -> Iterator[Section]:
+    named = {name for name, _, _ in sections}
+    place = {prefix: name for name, _, prefixes in sections for prefix in prefixes}
     every = _pictures(charts)
-    for name, title, _ in SECTIONS:
+    for name, title, _ in sections:
         own = [table for table in tables if table.name == name]
         other = [table for table in tables if table.name not in named] if name == OTHERS else []
         drawn = [one for one in every if place.get(_kind_of(one.chart), OTHERS) == name]
