@@ -20,8 +20,12 @@ from bench.store.counting_rows import PLACE
 from bench.store.env_key import ENV_KEY_COLUMNS
 from bench.store.environment_diff import differences
 
-# The figures of a page, by the names of their columns; a case without values in a column has no trend of it.
-DEFAULT_METRICS = ("samples_per_s", "step_ms", "peak_allocated_mib")
+# The figures of a page, by the names of their columns. A case without values in a column, or with zeros only, has no
+# trend of it. The last three are counts of the work of a step.
+DEFAULT_METRICS = (
+    *("samples_per_s", "step_ms", "peak_allocated_mib"),
+    *("operations", "collective_bytes", "activation_bytes"),
+)
 ON_THE_CPU = {"peak_allocated_mib": "peak_rss_mib"}  # What a case on the CPU has instead.
 # The columns that a trend needs beside its metrics.
 COLUMNS = (
@@ -238,7 +242,8 @@ def _cells(
 
 def _default_metrics(cells: Sequence[_Cell]) -> list[str]:
     on_cpu = cells[-1].rows[-1].device == "cpu"
-    return [ON_THE_CPU.get(name, name) if on_cpu else name for name in DEFAULT_METRICS]
+    names = [ON_THE_CPU.get(name, name) if on_cpu else name for name in DEFAULT_METRICS]
+    return [name for name in names if any(any(_values(cell, name)) for cell in cells)]
 
 
 # -- figures -------------------------------------------------------------------------------------------------------

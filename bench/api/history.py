@@ -185,8 +185,8 @@ def trend(
 ) -> Trend:
     """Return how figures moved over the ``last`` sessions of a history, and change points as advice.
 
-    ``metrics``: names of numeric columns of ``launches.csv``, by default throughput, step time and peak memory. The
-    history is that of ``add_to_history``. Raises a child of BenchError.
+    ``metrics``: names of numeric columns of ``launches.csv``, by default throughput, step time, peak memory and
+    counts of a step. The history is that of ``add_to_history``. Raises a child of BenchError.
     """
     return read(_place(folder, branch, None, folder_of(out)), words_of("metrics", metrics), last, warner())
 

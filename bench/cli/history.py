@@ -69,7 +69,7 @@ def page(
         str | None,
         typer.Option(
             metavar="COLUMN,…",
-            help="Numeric columns of launches.csv (default: throughput, step time and peak memory).",
+            help="Numeric columns of launches.csv (default: throughput, step time, peak memory and counts of a step).",
             show_default=False,
         ),
     ] = None,

@@ -107,7 +107,7 @@ def test_cases_have_the_labels_and_the_order_of_a_report() -> None:
     assert [[point.session for point in series.points] for series in of.series] == [[0], [1], [0]]
 
 
-def test_figures_are_throughput_step_time_and_memory_unless_others_are_named() -> None:
+def test_figures_are_throughput_step_time_memory_and_counts_unless_others_are_named() -> None:
     on_cpu = {"device": "cpu", "step_ms": 8.0, "peak_rss_mib": 500.0, "peak_allocated_mib": 1.0}
     assert [one.metric for one in found(of_day(1, **on_cpu), metrics=None).series] == [
         "samples_per_s",
@@ -115,7 +115,12 @@ def test_figures_are_throughput_step_time_and_memory_unless_others_are_named() -
         "peak_rss_mib",
     ]
     on_gpu = {"device": "cuda", "step_ms": 8.0, "peak_rss_mib": 500.0, "peak_allocated_mib": 1.0}
-    assert [one.metric for one in found(of_day(1, **on_gpu), metrics=None).series][2:] == ["peak_allocated_mib"]
+    counts = {"operations": 700, "collective_bytes": 0, "activation_bytes": 4096}
+    assert [one.metric for one in found(of_day(1, **on_gpu, **counts), metrics=None).series][2:] == [
+        "peak_allocated_mib",
+        "operations",
+        "activation_bytes",
+    ]
 
 
 @pytest.mark.parametrize("count", [0, 7])

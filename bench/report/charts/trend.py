@@ -30,6 +30,9 @@ NAMES = {
     "peak_reserved_mib": "Peak memory of the allocator",
     "peak_rss_mib": "Peak resident memory",
     "peak_host_mib": "Peak host memory",
+    "operations": "Operations of a step",
+    "collective_bytes": "Messages of a step",
+    "activation_bytes": "Activations of a step",
 }
 
 
