@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from in_process import bench
 from made_up_gates import FLAGGED, GATE, GOOD, UNLIKE
+from made_up_rows import session, write
 
 from bench.errors import EXIT_BUG, EXIT_USAGE
 from bench.plan.options import AXES, SETTINGS
@@ -35,6 +37,8 @@ COMMANDS = {
     "baseline rm": {"--yes"} | OUT,
     "results export": {"--pytest-benchmark"} | OUT,
     "lock": {"--check"},
+    "history add": {"--branch", "--push"} | OUT,
+    "history page": {"--branch", "--html"} | OUT,
 }
 
 # -- YAML, as much of it as the page has: mappings, lists, plain and quoted scalars, literal blocks ----------------------
@@ -92,7 +96,7 @@ def _value(text: str, lines: list[str], indent: int) -> tuple[Any, list[str]]:
 
 
 DOCUMENTS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-GITHUB, GITLAB, NIGHTLY = [read_yaml(text) for text in DOCUMENTS]
+GITHUB, GITLAB, NIGHTLY, HISTORY = [read_yaml(text) for text in DOCUMENTS]
 
 
 def test_the_reader_of_yaml_is_one() -> None:
@@ -126,7 +130,7 @@ def step(job: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_what_github_needs_is_there() -> None:
-    for workflow in (GITHUB, NIGHTLY):
+    for workflow in (GITHUB, NIGHTLY, HISTORY):
         assert {"name", "on", "permissions", "jobs"} <= workflow.keys()
         for job in workflow["jobs"].values():
             assert {"runs-on", "steps"} <= job.keys()
@@ -147,7 +151,7 @@ def test_only_the_job_that_runs_no_code_of_the_change_may_write() -> None:
 
 
 def test_no_script_holds_an_expression() -> None:
-    for workflow in (GITHUB, NIGHTLY):
+    for workflow in (GITHUB, NIGHTLY, HISTORY):
         scripts = [one["run"] for job in workflow["jobs"].values() for one in job["steps"] if "run" in one]
         assert not [script for script in scripts if "${{" in script]  # they would be pasted in before bash reads them
 
@@ -195,7 +199,7 @@ def test_the_nightly_run_fails_on_another_machine_but_not_on_its_first_night(
     assert run(script, tmp_path, {"bench": f"exit {code}"}).returncode == ends
 
 
-@pytest.mark.parametrize(("workflow", "job"), [(GITHUB, "gate"), (NIGHTLY, "nightly")])
+@pytest.mark.parametrize(("workflow", "job"), [(GITHUB, "gate"), (NIGHTLY, "nightly"), (HISTORY, "measure")])
 def test_what_is_installed_is_named_in_the_file(tmp_path: Path, workflow: dict[str, Any], job: str) -> None:
     """Pull requests from forks see no variables of the repository."""
     assert workflow["env"] == {"STEPBENCH": "git+https://HOST/stepbench.git@COMMIT"}
@@ -231,6 +235,35 @@ def test_b_is_the_last_commit_of_a_merge_request(tmp_path: Path, variables: dict
 def test_a_nightly_baseline_joins_what_was_pushed_meanwhile() -> None:
     script = step(NIGHTLY["jobs"]["nightly"], "Keep")["run"].splitlines()
     assert script[-3:] == ['git commit -m "Baseline: one more session"', "git pull --rebase", "git push"]
+
+
+def test_the_history_is_pushed_and_published(tmp_path: Path) -> None:
+    """The steps of the workflow, in a shallow clone of a repository whose history another job has begun."""
+    git("init", "--quiet", "--bare", str(tmp_path / "remote.git"))
+    for name, day in (("other", 1), ("runner", 2)):
+        clone = tmp_path / name
+        git("clone", "--quiet", "--depth=1", (tmp_path / "remote.git").as_uri(), str(clone))
+        known = {"run_id": f"202601{day:02}-030000-00aa", "settings": "{}"}
+        write(clone / "results" / "runs" / known["run_id"], session([100.0, 101.0, 99.0], **known))
+        for what in ("Add", "Page"):
+            line = step(HISTORY["jobs"]["measure"], what)["run"]
+            done = bench(clone, *shlex.split(line)[1:])
+            assert done.code == 0, done.err
+    uploaded = next(one for one in HISTORY["jobs"]["measure"]["steps"] if "upload-pages" in one.get("uses", ""))
+    page = (tmp_path / "runner" / uploaded["with"]["path"] / "index.html").read_text()
+    assert "20260101-030000-00aa" in page
+    assert "20260102-030000-00aa" in page
+
+
+def git(*words: str) -> None:
+    subprocess.run(["git", *words], check=True, capture_output=True)
+
+
+def test_only_the_job_that_adds_to_the_history_may_push() -> None:
+    assert HISTORY["permissions"] == {"contents": "read"}
+    assert HISTORY["jobs"]["measure"]["permissions"] == {"contents": "write"}
+    assert "contents" not in HISTORY["jobs"]["publish"]["permissions"]
+    assert HISTORY["on"] == {"push": {"branches": ["main"]}}  # no code of pull requests on a runner of one's own
 
 
 @pytest.mark.parametrize("earlier", ["", "4711"])
@@ -290,7 +323,16 @@ def test_commands_have_only_options_that_there_are() -> None:
         assert name, words
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= COMMANDS[name], (words, given - COMMANDS[name])
-    assert {words[0] for words in commands} == {"ab", "run", "calibrate", "check", "baseline", "results", "lock"}
+    assert {words[0] for words in commands} == {
+        "ab",
+        "run",
+        "calibrate",
+        "check",
+        "baseline",
+        "results",
+        "lock",
+        "history",
+    }
 
 
 def test_a_revision_is_of_a_workload_of_the_users() -> None:
@@ -305,7 +347,8 @@ def test_a_revision_is_of_a_workload_of_the_users() -> None:
 def test_every_option_in_the_text_is_one() -> None:
     prose = re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)
     named = set(re.findall(r"`(--[a-z-]+)", prose))
-    assert named <= COMMANDS["ab"], named - COMMANDS["ab"]
+    known = COMMANDS["ab"] | COMMANDS["history add"]
+    assert named <= known, named - known
 
 
 def test_the_table_of_exit_codes_is_that_of_the_code() -> None:
