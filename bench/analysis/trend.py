@@ -150,7 +150,7 @@ def trend(rows: Sequence[LaunchRow], metrics: Sequence[str] | None, warn: Callab
     ]
     found, tested = _changes([(metric, of_case) for _, metric, of_case in drawn])
     series = [
-        Series(case_id, names[case_id], metric, [_point(cell, metric) for cell in of_case], changes)
+        Series(case_id, names[case_id], metric, [_point(cell, metric) for cell in _with(metric, of_case)], changes)
         for (case_id, metric, of_case), changes in zip(drawn, found, strict=True)
     ]
     marks = {case_id: _marks(cells[case_id]) for case_id in names}
@@ -252,6 +252,11 @@ def _default_metrics(cells: Sequence[_Cell]) -> list[str]:
 def _values(cell: _Cell, metric: str) -> list[float]:
     values = [getattr(row, metric) for row in cell.good]
     return [float(value) for value in values if value is not None and math.isfinite(value)]
+
+
+def _with(metric: str, cells: Iterable[_Cell]) -> list[_Cell]:
+    """Return the sessions without those that were measured but not in this column: a comparison counts no work."""
+    return [cell for cell in cells if not cell.good or any(getattr(row, metric) is not None for row in cell.good)]
 
 
 def _point(cell: _Cell, metric: str) -> Point:

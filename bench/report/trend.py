@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.trend import Change, Point, Series, Trend
-from bench.report.charts.trend import change_words, date, known, metric_words
+from bench.report.charts.trend import change_words, date, known, metric_words, when
 from bench.report.format import case_or_cases, first_few, number
 from bench.report.html import OTHERS, Sections
 from bench.report.tables import Column, Table
@@ -138,14 +138,14 @@ LATEST = (
     _text("95 % interval", "interval"),
     _number("against before", "change", _percent),
     _number("sessions", "sessions", lambda value: f"{int(value):,}"),
-    _text("began", "began", brief=False),
+    _text("began, UTC", "began", brief=False),
     _text(f"last {SPARKED}", "sparks"),
 )
 CHANGES_NAMES = ("label", "metric", "began", "run_id", "change", "judged", "before", "after", "kind", "p", "why")
 CHANGES = (
     _text("case", "label"),
     _text("figure", "metric"),
-    _text("since", "began"),
+    _text("since, UTC", "began"),
     _text("session", "run_id", brief=False),
     _text("change", "change"),
     _text("", "judged"),
@@ -157,14 +157,14 @@ CHANGES = (
 )
 MARKS_NAMES = ("began", "run_id", "words", "cases")
 MARKS = (
-    _text("since", "began"),
+    _text("since, UTC", "began"),
     _text("session", "run_id", brief=False),
     _text("what", "words"),
     _text("cases", "cases"),
 )
 GAPS_NAMES = ("began", "run_id", "label", "status", "reason")
 GAPS = (
-    _text("began", "began"),
+    _text("began, UTC", "began"),
     _text("session", "run_id", brief=False),
     _text("case", "label"),
     _text("status", "status"),
@@ -172,7 +172,7 @@ GAPS = (
 )
 SESSIONS_NAMES = ("began", "run_id", "environment", "hostname", "tool_version", "commit", "statuses")
 SESSIONS = (
-    _text("began", "began"),
+    _text("began, UTC", "began"),
     _text("session", "run_id"),
     _text("environment", "environment"),
     _text("host", "hostname"),
@@ -200,7 +200,7 @@ def _latest(found: Trend) -> list[dict[str, Any]]:
                 "interval": "" if math.isnan(last.low) else f"{number(last.low)}…{number(last.high)}",
                 "change": last.value / middle - 1 if middle > 0 else None,
                 "sessions": len(before) + 1,
-                "began": found.sessions[last.session].started_at,
+                "began": when(found.sessions[last.session]),
                 "sparks": sparkline(series.points[-SPARKED:]),
             }
         )
@@ -232,7 +232,7 @@ def _changes(found: Trend) -> list[dict[str, Any]]:
             {
                 "label": series.label,
                 "metric": metric_words(series.metric),
-                "began": session.started_at,
+                "began": when(session),
                 "run_id": session.run_id,
                 "change": change_words(change),
                 "judged": _judged(series, change).strip(" ()"),
@@ -257,7 +257,7 @@ def _marks(found: Trend) -> list[dict[str, Any]]:
             cases.setdefault((mark.session, mark.words), []).append(found.labels[case_id])
     return [
         {
-            "began": found.sessions[session].started_at,
+            "began": when(found.sessions[session]),
             "run_id": found.sessions[session].run_id,
             "words": words,
             "cases": "all" if len(names) == len(found.labels) > 1 else first_few(names),
@@ -272,7 +272,7 @@ def _gaps(found: Trend) -> list[dict[str, Any]]:
     }
     return [
         {
-            "began": found.sessions[session].started_at,
+            "began": when(found.sessions[session]),
             "run_id": found.sessions[session].run_id,
             "label": label,
             "status": point.status,
@@ -283,5 +283,5 @@ def _gaps(found: Trend) -> list[dict[str, Any]]:
 
 
 def _sessions(found: Trend) -> list[dict[str, Any]]:
-    return [{name: getattr(one, name) for name in SESSIONS_NAMES[1:]} | {"began": one.started_at}
+    return [{name: getattr(one, name) for name in SESSIONS_NAMES[1:]} | {"began": when(one)}
             for one in reversed(found.sessions)]  # fmt: skip

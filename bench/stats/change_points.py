@@ -20,6 +20,7 @@ from scipy.stats import rankdata
 LEVEL = 0.05  # Of all pages without a change, at most this share has a change point.
 LEAST = 10  # Sessions that a series needs.
 EDGE = 3  # Sessions on each side of a change point.
+EXACT = 5  # Sessions in which all launches must be equal for a figure, unless it is a count, to be without noise.
 FLOOR = math.log1p(0.01)  # A smaller change of a logarithm is of no interest.
 CLIP = 3.0  # Robust deviations from the median, beyond which sessions are clipped.
 ENOUGH = 10  # Random orders with a larger figure, after which no more are drawn (Besag & Clifford 1991).
@@ -64,16 +65,19 @@ def of_series(
 def exact(sessions: Sequence[Sequence[float]], is_count: bool) -> list[Found] | None:
     """Return the change points of a figure without noise, None if it has noise.
 
-    It has none if all launches of every session are equal, of which there must be two or more unless it is a count, and
-    if it seldom changes from session to session.
+    It has none if all launches of every session are equal, and if it seldom changes from session to session. Unless it
+    is a count, equal launches may be a coincidence: that takes EXACT sessions with two launches or more, and changes of
+    up to FLOOR are left out.
     """
-    if any(len(set(launches)) != 1 or (len(launches) < 2 and not is_count) for launches in sessions):
+    few = len(sessions) < EXACT or any(len(launches) < 2 for launches in sessions)
+    if any(len(set(launches)) != 1 for launches in sessions) or (few and not is_count):
         return None
     values = [launches[0] for launches in sessions]
     places = [at for at in range(1, len(values)) if values[at] != values[at - 1]]
     if len(places) > 1 + len(values) // 10:
         return None
-    return [Found(at, values[at - 1], values[at], None, "exact") for at in places]
+    found = [Found(at, values[at - 1], values[at], None, "exact") for at in places]
+    return [one for one in found if is_count or abs(one.after - one.before) > math.expm1(FLOOR) * abs(one.before)]
 
 
 # -- the search ----------------------------------------------------------------------------------------------------

@@ -87,8 +87,14 @@ def test_a_session_without_a_figure_is_a_gap_with_its_reason() -> None:
     ]
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
-def test_a_figure_that_is_no_number_is_none(value: float | None) -> None:
+def test_a_session_that_did_not_measure_a_column_is_no_gap_in_it() -> None:
+    """A comparison counts no work, for example."""
+    series = only(found(of_day(1, operations=9), of_day(2), of_day(3, operations=9), metrics=["operations"]))
+    assert [point.session for point in series.points] == [0, 2]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_figure_that_is_no_number_is_none(value: float) -> None:
     broken = [row.but(samples_per_s=value) for row in of_day(2)]
     series = only(found(of_day(1), broken))
     assert values(series) == [100, None]

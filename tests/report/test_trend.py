@@ -98,7 +98,7 @@ def test_the_change_points_say_what_changed_before_them() -> None:
         row.but(code_key="old" if str(row.run_id) < "20260117" else "new") for row in rows([100.0] * 16 + [90.0] * 12)
     ]
     [row] = table("changes", trend(broken, ["samples_per_s"], print))
-    assert row[2:4] == ["2026-01-17T03:00:00Z", "20260117-030000-00aa"]
+    assert row[2:4] == ["2026-01-17 03:00", "20260117-030000-00aa"]
     assert row[5] == "worse"
     assert row[8] == "step"
     assert row[10] == "your code"
@@ -110,7 +110,7 @@ def test_what_changed_is_one_row_for_all_cases() -> None:
 
 def test_sessions_without_a_figure_have_their_reason() -> None:
     assert table("gaps") == [
-        ["2026-01-28T03:00:00Z", "20260128-030000-00aa", "ddp ×2 fp32", "oom", "rank 1: out of memory"]
+        ["2026-01-28 03:00", "20260128-030000-00aa", "ddp ×2 fp32", "oom", "rank 1: out of memory"]
     ]
 
 

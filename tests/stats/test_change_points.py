@@ -162,18 +162,21 @@ def test_more_than_half_equal_values_are_ranked() -> None:
 
 
 def test_a_figure_without_noise_changes_exactly() -> None:
-    sessions = [[100.0, 100.0]] * 3 + [[101.0, 101.0]] * 2
-    assert exact(sessions, False) == [Found(3, 100.0, 101.0, None, "exact")]
+    sessions = [[100.0, 100.0]] * 3 + [[102.0, 102.0]] * 2
+    assert exact(sessions, False) == [Found(3, 100.0, 102.0, None, "exact")]
+    assert exact([[100.0, 100.0]] * 3 + [[100.9, 100.9]] * 2, False) == []  # less than 1 %
+    assert exact([[0.0, 0.0]] * 4 + [[0.1, 0.1]], False) == [Found(4, 0.0, 0.1, None, "exact")]
     assert exact([[5.0], [5.0], [7.0]], True) == [Found(2, 5.0, 7.0, None, "exact")]
-    assert exact([[5.0, 5.0]], False) == []
+    assert exact([[5.0]], True) == []
 
 
 @pytest.mark.parametrize(
     "sessions",
     [
-        [[100.0, 100.0], [100.0, 101.0]],  # launches differ
-        [[100.0], [101.0]],  # one launch, which may be noise
-        [[1.0, 1.0], [2.0, 2.0], [1.0, 1.0], [2.0, 2.0]],  # changes each time
+        [[100.0, 100.0]] * 5 + [[100.0, 101.0]],  # launches differ
+        [[100.0]] * 5 + [[110.0]],  # one launch, which may be noise
+        [[100.0, 100.0], [110.0, 110.0]] * 3,  # changes each time
+        [[100.0, 100.0]] * 2 + [[110.0, 110.0]] * 2,  # may be equal by chance
     ],
 )
 def test_a_figure_with_noise_needs_the_test(sessions: list[list[float]]) -> None:

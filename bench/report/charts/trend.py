@@ -54,10 +54,9 @@ def trends(found: Trend) -> Iterator[Chart]:
     """Yield a chart of each series, with unique names."""
     for place, series in enumerate(found.series):
         drawn = Drawn(series, found.marks[series.case_id], found.sessions)
-        unit = LAUNCHES[series.metric].unit
         yield Chart(
             name=slug("trend", series.metric.replace("_", "-"), series.label, str(place)),
-            title=f"{NAMES.get(series.metric, series.metric)} of {one_line(series.label)}{unit and f', {unit}'}",
+            title=f"{_name(series.metric)} of {one_line(series.label)}{_unit(series.metric)}",
             alt=_alt(drawn),
             note=_note(drawn),
             data=_data(drawn),
@@ -67,8 +66,17 @@ def trends(found: Trend) -> Iterator[Chart]:
 
 def metric_words(metric: str) -> str:
     """Return the name of a metric and its unit."""
-    name, unit = NAMES.get(metric, metric), LAUNCHES[metric].unit
-    return f"{name}, {unit}" if unit and unit != name else name
+    return f"{_name(metric)}{_unit(metric)}"
+
+
+def _name(metric: str) -> str:
+    return NAMES.get(metric, metric)
+
+
+def _unit(metric: str) -> str:
+    """Return the unit of a metric after a comma; an empty text if it has none, or its name says it."""
+    unit = LAUNCHES[metric].unit
+    return f", {unit}" if unit and unit not in _name(metric).lower() else ""
 
 
 def known(point: Point) -> bool:
@@ -86,6 +94,11 @@ def change_words(change: Change) -> str:
 def date(session: Session) -> str:
     """Return the day of a session, or the id of its run if it has no time."""
     return session.started_at[:10] or session.run_id
+
+
+def when(session: Session) -> str:
+    """Return the time of a session to the minute; empty if it is not known."""
+    return session.started_at[:16].replace("T", " ")
 
 
 # -- texts ---------------------------------------------------------------------------------------------------------
@@ -120,7 +133,7 @@ def _data(of: Drawn) -> pd.DataFrame:
     rows = [
         {
             "session": of.sessions[point.session].run_id,
-            "began": of.sessions[point.session].started_at,
+            "began": when(of.sessions[point.session]),
             f"median, {unit}": point.value,
             f"95 % from, {unit}": point.low,
             f"95 % to, {unit}": point.high,
