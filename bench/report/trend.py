@@ -127,7 +127,7 @@ def _number(title: str, name: str, show: Any = number, brief: bool = True) -> Co
 
 
 def _percent(value: float) -> str:
-    return f"{value + 0:+.1%}"
+    return f"{round(value, 3) + 0:+.1%}"
 
 
 LATEST_NAMES = ("label", "metric", "value", "interval", "change", "sessions", "began", "sparks")

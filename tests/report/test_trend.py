@@ -126,6 +126,7 @@ def test_sparklines(values: list[float], line: str) -> None:
 def test_changes_in_words() -> None:
     assert change_words(Change(0, 100, 96.9, 0.001, "step")) == "-3.1%"
     assert change_words(Change(0, 0, 4, None, "exact")) == "0 → 4"
+    assert change_words(Change(0, 1_062_952, 1_062_960, None, "exact")) == "1,062,952 → 1,062,960"
     assert metric_words("step_ms") == "Step time, ms"
     assert metric_words("mfu") == "mfu, share"
 

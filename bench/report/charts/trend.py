@@ -85,8 +85,8 @@ def known(point: Point) -> bool:
 
 
 def change_words(change: Change) -> str:
-    """Return a change as a percentage, or as both figures if there is none."""
-    if math.isnan(change.ratio):
+    """Return a change as a percentage, or as both figures if there is none or it is too small."""
+    if math.isnan(change.ratio) or abs(change.ratio - 1) < 0.0005:
         return f"{number(change.before)} → {number(change.after)}"
     return f"{change.ratio - 1:+.1%}"
 
