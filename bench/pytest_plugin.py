@@ -3,8 +3,8 @@
     def test_step_is_as_cheap_as_it_was(bench_lock):
         bench_lock("mine.py:Net", strategy="fsdp", gpus=2)
 
-The lock is ``bench.lock`` in pytest's root folder; ``pytest --bench-lock-update`` writes it. Neither torch nor pandas is
-imported before a test uses the fixture.
+The lock is ``bench.lock`` in pytest's root folder; ``pytest --bench-lock-update`` writes it. Neither torch nor pandas
+is imported before a test uses the fixture.
 """
 
 from __future__ import annotations

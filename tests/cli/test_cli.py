@@ -89,7 +89,7 @@ def test_help_shows_every_default(tmp_path: Path) -> None:
         if option.default is not None:
             assert f"{option.help} [default: {option.shown_default}]" in text
     text = run_bench(tmp_path, "ab", "--help", more=wide).stdout
-    assert "[default: by bench calibrate, or 8]" in text
+    assert "[default: by --budget or bench calibrate, else 8]" in text
     assert "[default: 3%]" in text
 
 
