@@ -254,7 +254,10 @@ def _asked_again(file: Path, before: Lock, case_ids: Sequence[str]) -> Asked | N
 
 def _torch() -> str:
     """Return the version of torch without its build, such as +cu130."""
-    return importlib.metadata.version("torch").partition("+")[0]
+    try:
+        return importlib.metadata.version("torch").partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        raise UsageError("torch is not installed", hint="Install it: pip install torch") from None
 
 
 def _write(file: Path, text: str) -> None:

@@ -15,14 +15,13 @@ from bench.rank.private import group_named, group_of, tree_leaves
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of collective.
+    """A kind of collective; ``wire``: how many times its message a rank of n sends by the ring algorithm.
 
-    ``size`` says which tensors count: those of the ``input``, or of the ``output``, whichever is the whole message.
-    ``wire`` is the number of times that a rank of n sends the message, by the ring algorithm.
+    The message is what all ranks have together after a gather, and before a scatter or reduction. The factors are those
+    of nccl-tests (doc/PERFORMANCE.md).
     """
 
     name: str
-    size: str
     wire: Callable[[int], float]
 
 
@@ -30,20 +29,13 @@ def _once(n: int) -> float:
     return (n - 1) / n
 
 
-ALL_REDUCE = Kind("all-reduce", "input", lambda n: 2 * (n - 1) / n)
-ALL_GATHER = Kind("all-gather", "output", _once)
-REDUCE_SCATTER = Kind("reduce-scatter", "input", _once)
-BROADCAST = Kind("broadcast", "input", _once)
-ALL_TO_ALL = Kind("all-to-all", "input", _once)
-GATHER, SCATTER, REDUCE = (
-    Kind("gather", "input", _once),
-    Kind("scatter", "output", _once),
-    Kind("reduce", "input", _once),
-)
-SEND, RECEIVE = Kind("send", "input", lambda n: 1.0), Kind("receive", "input", lambda n: 0.0)
-BARRIER = Kind("barrier", "none", lambda n: 0.0)
-# Operation without its namespace -> its kind, and for each, the positions of (outputs, inputs) among its arguments. The
-# operations of c10d write into arguments; those of _c10d_functional return their output.
+ALL_REDUCE, ALL_GATHER = Kind("all-reduce", lambda n: 2 * (n - 1) / n), Kind("all-gather", _once)
+REDUCE_SCATTER, ALL_TO_ALL = Kind("reduce-scatter", _once), Kind("all-to-all", _once)
+BROADCAST, REDUCE = Kind("broadcast", lambda n: 1.0), Kind("reduce", lambda n: 1.0)
+GATHER, SCATTER = Kind("gather", _once), Kind("scatter", _once)
+SEND, RECEIVE = Kind("send", lambda n: 1.0), Kind("receive", lambda n: 0.0)
+BARRIER = Kind("barrier", lambda n: 0.0)
+# Operation -> its kind, and which argument has the tensors of the message: its position, or ``out`` for the result.
 OPERATIONS: dict[str, tuple[Kind, str]] = {
     **{"c10d::allreduce_": (ALL_REDUCE, "0"), "c10d::allreduce_coalesced_": (ALL_REDUCE, "0")},
     **{"c10d::allgather_": (ALL_GATHER, "0"), "c10d::_allgather_base_": (ALL_GATHER, "0")},
@@ -54,7 +46,7 @@ OPERATIONS: dict[str, tuple[Kind, str]] = {
     **{"c10d::gather_": (GATHER, "1"), "c10d::scatter_": (SCATTER, "0")},
     **{"c10d::alltoall_": (ALL_TO_ALL, "1"), "c10d::alltoall_base_": (ALL_TO_ALL, "1")},
     **{"c10d::send": (SEND, "0"), "c10d::recv_": (RECEIVE, "0"), "c10d::recv_any_source_": (RECEIVE, "0")},
-    "c10d::barrier": (BARRIER, ""),
+    "c10d::barrier": (BARRIER, ""),  # no message
     **{"_c10d_functional::all_reduce": (ALL_REDUCE, "0"), "_c10d_functional::all_reduce_": (ALL_REDUCE, "0")},
     "_c10d_functional::all_reduce_coalesced": (ALL_REDUCE, "0"),
     **{"_c10d_functional::all_gather_into_tensor": (ALL_GATHER, "out")},
