@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib.metadata
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,9 @@ from bench.plan.case import Case
 from bench.plan.plan import Asked, make_plan
 from bench.plan.plan import asked as asked_of
 from bench.stats.verdict import EXIT_SLOWER
-from bench.store.columns import COUNTS, LaunchRow
+from bench.store.columns import COUNTED, LaunchRow
+from bench.store.reader import read
+from bench.untrusted.files import write_bytes
 
 if TYPE_CHECKING:
     from bench.runner.row_recorder import Observer
@@ -150,7 +151,7 @@ def written(file: Path, wanted: Asked | None, observer: Observer, any_torch: boo
     tolerance = before.tolerance if before else present.tolerance
     whole = dataclasses.replace(present, cases={**kept, **present.cases}, tolerance=tolerance)
     if present.cases:
-        _write(file, whole.text())
+        write_bytes(file, whole.text().encode())
     return LockResult(file, tuple(sorted(found, key=lambda one: one.case_id)), whole, wrote=True)
 
 
@@ -159,7 +160,7 @@ def count(wanted: Asked, launches: int, observer: Observer) -> tuple[Lock, dict[
     wanted = dataclasses.replace(wanted, settings={**wanted.settings, **LEAST, "launches": launches, "budget": None})
     with tempfile.TemporaryDirectory(prefix="bench-lock-") as out:
         run = measure(wanted, Path(out), _Counting(observer))
-        lines = _lines(run.folder / "counts.csv")
+        lines = _lines(run.folder / "counts.csv", observer.note)
     by_case: dict[str, list[LaunchRow]] = {}
     for row in run.rows:
         by_case.setdefault(str(row.case_id), []).append(row)
@@ -197,18 +198,12 @@ def _failure(rows: Sequence[LaunchRow], lines: Mapping[str, Sequence[CountLine]]
     return ""
 
 
-def _lines(file: Path) -> dict[str, list[CountLine]]:
+def _lines(file: Path, warn: Callable[[str], None]) -> dict[str, list[CountLine]]:
     """Return the lines of counts.csv by launch."""
-    numbers = {name for name, column in COUNTS.items() if column.kind == "int"}
     found: dict[str, list[CountLine]] = {}
-    with file.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            launch = row.pop("launch_id")
-            del row["run_id"]
-            values: dict[str, Any] = {
-                name: (int(value) if value else None) if name in numbers else value for name, value in row.items()
-            }
-            found.setdefault(launch, []).append(CountLine(**values))
+    for row in read(file, warn):
+        values = {name: row[name] for name in COUNTED} | {name: row[name] or "" for name in ("name", "type")}
+        found.setdefault(row["launch_id"], []).append(CountLine(**values))
     return found
 
 
@@ -258,10 +253,3 @@ def _torch() -> str:
         return importlib.metadata.version("torch").partition("+")[0]
     except importlib.metadata.PackageNotFoundError:
         raise UsageError("torch is not installed", hint="Install it: pip install torch") from None
-
-
-def _write(file: Path, text: str) -> None:
-    """Replace the file as a whole."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)

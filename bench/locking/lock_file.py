@@ -12,6 +12,7 @@ import tomli_w
 
 from bench.errors import IncomparableError, UsageError
 from bench.plan.options import AXES
+from bench.untrusted.files import read_bytes
 from bench.untrusted.text import printable
 
 FORMAT = 1  # Of the file.
@@ -65,11 +66,11 @@ def read(file: File) -> Lock:
 
     Raise IncomparableError if there is none or a newer version wrote it, UsageError if it is not valid, with the line.
     """
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not file.exists():
         hint = f"Write it first: bench lock --workload NAME --strategy ddp --file {file}"
-        raise IncomparableError(f"there is no lock {file}", option="--file", given=str(file), hint=hint) from None
+        raise IncomparableError(f"there is no lock {file}", option="--file", given=str(file), hint=hint)
+    try:
+        text = read_bytes(file).decode()
     except UnicodeDecodeError:
         raise UsageError(f"{file} is not a text in UTF-8", option=str(file), hint=_AGAIN) from None
     try:

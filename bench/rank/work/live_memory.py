@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from bench.rank.replaced import replaced
 
@@ -76,9 +77,14 @@ class LiveMemory:
         self.now -= self._live.pop(key).size
 
 
+def local_of(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a distributed tensor; any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:
-    """Return the memory of a tensor; None for one that has none of its own, as a sparse tensor."""
+    """Return the memory that a tensor has in this rank; None for one that has none of its own, as a sparse tensor."""
     try:
-        return tensor.untyped_storage()
+        return local_of(tensor).untyped_storage()
     except (NotImplementedError, RuntimeError):
         return None

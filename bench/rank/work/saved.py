@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from bench.rank.work.live_memory import storage_of
@@ -58,14 +57,14 @@ class SavedActivations:
         parameter = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
         if self.on and not parameter and self._is_new(tensor):
             layer = self._inside[-1] if self._inside else ""
-            storage = storage_of(_local(tensor))
+            storage = storage_of(tensor)
             assert storage is not None
             self.bytes[layer] = self.bytes.get(layer, 0) + storage.nbytes()
         return tensor
 
     def _is_new(self, tensor: Tensor) -> bool:
         """Remember the storage of a tensor for as long as it lives, and return whether it was not known."""
-        storage = storage_of(_local(tensor))
+        storage = storage_of(tensor)
         if storage is None or id(storage) in self._known:
             return False
         self._known[id(storage)] = weakref.ref(storage, functools.partial(self._forget, id(storage)))
@@ -73,7 +72,3 @@ class SavedActivations:
 
     def _forget(self, key: int, _: object) -> None:
         self._known.pop(key, None)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from bench.messages.counts import KEPT, PEAK, CountLine, Counts
 from bench.rank.build import Training
@@ -20,7 +19,7 @@ from bench.rank.extra_step import BETWEEN, EARLY
 from bench.rank.flops import counting
 from bench.rank.private import generated_kernels
 from bench.rank.work.collectives import Collectives
-from bench.rank.work.live_memory import LiveMemory
+from bench.rank.work.live_memory import LiveMemory, local_of
 from bench.rank.work.operations import Operations
 from bench.rank.work.saved import SavedActivations
 from workloads.base import Batch
@@ -76,9 +75,9 @@ class StepCounter:
     def active(self) -> Iterator[None]:
         """Count what happens inside."""
         for name, tensors in self._tensors():
-            self._memory.see(_local(tensor) for tensor in tensors)
+            self._memory.see(tensors)
             if name == "optimizer state":
-                self._operations.host_values = {id(_local(tensor)) for tensor in tensors if tensor.numel() == 1}
+                self._operations.host_values = {id(local_of(tensor)) for tensor in tensors if tensor.numel() == 1}
         self._operations.part = BETWEEN
         with self._memory.following_sizes(), self._saved.noting(), counting(self._operations):
             yield
@@ -88,7 +87,7 @@ class StepCounter:
         if dist.is_initialized():
             dist.barrier()  # until then the threads of the process group hold messages
         gc.collect()  # what only reference cycles hold is not kept
-        self._kept = self._memory.made_without(_local(p.grad) for p in self._of.parameters if p.grad is not None)
+        self._kept = self._memory.made_without(p.grad for p in self._of.parameters if p.grad is not None)
 
     def counts(self) -> Counts:
         """Return what was counted; nothing if the count of any operation failed."""
@@ -144,10 +143,6 @@ def _layers(training: Training) -> Sequence[nn.Module]:
         return []
 
 
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def _bytes(tensors: Iterator[Tensor | None] | Sequence[Tensor]) -> int:
-    local = [_local(tensor) for tensor in tensors if tensor is not None]
+    local = [local_of(tensor) for tensor in tensors if tensor is not None]
     return sum(tensor.numel() * tensor.element_size() for tensor in local)
