@@ -26,6 +26,7 @@ TOLERANCES = {
     "flops": ("flops",),
 }
 PARTS = ("between", "forward", "backward", "optimizer", "step")
+NEEDED = ("workload", "gpus", "device")  # Axes of every case.
 HEAD = """\
 # The work of one training step of each case, counted: no times. Commit this file.
 # bench lock --check compares the present code with it, bench lock --update writes it anew.
@@ -139,10 +140,7 @@ class _Reader:
         return found
 
     def _case(self, case_id: str, table: Mapping[str, Any]) -> LockedCase:
-        axes = self._mapping("axes", table.get("axes"), case_id)
-        for name, value in axes.items():
-            if name not in AXES:
-                raise self._wrong(name, value, f"an axis: {', '.join(AXES)}", case_id)
+        axes = self._axes(case_id, self._mapping("axes", table.get("axes"), case_id))
         counts: dict[Path, Range] = {}
         for part, groups in table.items():
             if part == "axes":
@@ -153,6 +151,22 @@ class _Reader:
                 for name, number in self._mapping(group, numbers, case_id).items():
                     counts[part, group, name] = self._range(name, number, case_id)
         return LockedCase(axes, counts)
+
+    def _axes(self, case_id: str, axes: Mapping[str, Any]) -> Mapping[str, Any]:
+        for name, value in axes.items():
+            if name not in AXES:
+                raise self._wrong(name, value, f"an axis: {', '.join(AXES)}", case_id)
+            if not isinstance(value, (str, int, float)):
+                raise self._wrong(name, value, AXES[name].allowed, case_id)
+            try:
+                AXES[name].read(value, name)
+            except UsageError:
+                raise self._wrong(name, value, AXES[name].allowed, case_id) from None
+        if lacks := [name for name in NEEDED if name not in axes]:
+            raise self._wrong("axes", dict(axes), f"a table with {', '.join(lacks)}", case_id)
+        if type(axes["gpus"]) is not int:
+            raise self._wrong("gpus", axes["gpus"], "a whole number from 1", case_id)
+        return axes
 
     def _range(self, name: str, number: Any, case_id: str) -> Range:
         both = number if isinstance(number, list) else [number, number]
