@@ -20,19 +20,20 @@ OF_A_MATRIX = (*AXES, "scaling")
 ASKING = (*OF_A_MATRIX, *SETTINGS, "script", "as_module", "suite", "oversubscribe")
 
 
-def asked_for(given: Mapping[str, Any], base: Asked | None = None) -> Asked:
+def asked_for(given: Mapping[str, Any], base: Asked | None = None, also: Sequence[str] = ()) -> Asked:
     """Return the request of keyword arguments, on top of ``base``, such as an earlier run's, or of their suite.
 
     An axis takes a value or a list of values; a text may be a comma-separated list, as on the command line. None means
-    not given. UsageError for an unknown keyword, and for a value that is not allowed.
+    not given. ``also``: more keys of a matrix that are allowed. UsageError for an unknown keyword, and for a value that
+    is not allowed.
     """
-    check_names(given, (*ASKING, *ALIASES))
+    check_names(given, (*ASKING, *ALIASES, *also))
     known = {ALIASES.get(name, name): value for name, value in given.items() if value is not None}
     suite = known.get("suite")
     if "script" in known or "as_module" in known:
         known["workload"] = _scripts(known)
     return asked(
-        axes={name: _values(name, known[name]) for name in OF_A_MATRIX if name in known},
+        axes={name: _values(name, known[name]) for name in (*OF_A_MATRIX, *also) if name in known},
         settings={name: _plain(known[name]) for name in SETTINGS if name in known},
         base=base or (read_suite(str(_plain(suite))) if suite is not None else None),
         oversubscribe=_flag("oversubscribe", known.get("oversubscribe", False)),

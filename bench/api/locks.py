@@ -21,6 +21,7 @@ from bench.locking.lock_file import Lock, LockedCase
 from bench.machine.gpus import this_machine
 from bench.messages.counts import CountLine
 from bench.plan.case import Case
+from bench.plan.options import FAKE_RANKS
 from bench.plan.plan import Asked, make_plan
 from bench.plan.plan import asked as asked_of
 from bench.stats.verdict import EXIT_SLOWER
@@ -74,7 +75,7 @@ def _indented(found: Found) -> list[str]:
     return [f"             {line}" for line in found.lines]
 
 
-@takes(*ASKING)
+@takes(*ASKING, FAKE_RANKS.name)
 def lock(
     *,
     file: str | Path = FILE,
@@ -85,13 +86,30 @@ def lock(
 ) -> LockResult:
     """Count the work of cases, and write it to a lock; with ``check`` compare it with the lock instead.
 
-    The keywords are the options of ``bench run``; without any, the cases are those of the lock. ``any_torch``: compare
+    The keywords are the options of ``bench run``; without any, the cases are those of the lock. ``fake_ranks`` in place
+    of ``gpus`` counts collectives and memory of rank 0 of so many ranks, in one process. ``any_torch``: compare
     what can be compared with a lock of another version of torch. Raises a child of BenchError.
     """
     with recorded_first():
         make = checked if check else written
-        given = {name: value for name, value in options.items() if value is not None}
-        return make(Path(file), asked_for(given) if given else None, observer or silent(), any_torch)
+        return make(Path(file), lock_request(options), observer or silent(), any_torch)
+
+
+def lock_request(options: Mapping[str, Any]) -> Asked | None:
+    """Return the request of options, None without any; UsageError for what fake ranks exclude."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if FAKE_RANKS.name in given:
+        for name, value in given.items():
+            if (name in ("gpus", "oversubscribe", "scaling") and value is not False) or (
+                name == "device" and value not in ("cpu", ["cpu"])
+            ):
+                raise UsageError(
+                    f"{FAKE_RANKS.flag} is the number of ranks, in one process on the CPU",
+                    option=f"--{name}",
+                    given=value,
+                    hint=f"Leave --{name} out, or {FAKE_RANKS.flag}.",
+                )
+    return asked_for(given, also=(FAKE_RANKS.name,)) if given else None
 
 
 def checked(file: Path, wanted: Asked | None, observer: Observer, any_torch: bool = False) -> LockResult:
@@ -159,13 +177,18 @@ def count(wanted: Asked, launches: int, observer: Observer) -> tuple[Lock, dict[
     """Launch the cases, and return their counts, and for each case that could not be counted the reason."""
     wanted = dataclasses.replace(wanted, settings={**wanted.settings, **LEAST, "launches": launches, "budget": None})
     with tempfile.TemporaryDirectory(prefix="bench-lock-") as out:
-        run = measure(wanted, Path(out), _Counting(observer))
+        counting = _Counting(observer)
+        run = measure(wanted, Path(out), counting)
         lines = _lines(run.folder / "counts.csv", observer.note)
     by_case: dict[str, list[LaunchRow]] = {}
     for row in run.rows:
         by_case.setdefault(str(row.case_id), []).append(row)
     failed = {case_id: why for case_id, rows in by_case.items() if (why := _failure(rows, lines))}
-    cases = {case_id: locked(rows, lines) for case_id, rows in by_case.items() if case_id not in failed}
+    cases = {
+        case_id: locked(counting.cases[case_id], [lines[str(row.launch_id)] for row in rows])
+        for case_id, rows in by_case.items()
+        if case_id not in failed
+    }
     return Lock(_torch(), cases), failed
 
 
@@ -174,12 +197,14 @@ class _Counting:
 
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
+        self.cases: dict[str, Case] = {}
 
     def note(self, message: str) -> None:
         """Leave out what is about times."""
 
     def launch_begins(self, case: Case, number: int, of: int, or_more: bool) -> None:
         """Say which case it is."""
+        self.cases[case.case_id] = case
         self._observer.note(f"counting {case.case_id} ({number} of {of})")
 
     def progress(self, steps_done: int, steps_planned: int, time_ns: int) -> None:
@@ -223,7 +248,7 @@ def _elsewhere(before: Lock) -> dict[str, str]:
     return {
         case_id: f"locked on {case.axes['gpus']} GPUs, and this machine has {there or 'none'}"
         for case_id, case in before.cases.items()
-        if case.axes.get("device") != "cpu" and int(str(case.axes.get("gpus", 1))) > there
+        if case.axes.get("device", "cpu") != "cpu" and int(str(case.axes.get("gpus", 1))) > there
     }
 
 

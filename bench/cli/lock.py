@@ -37,8 +37,7 @@ def lock(
     Counts are exact and the same on a busy machine, so that one launch is enough. Options choose the cases; with
     --check or --update alone they are those of the lock.
     """
-    from bench.api.keywords import asked_for
-    from bench.api.locks import checked, written
+    from bench.api.locks import checked, lock_request, written
     from bench.report.format import SafeConsole
     from bench.report.progress import observer
 
@@ -61,7 +60,7 @@ def lock(
     progress = observer(SafeConsole(stderr=True), quiet)
     with interrupts.deferred(), contextlib.closing(progress):
         make = checked if check else written
-        result = make(file, asked_for(chosen) if chosen else None, progress, any_torch)
+        result = make(file, lock_request(chosen), progress, any_torch)
     if as_json:
         found = [{"case_id": one.case_id, "verdict": one.verdict, "changes": list(one.lines)} for one in result.found]
         say(json.dumps({"file": str(file), "exit_code": result.exit_code, "cases": found}), on_stdout=True)

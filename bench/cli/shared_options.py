@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.errors import UsageError
-from bench.plan.options import ALIASES, AXES, SELECTORS, SETTINGS, Option
+from bench.plan.options import ALIASES, AXES, FAKE_RANKS, SELECTORS, SETTINGS, Option
 from bench.plan.script_arguments import as_text
 
 REPEATABLE = ("workload", "args", "data", "env")  # Their values may contain commas, so they are repeated instead.
@@ -105,4 +105,6 @@ def _given(values: dict[str, Any]) -> Given:
 
 # Decorators of a command with a parameter ``given: Given``.
 with_run_options = with_parameters("given", _parameters(SETTINGS), _given)
-with_lock_options = with_parameters("given", _parameters(OF_LOCKS), _given)
+with_lock_options = with_parameters(
+    "given", (*_parameters(OF_LOCKS), _parameter(FAKE_RANKS, "Axes (comma lists)")), _given
+)

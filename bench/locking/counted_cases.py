@@ -1,43 +1,44 @@
-"""Makes the locked counts of each case from the launches of a run."""
+"""Makes the locked counts of a case from those of its launches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from bench.locking.lock_file import Counted, LockedCase, Range
 from bench.messages.counts import PEAK, CountLine
-from bench.plan.options import AXES
+from bench.plan.case import Case
+from bench.plan.options import AXES, FAKE_RANKS
 from bench.plan.strategies import SCRIPTS_OWN
-from bench.store.columns import LaunchRow
 
 KEPT = ("workload", "strategy", "gpus", "device", "batch_size")  # Axes that the lock always has.
 OUTSIDE = "outside of layers"
 
 
-def locked(rows: Sequence[LaunchRow], counts: Mapping[str, Sequence[CountLine]]) -> LockedCase:
-    """Return a case's counts from its launches; where launches differ, the range.
-
-    ``counts`` has the lines of each launch by its id.
-    """
-    found = [_entries(lines) for row in rows if (lines := counts.get(str(row.launch_id))) is not None]
-    keys = dict.fromkeys(key for one in found for key in one if not (key[2] == PEAK and _releases_late(rows[0])))
+def locked(case: Case, launches: Sequence[Sequence[CountLine]]) -> LockedCase:
+    """Return a case's counts from the lines of its launches; where launches differ, the range."""
+    found = [_entries(lines) for lines in launches]
+    keys = dict.fromkeys(key for one in found for key in one if not _depends_on_time(case, key[2]))
     ranges = {key: _range([one.get(key, 0) for one in found]) for key in sorted(keys)}
-    return LockedCase(_axes(rows[0]), ranges)
+    return LockedCase(_axes(case), ranges)
 
 
-def _releases_late(row: LaunchRow) -> bool:
-    """Return whether the peak depends on time: the threads of a process group release FSDP's messages when they can."""
-    return str(row.strategy).startswith("fsdp")
+def _depends_on_time(case: Case, name: str) -> bool:
+    """Return whether a count is the peak under FSDP: threads of a process group release its messages when they can."""
+    return name == PEAK and case.spread.name == "fsdp" and not case.fake_ranks
 
 
-def _axes(row: LaunchRow) -> dict[str, object]:
+def _axes(case: Case) -> dict[str, object]:
     """Return the axes that are not at their default, which name the case."""
-    values = {name: getattr(row, name) for name in AXES}
-    return {
+    values = {name: getattr(case, name) for name in AXES}
+    found = {
         name: value
         for name, value in values.items()
         if value not in (None, SCRIPTS_OWN) and (name in KEPT or value != AXES[name].default)
     }
+    if case.fake_ranks:
+        del found["device"]
+        found[FAKE_RANKS.name] = found.pop("gpus")
+    return found
 
 
 # Kind of a line -> its numbers: (group in the lock, name there, field of the line). An empty name is that of the line.

@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 
 from bench.errors import IncomparableError, UsageError
-from bench.plan.options import AXES
+from bench.plan.options import AXES, FAKE_RANKS
 from bench.untrusted.files import read_bytes
 from bench.untrusted.text import printable
 
@@ -26,7 +26,9 @@ TOLERANCES = {
     "flops": ("flops",),
 }
 PARTS = ("between", "forward", "backward", "optimizer", "step")
-NEEDED = ("workload", "gpus", "device")  # Axes of every case.
+KNOWN = {**AXES, FAKE_RANKS.name: FAKE_RANKS}  # Keys of the table ``axes``.
+FAKE_RANKS_REPLACE = ("gpus", "device")
+NEEDED = ("workload", "gpus", "device")  # Axes of every case, but for those.
 HEAD = """\
 # The work of one training step of each case, counted: no times. Commit this file.
 # bench lock --check compares the present code with it, bench lock --update writes it anew.
@@ -154,18 +156,22 @@ class _Reader:
 
     def _axes(self, case_id: str, axes: Mapping[str, Any]) -> Mapping[str, Any]:
         for name, value in axes.items():
-            if name not in AXES:
-                raise self._wrong(name, value, f"an axis: {', '.join(AXES)}", case_id)
+            if name not in KNOWN:
+                raise self._wrong(name, value, f"an axis: {', '.join(KNOWN)}", case_id)
             if not isinstance(value, (str, int, float)):
-                raise self._wrong(name, value, AXES[name].allowed, case_id)
+                raise self._wrong(name, value, KNOWN[name].allowed, case_id)
             try:
-                AXES[name].read(value, name)
+                KNOWN[name].read(value, name)
             except UsageError:
-                raise self._wrong(name, value, AXES[name].allowed, case_id) from None
-        if lacks := [name for name in NEEDED if name not in axes]:
-            raise self._wrong("axes", dict(axes), f"a table with {', '.join(lacks)}", case_id)
-        if type(axes["gpus"]) is not int:
-            raise self._wrong("gpus", axes["gpus"], "a whole number from 1", case_id)
+                raise self._wrong(name, value, KNOWN[name].allowed, case_id) from None
+        fake = FAKE_RANKS.name in axes
+        for name in NEEDED:
+            if (name in axes) == (fake and name in FAKE_RANKS_REPLACE):
+                allowed = f"a table with {name}" if not fake else f"a table without {name}, as it has {FAKE_RANKS.name}"
+                raise self._wrong("axes", dict(axes), allowed, case_id)
+        number = FAKE_RANKS.name if fake else "gpus"
+        if type(axes[number]) is not int:
+            raise self._wrong(number, axes[number], "a whole number", case_id)
         return axes
 
     def _range(self, name: str, number: Any, case_id: str) -> Range:

@@ -17,6 +17,7 @@ from bench.plan.strategies import ONE_PROCESS
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 from bench.plan.workload_spec import WorkloadSpec, parse_workload
 
+FLAGS = ("oversubscribe", "fake_ranks", "auto_batch")  # Fields that are no axes.
 PLACEHOLDERS = tuple(name for name in AXES if name not in ("workload", "args"))  # Axes that --args may name.
 
 
@@ -51,6 +52,7 @@ class Case:
     env: str = ""
     args: str = ""  # Of a script.
     oversubscribe: bool = False
+    fake_ranks: bool = False  # Rank 0 is a process, and a process group without communication stands for the others.
     auto_batch: bool = False  # The batch size will be searched for; it is None until then.
 
     @property
@@ -62,6 +64,11 @@ class Case:
     def world_size(self) -> int:
         """Number of ranks."""
         return 1 if self.spread.name in ONE_PROCESS else self.gpus
+
+    @property
+    def processes(self) -> int:
+        """Number of ranks that are processes."""
+        return 1 if self.fake_ranks else self.world_size
 
     @property
     def devices(self) -> int:
@@ -127,7 +134,7 @@ class Case:
             for name, value in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
             if name in ("workload", "strategy", "gpus", "device")
             or (value is not None and name in AXES and value != AXES[name].default)
-            or (name in ("oversubscribe", "auto_batch") and value)
+            or (name in FLAGS and value)
         }
         digest = hashlib.sha256(json.dumps(differs, sort_keys=True).encode()).hexdigest()[:8]
         words = [_word(name, value) for name, value in differs.items() if name != "batch_size" or not self._own_batch]

@@ -101,6 +101,18 @@ DATA = (
 
 STRATEGY = (
     Rule(
+        lambda case, facts: case.fake_ranks and case.spread.name not in ("ddp", "fsdp"),
+        lambda case, facts: (
+            "a script makes its process group itself, so that it has no fake ranks"
+            if case.is_script
+            else f"{case.strategy} has no process group, and fake ranks are one; use ddp or fsdp"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.fake_ranks and case.compile != "off",
+        lambda case, facts: "collectives inside of compiled code cannot be counted; use real ranks with --compile",
+    ),
+    Rule(
         lambda case, facts: case.spread.name == "dp" and case.device == "cpu",
         lambda case, facts: "nn.DataParallel copies a model to GPUs and does not support the CPU; use ddp",
     ),

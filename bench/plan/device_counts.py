@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from bench.errors import UsageError
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
-from bench.plan.options import AUTO, MACHINES, Value
+from bench.plan.options import AUTO, FAKE_RANKS, MACHINES, Value
 
 DEFAULT_CPU_RANKS = 2
 MOST = 2**40  # More devices than any machine has.
@@ -70,6 +70,8 @@ def _devices(matrix: Matrix) -> Sequence[Value]:
 
 def places(matrix: Matrix, machine: Machine) -> list[Place]:
     """Return (number, device) pairs, with ``--gpus`` resolved to numbers; UsageError for CUDA without a GPU."""
+    if fake := matrix.get(FAKE_RANKS.name):
+        return [(int(str(number)), "cpu") for number in dict.fromkeys(fake)]
     found = []
     for gpus in matrix.get("gpus", [None]):
         for given in _devices(matrix):

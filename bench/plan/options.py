@@ -526,6 +526,15 @@ SELECTORS: dict[str, Option] = {
     )
 }
 
+FAKE_RANKS = Option(
+    "fake_ranks",
+    _whole(2, MOST_GPUS),
+    f"a whole number from 2 to {MOST_GPUS}",
+    None,
+    "in place of --gpus: count collectives and memory of rank 0 of so many, with one process on the CPU",
+)
+KEYS = {**AXES, **SELECTORS, FAKE_RANKS.name: FAKE_RANKS}  # The keys of a matrix.
+
 _NEXT_DATA = re.compile(rf",(?=(?:resident|synthetic)(?:,|$)|(?:{'|'.join(PATH_KINDS)})=)")
 
 
@@ -541,7 +550,7 @@ def split_list(name: str, text: str) -> list[str]:
 
 def read_axis(name: str, given: Sequence[object], where: str) -> list[Value]:
     """Return the values of an axis or selector; for ``env`` the product of the values of all variables."""
-    option = {**AXES, **SELECTORS}[name]
+    option = KEYS[name]
     if name != "env":
         return [option.read(value, where) for value in given]
     variables = [_alternatives(item, where) for item in given]

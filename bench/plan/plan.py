@@ -20,7 +20,19 @@ from bench.plan.constraints import Facts, refusal
 from bench.plan.data_files import check_inputs
 from bench.plan.device_counts import check_scaling, for_machine, places, with_global_batch_of
 from bench.plan.make_case import GPU_AXES, make_case
-from bench.plan.options import AUTO, AXES, LOADER_AXES, SELECTORS, SETTINGS, Value, read_axis, show, split_list
+from bench.plan.options import (
+    AUTO,
+    AXES,
+    FAKE_RANKS,
+    KEYS,
+    LOADER_AXES,
+    SELECTORS,
+    SETTINGS,
+    Value,
+    read_axis,
+    show,
+    split_list,
+)
 from bench.plan.script_arguments import as_text, split
 from bench.plan.strategies import SCRIPTS_OWN
 
@@ -28,8 +40,6 @@ if TYPE_CHECKING:
     from bench.plan.description import Description
 
 NOT_OF_A_CASE = ("order_seed", "budget", "count_work")  # Settings of a run that have no effect on a single case.
-
-KEYS = {**AXES, **SELECTORS}  # The keys of a matrix.
 
 Axes = dict[str, list[Value]]
 
@@ -202,6 +212,8 @@ def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[C
         given = dict(zip(values, point, strict=True))
         given["gpus"], given["device"] = given["gpus"]
         case = make_case(given, machine, oversubscribe)
+        if FAKE_RANKS.name in matrix:
+            case = dataclasses.replace(case, fake_ranks=True)
         base = least[case.device] if scaling == "strong" else case.devices
         found.append((case, None if base == case.devices else base))
     return found

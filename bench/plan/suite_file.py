@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError, did_you_mean
-from bench.plan.options import SETTINGS, read_axis
-from bench.plan.plan import KEYS, Asked, Axes
+from bench.plan.options import AXES, SELECTORS, SETTINGS, read_axis
+from bench.plan.plan import Asked, Axes
 from bench.plan.workload_spec import script_workload
 
+KEYS = {**AXES, **SELECTORS}  # Keys of a matrix in a suite.
 OF_SCRIPTS = ("script", "as_module")  # Keys of a matrix beside those of a plan.
 SUITES = Path(__file__).parent / "suites"
 

@@ -21,6 +21,7 @@ from bench.rank.compiling import CompileLog
 from bench.rank.loader import Batches, batches, to_device
 from bench.rank.optimizers import Optimizers, optimizers_of
 from bench.rank.parallelize import parallelize
+from bench.rank.private import FakeStore
 from bench.rank.recorded import PATIENCE_S
 from bench.rank.script.names import loopback_interface
 from bench.rank.settings import settings
@@ -100,7 +101,9 @@ def place(spec: Spec) -> list[torch.device]:
     case = spec.case
     pin_numerics(case)
     device = _device(case)
-    if case.spread.name not in ONE_PROCESS:
+    if case.fake_ranks:
+        join_fake_group(case.world_size)
+    elif case.spread.name not in ONE_PROCESS:
         # The parent process ends a hang, so that this time-out never ends a healthy rank.
         timeout = timedelta(seconds=spec.timeout_s + PATIENCE_S)
         backend = _backend(case)
@@ -157,6 +160,12 @@ def pin_numerics(case: Case) -> None:
         # required by cuBLAS, which reads it with its first handle
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
+
+
+def join_fake_group(ranks: int) -> None:
+    """Make this process rank 0 of ``ranks``; the collectives of its group do as if all ranks had the same tensors."""
+    os.environ["WORLD_SIZE"] = str(ranks)  # for workloads that read it
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=ranks)
 
 
 def _backend(case: Case) -> str:

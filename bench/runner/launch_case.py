@@ -120,7 +120,7 @@ class CaseLauncher:
                 shutil.rmtree(spec.script.folder, ignore_errors=True)
         launched = Judge(case, description, self._site, self.warn, protocol.samples_per_step).launched(end)
         if launched.measured:
-            _note_host_memory(launched, peaks_mib, case.world_size)
+            _note_host_memory(launched, peaks_mib, case.processes)
             if protocol.max_seconds and "window_steps" in launched.row:
                 launched.row["window_cut"] = launched.row["window_steps"] < protocol.steps
             if protocol.launcher == "server" and not all(r.preloaded for r in end.records.values()):
@@ -135,8 +135,8 @@ class CaseLauncher:
         """Launch and watch until the end. Return the end, and the peak of each rank's host memory in MiB."""
         watchdog, kills_before = self._watchdog(request, spec, protocol, role), oom_kills()
         gpus = self.machine.gpus if case.on_accelerator and self.machine.driver else ()
-        processes = case.world_size * (1 + (case.num_workers or 0))
-        host = HostMemory(request.log, Path(spec.scratch), case.world_size, processes, alone=role.is_alone)
+        processes = case.processes * (1 + (case.num_workers or 0))
+        host = HostMemory(request.log, Path(spec.scratch), case.processes, processes, alone=role.is_alone)
         with Sampler(gpus) as sampler, host:
             requested_at_ns = time.time_ns()
             outcome = prepared.launch(lambda: role.ends(watchdog))

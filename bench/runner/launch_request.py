@@ -31,7 +31,7 @@ class LaunchRequests:
         """Return the request of a launch that trains the case; its records go to ``folder``."""
         binding = case.numa_binding if case.numa_binding != "off" else None
         entry = SCRIPT_ENTRY if case.is_script else RANK_ENTRY
-        return self._request(entry, case, folder, protocol, ranks=case.world_size, numa_binding=binding)
+        return self._request(entry, case, folder, protocol, ranks=case.processes, numa_binding=binding)
 
     def describing(self, case: Case, folder: Path, protocol: Protocol) -> Request:
         """Return the request of a launch of one rank that describes the case's workload."""

@@ -84,7 +84,7 @@ class Judge:
         """Return the rows of a launch that has ended."""
         records, evidence = end.records, end.evidence
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
-        measured = len(ranks) == self.case.world_size  # then the launch is complete, however its processes end
+        measured = len(ranks) == self.case.processes  # then the launch is complete, however its processes end
         row = {**rank_facts(records), "sources": self._sources(records)}
         row |= self._measured(end, str(row["device_name"])) if measured else self._failed(end)
         samples, columns = self._devices(end, row)

@@ -17,6 +17,7 @@ from bench.plan.case import Case
 
 OWN_PRECISION = False
 HOOKS: dict[str, Callable[..., Any]] = {"fp16": fp16_compress_hook, "bf16": bf16_compress_hook}
+TYPES = {"none": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class OwnAttributes(nn.Module):
@@ -65,9 +66,25 @@ def apply(
         find_unused_parameters=options["find-unused"] == "on",
         gradient_as_bucket_view=options["bucket-view"] == "on",
     )
-    if options["hook"] != "none":
+    if case.fake_ranks:
+        # DDP refuses annotations that are texts, as those of a function here are.
+        ddp.register_comm_hook(TYPES[options["hook"]], lambda dtype, bucket: done_at_once(dtype, bucket))
+    elif options["hook"] != "none":
         ddp.register_comm_hook(dist.group.WORLD, HOOKS[options["hook"]])
     return ddp
+
+
+def done_at_once(dtype: torch.dtype | None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+    """Average the gradients of a bucket as DDP does, or as one of HOOKS does if ``dtype`` is not None.
+
+    A fake process group needs it: the futures of its collectives have no result, which DDP and HOOKS read.
+    """
+    buffer = bucket.buffer()
+    sent = (buffer if dtype is None else buffer.to(dtype)).div_(dist.get_world_size())
+    dist.all_reduce(sent)
+    future: torch.futures.Future[torch.Tensor] = torch.futures.Future()
+    future.set_result(sent if dtype is None else buffer.copy_(sent))
+    return future
 
 
 def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:

@@ -291,3 +291,133 @@ def test_wrong_options(tmp_path: Path, words: list[str], said: str) -> None:
     done = in_process.bench(tmp_path, "lock", *words)
     assert done.code == 2
     assert said in " ".join(done.err.split())
+
+
+# -- fake ranks --------------------------------------------------------------------------------------------------------
+
+FAKE = (
+    ("--strategy", "ddp,ddp:hook=bf16,fsdp,fsdp:reshard=off", "--fake-ranks", "2"),
+    ("--strategy", "ddp,fsdp:replicate=2,fsdp", "--fake-ranks", "4,1024"),
+    ("--strategy", "ddp,fsdp", "--fake-ranks", "2", "--grad-accum-steps", "2"),
+)
+SAME_GROUPS = ("collectives", "collective_bytes", "flops", "memory", "activations")
+
+
+@pytest.fixture(scope="module")
+def fake(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fake")
+    shutil.copy(HELPERS / "habits.py", folder)
+    (folder / "flags.py").write_text("CHANGED = False\n")
+    for words in FAKE:
+        code, _ = found(folder, "--workload", "habits.py:Plain", *words)
+        assert code == 0
+    return folder
+
+
+def numbers_of(folder: Path, ranks: int, strategy: str, accumulated: int = 1) -> dict[tuple[str, str, str], Any]:
+    """Return what the lock has for a case of fake ranks, by (part, group, name)."""
+    wanted = {"fake_ranks": ranks, "strategy": strategy, **({"grad_accum_steps": 2} if accumulated == 2 else {})}
+    cases = tomllib.loads((folder / "bench.lock").read_text())["cases"].values()
+    axes = [
+        {name: value for name, value in one["axes"].items() if name in (*wanted, "grad_accum_steps")} for one in cases
+    ]
+    [case] = [one for one, its in zip(cases, axes, strict=True) if its == wanted]
+    tables = {part: groups for part, groups in case.items() if part != "axes"}
+    return {(p, g, name): n for p, groups in tables.items() for g, own in groups.items() for name, n in own.items()}
+
+
+def counted_numbers(counted: Run, row: dict[str, Any]) -> dict[tuple[str, str, str], int]:
+    """Return the same for real ranks, from counts.csv."""
+    fields = {
+        "operation": (("operations", "calls"),),
+        "collective": (("collectives", "calls"), ("collective_bytes", "bytes")),
+        "memory": (("memory", "bytes"),),
+        "activation": (("activations", "bytes"),),
+        "flops": (("flops", "flops"),),
+    }
+    numbers = {}
+    with (counted.folder / "counts.csv").open() as stream:
+        for line in csv.DictReader(stream):
+            name = f"{line['name']} {line['type']}".strip() or "outside of layers"
+            part = "step" if line["kind"] in ("memory", "activation") else line["part"]
+            for group, field in fields.get(line["kind"], ()) if line["launch_id"] == row["launch_id"] else ():
+                if int(line[field] or 0):
+                    numbers[part, group, "all" if group == "flops" else name] = int(line[field])
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("strategy", "ranks", "accumulated"),
+    [
+        *[("ddp", 2, 1), ("ddp", 2, 2), ("ddp:hook=bf16", 2, 1), ("ddp", 4, 1)],
+        *[("fsdp", 2, 1), ("fsdp", 2, 2), ("fsdp:reshard=off", 2, 1), ("fsdp:replicate=2", 4, 1)],
+    ],
+)
+def test_fake_ranks_count_as_real_ones(counted: Run, fake: Path, strategy: str, ranks: int, accumulated: int) -> None:
+    real = counted_numbers(counted, one(counted, strategy, gpus=str(ranks), grad_accum_steps=str(accumulated)))
+    there = numbers_of(fake, ranks, strategy, accumulated)
+    peak = ("step", "memory", "peak of live tensors")  # of real ranks it depends on time
+
+    def same(numbers: dict[tuple[str, str, str], Any]) -> dict[tuple[str, str, str], Any]:
+        return {key: number for key, number in numbers.items() if key[1] in SAME_GROUPS and key != peak}
+
+    assert same(there) == same(real)
+    assert any(group == "collective_bytes" for _, group, _ in there)
+    differ = {
+        name
+        for part, group, name in {*real, *there}
+        if group == "operations" and real.get((part, group, name)) != there.get((part, group, name))
+    }
+    # Gloo copies a rank's part of what it has reduced; DDP's reducer multiplies where a hook in Python copies and divides.
+    assert differ <= ({"copy_ float32"} if "fsdp" in strategy else {"copy_ float32", "mul float32", "div_ float32"})
+
+
+def test_a_thousand_fake_ranks(fake: Path) -> None:
+    """FSDP gives each rank of 1,024 one row of a tensor at most, and pads what it gathers to a row for each."""
+    ranks = 1024
+    block, head = ranks * (32 + 1 + 64 + 1), ranks * (32 + 1)
+    there = numbers_of(fake, ranks, "fsdp")
+    assert there["forward", "collective_bytes", "all-gather ×1024 float32"] == 4 * (3 * block + head)
+    assert there["backward", "collective_bytes", "all-gather ×1024 float32"] == 4 * 3 * block
+    assert there["backward", "collective_bytes", "reduce-scatter ×1024 float32"] == 4 * (3 * block + head)
+    assert there["step", "memory", "parameters"] == 4 * (3 * block + head) // ranks
+    assert numbers_of(fake, ranks, "ddp")["backward", "collective_bytes", "all-reduce ×1024 float32"] == P
+
+
+def test_a_habit_shows_with_fake_ranks(fake: Path) -> None:
+    before = (fake / "bench.lock").read_text()
+    assert found(fake, "--check")[0] == 0
+    words = ["--workload", "habits.py:LeftOut", "--strategy", "fsdp", "--fake-ranks", "64"]
+    assert found(fake, *words)[0] == 0
+    (fake / "flags.py").write_text("CHANGED = True\n")
+    try:
+        code, told = found(fake, "--check", *words)
+    finally:
+        (fake / "flags.py").write_text("CHANGED = False\n")
+        (fake / "bench.lock").write_text(before)
+    verdict, lines = told["leftout"]
+    assert (code, verdict) == (1, "more")
+    assert any("all-gather ×64 float32" in line for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--gpus", "2"), "--fake-ranks is the number of ranks, in one process on the CPU. Leave --gpus out"),
+        (("--device", "cuda"), "Leave --device out, or --fake-ranks"),
+        (("--scaling", "strong"), "Leave --scaling out"),
+        (("--strategy", "single"), "single has no process group, and fake ranks are one; use ddp or fsdp"),
+        (("--compile", "default"), "use real ranks with --compile"),
+    ],
+)
+def test_what_fake_ranks_exclude(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = in_process.bench(tmp_path, "lock", "--workload", "mlp", "--strategy", "ddp", "--fake-ranks", "4", *words)
+    assert done.code in (2, 5)
+    assert said in " ".join((done.out + done.err).split())
+
+
+def test_times_are_not_those_of_fake_ranks(tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_text('[[matrix]]\nworkload = "mlp"\nfake_ranks = 4\n')
+    for words in (("--fake-ranks", "4"), ("--suite", "suite.toml")):
+        assert in_process.bench(tmp_path, "run", "--workload", "mlp", *words).code == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "suite.toml"]
