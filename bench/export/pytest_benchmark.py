@@ -74,13 +74,18 @@ def _benchmark(case: str, side: str, rows: Sequence[LaunchRow]) -> dict[str, Any
         "fullname": f"stepbench::{name}",
         "params": {axis: value for axis, value in axes.items() if value is not None},
         "param": side or None,
-        "extra_info": _extra_info(rows),
+        "extra_info": extra_info(rows),
         "options": {},
-        "stats": stats([(row.global_batch or 0) / (row.samples_per_s or math.nan) for row in rows]),
+        "stats": stats([step_s(row) for row in rows]),
     }
 
 
-def _extra_info(rows: Sequence[LaunchRow]) -> dict[str, Any]:
+def step_s(row: LaunchRow) -> float:
+    """Return the seconds of a measured launch's mean step."""
+    return (row.global_batch or 0) / (row.samples_per_s or math.nan)
+
+
+def extra_info(rows: Sequence[LaunchRow]) -> dict[str, Any]:
     """Return medians, largest values and counts of the columns that have a number, and the columns of the run."""
     columns = {
         name: [getattr(row, name) for row in rows if _number(getattr(row, name))] for name in (*MEDIANS, *LARGEST)

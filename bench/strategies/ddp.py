@@ -74,7 +74,7 @@ def apply(
     return ddp
 
 
-def done_at_once(dtype: torch.dtype | None, bucket: dist.GradBucket) -> torch.futures.Future[torch.Tensor]:
+def done_at_once(dtype: torch.dtype | None, bucket: Any) -> torch.futures.Future[torch.Tensor]:
     """Average the gradients of a bucket as DDP does, or as one of HOOKS does if ``dtype`` is not None.
 
     A fake process group needs it: the futures of its collectives have no result, which DDP and HOOKS read.

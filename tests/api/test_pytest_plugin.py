@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -79,3 +80,42 @@ def test_the_plugin_imports_neither_torch_nor_pandas() -> None:
     code = "import bench.pytest_plugin, sys; print({'torch', 'pandas', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+SPEED = """
+import pytest
+
+
+@pytest.mark.benchmark(group="nets")
+def test_speed(bench_case):
+    run = bench_case("mine.py:Net", strategy="ddp", gpus=2, launches=2, steps=5, count_work=False)
+    print("ROWS", *(row.samples_per_s for row in run.rows))
+
+
+def test_other(bench_case):
+    bench_case("mine.py:Gone")
+
+
+def test_several(bench_case):
+    bench_case("mine.py:Net", gpus=[1, 2], launches=1, steps=5)
+"""
+
+
+@pytest.mark.launch
+def test_launches_are_rounds_of_pytest_benchmark(launching: None, tmp_path: Path) -> None:
+    for name in ("mine.py", "flags.py", "pytest.ini"):
+        (tmp_path / name).write_text(FILES[name])
+    (tmp_path / "test_speed.py").write_text(SPEED)
+    code, told = run(tmp_path, "-s", "--benchmark-json", "speed.json", "--benchmark-only")
+    assert (code, "2 failed, 1 passed" in told) == (1, True), told
+    assert "bench_case measures one case a test" in told
+    assert re.search(r"^--workload mine.py:Gone: ", told, re.MULTILINE)
+    assert "Traceback" not in told
+    [one] = json.loads((tmp_path / "speed.json").read_text())["benchmarks"]
+    assert (one["name"], one["group"], one["stats"]["rounds"]) == ("test_speed", "nets", 2)
+    rates = [float(word) for word in re.search(r"ROWS (\S+) (\S+)", told).groups()]  # type: ignore[union-attr]
+    assert sorted(one["stats"]["data"]) == pytest.approx(sorted(8 / rate for rate in rates))
+    assert one["extra_info"]["world_size"] == 2
+    code, told = run(tmp_path, "--benchmark-disable", "test_speed.py::test_speed", "-s")
+    assert code == 0, told
+    assert len(re.search(r"ROWS (.*)", told)[1].split()) == 1  # type: ignore[index]
