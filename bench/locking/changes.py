@@ -14,6 +14,8 @@ GROUPS = {
     "collectives": "",
     "collective_bytes": "bytes of ",
     "waits": "",
+    "syncs": "",
+    "kernels": "",
     "copies": "",
     "copied_bytes": "bytes of copies ",
     "operations": "",
@@ -24,7 +26,7 @@ GROUPS = {
     "bytes": "",
 }
 IN_BYTES = ("collective_bytes", "copied_bytes", "bytes", "memory", "activations")
-EACH = {"waits": "wait for ", "copies": "copy "}  # Words before the name of one count.
+EACH = {"waits": "wait for ", "syncs": "wait for ", "copies": "copy "}  # Words before the name of one count.
 NAMED = 6  # Changes of one part and group that are named.
 
 

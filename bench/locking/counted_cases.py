@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench.locking.lock_file import Counted, LockedCase, Range
-from bench.messages.counts import PEAK, CountLine
+from bench.messages.counts import ALLOCATED, PEAK, CountLine
 from bench.plan.case import Case
 from bench.plan.options import AXES, FAKE_RANKS
 from bench.plan.strategies import SCRIPTS_OWN
@@ -23,8 +23,11 @@ def locked(case: Case, launches: Sequence[Sequence[CountLine]]) -> LockedCase:
 
 
 def _depends_on_time(case: Case, name: str) -> bool:
-    """Return whether a count is the peak under FSDP: threads of a process group release its messages when they can."""
-    return name == PEAK and case.spread.name == "fsdp" and not case.fake_ranks
+    """Return whether a count is the allocator's peak, or under FSDP that of tensors.
+
+    An allocator keeps and divides what it has. Threads of a process group release FSDP's messages when they can.
+    """
+    return name == ALLOCATED or (name == PEAK and case.spread.name == "fsdp" and not case.fake_ranks)
 
 
 def _axes(case: Case) -> dict[str, object]:
@@ -49,12 +52,14 @@ NUMBERS = {
     "collective": (("collectives", "", "calls"), ("collective_bytes", "", "bytes")),
     "copy": (("copies", "", "calls"), ("copied_bytes", "", "bytes")),
     "wait": (("waits", "", "calls"),),
+    "sync": (("syncs", "", "calls"),),
+    "kernel": (("kernels", "", "calls"),),
     "activation": (("activations", "", "bytes"),),
     "memory": (("memory", "", "bytes"),),
     "compile": (("compile", "", "calls"),),
     "uncounted": (("uncounted", "", "calls"),),
 }
-OF_STEP = ("activation", "memory", "compile", "uncounted")  # Kinds of no single part.
+OF_STEP = ("kernel", "activation", "memory", "compile", "uncounted")  # Kinds of no single part.
 
 
 def _entries(lines: Iterable[CountLine]) -> Counted:

@@ -19,7 +19,7 @@ FORMAT = 1  # Of the file.
 COUNTING = 1  # Of the counts: what a step is, and how each operation is counted.
 # Kinds of counts by which a tolerance is given, with the groups of counts that belong to each.
 TOLERANCES = {
-    "operations": ("operations", "waits", "copies", "compile", "uncounted"),
+    "operations": ("operations", "waits", "syncs", "kernels", "copies", "compile", "uncounted"),
     "collectives": ("collectives", "collective_bytes"),
     "bytes": ("bytes", "copied_bytes"),
     "memory": ("memory", "activations"),
@@ -171,7 +171,7 @@ class _Reader:
                 raise self._wrong("axes", dict(axes), allowed, case_id)
         number = FAKE_RANKS.name if fake else "gpus"
         if type(axes[number]) is not int:
-            raise self._wrong(number, axes[number], "a whole number", case_id)
+            raise self._wrong(number, axes[number], FAKE_RANKS.allowed if fake else "a whole number from 1", case_id)
         return axes
 
     def _range(self, name: str, number: Any, case_id: str) -> Range:

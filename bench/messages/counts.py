@@ -10,15 +10,18 @@ KINDS = {
     "collective": "kind of the collective, and the number of its ranks",
     "copy": "`to device` or `to host`",
     "wait": "the operation whose value the host waits for",
+    "sync": "the device, for which the host waits according to CUDA's sync debug mode",
+    "kernel": "kernels of the device, by a profile of one more step",
     "allocation": "new tensors",
     "flops": "all operations together",
     "activation": "layer that computes what is kept for the backward pass; empty outside of all layers",
-    "memory": "parameters, gradients, optimizer state and buffers of the rank; the peak of all tensors that live; what "
-    "the step leaves behind",
+    "memory": "parameters, gradients, optimizer state and buffers of the rank; the peak of all tensors that live, and "
+    "that of the device's allocator; what the step leaves behind",
     "uncounted": "an operation whose FLOPs are unknown, or a way by which tensors leave torch",
     "compile": "graphs, graph breaks by their reason, and recompilations",
 }
-PEAK, KEPT = "peak of live tensors", "kept after the step"  # names of memory
+# Names of memory.
+PEAK, KEPT, ALLOCATED = "peak of live tensors", "kept after the step", "peak of the device's allocator"
 PARTS = ("between", "forward", "backward", "optimizer", "step")  # ``step``: of no single part
 
 

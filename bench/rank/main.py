@@ -14,12 +14,14 @@ from bench.messages.sampling import MEASURED, await_sample, tell
 from bench.messages.spec import Spec
 from bench.rank.build import Training, build, place
 from bench.rank.code import ImportedCode
+from bench.rank.extra_step import take_step
 from bench.rank.measure import measure
 from bench.rank.memory import resident_mib
 from bench.rank.observe import observe
 from bench.rank.recorded import recorded
 from bench.rank.software import device_facts, imported, software
 from bench.rank.state import state_of
+from bench.rank.work.device import with_kernels
 
 # Trainings are kept until the process ends: destroying a Gloo process group joins threads with the GIL held while one
 # of them may wait for the GIL to free a tensor (2.11), or aborts the process (2.15). A rank ends by os._exit.
@@ -69,7 +71,11 @@ def add_observations(training: Training, record: RankRecord, spec: Spec, slowest
         record = dataclasses.replace(record, state=state_of(training))
         record.write(spec.folder)
         observed, counts = observe(training, spec.count_work)
-        dataclasses.replace(record, observed=observed, counts=counts).write(spec.folder)
+        record = dataclasses.replace(record, observed=observed, counts=counts)
+        record.write(spec.folder)  # known even if the profiler fails
+        if counts and training.case.on_accelerator:
+            counts = with_kernels(counts, lambda: take_step(training, lambda _: None), training.device)
+            dataclasses.replace(record, counts=counts).write(spec.folder)
     except Exception:
         traceback.print_exc()
         print("the step after the window failed: not everything that took effect is known")

@@ -42,8 +42,9 @@ def counted(records: Mapping[int, RankRecord]) -> Row:
         "activation_bytes": _sum(counts, "activation", "bytes"),
         **{column: memory.get(name) for column, name in OF_MEMORY.items()},
     }
+    kernels = {"kernel_launches": _sum(counts, "kernel", "calls") or None}
     notes = [counts.note, _unlike(first, counts, records)]
-    return {**(sums if seen else {}), "counts_note": "; ".join(filter(None, notes)) or None}
+    return {**(sums if seen else {}), **kernels, "counts_note": "; ".join(filter(None, notes)) or None}
 
 
 def _first(records: Mapping[int, RankRecord]) -> tuple[int, Counts]:

@@ -322,6 +322,7 @@ class LaunchRow(NamedTuple):
     optimizer_bytes: Annotated[Int, "bytes", "state of its optimizer"] = None
     buffer_bytes: Annotated[Int, "bytes", "buffers of the model"] = None
     live_peak_bytes: Annotated[Int, "bytes", "largest sum of all tensors that live at once in the step"] = None
+    kernel_launches: Annotated[Int, "launches", "kernels of the device in one more step, by torch's profiler"] = None
     counts_note: Annotated[Text, "", "what could not be counted, and ranks that count differently"] = None
     # -- host memory ---------------------------------------------------------------------------------------------------
     peak_host_mib: Annotated[

@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import in_process
 import pytest
 from command_line import Run, run_bench
 
 from bench.machine.gpus import this_machine
 
+HELPERS = Path(__file__).parents[1] / "helpers"
 GPUS = len(this_machine().gpus)
 pytestmark = [
     pytest.mark.launch,
@@ -166,3 +168,29 @@ def test_ranks_share_a_gpu_when_told_to(bench: Any) -> None:
     assert "--oversubscribe" in bench(*words).stderr
     (row,) = bench(*words, "--oversubscribe").rows()
     assert (row["status"], row["backend"], row["oversubscribe"]) == ("ok", "gloo", "true")
+
+
+def test_counts_have_what_only_a_gpu_shows(tmp_path: Path) -> None:
+    """A copy of the batch to the host, for which the host waits; kernels; and the allocator's peak."""
+    shutil.copy(HELPERS / "habits.py", tmp_path)
+    (tmp_path / "flags.py").write_text("CHANGED = False\n")
+    words = ["lock", "--workload", "habits.py:ToHost", "--gpus", "1", "--device", "cuda", "--quiet"]
+    assert in_process.bench(tmp_path, *words).code == 0
+    text = (tmp_path / "bench.lock").read_text()
+    assert '"kernel launches" = ' in text
+    assert in_process.bench(tmp_path, "lock", "--check", "--quiet").code == 0
+    (tmp_path / "flags.py").write_text("CHANGED = True\n")
+    told = in_process.bench(tmp_path, "lock", "--check", "--quiet")
+    assert told.code == 1
+    assert "+1 copy to host in forward" in told.out
+    assert "+1 wait for the device in forward" in told.out
+
+
+def test_live_tensors_are_what_the_allocator_holds(bench: Any) -> None:
+    """The allocator rounds each tensor up to 512 bytes, and kernels have work space."""
+    run = bench("run", *SMALL, "--strategy", "single", *BRIEF)
+    [row] = run.rows()
+    assert int(row["kernel_launches"]) > int(row["operations"]) / 2
+    memory = {line["name"]: int(line["bytes"]) for line in run.rows("counts.csv") if line["kind"] == "memory"}
+    live, allocated = memory["peak of live tensors"], memory["peak of the device's allocator"]
+    assert 0.7 * allocated < live < 1.05 * allocated

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
+from plain_case import PLAIN
 
 from bench.locking.changes import changes, comparable_anyway, in_words
 from bench.locking.counted_cases import locked
 from bench.locking.lock_file import TOLERANCES, LockedCase, Path, Range
 from bench.messages.counts import CountLine
-from bench.store.columns import LaunchRow
+from bench.plan.case import Case
 
 NONE = dict.fromkeys(TOLERANCES, 0.0)
 GATHERS, ITEM = ("backward", "collectives", "all-gather ×8 float32"), ("forward", "waits", "item")
@@ -89,21 +93,19 @@ def test_what_does_not_depend_on_torch() -> None:
 # -- from a run to a lock ----------------------------------------------------------------------------------------------
 
 
-def row(launch_id: str, strategy: str = "ddp") -> LaunchRow:
-    return LaunchRow.of({"launch_id": launch_id, "workload": "mlp", "strategy": strategy, "gpus": 2, "device": "cpu"})
+def case(strategy: str = "ddp", **fields: Any) -> Case:
+    return dataclasses.replace(PLAIN, strategy=strategy, gpus=2, device="cpu", batch_size=None, **fields)
 
 
 def test_counts_of_two_launches_become_ranges() -> None:
-    lines = {
-        "1": [
-            CountLine("forward", "operation", "mm", "float32", calls=3, bytes_read=10, bytes_written=4),
-            CountLine("forward", "operation", "add", "float32", calls=1, bytes_read=8, bytes_written=4),
-            CountLine("step", "memory", "buffers", bytes=0),
-        ],
-        "2": [CountLine("forward", "operation", "mm", "float32", calls=5, bytes_read=20, bytes_written=4)],
-    }
-    found = locked([row("1"), row("2")], lines)
-    assert found.axes == {"workload": "mlp", "strategy": "ddp", "gpus": 2, "device": "cpu"}
+    first = [
+        CountLine("forward", "operation", "mm", "float32", calls=3, bytes_read=10, bytes_written=4),
+        CountLine("forward", "operation", "add", "float32", calls=1, bytes_read=8, bytes_written=4),
+        CountLine("step", "memory", "buffers", bytes=0),
+    ]
+    second = [CountLine("forward", "operation", "mm", "float32", calls=5, bytes_read=20, bytes_written=4)]
+    found = locked(case(), [first, second])
+    assert found.axes == {"workload": PLAIN.workload, "strategy": "ddp", "gpus": 2, "device": "cpu"}
     assert found.counts == {
         ("forward", "operations", "mm float32"): (3, 5),
         ("forward", "operations", "add float32"): (0, 1),
@@ -112,7 +114,23 @@ def test_counts_of_two_launches_become_ranges() -> None:
     }
 
 
-def test_the_peak_under_fsdp_depends_on_threads_and_is_left_out() -> None:
-    lines = {"1": [CountLine("step", "memory", "peak of live tensors", bytes=5)]}
-    assert locked([row("1")], lines).counts == {PEAK: (5, 5)}
-    assert locked([row("1", "fsdp:reshard=off")], lines).counts == {}
+def test_fake_ranks_are_their_own_axis() -> None:
+    found = locked(case(fake_ranks=True), [[]])
+    assert found.axes == {"workload": PLAIN.workload, "strategy": "ddp", "fake_ranks": 2}
+
+
+def test_peaks_that_depend_on_time_are_left_out() -> None:
+    lines = [[CountLine("step", "memory", "peak of live tensors", bytes=5)]]
+    assert locked(case(), lines).counts == {PEAK: (5, 5)}
+    assert locked(case("fsdp:reshard=off"), lines).counts == {}
+    assert locked(case("fsdp", fake_ranks=True), lines).counts == {PEAK: (5, 5)}
+    allocator = [[CountLine("step", "memory", "peak of the device's allocator", bytes=5)]]
+    assert locked(case(), allocator).counts == {}
+
+
+def test_what_only_a_gpu_shows() -> None:
+    lines = [
+        [CountLine("forward", "sync", "the device", calls=1), CountLine("step", "kernel", "kernel launches", calls=9)]
+    ]
+    counts = locked(case(), lines).counts
+    assert told({}, counts) == (True, ["+1 wait for the device in forward", "+9 kernel launches"])

@@ -72,6 +72,8 @@ def test_a_tolerance_is_kept(tmp_path: Path) -> None:
         ("gpus = 2", 'gpus = "1..4"', "gpus: got '1..4'; allowed: a whole number from 1"),
         ("gpus = 2", "gpus = true", "gpus: got True; allowed: a whole number from 1"),
         ("gpus = 2", "", "axes: got {"),
+        ("gpus = 2", "fake_ranks = 2", "allowed: a table without device, as it has fake_ranks"),
+        ('gpus = 2\ndevice = "cpu"', "fake_ranks = 1", "fake_ranks: got 1; allowed: a whole number from 2"),
         ('device = "cpu"', "device = 1", "device: got 1; allowed: auto, cuda, cpu"),
         ('strategy = "ddp"', 'strategy = ["ddp"]', "strategy: got ['ddp']; allowed: "),
         ("batch_size = 8", "batch_size = -8", "batch_size: got -8; allowed: a whole number from 1"),

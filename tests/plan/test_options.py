@@ -30,7 +30,7 @@ def test_flag_has_dashes() -> None:
 
 def test_a_case_has_a_field_for_every_axis_with_the_same_default() -> None:
     fields = {field.name: field.default for field in dataclasses.fields(Case)}
-    assert set(fields) == {*AXES, "oversubscribe", "auto_batch"}
+    assert set(fields) == {*AXES, "oversubscribe", "fake_ranks", "auto_batch"}
     given = {name: default for name, default in fields.items() if default is not dataclasses.MISSING}
     assert {name: AXES[name].default for name in given if name in AXES} == {
         "compile": "off",
@@ -49,6 +49,7 @@ def test_a_case_has_a_field_for_every_axis_with_the_same_default() -> None:
     assert given == {
         **{name: AXES[name].default for name in given if name in AXES},
         "oversubscribe": False,
+        "fake_ranks": False,
         "auto_batch": False,
     }
 

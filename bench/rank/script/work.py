@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from bench.messages.counts import Counts
 from bench.rank.script.steps import BACKWARD, DATA_WAIT, OPTIMIZER, OUTSIDE, REST
 from bench.rank.work.step import Held, StepCounter
@@ -19,7 +21,8 @@ class StepWork:
     def __init__(self, parameters: Sequence[Any], optimizers: Sequence[Any], modules: Sequence[Any], loads: bool):
         self._parts: Mapping[str, str] = PARTS if loads else {**PARTS, OUTSIDE: "forward"}
         buffers = [buffer for module in modules for buffer in module.buffers()]
-        self._counter = StepCounter(Held(parameters, buffers, optimizers, {}))
+        device = parameters[0].device if parameters else torch.device("cpu")
+        self._counter = StepCounter(Held(parameters, buffers, optimizers, {}, device))
         self._stack = contextlib.ExitStack()
 
     def begin(self) -> None:

@@ -19,6 +19,7 @@ from bench.rank.extra_step import BETWEEN, EARLY
 from bench.rank.flops import counting
 from bench.rank.private import generated_kernels
 from bench.rank.work.collectives import Collectives
+from bench.rank.work.device import DeviceWatch
 from bench.rank.work.live_memory import LiveMemory, local_of
 from bench.rank.work.operations import Operations
 from bench.rank.work.saved import SavedActivations
@@ -37,6 +38,7 @@ class Held:
     buffers: Sequence[Tensor]
     optimizers: Sequence[torch.optim.Optimizer]
     layers: Mapping[nn.Module, str]
+    device: torch.device
 
     @classmethod
     def by(cls, training: Training) -> Held:
@@ -44,7 +46,9 @@ class Held:
         model = training.model
         wanted = {id(layer) for layer in _layers(training)}
         layers = {part: name.removeprefix("module.") for name, part in model.named_modules() if id(part) in wanted}
-        return cls(list(model.parameters()), list(model.buffers()), training.optimizers.optimizers, layers)
+        return cls(
+            list(model.parameters()), list(model.buffers()), training.optimizers.optimizers, layers, training.device
+        )
 
 
 class StepCounter:
@@ -55,6 +59,7 @@ class StepCounter:
         self._memory, self._collectives = LiveMemory(), Collectives()
         self._operations = Operations(self._memory, self._collectives)
         self._saved = SavedActivations(held.layers, held.buffers)
+        self._device = DeviceWatch(held.device)
         self._held = {name: _bytes(tensors) for name, tensors in self._tensors()}
         self._gradients = self._kept = 0
 
@@ -62,7 +67,7 @@ class StepCounter:
         """Note that a part of the step begins."""
         part = part.removeprefix(EARLY)
         self._gradients = max(self._gradients, _bytes(p.grad for p in self._of.parameters))
-        self._operations.part = part
+        self._operations.part = self._device.part = part
         self._saved.on = part == "forward"
 
     def batch_came(self, batch: Batch) -> None:
@@ -78,8 +83,12 @@ class StepCounter:
             self._memory.see(tensors)
             if name == "optimizer state":
                 self._operations.host_values = {id(local_of(tensor)) for tensor in tensors if tensor.numel() == 1}
-        self._operations.part = BETWEEN
-        with self._memory.following_sizes(), self._saved.noting(), counting(self._operations):
+        self._operations.part = self._device.part = BETWEEN
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._device.active())
+            stack.enter_context(self._memory.following_sizes())
+            stack.enter_context(self._saved.noting())
+            stack.enter_context(counting(self._operations))
             yield
 
     def close(self) -> None:
@@ -94,7 +103,7 @@ class StepCounter:
         if self._operations.failed:
             return Counts([], self._operations.failed)
         found = [line for part, work in self._operations.parts.items() for line in work.lines(part)]
-        found += self._collectives.lines()
+        found += [*self._collectives.lines(), *self._device.lines()]
         found += [CountLine("forward", "activation", layer, bytes=size) for layer, size in self._saved.bytes.items()]
         unknown = self._unknown()
         found += [CountLine(STEP, "uncounted", name, calls=1) for name in unknown]
