@@ -50,6 +50,8 @@ class Change:
             if before == now:  # the difference is below the last digit
                 before, now = (f"{numbers[1]:,}" for numbers in (self.before, self.now))
             return f"{label} {before} → {now}"
+        if group == "compile" and not name.startswith("graph break"):
+            return f"{name} {self.before[1]} → {self.now[1]}"
         difference = self.now[1] - self.before[1] if self.more else self.now[0] - self.before[0]
         return f"{difference:+d} {EACH.get(group, '')}{name}"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,9 +74,12 @@ class CompileLog:
 
     @property
     def breaks(self) -> dict[str, int]:
-        """Graph breaks by their reason."""
+        """Graph breaks by their reason in one line."""
         counters = compiler_counters()
-        return {} if counters is None else dict(sorted(counters["graph_break"].items()))
+        found: Counter[str] = Counter()
+        for reason, times in counters["graph_break"].items() if counters else ():
+            found[in_one_line(reason)] += times
+        return dict(sorted(found.items()))
 
     def _start(self, args: Any) -> None:
         self._started_ns = time.perf_counter_ns()
@@ -95,3 +100,10 @@ def is_recompilation(trigger: str, compile_id: str) -> bool:
     """
     attempt = str(compile_id).rpartition("/")[2].partition("_")[0].rstrip("]")
     return trigger == "DYNAMO" and attempt.isdecimal() and int(attempt) > 0
+
+
+def in_one_line(reason: str) -> str:
+    """Return why a graph was divided: the kind, and torch's explanation, without what differs from run to run."""
+    kind, *more = reason.strip().splitlines() or [""]
+    said = [line.strip().removeprefix("Explanation: ") for line in more if line.strip().startswith("Explanation: ")]
+    return re.sub(r"0x[0-9a-fA-F]+", "0x…", ": ".join([kind, *said[:1]]))

@@ -232,6 +232,24 @@ def test_habits_of_users_are_found(habits: Path) -> None:
         assert told[habit] == ("same", [])
 
 
+@pytest.mark.slow
+def test_a_print_inside_of_compiled_code_is_found(habits: Path, tmp_path: Path) -> None:
+    """It divides the graph of the first block, and that of each further block again."""
+    words = ["--workload", "habits.py:Prints", "--device", "cpu", "--compile", "default", "--strategy", "single"]
+    lock = tmp_path / "bench.lock"
+    assert found(habits, *words, "--file", str(lock))[0] == 0
+    (habits / "flags.py").write_text("CHANGED = True\n")
+    try:
+        code, told = found(habits, "--check", "--file", str(lock))
+    finally:
+        (habits / "flags.py").write_text("CHANGED = False\n")
+    verdict, [line] = told["prints"]
+    assert (code, verdict) == (1, "more")
+    assert "graph break: " in line
+    assert "print" in line
+    assert "graphs 1 → " in line
+
+
 def test_unchanged_code_is_the_same(habits: Path) -> None:
     before = (habits / "bench.lock").read_text()
     code, told = found(habits, "--check")

@@ -134,3 +134,12 @@ def test_what_only_a_gpu_shows() -> None:
     ]
     counts = locked(case(), lines).counts
     assert told({}, counts) == (True, ["+1 wait for the device in forward", "+9 kernel launches"])
+
+
+def test_what_changed_in_compiled_code() -> None:
+    before: dict[Path, Range] = {
+        ("step", "compile", "graphs"): (1, 1),
+        ("step", "compile", "generated kernels"): (9, 9),
+    }
+    now: dict[Path, Range] = {("step", "compile", "graphs"): (2, 2), ("step", "compile", "graph break: print"): (1, 1)}
+    assert told(before, now) == (True, ["+1 graph break: print, graphs 1 → 2, generated kernels 9 → 0"])
