@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -83,3 +84,10 @@ def _handle(number: int, frame: FrameType | None) -> None:
     _pending = _pending or number
     if not _deferring:
         raise Interrupted(number)
+
+
+def request(name: str) -> None:
+    """Behave as if this process had received the signal of a name; names of other signals than NUMBERS are ignored."""
+    for number in NUMBERS:
+        if signal.Signals(number).name == name:
+            os.kill(os.getpid(), number)

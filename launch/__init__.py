@@ -16,11 +16,30 @@ POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
+class Node:
+    """This node's part of a launch over ``nodes`` nodes, of which it is number ``rank``.
+
+    Ranks meet at a store at ``address`` and ``port``. Node 0 hosts it at a free port, and calls ``hosted`` with that
+    port before its ranks start. ``own`` is the address of this node, and ``first_rank`` its first rank. ``run_id`` is
+    the same on all nodes.
+    """
+
+    rank: int
+    nodes: int
+    address: str
+    own: str
+    run_id: str
+    first_rank: int = 0
+    port: int = 0
+    hosted: Callable[[int], None] | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """One launch: ``ranks`` fresh processes that each call ``entry(argument)`` and meet within ``timeout_s`` seconds.
 
     ``numa_binding`` is one of NUMA_BINDINGS, or None to let ranks run on any processor. A launch that measures nothing
-    does not count towards the launches of its server.
+    does not count towards the launches of its server. With ``node``, ``ranks`` is the number of those on this node.
     """
 
     entry: str
@@ -31,6 +50,7 @@ class Request:
     environment: Mapping[str, str] = field(default_factory=dict)
     numa_binding: str | None = None
     measures: bool = True
+    node: Node | None = None
 
 
 @dataclass(frozen=True)
@@ -39,17 +59,18 @@ class Outcome:
 
     ``exit_codes`` maps ranks to their exit codes as far as they are known; a signal is a negative number. ``error`` is
     the last message of the process that started the ranks, in case the ranks themselves left none. ``stopped`` says
-    whether the watch ended the launch.
+    whether the watch ended the launch. ``lost`` says which other node was lost, which is then the cause of all else.
     """
 
     exit_codes: Mapping[int, int]
     error: str = ""
     stopped: bool = False
+    lost: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether the launch ended by itself and without an error."""
-        return not self.stopped and not self.error and not any(self.exit_codes.values())
+        return not (self.stopped or self.error or self.lost) and not any(self.exit_codes.values())
 
 
 class LaunchError(Exception):
@@ -65,8 +86,38 @@ def never_stop() -> bool:
     return False
 
 
+class Elsewhere(Protocol):
+    """The ranks of a launch that are on other nodes."""
+
+    @property
+    def nodes(self) -> Mapping[int, int]:
+        """The node of each of these ranks."""
+        ...
+
+    def status(self, rank: int) -> Mapping[str, str]:
+        """Return ``State`` and ``VmHWM`` of a rank's process as /proc has them; nothing if they are not known yet."""
+        ...
+
+    def places(self) -> Mapping[int, str]:
+        """Make these ranks write their stacks to their logs, and return where each of them is."""
+        ...
+
+    def peaks_mib(self) -> Mapping[int, float]:
+        """Return the largest host memory of each rank, after the launch."""
+        ...
+
+    def oom_kills(self) -> int:
+        """Return how many processes the kernels there killed for lack of memory, after the launch."""
+        ...
+
+
 class Prepared(Protocol):
     """A launch that is ready to start. ``scratch`` is a local folder that lives at least as long as the launch."""
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """The ranks on other nodes; None if there are none."""
+        ...
 
     @property
     def scratch(self) -> Path:

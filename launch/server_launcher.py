@@ -16,12 +16,25 @@ from pathlib import Path
 from signal import Signals
 from typing import Any
 
-from launch import POLL_SECONDS, Launcher, LaunchError, Outcome, Prepared, Request, Watch, folders, never_stop
+from launch import (
+    POLL_SECONDS,
+    Elsewhere,
+    Launcher,
+    LaunchError,
+    Node,
+    Outcome,
+    Prepared,
+    Request,
+    Watch,
+    folders,
+    never_stop,
+)
 from launch.guard import Guarded, private_folder
 from launch.processes import descendants, end
 
 BOOT_SECONDS = 180.0  # minimum; torch may be on a slow disk
 REPLY_SECONDS = 20.0  # for elastic to notice that the ranks have ended: 0.1 s, more on a busy machine
+NODES_REPLY_SECONDS = 6.0  # the same over several nodes, where elastic may wait for one that will never answer
 # Ranks of one server share an address-space layout and a hash seed, which may be lucky: servers are replaced.
 LAUNCHES_PER_SERVER = 4
 SERVERS_AT_ONCE = 2
@@ -34,6 +47,7 @@ class _PreparedLaunch:
 
     server: _Server
     request: Request
+    elsewhere: Elsewhere | None = None
 
     @property
     def scratch(self) -> Path:
@@ -90,6 +104,10 @@ class ServerLauncher(Launcher):
     def _drop(self, server: _Server) -> None:
         self._servers = {key: s for key, s in self._servers.items() if s is not server}
         server.close()
+
+
+def _part(node: Node | None) -> dict[str, Any] | None:
+    return {name: value for name, value in vars(node).items() if name != "hosted"} if node else None
 
 
 def _started(start: Callable[[], _Server], watch: Watch, seconds: float) -> _Server:
@@ -173,16 +191,29 @@ class _Server:
             "ranks": request.ranks,
             "timeout_s": request.timeout_s,
             "numa_binding": request.numa_binding,
+            "node": _part(request.node),
         }
         self._say(message)
-        stopped = not self._answers(watch)
+        stopped = not (self._hosts(request.node, watch) and self._answers(watch))
         clean = end(lambda: descendants(self._guarded.pid, self._own))
-        reply = self._receive(REPLY_SECONDS)
+        reply = self._receive(NODES_REPLY_SECONDS if request.node else REPLY_SECONDS)
         if reply is None or not clean:
             self.close()
         if reply is None:
             return Outcome({}, "" if stopped else self._end_in_words(), stopped)
         return Outcome({int(rank): code for rank, code in reply["exit_codes"].items()}, reply["error"], stopped)
+
+    def _hosts(self, node: Node | None, watch: Watch) -> bool:
+        """Wait until node 0 hosts the store of several nodes. Return False if the watch ended the wait."""
+        if node is None or node.hosted is None:
+            return True
+        if not self._answers(watch):
+            return False
+        if (hosting := self._receive(REPLY_SECONDS)) and "port" in hosting:
+            node.hosted(hosting["port"])
+        elif hosting:  # it could not host the store, and this is already its reply
+            self._received = json.dumps(hosting).encode() + b"\n" + self._received
+        return True
 
     def _say(self, message: Mapping[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a server that has ended will not answer either

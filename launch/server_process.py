@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 import uuid
+from collections.abc import Callable
 from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
@@ -24,6 +25,7 @@ from launch.orphans import end_without_guard
 from launch.rank_entry import do_nothing
 
 MONITOR_SECONDS = 0.1  # as torchrun; polling every 0.01 s would take 2 % of a core from the ranks
+EXIT_BARRIER_SECONDS = 5.0  # for the agents of other nodes; elastic's own 300 s would outlast a lost node
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
         _say(stream, {"hello": [os.getpid(), *(child.pid for child in psutil.Process().children())]})
         for line in stream:
             agent_exit_codes.clear()
-            error = _launch(**json.loads(line))
+            error = _launch(lambda port: _say(stream, {"port": port}), **json.loads(line))
             _say(stream, {"exit_codes": agent_exit_codes, "error": error})
     # the launcher has ended; its guard now ends this process, or this thread does if the guard has died as well
     ending.join()
@@ -98,6 +100,9 @@ def _collect_exit_codes() -> dict[int, int]:
     codes: dict[int, int] = {}
 
     class Agent(api.LocalElasticAgent):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{"exit_barrier_timeout": EXIT_BARRIER_SECONDS, **options})
+
         def _monitor_workers(self, worker_group: Any) -> Any:
             result = super()._monitor_workers(worker_group)
             processes = getattr(getattr(self._pcontext, "_pc", None), "processes", ())
@@ -112,8 +117,19 @@ def _collect_exit_codes() -> dict[int, int]:
     return codes
 
 
-def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_binding: str | None) -> str:
-    """Run one launch to its end. Return the error in one line, or an empty string."""
+def _launch(
+    hosted: Callable[[int], None],
+    entry: str,
+    argument: str,
+    ranks: int,
+    timeout_s: float,
+    numa_binding: str | None,
+    node: dict[str, Any] | None,
+) -> str:
+    """Run one launch to its end. Return the error in one line, or an empty string.
+
+    ``node`` has the fields of ``launch.Node``; node 0 calls ``hosted`` with the port at which the ranks meet.
+    """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
     from torch.numa.binding import AffinityMode, NumaOptions
@@ -122,16 +138,20 @@ def _launch(entry: str, argument: str, ranks: int, timeout_s: float, numa_bindin
     from launch.rendezvous import ADDRESS, host_store
 
     try:
-        store = host_store(timeout_s)
+        part = node or {"rank": 0, "nodes": 1, "address": ADDRESS, "own": ADDRESS, "run_id": uuid.uuid4().hex}
+        store = host_store(timeout_s, part["address"]) if part["rank"] == 0 else None
+        port = store.port if store else part["port"]
+        if node and store:
+            hosted(port)
         config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
+            min_nodes=part["nodes"],
+            max_nodes=part["nodes"],
             nproc_per_node=ranks,
-            run_id=uuid.uuid4().hex,
+            run_id=part["run_id"],
             rdzv_backend="static",  # the dynamic rendezvous waits up to 0.3 s at random
-            rdzv_endpoint=f"{ADDRESS}:{store.port}",
-            rdzv_configs={"rank": 0, "timeout": timeout_s},
-            local_addr=ADDRESS,
+            rdzv_endpoint=f"[{part['address']}]:{port}" if ":" in part["address"] else f"{part['address']}:{port}",
+            rdzv_configs={"rank": part["rank"], "timeout": timeout_s},
+            local_addr=part["own"],
             max_restarts=0,
             monitor_interval=MONITOR_SECONDS,
             start_method="forkserver",

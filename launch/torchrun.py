@@ -7,7 +7,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from launch import POLL_SECONDS, Launcher, LaunchError, Outcome, Prepared, Request, Watch, folders, never_stop
+from launch import (
+    POLL_SECONDS,
+    Elsewhere,
+    Launcher,
+    LaunchError,
+    Outcome,
+    Prepared,
+    Request,
+    Watch,
+    folders,
+    never_stop,
+)
 from launch.guard import Guarded, private_folder
 
 FAILURE = re.compile(r"rank\s*:\s*(\d+) \(local_rank: \d+\)\s*exitcode\s*:\s*(-?\d+) \(pid: \d+\)")
@@ -55,6 +66,8 @@ class TorchrunLauncher(Launcher):
 
 class _Torchrun:
     """One torchrun command, with its folder."""
+
+    elsewhere: Elsewhere | None = None
 
     def __init__(
         self, request: Request, words: Sequence[str], environment: Mapping[str, str], cwd: Path | None

@@ -18,12 +18,13 @@ from bench.plan.plan import Asked, make_plan
 from bench.store.columns import STATUSES, LaunchRow
 from bench.store.counting_rows import latest
 from bench.store.plan_file import asked_of
-from bench.store.resume import Earlier, earlier_run, statuses
+from bench.store.resume import Earlier, earlier_run, statuses, workload_files
 from bench.store.runs import find
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.api.nodes import Nodes
     from bench.runner.row_recorder import Observer
 
 SHOWN = ("case_id", "status", "samples_per_s", "step_ms", "reason")  # Columns in a notebook.
@@ -115,13 +116,15 @@ def measure(
     earlier: Earlier | None = None,
     strict: bool = False,
     at_end: Callable[[Run], None] = lambda run: None,
+    nodes: Nodes | None = None,
 ) -> Run:
     """Measure a request in a new run, or the rest of an ``earlier`` one.
 
     ``strict``: raise BenchError if the machine has warnings. ``at_end``: called with the run if anything was measured,
-    also after an error. The caller defers signals.
+    also after an error. ``nodes``: all nodes, if there are several. The caller defers signals.
     """
     from bench.machine.gpus import this_machine
+    from bench.runner.launch_case import here_alone
     from bench.runner.machine_survey import Survey
     from bench.runner.run_session import Session, begun
     from bench.runner.schedule import Rounds
@@ -133,6 +136,8 @@ def measure(
     if strict:
         survey.refuse(planned.case for planned in plan.cases if planned.skip is None)
     interrupts.check()
+    if nodes:
+        nodes.check(plan, workload_files(plan.cases), observer)
     rows: list[LaunchRow] = []
     store: Store | None = None
     try:
@@ -141,7 +146,8 @@ def measure(
             earlier = dataclasses.replace(earlier, rows=tuple(rows))
         else:
             store = Store.create(out, begun(plan, machine))
-        session = Session(plan, survey, store, observer, earlier)
+        over_nodes = nodes.launcher if nodes else here_alone
+        session = Session(plan, survey, store, observer, earlier, over_nodes=over_nodes)
         rows = session.rows
         Rounds(session).run()
     finally:

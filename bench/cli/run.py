@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,10 +13,13 @@ from bench import interrupts
 from bench.cli.console import ignore_broken_pipe, say
 from bench.cli.shared_options import Given, Out, keyword_parameter, with_parameters, with_run_options
 from bench.errors import EXIT_OK, UsageError
+from bench.nodes.options import JOIN_S, NodesAsked, nodes_asked
 from bench.plan.options import RETRY
 
 if TYPE_CHECKING:
+    from bench.api.nodes import Nodes
     from bench.api.runs import Run
+    from bench.runner.row_recorder import Observer
 
 Text = str | None
 
@@ -46,11 +50,39 @@ RESUMING = (
 )
 
 
+def _node_option(name: str, metavar: str, words: str) -> inspect.Parameter:
+    option = typer.Option(metavar=metavar, help=words, rich_help_panel="Nodes")
+    return keyword_parameter(name, Annotated[Text, option], None)
+
+
+NODES = (
+    keyword_parameter(
+        "nnodes",
+        Annotated[
+            Text,
+            typer.Option(
+                *("--nnodes", "--nodes"),
+                metavar="N",
+                help=r"Number of nodes; start this command on each. \[default: 1]",
+                rich_help_panel="Nodes",
+            ),
+        ],
+        None,
+    ),
+    _node_option("node_rank", "R", "Number of this node; node 0 plans, measures and records."),
+    _node_option("rdzv_endpoint", "HOST:PORT", "Where node 0 listens."),
+    _node_option("nproc_per_node", "N", "Ranks that this node takes; by default its GPUs, or its share of --gpus."),
+    _node_option("join_timeout", "SECONDS", rf"How long nodes wait for each other. \[default: {JOIN_S:g}]"),
+)
+
+
 @with_run_options
 @with_parameters("resuming", RESUMING, dict)
+@with_parameters("nodes", NODES, dict)
 def run(
     given: Given,
     resuming: Given,
+    nodes: Given,
     out: Out = Path("results"),
     strict_machine: Annotated[
         bool, typer.Option("--strict-machine", help="Refuse to run on a machine that is busy, full or too small.")
@@ -71,6 +103,9 @@ def run(
     from bench.report.progress import observer
     from bench.store.plan_file import asked_of
 
+    over = nodes_asked(nodes)
+    if over and not over.is_head:
+        return _follow(over, quiet)
     earlier = to_resume(out, resuming["resume"], resuming["retry"], resuming["resume_anyway"])
     if earlier and given["suite"] is not None:
         raise UsageError("--resume uses the plan of the run, so --suite is not allowed", hint="Remove one of them.")
@@ -87,8 +122,30 @@ def run(
         _show(done, as_json)
 
     progress = observer(SafeConsole(stderr=True), quiet)
+    with interrupts.deferred(), contextlib.closing(progress), _head(over, progress) as all_nodes:
+        code = measure(asked, out, progress, earlier, strict_machine, show, all_nodes).exit_code
+        if all_nodes:
+            all_nodes.exit_code = code
+        return code
+
+
+def _head(over: NodesAsked | None, progress: Observer) -> contextlib.AbstractContextManager[Nodes | None]:
+    """Return a context in which this process is node 0 of several nodes, or of one."""
+    if over is None:
+        return contextlib.nullcontext()
+    from bench.api.nodes import as_head
+
+    return as_head(over, progress)
+
+
+def _follow(over: NodesAsked, quiet: bool) -> int:
+    from bench.api.nodes import follow_head
+    from bench.report.format import SafeConsole
+    from bench.report.progress import observer
+
+    progress = observer(SafeConsole(stderr=True), quiet)
     with interrupts.deferred(), contextlib.closing(progress):
-        return measure(asked, out, progress, earlier, strict_machine, show).exit_code
+        return follow_head(over, progress)
 
 
 def _show(done: Run, as_json: bool) -> None:

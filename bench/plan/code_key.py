@@ -67,7 +67,7 @@ class FirstSeen:
 def other_now(code: Iterable[Source]) -> list[str]:
     """Return the full paths of the files that still exist and have changed."""
     files = {source.file: source.digest for source in sorted(code)}
-    return [file for file, before in files.items() if _now(file) not in (None, before)]
+    return [file for file, before in files.items() if digest_of(file) not in (None, before)]
 
 
 def one_line(text: str) -> str:
@@ -75,7 +75,8 @@ def one_line(text: str) -> str:
     return text if text.isprintable() else text.encode("unicode_escape", "backslashreplace").decode()
 
 
-def _now(file: str) -> str | None:
+def digest_of(file: str) -> str | None:
+    """Return a hash of the contents of a file; None if it cannot be read."""
     try:
         return digest(Path(file).read_bytes())
     except (OSError, ValueError):

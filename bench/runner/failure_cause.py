@@ -61,6 +61,8 @@ class Evidence:
 def cause(evidence: Evidence) -> tuple[str, str]:
     """Return (status, reason) of a failed launch: those of the rank whose failure was the first cause."""
     records, outcome = evidence.records, evidence.outcome
+    if outcome.lost:  # what ranks say of each other follows from it
+        return "crashed", outcome.lost
     for rank, what in sorted(evidence.nonsense.items()):
         return "crashed", shorten(f"{evidence.name(rank)}: {what}")
     own = {rank: r.failure for rank, r in records.items() if r.failure and not _is_victim(r.failure)}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -34,10 +35,11 @@ MIB_A_KIB = 1 / 1024
 class HostMemory:
     """Samples a launch's ranks while the body runs.
 
-    ``processes`` is the expected number of processes; ``alone`` says that it is no duet.
+    ``ranks`` are those of this node, and ``processes`` the expected number of their processes; ``alone`` says that it
+    is no duet.
     """
 
-    def __init__(self, folder: Path, scratch: Path, ranks: int, processes: int, alone: bool) -> None:
+    def __init__(self, folder: Path, scratch: Path, ranks: Sequence[int], processes: int, alone: bool) -> None:
         self._folder, self._scratch, self._ranks, self._alone = folder, scratch, ranks, alone
         self._pids: dict[int, int] = {}
         self._peaks: dict[int, float] = {}
@@ -75,12 +77,12 @@ class HostMemory:
             (self._scratch / f"{SAMPLED}-{self._folder.name}").touch()
 
     def _all(self, what: str) -> bool:
-        names = (f"{what}-{self._folder.name}-{rank}" for rank in range(self._ranks))
+        names = (f"{what}-{self._folder.name}-{rank}" for rank in self._ranks)
         return all((self._scratch / name).exists() for name in names)
 
     def _sample(self, after_window: bool = False) -> None:
         began = time.thread_time()
-        for rank in range(self._ranks):
+        for rank in self._ranks:
             try:
                 mib = _tree_mib(self._pid(rank))
                 mib += below_peak_mib(self._pid(rank)) if after_window else 0.0

@@ -30,7 +30,7 @@ from bench.runner.launched import End, Judge, Launched
 from bench.runner.rank_site import Site
 from bench.runner.watchdog import Watchdog
 from bench.untrusted.rank_files import NonsenseError
-from launch import LAUNCHERS, Launcher, LaunchError, Outcome, Prepared, Request
+from launch import LAUNCHERS, Elsewhere, Launcher, LaunchError, Outcome, Prepared, Request
 from workloads import WORKLOADS
 
 ATTEMPTS = 2  # if the first one failed because of the machine
@@ -41,6 +41,15 @@ PRELOAD = (
     *(f"bench.strategies.{name}" for name in STRATEGIES),
     *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
 )
+
+
+# Makes a launcher of several nodes of this node's, whose ranks have some variables.
+OverNodes = Callable[[Launcher, Mapping[str, str]], Launcher]
+
+
+def here_alone(launcher: Launcher, variables: Mapping[str, str]) -> Launcher:
+    """Return the launcher itself: there is one node."""
+    return launcher
 
 
 class CaseLauncher:
@@ -55,17 +64,19 @@ class CaseLauncher:
         warn: Callable[[str], None],
         tell: Callable[[Beat], None],
         site: Site | None = None,
+        over_nodes: OverNodes = here_alone,
     ) -> None:
         """Prepare a launcher.
 
         ``variables`` is the environment of every rank, and ``log`` gets the output of the launcher itself. ``tell`` is
-        called with the progress of launches.
+        called with the progress of launches. ``over_nodes`` makes the launcher of this node one of several nodes.
         """
         self.machine, self.protocol, self.warn, self.tell, self._log = machine, protocol, warn, tell, log
         self._site = site or Site()
         variables = {**variables, **self._site.variables(variables)}
         self._requests = LaunchRequests(self._site, variables)
-        self._launcher = make_launcher(protocol.launcher, variables, log, self._site.python, self._site.folder())
+        here = make_launcher(protocol.launcher, variables, log, self._site.python, self._site.folder())
+        self._launcher = over_nodes(here, variables)
 
     def close(self) -> None:
         """End the launch servers."""
@@ -133,26 +144,34 @@ class CaseLauncher:
         self, case: Case, prepared: Prepared, request: Request, spec: Spec, role: Role, protocol: Protocol
     ) -> tuple[End, dict[int, float]]:
         """Launch and watch until the end. Return the end, and the peak of each rank's host memory in MiB."""
-        watchdog, kills_before = self._watchdog(request, spec, protocol, role), oom_kills()
+        far = prepared.elsewhere
+        watchdog, kills_before = self._watchdog(request, spec, protocol, role, far), oom_kills()
         gpus = self.machine.gpus if case.on_accelerator and self.machine.driver else ()
-        processes = case.processes * (1 + (case.num_workers or 0))
-        host = HostMemory(request.log, Path(spec.scratch), case.processes, processes, alone=role.is_alone)
+        near = [rank for rank in range(case.processes) if not (far and rank in far.nodes)]
+        processes = len(near) * (1 + (case.num_workers or 0))
+        host = HostMemory(request.log, Path(spec.scratch), near, processes, alone=role.is_alone)
         with Sampler(gpus) as sampler, host:
             requested_at_ns = time.time_ns()
             outcome = prepared.launch(lambda: role.ends(watchdog))
         watchdog.look(last=True)
-        evidence = _evidence(request, outcome, watchdog, oom_kills() - kills_before)
+        kills = oom_kills() - kills_before + (far.oom_kills() if far else 0)
+        evidence = _evidence(request, outcome, watchdog, kills)
         samples, note = sampler.stop()
         if note:
             self.warn(f"{note}; columns of the devices stay empty")
-        return End(evidence, watchdog.verdict, samples, requested_at_ns, role), host.peaks_mib()
+        peaks_mib = {**host.peaks_mib(), **(far.peaks_mib() if far else {})}
+        nodes = far.nodes if far else {}
+        return End(evidence, watchdog.verdict, samples, requested_at_ns, role, nodes), peaks_mib
 
     def _prepare(self, request: Request, role: Role) -> Prepared:
         return self._launcher.prepare(request, lambda: bool(role.stopped()))
 
-    def _watchdog(self, request: Request, spec: Spec, protocol: Protocol, role: Role) -> Watchdog:
-        scratch, hang_s = Path(spec.scratch), protocol.hang_timeout
-        return Watchdog(request.log, scratch, request.ranks, hang_s, protocol.timeout, self.tell, role.others_turn)
+    def _watchdog(
+        self, request: Request, spec: Spec, protocol: Protocol, role: Role, elsewhere: Elsewhere | None = None
+    ) -> Watchdog:
+        scratch, hang_s, timeout_s = Path(spec.scratch), protocol.hang_timeout, protocol.timeout
+        turn = role.others_turn
+        return Watchdog(request.log, scratch, request.ranks, hang_s, timeout_s, self.tell, turn, elsewhere)
 
 
 def _says_missing(record: RankRecord) -> bool:

@@ -55,7 +55,8 @@ class End:
     """A launch that has ended.
 
     ``evidence`` is what is known of it; ``verdict`` says why it was ended from outside, or is empty; ``samples`` are
-    NVML's readings since ``requested_at_ns`` of the wall clock.
+    NVML's readings since ``requested_at_ns`` of the wall clock. ``nodes`` has the node of each rank that is not on this
+    one, which is node 0.
     """
 
     evidence: Evidence
@@ -63,6 +64,7 @@ class End:
     samples: list[DeviceSample]
     requested_at_ns: int
     role: Role
+    nodes: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def records(self) -> Mapping[int, RankRecord]:
@@ -89,7 +91,8 @@ class Judge:
         row |= self._measured(end, str(row["device_name"])) if measured else self._failed(end)
         samples, columns = self._devices(end, row)
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
-        others["ranks.csv"] = [end.role.own(one) for one in others["ranks.csv"]]
+        others["ranks.csv"] = [end.role.own(one) | _node(one, end.nodes) for one in others["ranks.csv"]]
+        row["nodes"] = 1 + len(set(end.nodes.values()))
         if measured:
             others["steps.csv"] = self._steps(ranks, records)
         if measured:
@@ -175,6 +178,10 @@ class Judge:
         """Return the files of the user's repository that the ranks have imported, if there is a repository."""
         files = dict.fromkeys(file for record in records.values() for file in record.sources)
         return self.site.listed(files) or None
+
+
+def _node(row: Row, nodes: Mapping[int, int]) -> Row:
+    return {"node": nodes.get(row["rank"], 0)}
 
 
 def rank_facts(records: Mapping[int, RankRecord]) -> Row:

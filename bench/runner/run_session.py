@@ -28,7 +28,7 @@ from bench.plan.plan import Plan, Planned, facts
 from bench.plan.plan import Protocol as Settings
 from bench.runner.batch_size import CEILING, Probes, search
 from bench.runner.earlier_sessions import EarlierSessions
-from bench.runner.launch_case import ATTEMPTS, CaseLauncher
+from bench.runner.launch_case import ATTEMPTS, CaseLauncher, OverNodes, here_alone
 from bench.runner.launch_role import ALONE, Role
 from bench.runner.launched import Launched
 from bench.runner.machine_survey import Survey
@@ -60,11 +60,12 @@ class Session:
         earlier: Earlier | None = None,
         site: Site | None = None,
         launcher: CaseLauncher | None = None,
+        over_nodes: OverNodes = here_alone,
     ) -> None:
         """Set up a session.
 
         ``site`` is where its ranks run, by default here. Several sessions may share a store, and sessions of one site a
-        ``launcher`` with its servers.
+        ``launcher`` with its servers. ``over_nodes`` makes the launcher of this node one of several nodes.
         """
         self.plan, self.survey, self.store, self.site = plan, survey, store, site or Site()
         self.observer, self.notes = observer, Notes(observer)
@@ -75,7 +76,7 @@ class Session:
         self.recorder = Recorder(store, observer, self.facts, self.earlier.rows)
         log = store.folder / "logs" / "launcher.log"
         self.launcher = launcher or CaseLauncher(
-            survey.machine, variables, log, plan.protocol, self.notes.warn, self._progress, self.site
+            survey.machine, variables, log, plan.protocol, self.notes.warn, self._progress, self.site, over_nodes
         )
         self.workloads = WorkloadDescriptions(
             self.launcher, survey.machine, lambda: store.new_folder("describe"), self.notes

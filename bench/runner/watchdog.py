@@ -11,6 +11,7 @@ from bench.messages.heartbeat import Beat, Heartbeat
 from bench.messages.rank_record import PARTS, Failure, RankRecord
 from bench.runner import stack_traces
 from bench.untrusted.rank_files import NonsenseError
+from launch import Elsewhere
 
 SLOWEST_STEPS = 10  # a launch may make no progress for this many times its slowest step so far
 STARTUP = 5  # before its first step a launch may take this many times the limit: it loads and places a model
@@ -50,7 +51,7 @@ class Watchdog:
     even if they could not write a record, ``gone`` the ranks whose process has ended, and ``nonsense`` what is wrong
     with files that ranks have written; the launch is ended if that is still so at the next look. ``others_turn``
     returns whether the other side of a duet is running: ranks may wait that long, and this time does not count towards
-    time-outs.
+    time-outs. ``elsewhere`` tells of the processes of ranks on other nodes.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Watchdog:
         timeout_s: float,
         tell: Callable[[Beat], None],
         others_turn: Callable[[], bool] = lambda: False,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.folder, self.scratch, self.ranks, self.tell, self.others_turn = folder, scratch, ranks, tell, others_turn
         self.hang_s, self.timeout_s = hang_s, timeout_s
+        self.elsewhere = elsewhere
         self.verdict = ""
         self.beats: dict[int, Beat] = {}
         self.peak_rss_mib: dict[int, float] = {}
@@ -188,18 +191,24 @@ class Watchdog:
         pid = self._pids.get(rank)
         if pid is None:
             return True
-        status = stack_traces.status(pid)
+        status = self._status(rank)
         if "VmHWM" in status:
             self.peak_rss_mib[rank] = int(status["VmHWM"].split()[0]) / 1024
         return status.get("State", "?")[0] not in "ZX"
 
+    def _status(self, rank: int) -> Mapping[str, str]:
+        """Return the status of the rank's process, on whichever node it is."""
+        if self.elsewhere and rank in self.elsewhere.nodes:
+            return self.elsewhere.status(rank)
+        return stack_traces.status(self._pids[rank])
+
     def _where(self) -> str:
         """Return where the ranks are, in words, those behind first. Their stacks are then in their logs."""
-        stopped = [
-            rank for rank, pid in self._pids.items() if stack_traces.status(pid).get("State", "")[:1] in ("T", "t")
-        ]
-        logs = {rank: self.folder / f"rank{rank}.log" for rank in self._pids}
-        places = stack_traces.take(self._pids, logs)
+        stopped = [rank for rank in self._pids if self._status(rank).get("State", "")[:1] in ("T", "t")]
+        far = self.elsewhere.nodes if self.elsewhere else {}
+        near = {rank: pid for rank, pid in self._pids.items() if rank not in far}
+        places = stack_traces.take(near, {rank: self.folder / f"rank{rank}.log" for rank in near})
+        places |= self.elsewhere.places() if self.elsewhere else {}
         return where(self.ranks, self.beats, places, stopped, self._hosts)
 
 

@@ -125,6 +125,7 @@ class LaunchRow(NamedTuple):
         Bool, "", "true if ranks share a GPU and communicate over Gloo; under `dp` if replicas share one"
     ] = None
     world_size: Annotated[Int, "ranks", "number of ranks; 1 for `single` and `dp`"] = None
+    nodes: Annotated[Int, "nodes", "number of nodes that its ranks are on"] = None
     global_batch: Annotated[Int, "samples", "samples per step, over all devices and micro-batches"] = None
     batch_search: Annotated[
         Text,
@@ -506,6 +507,7 @@ RANKS = {
     "launch_id": LAUNCHES["launch_id"],
     "rank": Column("int", "", "global rank"),
     "local_rank": Column("int", "", "rank on its host"),
+    "node": Column("int", "", "number of its node"),
     "host": Column("text", "", "name of the host"),
     "device_name": Column("text", "", "name of its device by the driver, or `cpu`"),
     "device_uuids": Column("text", "", "UUIDs of its GPUs, joined by `;`"),

@@ -1,0 +1,275 @@
+"""A follower: does what node 0 says, until that says good-bye."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench import interrupts
+from bench.errors import BenchError, IncomparableError
+from bench.machine import environment
+from bench.messages.rank_record import RankRecord
+from bench.messages.spec import Spec
+from bench.nodes.channel import Channel, Message, Refused, connect
+from bench.nodes.head import PING_S, POLL_S, SILENCE_S
+from bench.nodes.launcher import with_interface
+from bench.nodes.mirror import Source
+from bench.plan.code_key import digest_of
+from bench.runner import stack_traces
+from bench.runner.failure_cause import oom_kills
+from bench.runner.host_memory import HostMemory
+from bench.runner.launch_case import make_launcher
+from bench.runner.script_folder import make_folder
+from bench.untrusted.rank_files import NonsenseError
+from bench.untrusted.text import printable
+from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request
+
+RETRY_S = 0.2
+GOODBYE_S = 60.0  # for node 0 to end the run after this node has got a signal
+
+
+def follow(
+    endpoint: tuple[str, int],
+    hello: Mapping[str, Any],
+    token: str,
+    join_s: float,
+    log: Path,
+    say: Callable[[str], None],
+) -> int:
+    """Join node 0, work for it, and return the run's exit code.
+
+    ``hello`` is what this node says of itself. Whenever node 0 is lost, wait ``join_s`` seconds for it to come back.
+    """
+    while True:
+        channel = _joined(endpoint, token, join_s, say)
+        follower = Follower(channel, hello, log)
+        try:
+            code = follower.work()
+        finally:
+            follower.close()
+        if code is not None:
+            return code
+        say(f"node 0 was lost: {follower.lost}; waiting {join_s:g} s for it to come back")
+
+
+def _joined(endpoint: tuple[str, int], token: str, join_s: float, say: Callable[[str], None]) -> Channel:
+    """Return a channel to node 0, which may start later than this node."""
+    deadline, where = time.monotonic() + join_s, f"{endpoint[0]}:{endpoint[1]}"
+    why = "nothing listens there"
+    while True:
+        interrupts.check()
+        try:
+            return connect(endpoint, token, SILENCE_S)
+        except Refused as error:
+            raise BenchError(f"node 0 at {where}: {error}", hint="Set the same STEPBENCH_TOKEN on all nodes.") from None
+        except OSError as error:
+            why = error.strerror or str(error)
+        if time.monotonic() > deadline:
+            raise BenchError(
+                f"node 0 was not there within {join_s:g} s, at {where}: {why}",
+                hint="Start bench run --node-rank 0 there, and let its port through; --join-timeout is the patience.",
+            )
+        time.sleep(RETRY_S)
+
+
+class Follower:
+    """One connection to node 0, and what runs for it. ``lost`` says in words why the connection has ended."""
+
+    def __init__(self, channel: Channel, hello: Mapping[str, Any], log: Path) -> None:
+        self._channel, self._log = channel, log
+        self._inbox: queue.Queue[tuple[Message, bytes]] = queue.Queue()
+        self._stopping: set[str] = set()  # launches that node 0 has stopped
+        self._asked_for_stacks = threading.Event()
+        self._closed = threading.Event()
+        self._signalled = False
+        self.lost = ""
+        self._variables = environment.rank_environment()
+        self._launcher: Launcher | None = None
+        self._prepared: tuple[dict[str, str], Prepared] | None = None
+        channel.send("hello", **hello)
+        for work in (self._listen, self._ping):
+            threading.Thread(target=work, name=f"follower {work.__name__}", daemon=True).start()
+
+    def work(self) -> int | None:
+        """Work until node 0 says good-bye, and return its exit code; None if the connection is lost."""
+        done = {"prepare": self._prepare, "launch": self._launch, "files": self._files}
+        while True:
+            self._pass_on_signals()
+            try:
+                message, blob = self._inbox.get(timeout=POLL_S)
+            except queue.Empty:
+                if self.lost:
+                    return None
+                continue
+            if message["kind"] == "bye":
+                return self._end(message)
+            if message["kind"] in done:
+                with contextlib.suppress(OSError):  # the listening thread says that node 0 is lost
+                    done[message["kind"]](message, blob)
+
+    def close(self) -> None:
+        """End what was started."""
+        self._closed.set()
+        if self._launcher:
+            self._launcher.close()
+        self._channel.close()
+
+    def _end(self, message: Message) -> int:
+        code = int(message["code"])
+        if code == IncomparableError.exit_code:
+            raise IncomparableError(f"node 0 refuses this node: {printable(str(message['why']))}")
+        return code
+
+    # -- threads ---------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                message, blob = self._channel.receive(SILENCE_S)
+                if message["kind"] == "stop":
+                    self._stopping.add(str(message.get("run_id")))
+                elif message["kind"] == "stacks":
+                    self._asked_for_stacks.set()
+                elif message["kind"] != "ping":
+                    self._inbox.put((message, blob))
+        except TimeoutError:
+            self.lost = f"nothing was heard of it for {SILENCE_S:g} s"
+        except OSError as error:
+            self.lost = str(error) or type(error).__name__
+
+    def _ping(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._closed.wait(PING_S):
+                self._channel.send("ping")
+
+    def _pass_on_signals(self) -> None:
+        """Let node 0 end the run if this node has got a signal: it then says good-bye."""
+        if interrupts.pending() and not self._signalled:
+            self._signalled = True
+            with contextlib.suppress(OSError):
+                self._channel.send("signal", name=interrupts.name())
+            threading.Timer(GOODBYE_S, self._channel.close).start()
+
+    # -- what node 0 asks for --------------------------------------------------------------------------------------
+
+    def _files(self, message: Message, blob: bytes) -> None:
+        self._channel.send("files", digests={str(name): digest_of(str(name)) for name in message["names"]})
+
+    def _prepare(self, message: Message, blob: bytes) -> None:
+        """Start a launch server for the variables of a launch, unless one is running."""
+        self._launcher = self._launcher or make_launcher("server", self._variables, self._log)
+        variables = with_interface(message["environment"], self._variables, self._channel.own_address)
+        request = Request("", "", 0, 0.0, self._log.parent, variables)
+        try:
+            self._prepared = variables, self._launcher.prepare(request, lambda: bool(self.lost))
+            error = ""
+        except LaunchError as failure:
+            error = str(failure)
+        self._channel.send("ready", error=error)
+
+    def _launch(self, message: Message, blob: bytes) -> None:
+        """Launch the ranks of this node, tell node 0 of them, and in the end how they ended."""
+        assert self._launcher
+        fields = message["node"]
+        node = Node(**{**fields, "own": self._channel.own_address})
+        variables = with_interface(message["environment"], self._variables, self._channel.own_address)
+        request = Request("", "", message["ranks"], float(message["timeout_s"]), self._log.parent, variables)
+        ended: dict[str, Any] = {"run_id": node.run_id}
+        try:
+            scratch = self._launcher.prepare(request, lambda: bool(self.lost)).scratch
+            spec = _spec_here(blob, scratch, str(message["name"]))
+            request = dataclasses.replace(
+                request,
+                entry=str(message["entry"]),
+                argument=str(Path(spec.folder) / "spec.json"),
+                log=Path(spec.folder),
+                numa_binding=message["numa_binding"],
+                node=node,
+            )
+            prepared = self._launcher.prepare(request, lambda: bool(self.lost))
+            ended |= self._watched(request, spec, prepared, node)
+        except (LaunchError, OSError) as error:
+            ended["error"] = str(error)
+        self._channel.send("ended", **ended)
+
+    def _watched(self, request: Request, spec: Spec, prepared: Prepared, node: Node) -> dict[str, Any]:
+        ranks = range(node.first_rank, node.first_rank + request.ranks)
+        relay, kills = Relay(self._channel, node.run_id, Source(request.log, Path(spec.scratch), ranks)), oom_kills()
+        processes = request.ranks * (1 + (spec.case.num_workers or 0))
+
+        def watch() -> bool:
+            relay.look()
+            if self._asked_for_stacks.is_set():
+                self._asked_for_stacks.clear()
+                relay.tell_places()
+            self._pass_on_signals()
+            return bool(self.lost) or node.run_id in self._stopping
+
+        with HostMemory(request.log, Path(spec.scratch), ranks, processes, alone=True) as host:
+            outcome: Outcome = prepared.launch(watch)
+        relay.look(last=True)
+        return {
+            "exit_codes": {node.first_rank + local: code for local, code in outcome.exit_codes.items()},
+            "error": outcome.error,
+            "oom_kills": oom_kills() - kills,
+            "peaks_mib": host.peaks_mib(),
+        }
+
+
+class Relay:
+    """Tells node 0 what the ranks of a launch on this node write, and the state of their processes."""
+
+    def __init__(self, channel: Channel, run_id: str, source: Source) -> None:
+        self._channel, self._run_id, self._source = channel, run_id, source
+        self._pids: dict[int, int] = {}
+        self._told: dict[int, dict[str, str]] = {}
+
+    def look(self, last: bool = False) -> None:
+        """Send what is new; a connection that is lost ends the launch otherwise. ``last``: the processes are gone."""
+        with contextlib.suppress(OSError):
+            for piece in self._source.changes():
+                where = {"where": piece.where, "name": piece.name, "adds": piece.adds}
+                self._channel.send("file", piece.data, run_id=self._run_id, **where)
+            states = {} if last else {rank: self._state(rank) for rank in self._source.ranks}
+            new = {rank: state for rank, state in states.items() if state and state != self._told.get(rank)}
+            if new:
+                self._told |= new
+                self._channel.send("ranks", run_id=self._run_id, ranks=new)
+
+    def tell_places(self) -> None:
+        """Make the ranks write their stacks to their logs, and tell where they are."""
+        logs = {rank: self._source.folder / f"rank{rank}.log" for rank in self._pids}
+        places = stack_traces.take(self._pids, logs)
+        with contextlib.suppress(OSError):
+            self._channel.send("places", places=places)
+
+    def _state(self, rank: int) -> dict[str, str]:
+        if rank not in self._pids:
+            with contextlib.suppress(NonsenseError, OSError):
+                if record := RankRecord.read(self._source.folder, rank):
+                    self._pids[rank] = record.pid
+        if rank not in self._pids:
+            return {}
+        status = stack_traces.status(self._pids[rank])
+        return {name: status[name] for name in ("State", "VmHWM") if name in status}
+
+
+def _spec_here(blob: bytes, scratch: Path, name: str) -> Spec:
+    """Write node 0's spec with the folders of this node, and return it."""
+    folder = scratch / "records" / Path(name).name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "spec.json").write_bytes(blob)
+    spec = Spec.read(folder / "spec.json")
+    cache = f"{scratch}/inductor-{folder.name}" if spec.compile_cache else ""
+    script = spec.script and dataclasses.replace(spec.script, folder=str(folder / "cwd"))
+    if script:
+        make_folder(Path(script.home), Path(script.folder), without=[])
+    spec = dataclasses.replace(spec, folder=str(folder), scratch=str(scratch), compile_cache=cache, script=script)
+    spec.write()
+    return spec

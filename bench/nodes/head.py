@@ -1,0 +1,235 @@
+"""Node 0's side: waits for the followers, and knows at each moment which of them is there.
+
+A follower that says nothing for SILENCE_S is lost, also if its connection stays open. It may come back, or another
+process in its place; what must be equal on all nodes is compared each time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bench import interrupts
+from bench.errors import BenchError, IncomparableError, UsageError
+from bench.nodes.channel import Channel, Message, Refused, accept
+from bench.nodes.facts import difference, machine_of
+from bench.untrusted.text import printable
+
+PING_S, SILENCE_S = 1.0, 5.0
+POLL_S = 0.05
+Handler = Callable[[Message, bytes], None]
+
+
+class Peer:
+    """A follower that has joined. ``lost`` says in words why it is gone; empty while it is there."""
+
+    def __init__(self, node: int, channel: Channel, hello: Mapping[str, Any]) -> None:
+        self.node, self.channel, self.facts = node, channel, hello["facts"]
+        self.host, self.places = printable(str(hello["host"])), int(hello["places"])
+        self.lost = ""
+        self.heard: Handler | None = None  # gets messages about the present launch
+        self._answers: queue.Queue[tuple[Message, bytes] | None] = queue.Queue()
+
+    @property
+    def name(self) -> str:
+        """Its number and host, as messages name it."""
+        return f"node {self.node} ({self.host})"
+
+    def say(self, kind: str, blob: bytes = b"", **values: Any) -> None:
+        """Send a message; a follower that cannot be reached is lost."""
+        try:
+            self.channel.send(kind, blob, **values)
+        except OSError as error:
+            self.drop(f"it could not be reached: {error.strerror or error}")
+
+    def answer(self, kind: str, seconds: float) -> Message | None:
+        """Return the next answer of a kind; None if the follower is lost or none comes in time."""
+        deadline = time.monotonic() + seconds
+        while not self.lost and (left := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                found = self._answers.get(timeout=min(left, POLL_S * 4))
+                if found and found[0]["kind"] == kind:
+                    return found[0]
+        return None
+
+    def drop(self, why: str) -> None:
+        """Regard the follower as lost."""
+        self.lost = self.lost or f"{self.name} was lost: {why}"
+        self._answers.put(None)
+        self.channel.close()
+
+    def listen(self, signalled: Callable[[Peer, str], None]) -> None:
+        """Take its messages until it is lost."""
+        try:
+            while True:
+                message, blob = self.channel.receive(SILENCE_S)
+                kind = message["kind"]
+                if kind == "signal":
+                    signalled(self, str(message.get("name")))
+                elif kind in ("file", "ranks"):
+                    if handler := self.heard:
+                        handler(message, blob)
+                elif kind != "ping":
+                    self._answers.put((message, blob))
+        except TimeoutError:
+            self.drop(f"nothing was heard of it for {SILENCE_S:g} s")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.drop(str(error) or type(error).__name__)
+
+
+class Head:
+    """Node 0 of ``nodes``. ``peers`` has the followers that are there, by their number."""
+
+    def __init__(
+        self,
+        endpoint: tuple[str, int],
+        nodes: int,
+        token: str,
+        facts: Mapping[str, Any],
+        join_s: float,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Listen at an address of this node. ``facts`` are its own, and ``join_s`` is how long it waits for others."""
+        self.nodes, self.join_s = nodes, join_s
+        self.peers: dict[int, Peer] = {}
+        self._token, self._facts, self._warn = token, facts, warn
+        self._refusal: BenchError | None = None  # what ends the run
+        self._lock, self._closing = threading.Lock(), threading.Event()
+        self._listening = _listening(endpoint)
+        for work in (self._accept, self._ping):
+            threading.Thread(target=work, name=f"nodes {work.__name__}", daemon=True).start()
+
+    def wait(self, needed: int) -> list[Peer]:
+        """Return the followers 1 to ``needed`` - 1, once they are there.
+
+        Raise BenchError if one is not there within the time to join, IncomparableError if one is unlike this node.
+        """
+        deadline = time.monotonic() + self.join_s
+        while True:
+            interrupts.check()
+            if self._refusal:
+                raise self._refusal
+            there = {node: peer for node, peer in self.peers.items() if not peer.lost}
+            absent = [node for node in range(1, needed) if node not in there]
+            if not absent:
+                return [there[node] for node in range(1, needed)]
+            if time.monotonic() > deadline:
+                reasons = [peer.lost for node, peer in self.peers.items() if node in absent]
+                names = ", ".join(map(str, absent))
+                raise BenchError(
+                    f"node{'s' * (len(absent) > 1)} {names} of {self.nodes} did not join within {self.join_s:g} s"
+                    + (f" ({'; '.join(reasons)})" if reasons else ""),
+                    hint=f"Start bench run --nnodes {self.nodes} --node-rank {absent[0]} with the same --rdzv-endpoint "
+                    "there; --join-timeout is how long node 0 waits.",
+                )
+            time.sleep(POLL_S)
+
+    def ask(self, kind: str, seconds: float, **values: Any) -> dict[int, Message]:
+        """Ask all followers, and return their answers of the same kind; one that gives none in time is lost."""
+        asked = [peer for peer in self.peers.values() if not peer.lost]
+        for peer in asked:
+            peer.say(kind, **values)
+        found = {}
+        for peer in asked:
+            if (answer := peer.answer(kind, seconds)) is None:
+                peer.drop(f"it did not answer within {seconds:g} s")
+            else:
+                found[peer.node] = answer
+        return found
+
+    def close(self, why: str, code: int) -> None:
+        """Tell the followers that the run has ended, and with which exit code."""
+        self._closing.set()
+        for peer in self.peers.values():
+            if not peer.lost:
+                peer.say("bye", why=why, code=code)
+        self._listening.close()
+        for peer in self.peers.values():
+            peer.channel.close()
+
+    def _accept(self) -> None:
+        while not self._closing.is_set():
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._join, args=(connection,), name="nodes join", daemon=True).start()
+
+    def _join(self, connection: socket.socket) -> None:
+        try:
+            channel = accept(connection, self._token)
+        except Refused as error:
+            self._warn(f"a process that wanted to join was refused: {error}")
+            return
+        except OSError:  # no follower, or one that was ended
+            return
+        try:
+            hello, _ = channel.receive(SILENCE_S)
+            peer = self._welcomed(channel, hello)
+        except (OSError, ValueError, KeyError, TypeError):
+            channel.close()
+            return
+        if peer:
+            peer.listen(self._signalled)
+
+    def _welcomed(self, channel: Channel, hello: Message) -> Peer | None:
+        """Return the follower, or None if it is refused."""
+        node = int(hello["node"])
+        peer = Peer(node, channel, hello)
+        with self._lock:
+            before = self.peers.get(node)
+            if not 0 < node < self.nodes or int(hello["nodes"]) != self.nodes:
+                why = f"it says node {node} of {hello['nodes']}, and this run has {self.nodes}"
+            elif before and not before.lost:
+                why = f"{before.name} is there already"
+            else:
+                why = difference(self._facts, peer.facts, peer.name)
+                if why:
+                    self._refusal = IncomparableError(why, hint="Install the same on all nodes.")
+                elif before and machine_of(before.facts) != machine_of(peer.facts):
+                    why = f"{peer.name} came back as another machine"
+                    self._refusal = IncomparableError(why, hint="Start the run anew.")
+            if why:
+                channel.send("bye", why=why, code=IncomparableError.exit_code)
+                channel.close()
+                return None
+            channel.send("welcome")
+            self.peers[node] = peer
+        return peer
+
+    def _ping(self) -> None:
+        while not self._closing.wait(PING_S):
+            for peer in list(self.peers.values()):
+                if not peer.lost:
+                    peer.say("ping")
+
+    def _signalled(self, peer: Peer, name: str) -> None:
+        self._warn(f"{peer.name} got {name}: the run ends")
+        interrupts.request(name)
+
+
+def _listening(endpoint: tuple[str, int]) -> socket.socket:
+    """Return a socket that listens at an address of this node, and at no other."""
+    host, port = endpoint
+    flag = "--rdzv-endpoint"
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise UsageError(
+            f"{flag}: {host} cannot be resolved: {error.strerror}", option=flag, given=f"{host}:{port}"
+        ) from None
+    family, *_, address = found[0]
+    try:
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise UsageError(
+            f"{flag}: node 0 cannot listen at {host}:{port}: {error.strerror}",
+            option=flag,
+            given=f"{host}:{port}",
+            hint="Give an address of node 0 that the other nodes reach, and a free port.",
+        ) from None

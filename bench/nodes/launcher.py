@@ -1,0 +1,197 @@
+"""Launches over several nodes: this node's part by its own launcher, the others' by the followers."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.nodes.channel import Message
+from bench.nodes.head import Handler, Head, Peer
+from bench.nodes.mirror import Copies, Piece
+from bench.nodes.placement import packed
+from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request, Watch, never_stop
+
+BOOT_S = 180.0  # for a follower's launch server, which may import torch from a slow disk
+END_S, STOP_S = 30.0, 10.0  # for a follower to end after a good launch, and after a bad one
+STACKS_S = 10.0
+INTERFACE = "GLOO_SOCKET_IFNAME"
+
+
+class NodesLauncher(Launcher):
+    """Launches on as few nodes as a request needs; ``places`` has the number of ranks that each node takes.
+
+    A launch that fits into node 0 is one of its own launcher, ``here``.
+    """
+
+    def __init__(self, here: Launcher, head: Head, places: Sequence[int], variables: Mapping[str, str]) -> None:
+        self._here, self._head, self._places, self._variables = here, head, places, variables
+
+    def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
+        """Start what the launch needs on all of its nodes.
+
+        Raise LaunchError if a node cannot, BenchError if one of them is not there.
+        """
+        parts = packed(request.ranks, self._places)
+        if len(parts) == 1:
+            return self._here.prepare(request, watch)
+        peers = self._head.wait(len(parts))
+        for peer in peers:
+            peer.say("prepare", environment=dict(request.environment))
+        launch = _Launch(request, parts, peers)
+        own = dataclasses.replace(
+            request,
+            ranks=parts[0],
+            environment=with_interface(request.environment, self._variables, launch.address),
+            node=launch.node,
+        )
+        launch.here = self._here.prepare(own, watch)
+        for peer in peers:
+            ready = peer.answer("ready", BOOT_S)
+            if ready is None or ready.get("error"):
+                why = ready["error"] if ready else peer.lost or f"it started no launch server within {BOOT_S:g} s"
+                raise LaunchError(f"{peer.name}: {why}" if ready or not peer.lost else peer.lost)
+        return launch
+
+    def close(self) -> None:
+        """End this node's launcher; followers end theirs when the run ends."""
+        self._here.close()
+
+
+class _Launch:
+    """One launch over several nodes; it is the ``elsewhere`` of its own ranks as well."""
+
+    def __init__(self, request: Request, parts: Sequence[int], peers: Sequence[Peer]) -> None:
+        self._request, self._parts, self._peers = request, parts, peers
+        self.here: Prepared
+        self.address = peers[0].channel.own_address
+        self._run_id = uuid.uuid4().hex
+        self.node = Node(0, len(parts), self.address, self.address, self._run_id, hosted=self._hosted)
+        self._first = [sum(parts[:number]) for number in range(len(parts))]
+        self._status: dict[int, Mapping[str, str]] = {}
+        self._ended: dict[int, Message] = {}
+
+    @property
+    def scratch(self) -> Path:
+        """The folder of this node's ranks, which has copies of what those of other nodes write in theirs."""
+        return self.here.scratch
+
+    @property
+    def elsewhere(self) -> _Launch:
+        """Itself."""
+        return self
+
+    @property
+    def nodes(self) -> Mapping[int, int]:
+        """The node of each rank that is not on node 0."""
+        return {rank: peer.node for peer in self._peers for rank in self._ranks(peer)}
+
+    def launch(self, watch: Watch = never_stop) -> Outcome:
+        """Launch on all nodes, and wait until all have ended."""
+        for peer in self._peers:
+            peer.heard = self._hearing(peer)
+        try:
+            outcome = self.here.launch(lambda: watch() or any(peer.lost for peer in self._peers))
+            self._await_end(outcome.ok)
+        finally:
+            for peer in self._peers:
+                peer.heard = None
+        return self._merged(outcome)
+
+    def status(self, rank: int) -> Mapping[str, str]:
+        """Return ``State`` and ``VmHWM`` of a process, as far as its node has told."""
+        return self._status.get(rank, {})
+
+    def places(self) -> Mapping[int, str]:
+        """Make ranks of other nodes write their stacks, and return where they are."""
+        for peer in self._peers:
+            peer.say("stacks")
+        found: dict[int, str] = {}
+        for peer in self._peers:
+            answer = peer.answer("places", STACKS_S) or {}
+            found |= {int(rank): str(place) for rank, place in answer.get("places", {}).items()}
+        return found
+
+    def peaks_mib(self) -> Mapping[int, float]:
+        """Return the host memory of ranks on other nodes."""
+        ended = self._ended.values()
+        return {int(rank): float(mib) for one in ended for rank, mib in one.get("peaks_mib", {}).items()}
+
+    def oom_kills(self) -> int:
+        """Return how many processes other nodes' kernels killed."""
+        return sum(int(one.get("oom_kills", 0)) for one in self._ended.values())
+
+    def _ranks(self, peer: Peer) -> range:
+        first = self._first[peer.node]
+        return range(first, first + self._parts[peer.node])
+
+    def _hosted(self, port: int) -> None:
+        """Let the followers start: node 0 hosts the store."""
+        request, spec = self._request, Path(self._request.argument).read_bytes()
+        for peer in self._peers:
+            ranks = self._ranks(peer)
+            node = Node(peer.node, len(self._parts), self.address, "", self._run_id, ranks.start, port)
+            fields = {name: value for name, value in vars(node).items() if name not in ("hosted", "own")}
+            peer.say(
+                "launch",
+                spec,
+                node=fields,
+                ranks=len(ranks),
+                name=request.log.name,
+                entry=request.entry,
+                timeout_s=request.timeout_s,
+                environment=dict(request.environment),
+                numa_binding=request.numa_binding,
+            )
+
+    def _hearing(self, peer: Peer) -> Handler:
+        copies = Copies(self._request.log, self.scratch, self._ranks(peer))
+
+        def hear(message: Message, blob: bytes) -> None:
+            if message.get("run_id") != self._run_id:
+                return  # late, of a launch before
+            if message["kind"] == "file":
+                copies.write(Piece(message["where"], message["name"], blob, bool(message["adds"])))
+            else:
+                own = {int(rank): status for rank, status in message["ranks"].items()}
+                self._status |= {rank: status for rank, status in own.items() if rank in copies.ranks}
+
+        return hear
+
+    def _await_end(self, well: bool) -> None:
+        """Wait until the followers have ended their ranks; one that does not is lost."""
+        for peer in self._peers:
+            if not well:
+                peer.say("stop", run_id=self._run_id)
+        for peer in self._peers:
+            seconds = END_S if well else STOP_S
+            while (ended := peer.answer("ended", seconds)) and ended.get("run_id") != self._run_id:
+                pass
+            if ended:
+                self._ended[peer.node] = ended
+            else:
+                peer.drop(f"its ranks did not end within {seconds:g} s")
+
+    def _merged(self, outcome: Outcome) -> Outcome:
+        codes, errors = dict(outcome.exit_codes), [outcome.error]
+        for peer in self._peers:
+            ended: dict[str, Any] = self._ended.get(peer.node, {})
+            codes |= {int(rank): int(code) for rank, code in ended.get("exit_codes", {}).items()}
+            errors.append(f"{peer.name}: {ended['error']}" if ended.get("error") else "")
+        lost = next((peer.lost for peer in self._peers if peer.lost), "")
+        return Outcome(codes, next(filter(None, errors), ""), outcome.stopped, lost)
+
+
+def with_interface(own: Mapping[str, str], others: Mapping[str, str], address: str) -> dict[str, str]:
+    """Return a launch's variables with the interface of an address for Gloo, unless the user has chosen one.
+
+    Gloo itself looks up the name of the host, which is often that of the loopback interface.
+    """
+    if INTERFACE in own or INTERFACE in others:
+        return dict(own)
+    names = [name for name, all_ in psutil.net_if_addrs().items() if address in (one.address for one in all_)]
+    return {**own, **({INTERFACE: names[0]} if names else {})}

@@ -1,0 +1,107 @@
+"""The options by which a node finds the others, as torchrun has them: given, or from the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bench.errors import UsageError
+
+TOKEN = "STEPBENCH_TOKEN"
+MOST_NODES, MOST_PLACES, MOST_SECONDS = 4096, 4096, 86_400
+DEFAULT_PORT = 29500  # as torchrun's
+JOIN_S = 60.0
+# Option -> variables that it is read from, in this order: those of torchrun, of Slurm, and of Kubeflow.
+VARIABLES = {
+    "nnodes": ("PET_NNODES", "SLURM_NNODES"),
+    "node_rank": ("PET_NODE_RANK", "SLURM_NODEID", "NODE_RANK"),
+    "rdzv_endpoint": ("PET_RDZV_ENDPOINT",),
+    "nproc_per_node": ("PET_NPROC_PER_NODE",),
+}
+
+
+@dataclass(frozen=True)
+class NodesAsked:
+    """This node is number ``node_rank`` of ``nnodes``. ``places``: ranks that it takes at most; 0: as the plan says."""
+
+    nnodes: int
+    node_rank: int
+    endpoint: tuple[str, int]
+    token: str
+    places: int = 0
+    join_s: float = JOIN_S
+
+    @property
+    def is_head(self) -> bool:
+        """Whether this is node 0, which plans and records."""
+        return self.node_rank == 0
+
+
+def nodes_asked(given: Mapping[str, object], environment: Mapping[str, str] = os.environ) -> NodesAsked | None:
+    """Return the nodes that options or variables ask for; None for one node.
+
+    UsageError for what is not allowed, and without a token unless all nodes are on this host.
+    """
+    values = {name: given.get(name) or _first(environment, names) for name, names in VARIABLES.items()}
+    nnodes = _whole("--nnodes", values["nnodes"], 1, MOST_NODES, 1)
+    places = _whole("--nproc-per-node", values["nproc_per_node"], 1, MOST_PLACES, 0)
+    join_s = _whole("--join-timeout", given.get("join_timeout"), 1, MOST_SECONDS, int(JOIN_S))
+    if nnodes == 1:
+        for name in ("node_rank", "rdzv_endpoint", "nproc_per_node", "join_timeout"):
+            if given.get(name):
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(f"{flag} has no effect with one node", option=flag, hint="Add --nnodes N.")
+        return None
+    node_rank = _whole("--node-rank", values["node_rank"], 0, nnodes - 1, None)
+    endpoint = _endpoint(values["rdzv_endpoint"] or _master(environment))
+    token = environment.get(TOKEN, "")
+    if not token and not _is_loopback(endpoint[0]):
+        raise UsageError(
+            f"{TOKEN} is not set, without which any process of the network could join",
+            option=TOKEN,
+            hint=f"Set it to the same secret on all nodes: export {TOKEN}=$(head -c 16 /dev/urandom | base64)",
+        )
+    return NodesAsked(nnodes, node_rank, endpoint, token, places, float(join_s))
+
+
+def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((environment[name] for name in names if environment.get(name)), None)
+
+
+def _master(environment: Mapping[str, str]) -> str | None:
+    """Return the endpoint that Kubeflow and PyTorch's own scripts set."""
+    address = environment.get("MASTER_ADDR")
+    return address and f"{address}:{environment.get('MASTER_PORT') or DEFAULT_PORT}"
+
+
+def _whole(flag: str, given: object, least: int, most: int, default: int | None) -> int:
+    text = "" if given is None else str(given).strip()
+    if not text and default is not None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
+        raise UsageError(option=flag, given=text or "nothing", allowed=f"a whole number from {least} to {most}")
+    return int(text)
+
+
+def _endpoint(given: object) -> tuple[str, int]:
+    """Return (host, port) of ``HOST``, ``HOST:PORT`` or ``[IPV6]:PORT``."""
+    flag, allowed = "--rdzv-endpoint", "HOST:PORT of node 0, such as node1:29500"
+    text = str(given or "").strip()
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(DEFAULT_PORT)
+    host = host.removeprefix("[").removesuffix("]")
+    good = port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 1 << 16
+    if not host or not good or not host.isprintable() or " " in host:
+        raise UsageError(option=flag, given=text or "nothing", allowed=allowed)
+    return host, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        found = socket.getaddrinfo(host, None)
+    except OSError:
+        return False
+    return all(str(address[0]).startswith("127.") or address[0] == "::1" for *_, address in found)
