@@ -1,0 +1,191 @@
+"""Faults between nodes: what becomes of the launch, how soon, and whether the next one works (`make faults-nodes`).
+
+    python tests/benchmarks/faults_nodes.py [NAME ...]
+
+Two hosts as network namespaces, which needs root; `bench run` with two ranks on each. The table is Markdown.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
+from namespaces import Hosts, hosts, missing
+
+ROOT = Path(__file__).parents[2]
+FAULTY = ROOT / "tests" / "helpers" / "faulty.py"
+MARK = "STEPBENCH_FAULTS"
+LIMIT_S = 240.0
+HANG_S = 6
+
+
+@dataclass
+class Trial:
+    """Two nodes with a run of three launches."""
+
+    at: Hosts
+    out: Path
+    nodes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    ended: dict[str, float] = field(default_factory=dict)
+
+    def start(self, node: int, *more: str, token: str = "secret") -> None:
+        options = {
+            **{"workload": f"{FAULTY}:Faulty:sleep_ms=50", "strategy": "ddp", "gpus": "4", "batch-size": "4"},
+            **{"device": "cpu", "launches": "3", "steps": "60", "hang-timeout": str(HANG_S), "out": str(self.out)},
+            **{"nnodes": "2", "node-rank": str(node), "nproc-per-node": "2", "rdzv-endpoint": "n1:29500"},
+            "join-timeout": "30",
+        }
+        given = dict(zip(more[::2], more[1::2], strict=True))
+        words = [word for name, value in {**options, **given}.items() for word in (f"--{name}", value)]
+        command = [sys.executable, "-P", "-m", "bench", "run", *words, "--quiet"]
+        environment = {**os.environ, "STEPBENCH_TOKEN": token, MARK: str(self.out), "PYTHONPATH": str(ROOT)}
+        log = (self.out.parent / f"node{node}.log").open("ab")
+        command = self.at.command(f"n{node + 1}", command)
+        self.nodes[node] = subprocess.Popen(command, env=environment, cwd=self.out.parent, stdout=log, stderr=log)
+
+    def ours(self) -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == str(self.out) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def processes(self, node: int, kind: str) -> list[psutil.Process]:
+        """The ranks, launch server or ``bench`` of a node."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.environ().get(MARK) == str(self.out) and _kind(process) == kind and _node(process) == node:
+                    found.append(process)
+        return found
+
+    def rows(self) -> list[dict[str, str]]:
+        files = list(self.out.glob("runs/*/launches.csv"))
+        return [row for file in files for row in csv.DictReader(file.open())]
+
+    def await_(self, what: Callable[[], bool], words: str, limit_s: float = LIMIT_S) -> float:
+        began = time.monotonic()
+        while not what():
+            if time.monotonic() - began > limit_s:
+                logs = "".join(file.read_text()[-1500:] for file in sorted(self.out.parent.glob("node*.log")))
+                raise TimeoutError(f"{words}\n{logs}")
+            time.sleep(0.05)
+        return time.monotonic() - began
+
+    def await_training(self) -> None:
+        """Wait until all ranks of a launch train."""
+        begun = len(self.rows())
+
+        def training() -> bool:
+            folder = next(iter(sorted(self.out.glob(f"runs/*/logs/{begun:04}-*"))), None)
+            return folder is not None and all((folder / f"rank{rank}.json").exists() for rank in range(4))
+
+        self.await_(training, "no launch trains")
+        time.sleep(1.0)
+
+
+def _kind(process: psutil.Process) -> str:
+    words = " ".join(process.cmdline())
+    if "launch.guard" in words:
+        return "guard"
+    if "launch.server_process" in words:
+        return "server"
+    if "forkserver" in words:
+        parent = process.parent()
+        return "rank" if parent and "forkserver" in " ".join(parent.cmdline()) else "fork server"
+    return "bench" if "-m bench run" in words and "nsenter" not in words and "unshare" not in words else "other"
+
+
+def _node(process: psutil.Process) -> int:
+    words = next(
+        (found for one in (process, *process.parents()) if "--node-rank" in (found := one.cmdline())),
+        ["--node-rank", "-1"],
+    )
+    return int(words[words.index("--node-rank") + 1])
+
+
+def kill(kind: str, node: int, number: int = signal.SIGKILL) -> Callable[[Trial], None]:
+    def act(trial: Trial) -> None:
+        for process in trial.processes(node, kind)[:1]:
+            process.send_signal(number)
+
+    return act
+
+
+def far_bench_again(trial: Trial) -> None:
+    kill("bench", 1)(trial)
+    trial.start(1)
+
+
+def stopped_and_started_again(trial: Trial) -> None:
+    for process in trial.processes(1, "bench")[:1]:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(12)
+        process.send_signal(signal.SIGCONT)
+
+
+def link_down(trial: Trial) -> None:
+    trial.at.link("n2", "down")
+    time.sleep(12)
+    trial.at.link("n2", "up")
+
+
+FAULTS: dict[str, tuple[str, Callable[[Trial], None]]] = {
+    "far rank": ("a rank of node 1 is killed", kill("rank", 1)),
+    "near rank": ("a rank of node 0 is killed", kill("rank", 0)),
+    "far rank stopped": (f"a rank of node 1 is stopped (--hang-timeout {HANG_S})", kill("rank", 1, signal.SIGSTOP)),
+    "far server": ("the launch server of node 1 is killed", kill("server", 1)),
+    "near server": ("the launch server of node 0 is killed", kill("server", 0)),
+    "far bench": ("bench of node 1 is killed, and started again", far_bench_again),
+    "far stopped": ("bench of node 1 is stopped for 12 s", stopped_and_started_again),
+    "link": ("the link of node 1 is down for 12 s", link_down),
+    "far term": ("bench of node 1 gets SIGTERM", kill("bench", 1, signal.SIGTERM)),
+}
+
+
+def tried(name: str, act: Callable[[Trial], None], at: Hosts) -> tuple[float, str, str, str]:
+    """(seconds from the fault to the row, its reason, the statuses of all launches, what was left)"""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(at, Path(folder) / "out")
+        trial.start(0)
+        trial.start(1)
+        trial.await_training()
+        before, began = len(trial.rows()), time.monotonic()
+        act(trial)
+        trial.await_(lambda: len(trial.rows()) > before, "no row after the fault")
+        seconds = time.monotonic() - began
+        trial.await_(lambda: all(one.poll() is not None for one in trial.nodes.values()), "a node does not end")
+        rows = trial.rows()
+        codes = {node: one.poll() for node, one in trial.nodes.items()}
+        left = [" ".join(process.cmdline())[:80] for process in trial.ours()]
+        statuses = ", ".join(row["status"] for row in rows) + f"; exit codes {codes[0]} and {codes[1]}"
+        return seconds, rows[before]["reason"], statuses, "; ".join(left) or "nothing"
+
+
+def main(names: list[str]) -> None:
+    if why := missing():
+        sys.exit(f"faults between nodes: {why}")
+    print("| fault | row after | reason | launches | left |\n|---|---|---|---|---|")
+    with hosts(2) as at:
+        for name in names or FAULTS:
+            words, act = FAULTS[name]
+            seconds, reason, statuses, left = tried(name, act, at)
+            print(f"| {words} | {seconds:.1f} s | {reason} | {statuses} | {left} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
