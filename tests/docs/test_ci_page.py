@@ -1,8 +1,7 @@
-"""docs/ci.md: its workflows are YAML, its scripts do what the page says, its commands have only options that there are."""
+"""docs/ci.md: its pipelines are valid, its scripts do what the page says, its commands have only options that there are."""
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ci_files import BASH, GITHUB_BASH, JENKINS_SH, SAYS_WORDS, read_yaml, run, said, schema_errors, step
+from documents import ROOT, blocks
 from in_process import bench
 from made_up_gates import FLAGGED, GATE, GOOD, UNLIKE
 from made_up_rows import session, write
@@ -18,10 +19,11 @@ from bench.errors import EXIT_BUG, EXIT_USAGE
 from bench.plan.options import AXES, SETTINGS
 from bench.plan.suite_file import suites
 from bench.plan.workload_spec import parse_workload
-from bench.report.gate import MARKER, OUTCOMES, outcome
+from bench.report.gate import OUTCOMES, outcome
 from bench.stats.verdict import Gate
 
-PAGE = (Path(__file__).parents[2] / "docs" / "ci.md").read_text()
+FILE = ROOT / "docs" / "ci.md"
+PAGE = FILE.read_text()
 OUT = {"--out", "--json"}
 RUN = (
     {option.flag for option in [*AXES.values(), *SETTINGS.values()]} | {"--suite", "--scaling", "--oversubscribe"} | OUT
@@ -41,105 +43,39 @@ COMMANDS = {
     "history page": {"--branch", "--html"} | OUT,
 }
 
-# -- YAML, as much of it as the page has: mappings, lists, plain and quoted scalars, literal blocks ----------------------
-
-
-def read_yaml(text: str) -> Any:
-    """The value of a document; AssertionError for what is not of that subset, or not well indented."""
-    lines = [line for line in text.split("\n") if line.strip() or line == ""]
-    while lines and not lines[-1]:
-        lines.pop()
-    value, rest = _block(lines, 0)
-    assert not rest, rest[:2]
-    return value
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
-
-
-def _block(lines: list[str], indent: int) -> tuple[Any, list[str]]:
-    found: Any = [] if lines[0].lstrip().startswith("- ") else {}
-    while lines and _indent(lines[0]) == indent:
-        line = lines[0][indent:]
-        if isinstance(found, list):
-            assert line.startswith("- "), line
-            inner = " " * (indent + 2) + line[2:]
-            if re.match(r"[\w-]+:( |$)", line[2:]):
-                value, lines = _block([inner, *lines[1:]], indent + 2)
-            else:
-                value, lines = _value(line[2:], lines[1:], indent)
-            found.append(value)
-            continue
-        match = re.fullmatch(r"([\w -]+):(?: (.*))?", line)
-        assert match, line
-        assert match[1] not in found, f"{match[1]} is there twice"
-        found[match[1]], lines = _value(match[2] or "", lines[1:], indent)
-    assert not lines or _indent(lines[0]) < indent, lines[0]
-    return found, lines
-
-
-def _value(text: str, lines: list[str], indent: int) -> tuple[Any, list[str]]:
-    if text == "":
-        return _block(lines, _indent(lines[0])) if _indent(lines[0]) > indent else ("", lines)
-    if text == "|":
-        count = next((n for n, line in enumerate(lines) if line and _indent(line) <= indent), len(lines))
-        depth = _indent(lines[0])
-        return "\n".join(line[depth:] for line in lines[:count]).rstrip("\n") + "\n", lines[count:]
-    if text[0] in "\"'":
-        assert re.fullmatch(r"\"[^\"\\]*\"|'[^']*'", text), text
-        return text[1:-1], lines
-    if text[0] == "[":
-        return [word.strip() for word in text.strip("[]").split(",")], lines
-    assert not re.search(r": |:$| #|^[&*!|>%@`{]", text), f"a plain scalar cannot hold it: {text}"
-    return int(text) if text.isdecimal() else text, lines
-
-
-DOCUMENTS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
-GITHUB, GITLAB, NIGHTLY, HISTORY = [read_yaml(text) for text in DOCUMENTS]
-
-
-def test_the_reader_of_yaml_is_one() -> None:
-    text = 'a: b\nc:\n  - d: "3"\n    e:\n      f: 4\n  - g: [x, y]\ni: |\n  j: k\n\n    l\nm n:\n  - o && "p"\n  - |\n    q\n'
-    read = read_yaml(text)
-    assert (read["a"], read["c"]) == ("b", [{"d": "3", "e": {"f": 4}}, {"g": ["x", "y"]}])
-    assert (read["i"], read["m n"]) == ("j: k\n\n  l\n", ['o && "p"', "q\n"])
-    for wrong in ("a: b: c\n", "a: b\n  c: d\n", "a: b\na: c\n", "a: *b\n", "a:\n  - b\n c: d\n"):
-        with pytest.raises(AssertionError):
-            read_yaml(wrong)
-
-
-def test_another_reader_of_yaml_says_the_same() -> None:
-    yaml = pytest.importorskip("yaml", reason="there is no PyYAML; the reader of this file has read it")
-    for document in DOCUMENTS:
-        assert _texts(read_yaml(document)) == yaml.load(document, yaml.BaseLoader)
-
-
-def _texts(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _texts(one) for name, one in value.items()}
-    return [_texts(one) for one in value] if isinstance(value, list) else str(value)
-
+DOCUMENTS = [block.text for block in blocks(FILE) if block.language == "yaml"]
+GITHUB, GITLAB, NIGHTLY, HISTORY = map(read_yaml, DOCUMENTS)
+GATE_JOB = GITHUB["jobs"]["gate"]
+[JENKINS] = [block.text for block in blocks(FILE) if block.language == "groovy"]
 
 # -- the workflows -------------------------------------------------------------------------------------------------
 
 
-def step(job: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = [one for one in job["steps"] if one.get("name") == name]
-    return dict(found)
+def test_the_schemas_accept_the_pipelines(tmp_path: Path) -> None:
+    names = ("github.yml", "gitlab.yml", "nightly.yml", "history.yml")
+    github, gitlab, *others = [tmp_path / name for name in names]
+    for name, text in zip(names, DOCUMENTS, strict=True):
+        (tmp_path / name).write_text(text)
+    assert schema_errors("github-workflows", github, *others) == ""
+    assert schema_errors("gitlab-ci", gitlab) == ""
+    github.write_text(DOCUMENTS[0].replace("runs-on:", "runs-at:", 1))
+    gitlab.write_text(DOCUMENTS[1].replace("script:", "scripts:", 1))
+    assert "runs-at" in schema_errors("github-workflows", github)
+    assert "scripts" in schema_errors("gitlab-ci", gitlab)
 
 
 def test_what_github_needs_is_there() -> None:
     for workflow in (GITHUB, NIGHTLY, HISTORY):
         assert {"name", "on", "permissions", "jobs"} <= workflow.keys()
         for job in workflow["jobs"].values():
-            assert {"runs-on", "steps"} <= job.keys()
+            assert {"runs-on", "timeout-minutes", "steps"} <= job.keys()
             for one in job["steps"]:
                 assert ("uses" in one) != ("run" in one)
                 assert one.keys() <= {"name", "id", "uses", "with", "run", "env", "if", "continue-on-error"}
-                assert re.fullmatch(r"actions/[\w-]+@v\d+", one.get("uses", "actions/x@v1"))
+                ours = [f"OWNER/stepbench/.github/actions/{name}@COMMIT" for name in ("bench", "bench-comment")]
+                assert one.get("uses") in (None, *ours) or re.fullmatch(r"actions/[\w-]+@v\d+", one["uses"])
     assert GITHUB["on"] == "pull_request"
-    assert GITHUB["jobs"]["gate"]["steps"][0]["with"] == {"fetch-depth": 2}  # for HEAD^1
+    assert GATE_JOB["steps"][0]["with"] == {"fetch-depth": "0", "persist-credentials": "false"}  # for the merge base
     assert GITHUB["jobs"]["comment"]["needs"] == "gate"
 
 
@@ -147,7 +83,18 @@ def test_only_the_job_that_runs_no_code_of_the_change_may_write() -> None:
     assert GITHUB["permissions"] == {"contents": "read"}
     assert "permissions" not in GITHUB["jobs"]["gate"]
     assert GITHUB["jobs"]["comment"]["permissions"] == {"pull-requests": "write"}
-    assert not [one for one in GITHUB["jobs"]["comment"]["steps"] if "checkout" in one.get("uses", "")]
+    [only] = GITHUB["jobs"]["comment"]["steps"]
+    assert only == {"uses": "OWNER/stepbench/.github/actions/bench-comment@COMMIT"}
+
+
+def test_the_actions_are_given_inputs_that_they_have() -> None:
+    action = read_yaml((ROOT / ".github" / "actions" / "bench" / "action.yml").read_text())
+    given = GATE_JOB["steps"][1]["with"]
+    assert given.keys() <= action["inputs"].keys()
+    assert {name for name, one in action["inputs"].items() if one.get("required")} <= given.keys()
+    named = set(re.findall(r"`([a-z-]+): ", re.sub(r"```.*?```", "", PAGE, flags=re.DOTALL)))
+    assert named - {"fetch-depth", "contents", "ref", "runs-on", "tool", "output-file-path"} == {"base", "torch-index"}
+    assert set(re.findall(r"`(verdict|[a-z-]*exit-code)`", PAGE)) == action["outputs"].keys()
 
 
 def test_no_script_holds_an_expression() -> None:
@@ -158,32 +105,90 @@ def test_no_script_holds_an_expression() -> None:
 
 def test_what_gitlab_needs_is_there() -> None:
     (job,) = GITLAB.values()
-    assert job.keys() == {"image", "rules", "variables", "script", "allow_failure", "artifacts"}
-    assert job["allow_failure"] == {"exit_codes": 3}
+    assert job["timeout"] == "30 minutes"
+    assert job["allow_failure"] == {"exit_codes": "3"}
     assert job["artifacts"]["reports"] == {"junit": "gate.xml"}
     assert job["artifacts"]["when"] == "always"
-    assert job["variables"] == {"GIT_DEPTH": "0"}
-    assert all(isinstance(line, str) for line in job["script"])
+    assert job["variables"]["GIT_DEPTH"] == "0"  # for the merge base
+
+
+def test_what_jenkins_needs_is_there() -> None:
+    plain = re.sub(r"'''.*?'''", "", JENKINS, flags=re.DOTALL)
+    assert [plain.count(mark) for mark in "{("] == [plain.count(mark) for mark in "})"]
+    sections = re.findall(r"^  (\w+) \{$", plain, re.MULTILINE)
+    assert sections == ["agent", "options", "environment", "stages", "post"]
+    assert "timeout(time: 30, unit: 'MINUTES')" in plain
+    assert re.findall(r"stage\('(\w+)'\)", plain) == ["Install", "Lock", "Compare"]
+    assert re.search(r"code == 3\) \{\s+unstable .*\s+\} else if \(code != 0\) \{\s+error ", plain)
 
 
 # -- the scripts, with commands that only end --------------------------------------------------------------------------
 
 
-def run(script: str, folder: Path, commands: dict[str, str], **environ: str) -> subprocess.CompletedProcess[str]:
-    """A script as GitHub runs it, where ``commands`` are found first."""
-    (folder / "bin").mkdir(exist_ok=True)
-    for name, text in commands.items():
-        (folder / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / "bin" / name).chmod(0o755)
-    (folder / "script").write_text(script)
-    environment = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", **environ}
-    return subprocess.run(["bash", "-e", "script"], cwd=folder, env=environment, capture_output=True, text=True)
+CODES = [(0, 0), (1, 0), (4, 0), (0, 1), (0, 3), (1, 3), (4, 5), (0, 70), (0, 143)]
+SAYS_LINES = 'echo "$*" >> calls'
 
 
-@pytest.mark.parametrize(("code", "ends"), [(0, 0), (1, 1), (2, 2), (3, 0), (4, 4), (5, 5), (70, 70), (143, 143)])
-def test_the_gate_passes_only_what_is_good_or_undecided(tmp_path: Path, code: int, ends: int) -> None:
-    script = step(GITHUB["jobs"]["gate"], "Compare")["run"]
-    assert run(script, tmp_path, {"bench": f"exit {code}"}).returncode == ends
+def lock_and_ab(lock: int, ab: int) -> dict[str, str]:
+    return {"bench": f'{SAYS_LINES}; case "$1" in lock) exit {lock};; ab) exit {ab};; history) exit 1;; esac'}
+
+
+def calls(folder: Path) -> list[str]:
+    return [line.split()[0] for line in (folder / "calls").read_text().splitlines()]
+
+
+def gitlab(*without: str) -> str:
+    return "\n".join(line for line in GITLAB["training speed"]["script"] if not any(word in line for word in without))
+
+
+@pytest.mark.parametrize(("lock", "ab"), CODES)
+def test_gitlab_compares_times_in_any_case_and_fails_for_a_lock_that_failed(tmp_path: Path, lock: int, ab: int) -> None:
+    (tmp_path / "bench.lock").touch()
+    done = run(gitlab("pip install"), tmp_path, lock_and_ab(lock, ab), GITHUB_BASH)
+    assert done.returncode == (lock or ab)
+    assert calls(tmp_path) == ["lock", "ab"]
+    after = "\n".join(GITLAB["training speed"]["after_script"])
+    assert run(after, tmp_path, {"bench": SAYS_LINES}, GITHUB_BASH).returncode == 0
+    assert calls(tmp_path)[2:] == ["history", "history"]
+
+
+def test_gitlab_compares_times_without_a_lock(tmp_path: Path) -> None:
+    assert run(gitlab("pip install"), tmp_path, lock_and_ab(4, 0), GITHUB_BASH).returncode == 0
+    assert calls(tmp_path) == ["ab"]
+
+
+def jenkins(tmp_path: Path, stage: int, commands: dict[str, str], **environ: str) -> int:
+    """Run the script of a stage where the steps before it made an environment; its exit code."""
+    script = re.findall(r"'''\n(.*?)'''", JENKINS, re.DOTALL)[stage]
+    (tmp_path / "venv" / "bin").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "venv" / "bin" / "activate").touch()
+    return run(script, tmp_path, commands, JENKINS_SH, **environ).returncode
+
+
+def test_jenkins_installs_in_an_environment_of_the_build(tmp_path: Path) -> None:
+    (tmp_path / "gate.xml").touch()  # of the build before
+    commands = {"python": SAYS_WORDS, "python3": "exit 0"}
+    assert jenkins(tmp_path, 0, commands, STEPBENCH="two words.whl") == 0
+    index = "https://download.pytorch.org/whl/cpu"
+    files = ["--requirement", "requirements.txt", "--extra-index-url", index]
+    assert said(tmp_path) == ["-m", "pip", "install", "two words.whl", *files]
+    assert not (tmp_path / "gate.xml").exists()
+
+
+@pytest.mark.parametrize("code", [0, 1, 4])
+def test_jenkins_checks_the_lock(tmp_path: Path, code: int) -> None:
+    assert jenkins(tmp_path, 1, lock_and_ab(code, 0)) == code
+    assert "expression { fileExists 'bench.lock' }" in JENKINS
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 5])
+def test_jenkins_compares_with_the_merge_base(tmp_path: Path, code: int) -> None:
+    commands = {**lock_and_ab(0, code), "git": 'echo "base of $*"'}
+    assert jenkins(tmp_path, 2, commands, CHANGE_TARGET="main") == code
+    assert "--a-rev base of merge-base HEAD origin/main --b-rev HEAD " in (tmp_path / "calls").read_text()
+    assert calls(tmp_path) == ["ab", "history"]
+    assert jenkins(tmp_path, 2, {"bench": SAYS_LINES, "git": "exit 128"}) == 128
+    assert calls(tmp_path) == ["ab", "history"]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +204,7 @@ def test_the_nightly_run_fails_on_another_machine_but_not_on_its_first_night(
     assert run(script, tmp_path, {"bench": f"exit {code}"}).returncode == ends
 
 
-@pytest.mark.parametrize(("workflow", "job"), [(GITHUB, "gate"), (NIGHTLY, "nightly"), (HISTORY, "measure")])
+@pytest.mark.parametrize(("workflow", "job"), [(NIGHTLY, "nightly"), (HISTORY, "measure")])
 def test_what_is_installed_is_named_in_the_file(tmp_path: Path, workflow: dict[str, Any], job: str) -> None:
     """Pull requests from forks see no variables of the repository."""
     assert workflow["env"] == {"STEPBENCH": "git+https://HOST/stepbench.git@COMMIT"}
@@ -210,9 +215,18 @@ def test_what_is_installed_is_named_in_the_file(tmp_path: Path, workflow: dict[s
     variables = {**workflow["env"], "RUNNER_TEMP": str(tmp_path), "GITHUB_PATH": str(tmp_path / "path")}
     script = step(workflow["jobs"][job], "Install")["run"]
     assert run(script, tmp_path, {"python": f'{pip} "$@"', "python3": "exit 0"}, **variables).returncode == 0
-    held = ["torch==2.11.0", "torchvision"] if job == "nightly" else []  # with another torch a baseline is another
-    installs = ["-m", "pip", "install", "git+https://HOST/stepbench.git@COMMIT", *held]
+    held = ["torch==2.11.0"] if job == "nightly" else []  # with another torch a baseline is another
+    installs = [
+        "-m",
+        "pip",
+        "install",
+        "git+https://HOST/stepbench.git@COMMIT",
+        "--requirement",
+        "requirements.txt",
+        *held,
+    ]
     assert (tmp_path / "pip").read_text().split() == installs
+    assert GATE_JOB["steps"][1]["with"]["stepbench"] == workflow["env"]["STEPBENCH"]
     assert "vars." not in PAGE
 
 
@@ -226,15 +240,33 @@ def test_without_stepbench_nothing_is_installed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("variables", "rev"), [({}, "merged"), ({"CI_MERGE_REQUEST_SOURCE_BRANCH_SHA": "own"}, "own")])
 def test_b_is_the_last_commit_of_a_merge_request(tmp_path: Path, variables: dict[str, str], rev: str) -> None:
     """Only pipelines for merged results name it; in the others it is what is checked out."""
-    script = "\n".join(line for line in GITLAB["training speed"]["script"] if "pip install" not in line)
     base = {"CI_COMMIT_SHA": "merged", "CI_MERGE_REQUEST_DIFF_BASE_SHA": "base"}
-    assert run(script, tmp_path, {"bench": 'echo "$@" > calls'}, **base, **variables).returncode == 0
+    assert run(gitlab("pip install"), tmp_path, {"bench": SAYS_LINES}, GITHUB_BASH, **base, **variables).returncode == 0
     assert f"--a-rev base --b-rev {rev} " in (tmp_path / "calls").read_text()
 
 
-def test_a_nightly_baseline_joins_what_was_pushed_meanwhile() -> None:
-    script = step(NIGHTLY["jobs"]["nightly"], "Keep")["run"].splitlines()
-    assert script[-3:] == ['git commit -m "Baseline: one more session"', "git pull --rebase", "git push"]
+@pytest.mark.parametrize(("workflow", "job"), [(NIGHTLY, "nightly"), (HISTORY, "measure")])
+def test_a_step_that_measures_fails_where_the_command_does(tmp_path: Path, workflow: dict[str, Any], job: str) -> None:
+    script = step(workflow["jobs"][job], "Run")["run"]
+    assert run(script, tmp_path, {"bench": SAYS_LINES}, BASH).returncode == 0
+    assert calls(tmp_path)[0] == "run"
+    assert run(script, tmp_path, {"bench": "exit 5"}, BASH).returncode == 5
+
+
+def test_a_nightly_baseline_joins_what_was_pushed_meanwhile(tmp_path: Path) -> None:
+    git("init", "--quiet", "--bare", "--initial-branch=main", str(tmp_path / "remote.git"))
+    for name in ("first", "runner", "other"):
+        git("clone", "--quiet", str(tmp_path / "remote.git"), str(tmp_path / name))
+        if name != "runner":
+            who = ["-c", "user.name=me", "-c", "user.email=me@localhost"]
+            git("-C", str(tmp_path / name), *who, "commit", "--quiet", "--allow-empty", f"--message={name}")
+            git("-C", str(tmp_path / name), "push", "--quiet", "origin", "HEAD:main")
+    adds = 'echo "$*" > calls; mkdir -p results/baselines; touch results/baselines/ci.csv'
+    done = run(step(NIGHTLY["jobs"]["nightly"], "Keep")["run"], tmp_path / "runner", {"bench": adds})
+    assert done.returncode == 0, done.stderr
+    log = subprocess.run(["git", "-C", tmp_path / "remote.git", "log", "--format=%s"], capture_output=True, text=True)
+    assert log.stdout.splitlines() == ["Baseline: one more session", "other", "first"]
+    assert (tmp_path / "runner" / "calls").read_text() == "baseline add ci latest\n"
 
 
 def test_the_history_is_pushed_and_published(tmp_path: Path) -> None:
@@ -266,44 +298,6 @@ def test_only_the_job_that_adds_to_the_history_may_push() -> None:
     assert HISTORY["on"] == {"push": {"branches": ["main"]}}  # no code of pull requests on a runner of one's own
 
 
-@pytest.mark.parametrize("earlier", ["", "4711"])
-def test_the_comment_is_made_once_and_then_changed(tmp_path: Path, earlier: str) -> None:
-    said = step(GITHUB["jobs"]["comment"], "One comment, kept up to date")
-    assert MARKER in said["run"]
-    (tmp_path / "gate.md").touch()
-    gh = f'echo "$@" >> calls; case "$*" in *--jq*) echo "{earlier}";; esac'
-    done = run(said["run"], tmp_path, {"gh": gh}, COMMENTS="repos/me/it/issues/7/comments", GITHUB_REPOSITORY="me/it")
-    assert done.returncode == 0, done.stderr
-    looked, wrote = (tmp_path / "calls").read_text().splitlines()
-    assert looked.startswith("api repos/me/it/issues/7/comments --paginate --jq ")
-    assert wrote == (
-        "api --method PATCH repos/me/it/issues/comments/4711 -F body=@gate.md"
-        if earlier
-        else "api repos/me/it/issues/7/comments -F body=@gate.md"
-    )
-
-
-@pytest.mark.parametrize("earlier", ["", "4711"])
-def test_where_nothing_was_measured_the_comment_that_is_there_says_so(tmp_path: Path, earlier: str) -> None:
-    job = GITHUB["jobs"]["comment"]
-    [download] = [one for one in job["steps"] if "download-artifact" in one.get("uses", "")]
-    assert download["continue-on-error"] == "true"
-    gh = f'echo "$@" >> calls; case "$*" in *--jq*) echo "{earlier}";; *) cat gate.md > said;; esac'
-    script = step(job, "One comment, kept up to date")["run"]
-    done = run(script, tmp_path, {"gh": gh}, COMMENTS="c", GITHUB_REPOSITORY="me/it")
-    assert done.returncode == 0, done.stderr
-    assert len((tmp_path / "calls").read_text().splitlines()) == (2 if earlier else 1)
-    said = (tmp_path / "said").read_text() if earlier else ""
-    assert said == (f"{MARKER}\nThe last commit was not measured: the log of `gate` says why.\n" if earlier else "")
-
-
-def test_no_comment_is_made_where_those_that_are_there_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "gate.md").touch()
-    script = step(GITHUB["jobs"]["comment"], "One comment, kept up to date")["run"]
-    done = run(script, tmp_path, {"gh": 'echo "$@" >> calls; exit 4'}, COMMENTS="c", GITHUB_REPOSITORY="me/it")
-    assert (done.returncode, len((tmp_path / "calls").read_text().splitlines())) == (4, 1)
-
-
 # -- the words -----------------------------------------------------------------------------------------------------
 
 
@@ -311,7 +305,8 @@ def bench_commands() -> list[list[str]]:
     """Every command line of the page, in its blocks and in its sentences."""
     joined = re.sub(r"\\\n\s*", " ", PAGE)
     found = re.findall(r"^[\s|`-]*(bench [a-z].*)$", joined, re.MULTILINE) + re.findall(r"`(bench [a-z][^`]*)`", PAGE)
-    plain = [re.split(r" \|\| |`", line)[0] for line in found]
+    plain = [re.split(r" \|\| | && |`", line)[0] for line in found]
+    plain.append(f"bench ab --a-rev BASE --b-rev HEAD {GATE_JOB['steps'][1]['with']['options']}")
     return [shlex.split(line)[1:] for line in plain]
 
 
@@ -337,7 +332,7 @@ def test_commands_have_only_options_that_there_are() -> None:
 
 def test_a_revision_is_of_a_workload_of_the_users() -> None:
     compared = [words for words in bench_commands() if {"--a-rev", "--b-rev"} & set(words)]
-    assert len(compared) == 4  # GitHub, GitLab, a tag, a budget
+    assert len(compared) == 5  # GitHub's action, GitLab, Jenkins, a tag, a budget
     for words in compared:
         named = {option: words[place + 1] for place, option in enumerate(words) if option in ("--workload", "--suite")}
         assert parse_workload(named["--workload"]).entry is None, words

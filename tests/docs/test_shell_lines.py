@@ -25,7 +25,7 @@ from bench.errors import BenchError
 
 SHELL = [block for page in PAGES for block in blocks(page) if block.language == "sh"]
 LINES = [(block, line) for block in SHELL for line in block.lines]
-LANGUAGES = {"sh", "text", "python", "toml", "yaml", "mermaid"}
+LANGUAGES = {"sh", "text", "python", "toml", "yaml", "groovy", "mermaid"}
 A_VERDICT = (0, 1, 3)  # three steps do not decide much, and which way depends on the machine
 # What makes a line short: (its command, more options, allowed exit codes)
 SHORT = {

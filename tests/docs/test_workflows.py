@@ -5,21 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-yaml = pytest.importorskip("yaml", reason="PyYAML is not installed; it is in the extra `dev`")
+from ci_files import read_yaml, schema_errors
 
 ROOT = Path(__file__).parents[2]
-
-
-def read(file: Path) -> Any:
-    """Return a YAML document with every scalar as text: `on` stays a word."""
-    return yaml.load(file.read_text(encoding="utf-8"), yaml.BaseLoader)
-
-
-WORKFLOWS = {file.stem: read(file) for file in sorted((ROOT / ".github" / "workflows").glob("*.yml"))}
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+WORKFLOWS = {file.stem: read_yaml(file.read_text(encoding="utf-8")) for file in FILES}
 JOBS = {f"{name}/{job}": found for name, workflow in WORKFLOWS.items() for job, found in workflow["jobs"].items()}
 STEPS = [step for job in JOBS.values() for step in job["steps"]]
 
@@ -29,6 +21,10 @@ def test_there_are_tests_a_nightly_run_and_one_on_a_gpu() -> None:
     assert WORKFLOWS["tests"]["on"].keys() == {"push", "pull_request"}
     assert "schedule" in WORKFLOWS["nightly"]["on"]
     assert WORKFLOWS["gpu"]["on"] == "workflow_dispatch"  # no code of pull requests on a runner of our own
+
+
+def test_the_schema_of_workflows_accepts_them() -> None:
+    assert schema_errors("github-workflows", *FILES) == ""
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -77,7 +73,7 @@ def test_lint_is_the_same_in_make_in_the_workflow_and_before_a_commit() -> None:
     rule = makefile.partition("\nlint:")[2].partition("\n\n")[0]
     made = re.findall(r"\$\(BIN\)/(.+)", rule)
     assert [step["run"] for step in JOBS["tests/lint"]["steps"] if "name" not in step and "run" in step] == made
-    (repo,) = read(ROOT / ".pre-commit-config.yaml")["repos"]
+    (repo,) = read_yaml((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert repo["repo"] == "local"
     assert [hook["name"] for hook in repo["hooks"]] == [re.sub(r" --check| \.", "", line) for line in made]
     for hook in repo["hooks"]:
