@@ -94,6 +94,11 @@ class Elsewhere(Protocol):
         """The node of each of these ranks."""
         ...
 
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What is known of these nodes, and of the way to them, as columns of the launch."""
+        ...
+
     def status(self, rank: int) -> Mapping[str, str]:
         """Return ``State`` and ``VmHWM`` of a rank's process as /proc has them; nothing if they are not known yet."""
         ...

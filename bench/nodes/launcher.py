@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import psutil
 
 from bench.nodes.channel import Message
+from bench.nodes.facts import machine_of
 from bench.nodes.head import Handler, Head, Peer
 from bench.nodes.mirror import Copies, Piece
 from bench.nodes.placement import packed
@@ -89,6 +91,12 @@ class _Launch:
     def nodes(self) -> Mapping[int, int]:
         """The node of each rank that is not on node 0."""
         return {rank: peer.node for peer in self._peers for rank in self._ranks(peer)}
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """``node_facts``, and the interface by which node 0 reaches the others."""
+        machines = [machine_of(peer.facts) for peer in self._peers]
+        return {"node_facts": json.dumps(machines, sort_keys=True), "interface": interface_of(self.address)}
 
     def launch(self, watch: Watch = never_stop) -> Outcome:
         """Launch on all nodes, and wait until all have ended."""
@@ -183,6 +191,9 @@ class _Launch:
             codes |= {int(rank): int(code) for rank, code in ended.get("exit_codes", {}).items()}
             errors.append(f"{peer.name}: {ended['error']}" if ended.get("error") else "")
         lost = next((peer.lost for peer in self._peers if peer.lost), "")
+        if not lost:  # a launch server that ended took its ranks with it, and what other ranks say follows from that
+            silent = [node for node, one in self._ended.items() if one.get("error") and not one.get("exit_codes")]
+            lost = next((words for peer, words in zip(self._peers, errors[1:], strict=True) if peer.node in silent), "")
         return Outcome(codes, next(filter(None, errors), ""), outcome.stopped, lost)
 
 
@@ -191,7 +202,11 @@ def with_interface(own: Mapping[str, str], others: Mapping[str, str], address: s
 
     Gloo itself looks up the name of the host, which is often that of the loopback interface.
     """
-    if INTERFACE in own or INTERFACE in others:
-        return dict(own)
-    names = [name for name, all_ in psutil.net_if_addrs().items() if address in (one.address for one in all_)]
-    return {**own, **({INTERFACE: names[0]} if names else {})}
+    name = "" if INTERFACE in own or INTERFACE in others else interface_of(address)
+    return {**own, **({INTERFACE: name} if name else {})}
+
+
+def interface_of(address: str) -> str:
+    """Return the interface of this node that has an address; an empty text if there is none."""
+    found = psutil.net_if_addrs().items()
+    return next((name for name, addresses in found if address in (one.address for one in addresses)), "")

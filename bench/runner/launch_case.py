@@ -160,8 +160,8 @@ class CaseLauncher:
         if note:
             self.warn(f"{note}; columns of the devices stay empty")
         peaks_mib = {**host.peaks_mib(), **(far.peaks_mib() if far else {})}
-        nodes = far.nodes if far else {}
-        return End(evidence, watchdog.verdict, samples, requested_at_ns, role, nodes), peaks_mib
+        nodes, facts = (far.nodes, far.facts) if far else ({}, {})
+        return End(evidence, watchdog.verdict, samples, requested_at_ns, role, nodes, facts), peaks_mib
 
     def _prepare(self, request: Request, role: Role) -> Prepared:
         return self._launcher.prepare(request, lambda: bool(role.stopped()))

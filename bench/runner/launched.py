@@ -56,7 +56,7 @@ class End:
 
     ``evidence`` is what is known of it; ``verdict`` says why it was ended from outside, or is empty; ``samples`` are
     NVML's readings since ``requested_at_ns`` of the wall clock. ``nodes`` has the node of each rank that is not on this
-    one, which is node 0.
+    one, which is node 0, and ``node_facts`` the columns about other nodes.
     """
 
     evidence: Evidence
@@ -65,6 +65,7 @@ class End:
     requested_at_ns: int
     role: Role
     nodes: Mapping[int, int] = field(default_factory=dict)
+    node_facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def records(self) -> Mapping[int, RankRecord]:
@@ -92,7 +93,7 @@ class Judge:
         samples, columns = self._devices(end, row)
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
         others["ranks.csv"] = [end.role.own(one) | _node(one, end.nodes) for one in others["ranks.csv"]]
-        row["nodes"] = 1 + len(set(end.nodes.values()))
+        row |= {"nodes": 1 + len(set(end.nodes.values())), **end.node_facts}
         if measured:
             others["steps.csv"] = self._steps(ranks, records)
         if measured:

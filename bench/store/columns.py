@@ -126,6 +126,12 @@ class LaunchRow(NamedTuple):
     ] = None
     world_size: Annotated[Int, "ranks", "number of ranks; 1 for `single` and `dp`"] = None
     nodes: Annotated[Int, "nodes", "number of nodes that its ranks are on"] = None
+    node_facts: Annotated[
+        Text, "", "hostname, processor, memory, driver, GPUs and settings of each other node that took part, as JSON"
+    ] = None
+    interface: Annotated[Text, "", "with several nodes: the network interface by which node 0 reaches the others"] = (
+        None
+    )
     global_batch: Annotated[Int, "samples", "samples per step, over all devices and micro-batches"] = None
     batch_search: Annotated[
         Text,

@@ -23,11 +23,13 @@ ENV_KEY_COLUMNS = (*MACHINE_COLUMNS, *MEASURED_BY)
 def env_key(row: Mapping[str, Any]) -> str:
     """Return a key of the kind of machine, the software, the settings, the launcher and the window of a row.
 
-    Neither the hostname nor the UUIDs of devices enter it.
+    Neither the hostname nor the UUIDs of devices enter it. Of several nodes it has the facts of all, in any order.
     """
     steering = json.loads(row.get("settings") or "{}")
     steering.pop("CUDA_VISIBLE_DEVICES", None)  # It selects devices and not their kind.
-    return "e" + short_hash([steering, *(in_key(column, row.get(column)) for column in ENV_KEY_COLUMNS)])
+    others = [{**facts, "hostname": None} for facts in json.loads(row.get("node_facts") or "[]")]
+    nodes = sorted(json.dumps(facts, sort_keys=True) for facts in others)
+    return "e" + short_hash([steering, *(in_key(column, row.get(column)) for column in ENV_KEY_COLUMNS), *nodes])
 
 
 def in_key(column: str, value: Any) -> Any:

@@ -29,7 +29,7 @@ from bench.runner.launch_request import DESCRIBE_ENTRY
 from bench.runner.run_session import Session
 from bench.stats.power import Blocks
 from bench.store.columns import LaunchRow
-from launch import Launcher, LaunchError, Outcome, Prepared, Request, Watch, never_stop
+from launch import Elsewhere, Launcher, LaunchError, Outcome, Prepared, Request, Watch, never_stop
 
 STEP_NS = 10**8  # at a pace of 1
 MLP = {"workload": "mlp", "strategy": "single", "gpus": "1", "device": "cpu"}
@@ -114,6 +114,7 @@ class _Ready:
 
     ranks: Ranks
     request: Request
+    elsewhere: Elsewhere | None = None
 
     @property
     def scratch(self) -> Path:

@@ -65,7 +65,7 @@ def test_a_family_counts_shared_pages_once(tmp_path: Path, family: int) -> None:
     python = pss_mib(bare.pid)
     bare.kill()
     bare.wait()
-    with HostMemory(launch(tmp_path, [family]), tmp_path, 1, 2, alone=True) as host:
+    with HostMemory(launch(tmp_path, [family]), tmp_path, [0], 2, alone=True) as host:
         tell(tmp_path, LAUNCH, 0, MEASURING)
         tell(tmp_path, LAUNCH, 0, MEASURED)
         await_sample(tmp_path, LAUNCH)
@@ -74,7 +74,7 @@ def test_a_family_counts_shared_pages_once(tmp_path: Path, family: int) -> None:
 
 
 def test_a_rank_waits_until_all_have_measured_and_were_sampled(tmp_path: Path, family: int) -> None:
-    with HostMemory(launch(tmp_path, [family, family]), tmp_path, 2, 2, alone=True) as host:
+    with HostMemory(launch(tmp_path, [family, family]), tmp_path, [0, 1], 2, alone=True) as host:
         for rank in range(2):
             tell(tmp_path, LAUNCH, rank, MEASURING)
         tell(tmp_path, LAUNCH, 0, MEASURED)
@@ -97,7 +97,7 @@ def test_nobody_who_samples_is_not_waited_for_for_long(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_long_window_is_sampled_and_never_that_of_a_duet(tmp_path: Path, family: int, alone: bool) -> None:
-    with HostMemory(launch(tmp_path, [family]), tmp_path, 1, 0, alone) as host:
+    with HostMemory(launch(tmp_path, [family]), tmp_path, [0], 0, alone) as host:
         tell(tmp_path, LAUNCH, 0, MEASURING)
         deadline = time.monotonic() + (10 if alone else 0.5)
         while not host.peaks_mib() and time.monotonic() < deadline:
@@ -107,7 +107,7 @@ def test_a_long_window_is_sampled_and_never_that_of_a_duet(tmp_path: Path, famil
 
 def test_what_cannot_be_read_is_unknown(tmp_path: Path, family: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second rank's process id belongs to no process; then the kernel or container hides the file."""
-    with HostMemory(launch(tmp_path, [family, 2**22 + 1]), tmp_path, 2, 2, alone=True) as host:
+    with HostMemory(launch(tmp_path, [family, 2**22 + 1]), tmp_path, [0, 1], 2, alone=True) as host:
         for rank in range(2):
             tell(tmp_path, LAUNCH, rank, MEASURING)
             tell(tmp_path, LAUNCH, rank, MEASURED)

@@ -72,14 +72,14 @@ def test_text_with_comma_quote_and_newline_comes_back(tmp_path: Path) -> None:
     words = 'ValueError: "a", b\n  at line 3\r\nü → 😀, done'
     store.append("ranks.csv", [rank_row(failure=words), rank_row(rank=1, failure="plain")])
     quoted = (
-        'r,l,0,,,,,,,"ValueError: ""a"", b\n  at line 3\r\nü → 😀, done",'
-        + "," * (len(FILES["ranks.csv"]) - 11)
+        'r,l,0,,,,,,,,"ValueError: ""a"", b\n  at line 3\r\nü → 😀, done",'
+        + "," * (len(FILES["ranks.csv"]) - 12)
         + "\r\n"
     )
     head = ",".join(FILES["ranks.csv"]) + "\r\n"
-    assert list(FILES["ranks.csv"]).index("failure") == 9  # of N columns: N - 10 come after it
+    assert list(FILES["ranks.csv"]).index("failure") == 10  # of N columns: N - 11 come after it
     raw = (store.folder / "ranks.csv").read_bytes().decode()
-    assert raw == head + quoted + "r,l,1,,,,,,,plain," + "," * (len(FILES["ranks.csv"]) - 11) + "\r\n"
+    assert raw == head + quoted + "r,l,1,,,,,,,,plain," + "," * (len(FILES["ranks.csv"]) - 12) + "\r\n"
     assert read(store.folder / "ranks.csv") == [rank_row(failure=words), rank_row(rank=1, failure="plain")]
 
 
