@@ -55,7 +55,7 @@ def follow(
             follower.close()
         if code is not None:
             return code
-        say(f"node 0 was lost: {follower.lost}; waiting {join_s:g} s for it to come back")
+        say(f"warning: node 0 was lost: {follower.lost}; waiting {join_s:g} s for it to come back")
 
 
 def _joined(endpoint: tuple[str, int], token: str, join_s: float, say: Callable[[str], None]) -> Channel:

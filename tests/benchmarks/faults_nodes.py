@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -119,8 +120,11 @@ def _node(process: psutil.Process) -> int:
 
 
 def kill(kind: str, node: int, number: int = signal.SIGKILL) -> Callable[[Trial], None]:
+    """One rank, or all launch servers, of which node 0 has one more for launches of its own."""
+
     def act(trial: Trial) -> None:
-        for process in trial.processes(node, kind)[:1]:
+        found = trial.processes(node, kind)
+        for process in found if kind == "server" else found[:1]:
             process.send_signal(number)
 
     return act
@@ -165,9 +169,11 @@ def tried(name: str, act: Callable[[Trial], None], at: Hosts) -> tuple[float, st
         trial.start(1)
         trial.await_training()
         before, began = len(trial.rows()), time.monotonic()
-        act(trial)
+        acting = threading.Thread(target=act, args=(trial,))
+        acting.start()
         trial.await_(lambda: len(trial.rows()) > before, "no row after the fault")
         seconds = time.monotonic() - began
+        acting.join()
         trial.await_(lambda: all(one.poll() is not None for one in trial.nodes.values()), "a node does not end")
         rows = trial.rows()
         codes = {node: one.poll() for node, one in trial.nodes.items()}

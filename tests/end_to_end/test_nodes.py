@@ -1,0 +1,124 @@
+"""Two nodes on one host, which meet at its loopback interface: each is a ``bench run`` of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from command_line import environment
+
+from launch.ports import free_port
+
+FAULTY = f"{Path(__file__).parents[1]}/helpers/faulty.py:Faulty"
+LIMIT_S = 200
+
+
+class Nodes:
+    def __init__(self, folder: Path) -> None:
+        self.out, self.port = folder / "results", free_port()
+        self.folder = folder
+
+    def start(self, node: int, *words: str, token: str = "") -> subprocess.Popen[str]:
+        endpoint = ("--rdzv-endpoint", f"127.0.0.1:{self.port}")
+        command = [sys.executable, "-m", "bench", "run", "--nnodes", "2", "--node-rank", str(node), *endpoint]
+        command += ["--out", str(self.out), "--device", "cpu", "--quiet", *words]
+        variables = {**environment(), "STEPBENCH_TOKEN": token}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        return subprocess.Popen(command, cwd=self.folder, env=variables, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+
+    def rows(self, name: str = "launches.csv") -> list[dict[str, str]]:
+        files = sorted(self.out.glob(f"runs/*/{name}"))
+        return [row for file in files for row in csv.DictReader(file.open())]
+
+
+def ended(node: subprocess.Popen[str]) -> tuple[int, str]:
+    said, _ = node.communicate(timeout=LIMIT_S)
+    return node.returncode, said
+
+
+@pytest.mark.launch
+def test_launches_fill_node_0_first_and_train_on_both(launching: None, tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path)
+    follower = nodes.start(1)
+    words = [
+        "--workload",
+        "mlp",
+        "--strategy",
+        "ddp,fsdp",
+        "--gpus",
+        "1,3",
+        "--nproc-per-node",
+        "2",
+        "--batch-size",
+        "4",
+    ]
+    code, said = ended(nodes.start(0, *words, "--launches", "1", "--steps", "4"))
+    assert code == 0, said
+    assert ended(follower)[0] == 0
+    rows = nodes.rows()
+    assert sorted((row["strategy"], row["gpus"], row["nodes"], row["status"]) for row in rows) == [
+        *[("ddp", "1", "1", "ok"), ("ddp", "3", "2", "ok")],
+        *[("fsdp", "1", "1", "ok"), ("fsdp", "3", "2", "ok")],
+    ]
+    ranks = [(row["rank"], row["local_rank"], row["node"]) for row in nodes.rows("ranks.csv")]
+    assert sorted(ranks) == sorted([*[("0", "0", "0")] * 4, *[("1", "1", "0")] * 2, *[("2", "0", "1")] * 2])
+    assert all(float(row["peak_host_mib"]) > 0 for row in nodes.rows("ranks.csv"))
+    over = next(row for row in rows if row["nodes"] == "2")
+    assert over["interface"] == "lo"
+    assert [one["cpu_model"] for one in json.loads(over["node_facts"])] == [over["cpu_model"]]
+    for row in rows:  # replicas are equal over nodes, and gradients were exchanged
+        assert ("equal bit by bit over 3 replicas" in row["took_effect"]) == (row["strategy"] + row["gpus"] == "ddp3")
+    assert int(over["collectives"]) > 0
+
+
+@pytest.mark.launch
+def test_node_0_may_be_killed_and_resumed(launching: None, tmp_path: Path) -> None:
+    """The follower ends its ranks, waits, and joins the same run again; what was measured stays."""
+    nodes = Nodes(tmp_path)
+    words = ["--workload", f"{FAULTY}:sleep_ms=20", "--gpus", "2", "--batch-size", "4"]
+    follower = nodes.start(1, "--join-timeout", "120")
+    first = nodes.start(0, *words, "--launches", "3", "--steps", "20", "--nproc-per-node", "1")
+    deadline = time.monotonic() + LIMIT_S
+    while len(nodes.rows()) < 1:
+        assert time.monotonic() < deadline
+        assert first.poll() is None
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    code, said = ended(nodes.start(0, "--resume", "latest", "--nproc-per-node", "1"))
+    assert code == 0, said
+    code, said = ended(follower)
+    assert (code, "node 0 was lost" in said) == (0, True), said
+    rows = nodes.rows()
+    assert len({row["launch_id"] for row in rows}) >= 3
+    assert [row["status"] for row in rows if row["status"] == "ok"] == ["ok"] * 3
+    assert {row["nodes"] for row in rows if row["status"] == "ok"} == {"2"}
+
+
+@pytest.mark.launch
+def test_a_node_that_is_absent_or_has_another_token(launching: None, tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path)
+    head = nodes.start(0, "--workload", "mlp", "--gpus", "2", "--join-timeout", "6", token="one")
+    code, said = ended(nodes.start(1, "--join-timeout", "20", token="two"))
+    assert (code, "it does not know this node's token (STEPBENCH_TOKEN)" in said) == (5, True), said
+    code, said = ended(head)
+    assert (code, "node 1 of 2 did not join within 6 s" in said) == (5, True), said
+    assert "a process that wanted to join was refused" in said
+    assert not nodes.out.exists()
+    code, said = ended(nodes.start(1, "--join-timeout", "1"))
+    assert (code, "node 0 was not there within 1 s" in said) == (5, True), said
+
+
+@pytest.mark.launch
+def test_ranks_that_do_not_fit(launching: None, tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path)
+    follower = nodes.start(1)
+    code, said = ended(nodes.start(0, "--workload", "mlp", "--gpus", "3", "--nproc-per-node", "1"))
+    assert (code, "--gpus: got 3; allowed: at most 2, the ranks of 2 nodes" in said) == (2, True), said
+    assert ended(follower)[0] == 2
