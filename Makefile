@@ -11,7 +11,7 @@ OF_PRIVATE_PARTS := tests/rank tests/launch tests/end_to_end/test_axes.py tests/
 GPU_PYTHON ?= 3.12
 GPU_TORCH ?= 2.11
 
-.PHONY: bench test test-all test-oldest lint dictionary parity certificate flops faults gpu gpu-wheels clean
+.PHONY: bench test test-all test-oldest lint dictionary parity certificate flops faults faults-nodes gpu gpu-wheels clean
 
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
@@ -57,6 +57,10 @@ certificate: $(VENV)/installed
 
 faults: $(VENV)/installed
 	$(BIN)/pytest tests/end_to_end/test_faults.py tests/end_to_end/test_resume.py -k "not random" --write-faults
+
+# Hosts as network namespaces, which needs root and says so.
+faults-nodes: $(VENV)/installed
+	$(BIN)/python tests/benchmarks/faults_nodes.py
 
 # A first GPU in 8 minutes, with the Python that has torch and without a network: no environment is made. What is
 # missing beside torch is installed from wheels/, which `make gpu-wheels` fills where there is a network.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -10,14 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import EXIT_FAILED, BenchError, IncomparableError, Interrupted, UsageError
-from bench.machine.gpus import this_machine
+from bench.machine.gpus import Gpu, Machine, this_machine
 from bench.nodes.facts import facts, unlike
 from bench.nodes.options import NodesAsked
+from bench.nodes.placement import packed
 from bench.plan.code_key import digest_of
 
 if TYPE_CHECKING:
     from bench.nodes.head import Head
-    from bench.plan.plan import Plan
+    from bench.plan.plan import Plan, Planned
     from bench.runner.row_recorder import Observer
     from launch import Launcher
 
@@ -32,10 +34,15 @@ class Nodes:
         self._places: list[int] = []
         self.exit_code = EXIT_FAILED  # of the run, for the followers
 
-    def check(self, plan: Plan, files: Mapping[str, str], observer: Observer) -> None:
-        """Check that the plan fits the nodes, and that their files are equal.
+    def machine(self, here: Machine) -> Machine:
+        """Return a machine with the GPUs of all nodes, which the plan may use."""
+        others = [Gpu(**one) for peer in self._head.wait(self._asked.nnodes) for one in peer.hello.get("gpus", ())]
+        return dataclasses.replace(here, gpus=(*here.gpus, *others))
 
-        Raise UsageError if it does not fit, IncomparableError if a file differs.
+    def checked(self, plan: Plan, files: Mapping[str, str], observer: Observer) -> Plan:
+        """Return the plan with reasons for the cases that cannot run on these nodes.
+
+        Raise UsageError if it does not fit, IncomparableError if a file of a workload differs.
         """
         most = max((planned.case.processes for planned in plan.cases if planned.skip is None), default=1)
         peers = self._head.wait(self._asked.nnodes)
@@ -54,6 +61,17 @@ class Nodes:
                 observer.note(f"warning: {words}")
         for node, answer in self._head.ask("files", ANSWER_S, names=list(files)).items():
             _check_files(node, files, answer.get("digests", {}))
+        return dataclasses.replace(plan, cases=tuple(map(self._planned, plan.cases)))
+
+    def _planned(self, planned: Planned) -> Planned:
+        """Refuse hybrid sharding over nodes with unlike numbers of ranks, whose shards would lie across nodes."""
+        case = planned.case
+        parts = packed(case.processes, self._places)
+        if planned.skip or len(set(parts)) == 1 or case.spread.options.get("replicate", "1") == "1":
+            return planned
+        numbers = " + ".join(map(str, parts))
+        why = f"{case.strategy} shards within nodes, which would have {numbers} ranks; give --gpus that divides evenly"
+        return dataclasses.replace(planned, skip=why)
 
     def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:
         """Return the launcher of all nodes; ``here`` is that of this one."""
@@ -110,6 +128,7 @@ def follow_head(asked: NodesAsked, observer: Observer) -> int:
         "nodes": asked.nnodes,
         "host": socket.gethostname(),
         "places": asked.places or len(machine.gpus),
+        "gpus": [dataclasses.asdict(gpu) for gpu in machine.gpus],
         "facts": facts(machine),
     }
     with tempfile.TemporaryDirectory(prefix="bench-node-") as folder:

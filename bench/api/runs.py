@@ -131,13 +131,13 @@ def measure(
     from bench.store.writer import Store
 
     machine = this_machine()
-    plan = make_plan(asked, machine)
+    plan = make_plan(asked, nodes.machine(machine) if nodes else machine)
     survey = Survey.taken(machine, (planned.case for planned in plan.cases), out)
     if strict:
         survey.refuse(planned.case for planned in plan.cases if planned.skip is None)
     interrupts.check()
     if nodes:
-        nodes.check(plan, workload_files(plan.cases), observer)
+        plan = nodes.checked(plan, workload_files(plan.cases), observer)
     rows: list[LaunchRow] = []
     store: Store | None = None
     try:

@@ -105,6 +105,8 @@ def run(
 
     over = nodes_asked(nodes)
     if over and not over.is_head:
+        if dry_run:
+            raise UsageError("--dry-run shows the plan, which node 0 has", option="--dry-run", hint="Run it there.")
         return _follow(over, quiet)
     earlier = to_resume(out, resuming["resume"], resuming["retry"], resuming["resume_anyway"])
     if earlier and given["suite"] is not None:

@@ -136,7 +136,9 @@ class Follower:
                     self._stopping.add(str(message.get("run_id")))
                 elif message["kind"] == "stacks":
                     self._asked_for_stacks.set()
-                elif message["kind"] != "ping":
+                elif message["kind"] == "ping":
+                    self._channel.send("pong", at=message["at"], here=time.time_ns())
+                else:
                     self._inbox.put((message, blob))
         except TimeoutError:
             self.lost = f"nothing was heard of it for {SILENCE_S:g} s"

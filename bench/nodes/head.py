@@ -11,6 +11,7 @@ import queue
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from bench.nodes.facts import difference, machine_of
 from bench.untrusted.text import printable
 
 PING_S, SILENCE_S = 1.0, 5.0
+PINGS = 10  # by which the clocks of two nodes are compared
 POLL_S = 0.05
 Handler = Callable[[Message, bytes], None]
 
@@ -29,16 +31,22 @@ class Peer:
     """A follower that has joined. ``lost`` says in words why it is gone; empty while it is there."""
 
     def __init__(self, node: int, channel: Channel, hello: Mapping[str, Any]) -> None:
-        self.node, self.channel, self.facts = node, channel, hello["facts"]
+        self.node, self.channel, self.hello, self.facts = node, channel, hello, hello["facts"]
         self.host, self.places = printable(str(hello["host"])), int(hello["places"])
         self.lost = ""
         self.heard: Handler | None = None  # gets messages about the present launch
+        self._clocks: deque[tuple[int, int]] = deque(maxlen=PINGS)  # (round trip, how far ahead) of the last pings
         self._answers: queue.Queue[tuple[Message, bytes] | None] = queue.Queue()
 
     @property
     def name(self) -> str:
         """Its number and host, as messages name it."""
         return f"node {self.node} ({self.host})"
+
+    @property
+    def ahead_ns(self) -> int:
+        """How far its wall clock is ahead of this node's, by the ping of the last ones that came back soonest."""
+        return min(self._clocks, default=(0, 0))[1]
 
     def say(self, kind: str, blob: bytes = b"", **values: Any) -> None:
         """Send a message; a follower that cannot be reached is lost."""
@@ -74,12 +82,19 @@ class Peer:
                 elif kind in ("file", "ranks"):
                     if handler := self.heard:
                         handler(message, blob)
+                elif kind == "pong":
+                    self._note_clock(int(message["at"]), int(message["here"]))
                 elif kind != "ping":
                     self._answers.put((message, blob))
         except TimeoutError:
             self.drop(f"nothing was heard of it for {SILENCE_S:g} s")
         except (OSError, ValueError, KeyError, TypeError) as error:
             self.drop(str(error) or type(error).__name__)
+
+    def _note_clock(self, at_ns: int, there_ns: int) -> None:
+        now_ns = time.time_ns()
+        if now_ns >= at_ns:  # else this node's clock was set back meanwhile
+            self._clocks.append((now_ns - at_ns, there_ns - (at_ns + now_ns) // 2))
 
 
 class Head:
@@ -199,6 +214,7 @@ class Head:
                 channel.close()
                 return None
             channel.send("welcome")
+            channel.send("ping", at=time.time_ns())
             self.peers[node] = peer
         return peer
 
@@ -206,7 +222,7 @@ class Head:
         while not self._closing.wait(PING_S):
             for peer in list(self.peers.values()):
                 if not peer.lost:
-                    peer.say("ping")
+                    peer.say("ping", at=time.time_ns())
 
     def _signalled(self, peer: Peer, name: str) -> None:
         self._warn(f"{peer.name} got {name}: the run ends")

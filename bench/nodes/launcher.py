@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import uuid
@@ -163,7 +164,9 @@ class _Launch:
             if message.get("run_id") != self._run_id:
                 return  # late, of a launch before
             if message["kind"] == "file":
-                copies.write(Piece(message["where"], message["name"], blob, bool(message["adds"])))
+                piece = Piece(message["where"], message["name"], blob, bool(message["adds"]))
+                with contextlib.suppress(OSError):  # this node's launch has ended, or its disk is full: its end says so
+                    copies.write(piece, peer.ahead_ns)
             else:
                 own = {int(rank): status for rank, status in message["ranks"].items()}
                 self._status |= {rank: status for rank, status in own.items() if rank in copies.ranks}

@@ -7,6 +7,7 @@ that a rank measures (``bench.messages``). Thus node 0 watches and judges ranks 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,11 @@ from bench.untrusted.files import write_bytes
 from bench.untrusted.rank_files import NonsenseError, read_file
 
 FOLDER, SCRATCH = "folder", "scratch"
+# Times of the wall clock in a record.
+OF_THE_CLOCK = (
+    *("measurement.first_step_at_ns", "measurement.window_at_ns", "measurement.bursts_at_ns"),
+    "failure.time_ns",
+)
 MOST_RECORD, MOST_PIECE = 1 << 28, 1 << 20  # bytes of a record, and of what a log has grown by
 
 
@@ -82,14 +88,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Copies:
-    """Where node 0 keeps the files of some ranks of another node."""
+    """Where node 0 keeps the files of some ranks of another node, with times of its own clock."""
 
     folder: Path
     scratch: Path
     ranks: Collection[int]
 
-    def write(self, piece: Piece) -> None:
-        """Write a piece. Raise ValueError for a file that these ranks do not have, OSError if it cannot be written."""
+    def write(self, piece: Piece, ahead_ns: int = 0) -> None:
+        """Write a piece; the clock of its node is so much ahead.
+
+        Raise ValueError for a file that these ranks do not have, OSError if it cannot be written.
+        """
         if not self._expects(piece):
             raise ValueError(f"a file {piece.name!r} that its ranks do not have")
         file = (self.folder if piece.where == FOLDER else self.scratch) / piece.name
@@ -97,7 +106,7 @@ class Copies:
             with file.open("ab") as stream:
                 stream.write(piece.data)
         elif piece.where == FOLDER:
-            write_bytes(file, piece.data)
+            write_bytes(file, on_own_clock(piece.data, ahead_ns))
         else:
             file.write_bytes(piece.data)
 
@@ -110,3 +119,17 @@ class Copies:
         }.get((piece.where, piece.adds))
         found = re.fullmatch(allowed, piece.name, re.ASCII) if allowed else None
         return found is not None and int(found[1]) in self.ranks
+
+
+def on_own_clock(record: bytes, ahead_ns: int) -> bytes:
+    """Return a rank's record with times of this node's wall clock; as it is if it is no record."""
+    try:
+        values = json.loads(record)
+        for name in OF_THE_CLOCK:
+            part, _, field_name = name.partition(".")
+            if (of := values.get(part)) and of.get(field_name):
+                times = of[field_name]
+                of[field_name] = [at - ahead_ns for at in times] if isinstance(times, list) else times - ahead_ns
+        return json.dumps(values).encode()
+    except (ValueError, TypeError, AttributeError):  # whoever reads the record says what is wrong with it
+        return record

@@ -15,12 +15,3 @@ def packed(ranks: int, capacities: Sequence[int]) -> list[int]:
     if sum(found) < ranks:
         raise ValueError(f"{ranks} ranks do not fit into {sum(capacities)} places")
     return found
-
-
-def even(ranks: int, capacities: Sequence[int]) -> list[int]:
-    """Return the ranks of each node if all nodes have as many, the first ones one more if it does not divide."""
-    each, rest = divmod(ranks, len(capacities))
-    found = [each + (node < rest) for node in range(len(capacities))]
-    if any(number > capacity for number, capacity in zip(found, capacities, strict=True)):
-        raise ValueError(f"{ranks} ranks do not fit evenly into {list(capacities)} places")
-    return [number for number in found if number]

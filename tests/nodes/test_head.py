@@ -193,3 +193,16 @@ def test_machines_may_differ_and_that_is_said() -> None:
     assert unlike({"ram_gib": 8.0}, {"ram_gib": 8.0}, "node 1 (n2)") == ""
     words = unlike({"ram_gib": 8.0, "driver": "1"}, {"ram_gib": 16.0, "driver": "1"}, "node 1 (n2)")
     assert words == "node 0 and node 1 (n2) are unlike: ram_gib 8.0 and 16.0"
+
+
+def test_a_clock_that_is_ahead_is_known(running: Running) -> None:
+    """By the ping that came back soonest, of a follower whose clock is 30 s ahead."""
+    channel = running.join()
+    kind(channel, "welcome")
+    [peer] = running.head.wait(2)
+    for late_s in (0.2, 0.0, 0.1):
+        at = kind(channel, "ping")["at"]
+        time.sleep(late_s)
+        channel.send("pong", at=at, here=time.time_ns() + 30_000_000_000)
+    _await(lambda: len(peer._clocks) == 3)
+    assert abs(peer.ahead_ns - 30_000_000_000) < 500_000_000

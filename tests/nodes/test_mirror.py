@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,27 @@ def test_a_follower_writes_no_other_files(here: Copies, piece: Piece) -> None:
     with pytest.raises(ValueError, match=r"a file .* that its ranks do not have"):
         here.write(piece)
     assert list(here.folder.iterdir()) == list(here.scratch.iterdir()) == []
+
+
+def test_a_record_has_the_times_of_this_clock(here: Copies) -> None:
+    second = 1_000_000_000
+    sent = {
+        "rank": 2,
+        "measurement": {
+            "first_step_at_ns": 50 * second,
+            "window_at_ns": 60 * second,
+            "bursts_at_ns": [],
+            "window_ns": 7,
+        },
+        "failure": None,
+    }
+    here.write(Piece(FOLDER, "rank2.json", json.dumps(sent).encode()), ahead_ns=30 * second)
+    found = json.loads((here.folder / "rank2.json").read_text())
+    assert found["measurement"] == {
+        **{"first_step_at_ns": 20 * second, "window_at_ns": 30 * second, "bursts_at_ns": [], "window_ns": 7}
+    }
+    here.write(Piece(FOLDER, "rank3.json", b'{"failure": {"time_ns": 31000000000}}'), ahead_ns=30 * second)
+    assert json.loads((here.folder / "rank3.json").read_text()) == {"failure": {"time_ns": second}}
+    for odd in (b"no json", b"[]", b'{"measurement": 3}', b'{"failure": {"time_ns": "x"}}'):
+        here.write(Piece(FOLDER, "rank2.json", odd), ahead_ns=5)
+        assert (here.folder / "rank2.json").read_bytes() == odd

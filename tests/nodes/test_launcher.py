@@ -1,0 +1,223 @@
+"""Launches over several nodes, with a launcher of this node and followers that are neither processes nor connections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.nodes.launcher import NodesLauncher, interface_of, with_interface
+from launch import Elsewhere, Launcher, LaunchError, Node, Outcome, Prepared, Request, Watch, never_stop
+
+FACTS = {"hostname": "n2", "cpu_model": "x"}
+
+
+@dataclass
+class Channel:
+    own_address: str = "127.0.0.1"
+
+
+@dataclass
+class Follower:
+    """Answers as it is told; ``said`` has what node 0 told it."""
+
+    node: int
+    answers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lost: str = ""
+    ahead_ns: int = 0
+    facts: Mapping[str, Any] = field(default_factory=lambda: FACTS)
+    said: list[tuple[str, dict[str, Any], bytes]] = field(default_factory=list)
+    channel: Channel = field(default_factory=Channel)
+    heard: Any = None
+    dropped: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"node {self.node} (n{self.node + 1})"
+
+    def say(self, kind: str, blob: bytes = b"", **values: Any) -> None:
+        self.said.append((kind, values, blob))
+
+    def answer(self, kind: str, seconds: float) -> dict[str, Any] | None:
+        answer = None if self.lost else self.answers.get(kind)
+        if answer and kind == "ended":
+            launched = next(values for name, values, _ in self.said if name == "launch")
+            return {"run_id": launched["node"]["run_id"], **answer}
+        return answer
+
+    def drop(self, why: str) -> None:
+        self.dropped = why
+        self.lost = self.lost or f"{self.name} was lost: {why}"
+
+    def told(self, kind: str) -> dict[str, Any]:
+        [values] = [values for name, values, _ in self.said if name == kind]
+        return values
+
+
+@dataclass
+class Head:
+    followers: list[Follower]
+
+    def wait(self, needed: int) -> list[Follower]:
+        return self.followers[: needed - 1]
+
+
+@dataclass
+class Here(Launcher):
+    """The launcher of node 0: hosts a store at port 77 and ends as it is told."""
+
+    scratch: Path
+    outcome: Outcome
+    during: Callable[[], None] = lambda: None
+    requests: list[Request] = field(default_factory=list)
+    elsewhere: Elsewhere | None = None
+    stopped: bool = False
+
+    def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
+        self.requests.append(request)
+        return self
+
+    def launch(self, watch: Watch = never_stop) -> Outcome:  # type: ignore[override]
+        node = self.requests[-1].node
+        if node and node.hosted:
+            node.hosted(77)
+        self.during()
+        self.stopped = watch()
+        return self.outcome
+
+    def close(self) -> None:
+        pass
+
+
+def ready(node: int, **ended: Any) -> Follower:
+    return Follower(node, {"ready": {"error": ""}, "ended": {"exit_codes": {}, "error": "", **ended}})
+
+
+def request(folder: Path, ranks: int) -> Request:
+    spec = folder / "spec.json"
+    spec.write_text('{"a": 1}')
+    return Request("m:f", str(spec), ranks, 60.0, folder, {"OMP_NUM_THREADS": "1"})
+
+
+def launched(
+    folder: Path, followers: list[Follower], ranks: int, outcome: Outcome, **more: Any
+) -> tuple[Here, Outcome]:
+    here = Here(folder, outcome, **more)
+    launcher = NodesLauncher(here, Head(followers), [2, 2, 2], {})  # type: ignore[arg-type]
+    prepared = launcher.prepare(request(folder, ranks))
+    return here, prepared.launch()
+
+
+def test_what_fits_into_node_0_is_a_launch_of_its_own(tmp_path: Path) -> None:
+    follower = ready(1)
+    here, outcome = launched(tmp_path, [follower], 2, Outcome({}))
+    assert outcome.ok
+    assert here.requests[0].node is None
+    assert follower.said == []
+
+
+def test_each_node_gets_its_part(tmp_path: Path) -> None:
+    followers = [ready(1), ready(2)]
+    here, outcome = launched(tmp_path, followers, 5, Outcome({}))
+    assert outcome == Outcome({})
+    [own] = here.requests
+    assert own.ranks == 2
+    assert isinstance(own.node, Node)
+    assert (own.node.rank, own.node.nodes, own.node.own, own.node.first_rank) == (0, 3, "127.0.0.1", 0)
+    assert own.environment == {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    first, second = (follower.told("launch") for follower in followers)
+    assert (first["ranks"], first["node"]["first_rank"], first["node"]["rank"]) == (2, 2, 1)
+    assert (second["ranks"], second["node"]["first_rank"], second["node"]["rank"]) == (1, 4, 2)
+    assert first["node"]["port"] == second["node"]["port"] == 77
+    assert first["node"]["run_id"] == own.node.run_id
+    assert [blob for name, _, blob in followers[0].said if name == "launch"] == [b'{"a": 1}']
+    assert followers[0].told("prepare") == {"environment": {"OMP_NUM_THREADS": "1"}}
+    assert not any(name == "stop" for follower in followers for name, *_ in follower.said)
+
+
+def test_exit_codes_are_of_all_ranks_and_a_bad_end_stops_all(tmp_path: Path) -> None:
+    follower = ready(1, exit_codes={"2": -9, "3": -15}, error="rank 0 ended with exit code -9")
+    _, outcome = launched(tmp_path, [follower], 4, Outcome({0: 1, 1: -15}, "rank 0 ended with exit code 1"))
+    assert outcome.exit_codes == {0: 1, 1: -15, 2: -9, 3: -15}
+    assert (outcome.error, outcome.lost) == ("rank 0 ended with exit code 1", "")
+    assert follower.told("stop")
+
+
+def test_a_server_that_died_on_another_node_is_the_cause(tmp_path: Path) -> None:
+    follower = ready(1, error="the launch server was killed by SIGKILL")
+    _, outcome = launched(tmp_path, [follower], 4, Outcome({0: 1}, "rank 0 ended with exit code 1"))
+    assert outcome.lost == "node 1 (n2): the launch server was killed by SIGKILL"
+    assert not outcome.ok
+
+
+def test_a_node_that_is_lost_ends_the_launch_and_is_the_cause(tmp_path: Path) -> None:
+    follower = ready(1)
+
+    def lose() -> None:
+        follower.lost = "node 1 (n2) was lost: it closed the connection"
+
+    here, outcome = launched(tmp_path, [follower], 4, Outcome({}, stopped=True), during=lose)
+    assert here.stopped
+    assert outcome.lost == "node 1 (n2) was lost: it closed the connection"
+
+
+def test_a_follower_that_does_not_end_its_ranks_is_lost(tmp_path: Path) -> None:
+    follower = Follower(1, {"ready": {"error": ""}})
+    _, outcome = launched(tmp_path, [follower], 4, Outcome({}, stopped=True))
+    assert follower.dropped == "its ranks did not end within 10 s"
+    assert "node 1 (n2) was lost" in outcome.lost
+
+
+@pytest.mark.parametrize(
+    ("follower", "said"),
+    [
+        (Follower(1, {"ready": {"error": "cannot start a launch server: No space left"}}), "node 1 (n2): cannot start"),
+        (Follower(1), "node 1 (n2): it started no launch server within 180 s"),
+        (Follower(1, lost="node 1 (n2) was lost: x"), "node 1 (n2) was lost: x"),
+    ],
+)
+def test_a_follower_that_cannot_start(tmp_path: Path, follower: Follower, said: str) -> None:
+    with pytest.raises(LaunchError) as raised:
+        launched(tmp_path, [follower], 4, Outcome({}))
+    assert said in str(raised.value)
+
+
+def test_what_is_told_of_ranks_elsewhere(tmp_path: Path) -> None:
+    follower = ready(1, peaks_mib={"2": 5.0, "3": 6.0}, oom_kills=2)
+    follower.answers["places"] = {"places": {"2": "mine.py:3 in loss"}}
+    here = Here(tmp_path, Outcome({}))
+    launcher = NodesLauncher(here, Head([follower]), [2, 2], {})  # type: ignore[arg-type]
+    prepared = launcher.prepare(request(tmp_path, 4))
+    far = prepared.elsewhere
+    assert far is not None
+    assert far.nodes == {2: 1, 3: 1}
+    assert far.status(2) == {}
+
+    def hear() -> None:
+        run_id = follower.told("launch")["node"]["run_id"]
+        follower.heard({"kind": "ranks", "run_id": run_id, "ranks": {"2": {"State": "T"}, "0": {"State": "Z"}}}, b"")
+        follower.heard({"kind": "ranks", "run_id": "of another launch", "ranks": {"3": {"State": "Z"}}}, b"")
+        late = {"kind": "file", "run_id": run_id, "where": "folder", "name": "rank2.log", "adds": True}
+        follower.heard(late, b"words\n")
+
+    here.during = hear
+    assert prepared.launch().ok
+    assert (far.status(2), far.status(0), far.status(3)) == ({"State": "T"}, {}, {})
+    assert (tmp_path / "rank2.log").read_text() == "words\n"
+    assert far.places() == {2: "mine.py:3 in loss"}
+    assert (far.peaks_mib(), far.oom_kills()) == ({2: 5.0, 3: 6.0}, 2)
+    assert json.loads(far.facts["node_facts"])[0]["hostname"] == "n2"
+    assert far.facts["interface"] == "lo"
+
+
+def test_the_interface_of_an_address() -> None:
+    assert interface_of("127.0.0.1") == "lo"
+    assert interface_of("192.0.2.77") == ""
+    assert with_interface({"A": "b"}, {}, "127.0.0.1") == {"A": "b", "GLOO_SOCKET_IFNAME": "lo"}
+    assert with_interface({"GLOO_SOCKET_IFNAME": "eth1"}, {}, "127.0.0.1") == {"GLOO_SOCKET_IFNAME": "eth1"}
+    assert with_interface({}, {"GLOO_SOCKET_IFNAME": "eth1"}, "127.0.0.1") == {}
+    assert with_interface({}, {}, "192.0.2.77") == {}
