@@ -11,7 +11,7 @@ OF_PRIVATE_PARTS := tests/rank tests/launch tests/end_to_end/test_axes.py tests/
 GPU_PYTHON ?= 3.12
 GPU_TORCH ?= 2.11
 
-.PHONY: bench test test-all test-oldest lint dictionary parity certificate flops faults faults-nodes gpu gpu-wheels clean
+.PHONY: bench test test-all test-oldest test-slurm lint dictionary parity certificate flops faults faults-nodes gpu gpu-wheels clean
 
 bench: $(VENV)/installed
 	$(BIN)/bench run --suite quick
@@ -57,6 +57,10 @@ certificate: $(VENV)/installed
 
 faults: $(VENV)/installed
 	$(BIN)/pytest tests/end_to_end/test_faults.py tests/end_to_end/test_resume.py -k "not random" --write-faults
+
+# Runs as jobs of a Slurm that the tests bring up; it says which of Debian's packages to install.
+test-slurm: $(VENV)/installed
+	$(BIN)/pytest -rs tests/end_to_end/test_slurm.py
 
 # Hosts as network namespaces, which needs root and says so.
 faults-nodes: $(VENV)/installed

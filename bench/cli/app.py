@@ -40,6 +40,7 @@ COMMANDS = {
         "calibrate",
         "Measure cases against themselves: how much launches, blocks and sessions differ if nothing has changed.",
     ),
+    "attach": Command("slurm", "attach", "Show how a job of Slurm goes that bench run has submitted."),
     "lock": Command(
         "lock", "lock", "Count the work of one training step, and tell whether it does more than a file says."
     ),

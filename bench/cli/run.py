@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench import interrupts
+from bench.cli import slurm as slurm_job
 from bench.cli.console import ignore_broken_pipe, say
 from bench.cli.shared_options import Given, Out, keyword_parameter, with_parameters, with_run_options
 from bench.errors import EXIT_OK, UsageError
@@ -79,10 +80,12 @@ NODES = (
 @with_run_options
 @with_parameters("resuming", RESUMING, dict)
 @with_parameters("nodes", NODES, dict)
+@with_parameters("slurm", slurm_job.OPTIONS, dict)
 def run(
     given: Given,
     resuming: Given,
     nodes: Given,
+    slurm: Given,
     out: Out = Path("results"),
     strict_machine: Annotated[
         bool, typer.Option("--strict-machine", help="Refuse to run on a machine that is busy, full or too small.")
@@ -103,6 +106,9 @@ def run(
     from bench.report.progress import observer
     from bench.store.plan_file import asked_of
 
+    if slurm_job.scheduled(slurm):
+        flags = {"strict_machine": strict_machine, "quiet": quiet, "json": as_json}
+        return slurm_job.run_as_job({**given, **resuming}, nodes, slurm, flags, out, dry_run)
     over = nodes_asked(nodes)
     if over and not over.is_head:
         if dry_run:

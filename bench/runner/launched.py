@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from bench import interrupts
 from bench.machine.peaks import peak_tflops
 from bench.messages.rank_record import Measurement, RankRecord
 from bench.plan.case import Case
@@ -105,7 +106,9 @@ class Judge:
 
     def _failed(self, end: End) -> Row:
         """Return why a rank has no measurement, and the last peaks of memory."""
-        stopped = end.role.stopped(end.records) if end.evidence.outcome.stopped else {}
+        # A signal to all processes of a session or job ends ranks before this process has ended the launch.
+        ended = end.evidence.outcome.stopped or interrupts.pending()
+        stopped = end.role.stopped(end.records) if ended else {}
         if stopped:
             why = stopped
         elif end.verdict:
@@ -149,7 +152,7 @@ class Judge:
         assert case.rank_batch is not None
         columns, without_effect = effects(case, records)
         expected = None if self.description.own_loader else case.rank_batch * case.micro_batches
-        found = [*faults(ranks, expected), *without_effect]
+        found = [*faults(ranks, expected, real=not self.case.fake_ranks), *without_effect]
         # Ranks of a failed launch may not have imported everything.
         return {**row, **columns, **verdict(found), "code_key": _code_key(records)}
 

@@ -115,16 +115,18 @@ def efficiency(row: Row, description: Description | None, peak: tuple[float, str
     }
 
 
-def faults(ranks: Sequence[Measurement], rank_samples: int | None) -> list[str]:
+def faults(ranks: Sequence[Measurement], rank_samples: int | None, real: bool = True) -> list[str]:
     """Return in words why a row is ``invalid``.
 
-    A rank must train ``rank_samples`` samples in a step; None if the workload decides on their number.
+    A rank must train ``rank_samples`` samples in a step; None if the workload decides on their number. If the other
+    ranks are not ``real``, losses mean nothing: before torch 2.14 a fake group leaves results of a reduce-scatter as
+    they were in memory.
     """
     found = []
     not_finite = [
         (step, rank) for rank, m in enumerate(ranks) for step, loss in enumerate(m.losses) if not math.isfinite(loss)
     ]
-    if not_finite:
+    if not_finite and real:
         step, rank = min(not_finite)  # gradients bring it to the other ranks one step later
         found.append(f"the loss of rank {rank} is {ranks[rank].losses[step]} in step {step + 1}")
     for rank, m in enumerate(ranks):

@@ -1,0 +1,223 @@
+"""Runs as jobs of Slurm: the script, and what Slurm says of a job. ``tests/end_to_end/test_slurm.py`` has a real Slurm."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+from pathlib import Path
+
+import in_process
+import pytest
+
+from bench.errors import UsageError
+from bench.nodes.slurm import Job, State, options_of, parsed, script
+
+WORDS = ("--workload=gpt-124m", "--gpus=16")
+JOB = Job(WORDS, 2, 8, Path("/shared/results"), options={"partition": "gpu", "account": "me"})
+GOLDEN = """\
+#!/bin/bash
+#SBATCH --job-name=stepbench
+#SBATCH --exclusive
+#SBATCH --gpus-per-node=8
+#SBATCH --partition=gpu
+#SBATCH --account=me
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --output=/shared/results/slurm/%j.log
+#SBATCH --open-mode=append
+#SBATCH --signal=TERM@120
+#SBATCH --no-requeue
+set -euo pipefail
+export STEPBENCH_TOKEN=$(head -c 16 /dev/urandom | base64)
+read -r first < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=$(scontrol --oneliner show node "$first" | sed -n 's/.*NodeAddr=\\([^ ]*\\).*/\\1/p')
+out=/shared/results/slurm/"$SLURM_JOB_ID"
+run=(--workload=gpt-124m --gpus=16)
+if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -d "$out/runs" ]; then run=(--resume latest); fi
+exec srun --kill-on-bad-exit=0 --cpu-bind=none bench run "${run[@]}" --out "$out" --rdzv-endpoint "$first:29500"
+"""
+SCONTROL = """#!/bin/bash
+if [ "$2" = hostnames ]; then printf 'n7\\nn8\\n'; else echo "NodeName=$4 NodeAddr=10.0.0.7 NodeHostName=$4"; fi
+"""
+COMMENT, QUOTED = "a=b c#'\"\\$", """"a=b c#'\\"\\\\$\""""
+HOSTILE = (
+    "a b",
+    "it's",
+    'say "x"',
+    "$(touch hacked)",
+    "`touch hacked`",
+    "a;touch hacked",
+    "#no",
+    "a\\b",
+    "*",
+    "-x",
+    "ü→",
+)
+
+
+def test_the_script_is_a_function_of_the_job() -> None:
+    assert script(JOB) == GOLDEN
+
+
+def test_what_a_job_may_have_more() -> None:
+    job = dataclasses.replace(
+        JOB,
+        options={"gres": "gpu:a100:4", "time": "02:00:00"},
+        modules=("cuda/12.4",),
+        setup="/home/me/env.sh",
+        container="/images/torch.sqsh",
+        wrapper=("numactl", "--localalloc"),
+        requeue=True,
+        notice_s=60,
+    )
+    lines = script(job).splitlines()
+    for line in (
+        "#SBATCH --gres=gpu:a100:4",
+        "#SBATCH --time=02:00:00",
+        "#SBATCH --requeue",
+        "#SBATCH --signal=TERM@60",
+    ):
+        assert line in lines
+    assert not any("gpus-per-node" in line for line in lines)
+    at = [lines.index(line) for line in ("set -euo pipefail", "module load cuda/12.4", ". /home/me/env.sh")]
+    assert at == sorted(at)
+    assert (
+        "srun --kill-on-bad-exit=0 --cpu-bind=none --container-image=/images/torch.sqsh numactl --localalloc bench run"
+        in lines[-1]
+    )
+
+
+def ran(folder: Path, job: Job, **variables: str) -> list[str]:
+    """Run a job's script with a srun that writes its words, and return them."""
+    tools = folder / "bin"
+    tools.mkdir(exist_ok=True)
+    (tools / "srun").write_text('#!/bin/bash\nprintf "%s\\0" "$@" > words\n')
+    (tools / "scontrol").write_text(SCONTROL)
+    (tools / "module").write_text('#!/bin/bash\nprintf "%s\\0" "$@" >> modules\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    given = {"SLURM_JOB_ID": "42", "SLURM_JOB_NODELIST": "n[7-8]", **variables}
+    path = f"{tools}:{os.environ['PATH']}"
+    subprocess.run(["bash", "-c", script(job)], cwd=folder, env={**given, "PATH": path}, check=True)
+    return (folder / "words").read_text().split("\0")[:-1]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_every_value_reaches_the_command_as_it_is(tmp_path: Path, text: str) -> None:
+    (tmp_path / "setup").mkdir()
+    setup = tmp_path / "setup" / text.replace("/", "_")
+    setup.write_text("export SEEN=yes\n")
+    job = Job(
+        [f"--args={text}", text],
+        2,
+        0,
+        tmp_path / text,
+        modules=[text],
+        setup=str(setup),
+        container=text,
+        wrapper=[text],
+    )
+    words = ran(tmp_path, job)
+    assert words == [
+        *("--kill-on-bad-exit=0", "--cpu-bind=none", f"--container-image={text}", text, "bench", "run"),
+        *(f"--args={text}", text, "--out", f"{tmp_path / text}/slurm/42", "--rdzv-endpoint", "10.0.0.7:29500"),
+    ]
+    assert (tmp_path / "modules").read_text().split("\0")[:-1] == ["load", text]
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_job_that_starts_again_resumes(tmp_path: Path) -> None:
+    job = Job(WORDS, 2, 0, tmp_path)
+    assert "--workload=gpt-124m" in ran(tmp_path, job, SLURM_RESTART_COUNT="1")  # nothing was begun
+    (tmp_path / "slurm" / "42" / "runs").mkdir(parents=True)
+    assert "--workload=gpt-124m" in ran(tmp_path, job)
+    again = ran(tmp_path, job, SLURM_RESTART_COUNT="1")
+    assert again[again.index("run") + 1 : again.index("--out")] == ["--resume", "latest"]
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "a\rb", "bell\x07", "\u2028"])
+def test_values_of_several_lines_are_refused(text: str) -> None:
+    for job in (
+        dataclasses.replace(JOB, words=[text]),
+        dataclasses.replace(JOB, setup=text),
+        dataclasses.replace(JOB, out=Path(text)),
+        dataclasses.replace(JOB, modules=[text]),
+    ):
+        with pytest.raises(UsageError, match="values in one line"):
+            script(job)
+    with pytest.raises(UsageError, match="in one line"):
+        options_of([f"comment={text}"])
+
+
+@pytest.mark.parametrize(
+    "given", ["", "=x", "Partition=gpu", "a b=c", "partition;x=y", "nodes=3", "--array=1-3", "output=x"]
+)
+def test_options_of_sbatch_that_are_not_allowed(given: str) -> None:
+    with pytest.raises(UsageError, match="--slurm-option"):
+        options_of([given])
+
+
+def test_options_of_sbatch() -> None:
+    given = ["partition=gpu", "--time=1:00", "exclusive", "comment=a=b c"]
+    assert options_of(given) == {"partition": "gpu", "time": "1:00", "exclusive": "", "comment": "a=b c"}
+    quoted = script(dataclasses.replace(JOB, options={"comment": COMMENT}))
+    assert f"#SBATCH --comment={QUOTED}\n" in quoted
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("JobId=3 JobState=PENDING Reason=Resources ExitCode=0:0", State("PENDING", "Resources", None)),
+        ("JobId=3 JobState=RUNNING Reason=None ExitCode=0:0", State("RUNNING", "None", None)),
+        ("JobId=3 JobState=COMPLETING Reason=None ExitCode=5:0", State("COMPLETING", "None", None)),
+        ("JobId=3 JobState=COMPLETED Reason=None ExitCode=0:0", State("COMPLETED", "None", 0)),
+        ("JobId=3 JobState=FAILED Reason=NonZeroExitCode ExitCode=5:0", State("FAILED", "NonZeroExitCode", 5)),
+        ("JobId=3 JobState=CANCELLED Reason=None ExitCode=0:15", State("CANCELLED", "None", 143)),
+        ("JobId=3 JobState=NODE_FAIL Reason=NodeDown ExitCode=0:0", State("NODE_FAIL", "NodeDown", 5)),
+    ],
+)
+def test_states_of_jobs(line: str, expected: State) -> None:
+    assert parsed(line) == expected
+
+
+def test_a_job_that_never_starts_is_told() -> None:
+    assert "it will never start" in State("PENDING", "PartitionNodeLimit", None).words
+    assert State("RUNNING", "None", None).words == "running"
+
+
+def test_dry_run_prints_the_script_and_starts_nothing(tmp_path: Path) -> None:
+    words = ["--workload", "gpt-nano", "--gpus", "4", "--device", "cpu", "--launches", "2", "--nproc-per-node", "2"]
+    done = in_process.bench(tmp_path, "run", "--scheduler", "slurm", "--nodes", "2", *words, "--dry-run")
+    assert done.code == 0
+    assert "#SBATCH --nodes=2" in done.out
+    assert "gpus-per-node" not in done.out
+    run = "run=(--workload=gpt-nano --gpus=4 --device=cpu --launches=2 --nproc-per-node=2)"
+    assert run in done.out
+    assert list(tmp_path.iterdir()) == []
+    gpus = in_process.bench(tmp_path, "run", "--scheduler", "slurm", "--nodes", "2", "--gpus", "1..16", "--dry-run").out
+    assert "#SBATCH --gpus-per-node=8" in gpus
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--scheduler", "pbs"), "--scheduler: got 'pbs'; allowed: slurm"),
+        (("--detach",), "--detach has no effect without --scheduler slurm"),
+        (("--slurm-option", "partition=gpu"), "--slurm-option has no effect without --scheduler slurm"),
+        (("--scheduler", "slurm", "--nodes", "0"), "--nnodes: got '0'"),
+        (("--scheduler", "slurm", "--workload", "a\nb", "--dry-run"), "values in one line"),
+    ],
+)
+def test_wrong_options(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    done = in_process.bench(tmp_path, "run", *words)
+    assert done.code == 2
+    assert said in " ".join(done.err.split())
+
+
+def test_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for words in (["run", "--scheduler", "slurm", "--workload", "mlp"], ["attach", "7"]):
+        done = in_process.bench(tmp_path, *words)
+        assert (done.code, "Submit from a login node of the cluster" in done.err) == (5, True)
+    assert in_process.bench(tmp_path, "attach", "7;ls").code == 2
