@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from bench.comparison.sides import Side
     from bench.runner.row_recorder import Observer
+    from bench.runner.several_nodes import SeveralNodes
     from bench.stats.verdict import Gate, Rules
 
 COMPARING = ("by", "run", "where", "session_spread")
@@ -180,17 +181,21 @@ def check_run(kept: Baseline, gate_rules: Rules, out: Path, run: str, warn: Call
     return against(kept.rows, rows, gate_rules, kept.name, None)
 
 
-def check_now(kept: Baseline, gate_rules: Rules, out: Path, observer: Observer) -> Gate:
+def check_now(
+    kept: Baseline, gate_rules: Rules, out: Path, observer: Observer, nodes: SeveralNodes | None = None
+) -> Gate:
     """Measure the cases of a baseline with a control pair, and return the verdict; the caller defers signals."""
     from bench.comparison.baseline_check import Check, asked_again
     from bench.machine.gpus import this_machine
+    from bench.runner.launch_case import here_alone
     from bench.runner.machine_survey import Survey
     from bench.runner.run_session import Session, begun
     from bench.stats.against_baseline import against
     from bench.store.writer import Store
 
     machine = this_machine()
-    plan = make_plan(asked_again(kept), machine)
+    plan = make_plan(asked_again(kept), nodes.machine(machine) if nodes else machine)
+    plan = nodes.checked(plan, observer) if nodes else plan
     survey = Survey.taken(machine, (planned.case for planned in plan.cases), out)
     for warning in survey.notes():
         observer.note(f"warning: {warning}")
@@ -200,7 +205,7 @@ def check_now(kept: Baseline, gate_rules: Rules, out: Path, observer: Observer) 
             f"are shown and nothing is decided; add this run to it: bench baseline add {kept.name} latest"
         )
     with contextlib.closing(Store.create(out, begun(plan, machine))) as store:
-        session = Session(plan, survey, store, observer)
+        session = Session(plan, survey, store, observer, over_nodes=nodes.launcher if nodes else here_alone)
         with contextlib.closing(session):
             checked = Check(kept, session, gate_rules, observer.note)
             checked.run()

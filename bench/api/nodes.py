@@ -16,6 +16,7 @@ from bench.nodes.facts import facts, unlike
 from bench.nodes.options import NodesAsked
 from bench.nodes.placement import packed
 from bench.plan.code_key import digest_of
+from bench.store.resume import workload_files
 
 if TYPE_CHECKING:
     from bench.nodes.head import Head
@@ -39,7 +40,7 @@ class Nodes:
         others = [Gpu(**one) for peer in self._head.wait(self._asked.nnodes) for one in peer.hello.get("gpus", ())]
         return dataclasses.replace(here, gpus=(*here.gpus, *others))
 
-    def checked(self, plan: Plan, files: Mapping[str, str], observer: Observer) -> Plan:
+    def checked(self, plan: Plan, observer: Observer) -> Plan:
         """Return the plan with reasons for the cases that cannot run on these nodes.
 
         Raise UsageError if it does not fit, IncomparableError if a file of a workload differs.
@@ -59,6 +60,7 @@ class Nodes:
         for peer in peers:
             if words := unlike(own, peer.facts, peer.name):
                 observer.note(f"warning: {words}")
+        files = workload_files(plan.cases)
         for node, answer in self._head.ask("files", ANSWER_S, names=list(files)).items():
             _check_files(node, files, answer.get("digests", {}))
         return dataclasses.replace(plan, cases=tuple(map(self._planned, plan.cases)))

@@ -18,14 +18,14 @@ from bench.plan.plan import Asked, make_plan
 from bench.store.columns import STATUSES, LaunchRow
 from bench.store.counting_rows import latest
 from bench.store.plan_file import asked_of
-from bench.store.resume import Earlier, earlier_run, statuses, workload_files
+from bench.store.resume import Earlier, earlier_run, statuses
 from bench.store.runs import find
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.api.nodes import Nodes
     from bench.runner.row_recorder import Observer
+    from bench.runner.several_nodes import SeveralNodes
 
 SHOWN = ("case_id", "status", "samples_per_s", "step_ms", "reason")  # Columns in a notebook.
 
@@ -116,7 +116,7 @@ def measure(
     earlier: Earlier | None = None,
     strict: bool = False,
     at_end: Callable[[Run], None] = lambda run: None,
-    nodes: Nodes | None = None,
+    nodes: SeveralNodes | None = None,
 ) -> Run:
     """Measure a request in a new run, or the rest of an ``earlier`` one.
 
@@ -137,7 +137,7 @@ def measure(
         survey.refuse(planned.case for planned in plan.cases if planned.skip is None)
     interrupts.check()
     if nodes:
-        plan = nodes.checked(plan, workload_files(plan.cases), observer)
+        plan = nodes.checked(plan, observer)
     rows: list[LaunchRow] = []
     store: Store | None = None
     try:

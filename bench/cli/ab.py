@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from bench import interrupts
+from bench.cli.node_options import as_node_0, with_node_options, work_as_follower
 from bench.cli.shared_options import Given, Out, default_text, keyword_parameter, with_parameters, with_run_options
 from bench.cli.verdict_options import VerdictOptions, with_verdict_options
 from bench.comparison.sides import Side, read_side
-from bench.errors import UsageError
+from bench.errors import EXIT_OK, UsageError
+from bench.nodes.options import nodes_asked
 from bench.report.format import SafeConsole
 
 
@@ -40,10 +42,12 @@ BLOCKS = f"Blocks of the first stage; a second stage has twice as many.{DEFAULT}
 
 
 @with_run_options
+@with_node_options
 @with_verdict_options
 @with_parameters("sides", SIDES, dict)
 def ab(
     given: Given,
+    nodes: Given,
     verdict_options: VerdictOptions,
     sides: Given,
     duet: Annotated[bool, typer.Option("--duet", help="Run both sides at once, in turns of a few steps.")] = False,
@@ -56,6 +60,9 @@ def ab(
     --a and --b override the other options on their side. Two equal sides test the machine itself. Files (--md, --junit,
     --json-file) are written after each block, so that a job that is cut off has its verdict so far.
     """
+    over = nodes_asked(nodes)
+    if over and not over.is_head:
+        return work_as_follower(over, quiet)
     if given["launches"] is not None:
         raise UsageError("--launches: a comparison is measured in blocks of A B B A.", hint="Give --blocks.")
     both = _side("A", sides), _side("B", sides)
@@ -69,7 +76,10 @@ def ab(
     with interrupts.deferred(), contextlib.closing(progress), verdict_options.withdrawn():
         so_far = functools.partial(verdict_options.so_far, warn=progress.note) if verdict_options.has_files else None
         gating = Gating(verdict_options.rules, blocks, verdict_options.detect_given, duet, so_far)
-        gate = compete(asked_for(given), both, out, gating, progress)
+        with as_node_0(over, progress) as all_nodes:
+            gate = compete(asked_for(given), both, out, gating, progress, all_nodes)
+            if all_nodes:
+                all_nodes.exit_code = EXIT_OK
     return verdict_options.report(gate)
 
 

@@ -14,8 +14,10 @@ from rich.table import Table
 
 from bench import interrupts
 from bench.api.margins import share
+from bench.cli.node_options import as_node_0, with_node_options, work_as_follower
 from bench.cli.shared_options import Given, Out, default_text, with_run_options
 from bench.errors import EXIT_FAILED, EXIT_OK, UsageError
+from bench.nodes.options import nodes_asked
 from bench.plan.duration import words
 from bench.plan.options import SETTINGS
 from bench.report.format import SafeConsole, wide_console
@@ -28,8 +30,10 @@ BUDGET = "30m"
 
 
 @with_run_options
+@with_node_options
 def calibrate(
     given: Given,
+    nodes: Given,
     duet: Annotated[bool, typer.Option("--duet", help="Calibrate for bench ab --duet.")] = False,
     blocks: Annotated[
         int | None, typer.Option(help=f"Blocks of each case.{default_text(24)}", show_default=False)
@@ -43,6 +47,9 @@ def calibrate(
 
     `bench ab` uses the result to choose the number of blocks. --budget is the time of a gate, not of the calibration.
     """
+    over = nodes_asked(nodes)
+    if over and not over.is_head:
+        return work_as_follower(over, quiet)
     if given["launches"] is not None:
         raise UsageError("--launches: a calibration is measured in blocks of four launches.", hint="Give --blocks.")
     change, budget = share("--detect", detect), SETTINGS["budget"].read(given["budget"] or BUDGET, "--budget")
@@ -66,8 +73,10 @@ def calibrate(
     from bench.report.progress import observer
 
     progress = observer(SafeConsole(stderr=True), quiet)
-    with interrupts.deferred(), contextlib.closing(progress):
-        noises, failed = calibrated(asked_for(given), count, duet, out, progress)
+    with interrupts.deferred(), contextlib.closing(progress), as_node_0(over, progress) as all_nodes:
+        noises, failed = calibrated(asked_for(given), count, duet, out, progress, all_nodes)
+        if all_nodes:
+            all_nodes.exit_code = EXIT_FAILED if failed or not noises else EXIT_OK
     _show(noises, change, budget, as_json)
     return EXIT_FAILED if failed or not noises else EXIT_OK
 

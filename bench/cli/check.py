@@ -10,13 +10,18 @@ import typer
 
 from bench import interrupts
 from bench.cli.console import warn
-from bench.cli.shared_options import Out
+from bench.cli.node_options import as_node_0, with_node_options, work_as_follower
+from bench.cli.shared_options import Given, Out
 from bench.cli.verdict_options import VerdictOptions, with_verdict_options
+from bench.errors import EXIT_OK
+from bench.nodes.options import nodes_asked
 
 
 @with_verdict_options
+@with_node_options
 def check(
     verdict_options: VerdictOptions,
+    nodes: Given,
     baseline: Annotated[str, typer.Option(help="A baseline: results/baselines/NAME.csv.", metavar="NAME")],
     run: Annotated[
         str | None, typer.Option(help="Use this run (its id, latest, a path) instead of a new one.", metavar="RUN")
@@ -33,10 +38,15 @@ def check(
     from bench.report.format import SafeConsole
     from bench.report.progress import observer
 
+    over = nodes_asked(nodes)
+    if over and not over.is_head:
+        return work_as_follower(over, quiet)
     kept = load_baseline(out, baseline, warn)
     if run is not None:
         return verdict_options.report(check_run(kept, verdict_options.rules, out, run, warn))
     progress = observer(SafeConsole(stderr=True), quiet)
-    with interrupts.deferred(), contextlib.closing(progress):
-        gate = check_now(kept, verdict_options.rules, out, progress)
+    with interrupts.deferred(), contextlib.closing(progress), as_node_0(over, progress) as all_nodes:
+        gate = check_now(kept, verdict_options.rules, out, progress, all_nodes)
+        if all_nodes:
+            all_nodes.exit_code = EXIT_OK
     return verdict_options.report(gate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,15 +11,14 @@ import typer
 from bench import interrupts
 from bench.cli import slurm as slurm_job
 from bench.cli.console import ignore_broken_pipe, say
+from bench.cli.node_options import as_node_0, with_node_options, work_as_follower
 from bench.cli.shared_options import Given, Out, keyword_parameter, with_parameters, with_run_options
 from bench.errors import EXIT_OK, UsageError
-from bench.nodes.options import JOIN_S, NodesAsked, nodes_asked
+from bench.nodes.options import nodes_asked
 from bench.plan.options import RETRY
 
 if TYPE_CHECKING:
-    from bench.api.nodes import Nodes
     from bench.api.runs import Run
-    from bench.runner.row_recorder import Observer
 
 Text = str | None
 
@@ -51,35 +49,9 @@ RESUMING = (
 )
 
 
-def _node_option(name: str, metavar: str, words: str) -> inspect.Parameter:
-    option = typer.Option(metavar=metavar, help=words, rich_help_panel="Nodes")
-    return keyword_parameter(name, Annotated[Text, option], None)
-
-
-NODES = (
-    keyword_parameter(
-        "nnodes",
-        Annotated[
-            Text,
-            typer.Option(
-                *("--nnodes", "--nodes"),
-                metavar="N",
-                help=r"Number of nodes; start this command on each. \[default: 1]",
-                rich_help_panel="Nodes",
-            ),
-        ],
-        None,
-    ),
-    _node_option("node_rank", "R", "Number of this node; node 0 plans, measures and records."),
-    _node_option("rdzv_endpoint", "HOST:PORT", "Where node 0 listens."),
-    _node_option("nproc_per_node", "N", "Ranks that this node takes; by default its GPUs, or its share of --gpus."),
-    _node_option("join_timeout", "SECONDS", rf"How long nodes wait for each other. \[default: {JOIN_S:g}]"),
-)
-
-
 @with_run_options
 @with_parameters("resuming", RESUMING, dict)
-@with_parameters("nodes", NODES, dict)
+@with_node_options
 @with_parameters("slurm", slurm_job.OPTIONS, dict)
 def run(
     given: Given,
@@ -113,7 +85,7 @@ def run(
     if over and not over.is_head:
         if dry_run:
             raise UsageError("--dry-run shows the plan, which node 0 has", option="--dry-run", hint="Run it there.")
-        return _follow(over, quiet)
+        return work_as_follower(over, quiet)
     earlier = to_resume(out, resuming["resume"], resuming["retry"], resuming["resume_anyway"])
     if earlier and given["suite"] is not None:
         raise UsageError("--resume uses the plan of the run, so --suite is not allowed", hint="Remove one of them.")
@@ -130,30 +102,11 @@ def run(
         _show(done, as_json)
 
     progress = observer(SafeConsole(stderr=True), quiet)
-    with interrupts.deferred(), contextlib.closing(progress), _head(over, progress) as all_nodes:
+    with interrupts.deferred(), contextlib.closing(progress), as_node_0(over, progress) as all_nodes:
         code = measure(asked, out, progress, earlier, strict_machine, show, all_nodes).exit_code
         if all_nodes:
             all_nodes.exit_code = code
         return code
-
-
-def _head(over: NodesAsked | None, progress: Observer) -> contextlib.AbstractContextManager[Nodes | None]:
-    """Return a context in which this process is node 0 of several nodes, or of one."""
-    if over is None:
-        return contextlib.nullcontext()
-    from bench.api.nodes import as_head
-
-    return as_head(over, progress)
-
-
-def _follow(over: NodesAsked, quiet: bool) -> int:
-    from bench.api.nodes import follow_head
-    from bench.report.format import SafeConsole
-    from bench.report.progress import observer
-
-    progress = observer(SafeConsole(stderr=True), quiet)
-    with interrupts.deferred(), contextlib.closing(progress):
-        return follow_head(over, progress)
 
 
 def _show(done: Run, as_json: bool) -> None:

@@ -19,11 +19,12 @@ from bench.machine.environment import installed
 from bench.machine.gpus import Machine, this_machine
 from bench.plan.plan import Asked, Plan, Protocol, make_plan
 from bench.runner.estimate import earlier_rows
-from bench.runner.launch_case import CaseLauncher
+from bench.runner.launch_case import CaseLauncher, here_alone
 from bench.runner.machine_survey import Survey
 from bench.runner.rank_site import Site
 from bench.runner.row_recorder import Observer, work_key_of
 from bench.runner.run_session import Session
+from bench.runner.several_nodes import SeveralNodes
 from bench.stats.ab_gate import gate
 from bench.stats.calibration import Noise, between, noise_of
 from bench.stats.power import Blocks
@@ -48,15 +49,27 @@ class Contest:
     machine: Machine
     out: Path
     duet: bool = False
+    nodes: SeveralNodes | None = None
 
     @classmethod
-    def planned(cls, kind: str, asked: Asked, sides: Sequence[Side], out: Path, duet: bool = False) -> Contest:
-        """Plan both sides; UsageError if they cannot run on this machine."""
+    def planned(
+        cls,
+        kind: str,
+        asked: Asked,
+        sides: Sequence[Side],
+        out: Path,
+        duet: bool = False,
+        nodes: SeveralNodes | None = None,
+    ) -> Contest:
+        """Plan both sides; UsageError if they cannot run on this machine, or on these ``nodes``."""
         machine = this_machine()
+        if nodes:
+            _refuse_over_nodes(sides, duet)
         # Its verdict is about times alone, and counting would take more of them.
         asked = dataclasses.replace(asked, settings={"count_work": False, **asked.settings})
         here = not may_lack(sides)
-        plans = {side.name: make_plan(side.asked(asked), machine, code_is_here=here) for side in sides}
+        whole = nodes.machine(machine) if nodes else machine
+        plans = {side.name: make_plan(side.asked(asked), whole, code_is_here=here) for side in sides}
         cases = [planned.case for plan in plans.values() for planned in plan.cases if planned.skip is None]
         if duet and any(case.is_script for case in cases):
             raise UsageError(
@@ -72,7 +85,7 @@ class Contest:
                 option="--duet",
                 hint="Add --num-workers 0, or leave --duet out.",
             )
-        return cls(kind, sides, plans, machine, out, duet)
+        return cls(kind, sides, plans, machine, out, duet, nodes)
 
     @property
     def protocol(self) -> Protocol:
@@ -92,6 +105,7 @@ class Contest:
         survey = Survey.taken(self.machine, cases, self.out)
         for warning in survey.notes():
             watcher.note(f"warning: {warning}")
+        plans = {name: self.nodes.checked(plan, watcher) if self.nodes else plan for name, plan in self.plans.items()}
         with (
             sites(self.sides, list(dict.fromkeys(case.workload for case in cases)), variables) as places,
             contextlib.ExitStack() as stack,
@@ -102,10 +116,11 @@ class Contest:
             # Both sides of a duet run at once, so each has its own server, as has the second A of the control. Else
             # sides of the same site share servers. The speed of servers differs, for example with their address
             # layout: where the sides do not share a server, the control must not either.
-            for name in [*self.plans, CONTROL] if self.duet or self._apart else self.plans:
-                plan, site = (self.plans["A"], places["A"]) if name == CONTROL else (self.plans[name], places[name])
+            over_nodes = self.nodes.launcher if self.nodes else here_alone
+            for name in [*plans, CONTROL] if self.duet or self._apart else plans:
+                plan, site = (plans["A"], places["A"]) if name == CONTROL else (plans[name], places[name])
                 launcher = None if self.duet or name == CONTROL else shared.get(site)
-                session = Session(plan, survey, store, watcher, site=site, launcher=launcher)
+                session = Session(plan, survey, store, watcher, site=site, launcher=launcher, over_nodes=over_nodes)
                 shared[site] = session.launcher
                 sessions[name] = session
                 stack.callback(session.close)
@@ -146,10 +161,35 @@ class Gating:
     so_far: Callable[[Gate], None] | None = None
 
 
-def compete(asked: Asked, sides: Sequence[Side], out: Path, gating: Gating, watcher: Observer) -> Gate:
+def _refuse_over_nodes(sides: Sequence[Side], duet: bool) -> None:
+    """Raise UsageError for what is not possible over several nodes."""
+    if duet:
+        raise UsageError(
+            "--duet: over several nodes the messages of one side would disturb the other's bursts",
+            option="--duet",
+            hint="Leave --duet out, or compare on one node.",
+        )
+    for side in sides:
+        if side.rev or side.python:
+            flag = f"--{side.name.lower()}-{'rev' if side.rev else 'python'}"
+            raise UsageError(
+                f"{flag}: other nodes have neither its checkout nor its interpreter",
+                option=flag,
+                hint="Compare axes or variables over nodes, or compare on one node.",
+            )
+
+
+def compete(
+    asked: Asked,
+    sides: Sequence[Side],
+    out: Path,
+    gating: Gating,
+    watcher: Observer,
+    nodes: SeveralNodes | None = None,
+) -> Gate:
     """Measure two sides in turns and return the verdict; all measurements are recorded, even if it is interrupted."""
     check_blocks(gating.blocks)
-    contest = Contest.planned("ab", asked, sides, out, gating.duet)
+    contest = Contest.planned("ab", asked, sides, out, gating.duet, nodes)
     with contest.begun(watcher) as (store, sessions):
         ready, one_sided = contest.completed(sessions)
         return _Competition(contest, gating, store, sessions, ready, one_sided, watcher).run()
@@ -232,9 +272,11 @@ class _Competition:
         )
 
 
-def calibrated(asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observer) -> tuple[list[Noise], bool]:
+def calibrated(
+    asked: Asked, blocks: int, duet: bool, out: Path, watcher: Observer, nodes: SeveralNodes | None = None
+) -> tuple[list[Noise], bool]:
     """Measure every case against itself; return the noise of each, and whether a launch failed."""
-    contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out, duet)
+    contest = Contest.planned(CALIBRATE, asked, (Side("A"), Side("B")), out, duet, nodes)
     with contest.begun(watcher) as (store, sessions):
         ready, _ = contest.completed(sessions)
         store.plan(contest.described(blocks=blocks))

@@ -90,15 +90,14 @@ class Follower:
         self._signalled = False
         self.lost = ""
         self._variables = environment.rank_environment()
-        self._launcher: Launcher | None = None
-        self._prepared: tuple[dict[str, str], Prepared] | None = None
+        self._launchers: dict[str, Launcher] = {}  # by the id of node 0's
         channel.send("hello", **hello)
         for work in (self._listen, self._ping):
             threading.Thread(target=work, name=f"follower {work.__name__}", daemon=True).start()
 
     def work(self) -> int | None:
         """Work until node 0 says good-bye, and return its exit code; None if the connection is lost."""
-        done = {"prepare": self._prepare, "launch": self._launch, "files": self._files}
+        done = {"prepare": self._prepare, "launch": self._launch, "close": self._close, "files": self._files}
         while True:
             self._pass_on_signals()
             try:
@@ -108,7 +107,9 @@ class Follower:
                     return None
                 continue
             if message["kind"] == "bye":
-                return self._end(message)
+                return int(message["code"])
+            if message["kind"] == "refused":
+                raise IncomparableError(f"node 0 refuses this node: {printable(str(message['why']))}")
             if message["kind"] in done:
                 with contextlib.suppress(OSError):  # the listening thread says that node 0 is lost
                     done[message["kind"]](message, blob)
@@ -116,15 +117,9 @@ class Follower:
     def close(self) -> None:
         """End what was started."""
         self._closed.set()
-        if self._launcher:
-            self._launcher.close()
+        for launcher in self._launchers.values():
+            launcher.close()
         self._channel.close()
-
-    def _end(self, message: Message) -> int:
-        code = int(message["code"])
-        if code == IncomparableError.exit_code:
-            raise IncomparableError(f"node 0 refuses this node: {printable(str(message['why']))}")
-        return code
 
     # -- threads ---------------------------------------------------------------------------------------------------
 
@@ -165,26 +160,33 @@ class Follower:
 
     def _prepare(self, message: Message, blob: bytes) -> None:
         """Start a launch server for the variables of a launch, unless one is running."""
-        self._launcher = self._launcher or make_launcher("server", self._variables, self._log)
+        one = str(message["launcher"])
+        if one not in self._launchers:
+            self._launchers[one] = make_launcher("server", self._variables, self._log)
         variables = with_interface(message["environment"], self._variables, self._channel.own_address)
         request = Request("", "", 0, 0.0, self._log.parent, variables)
         try:
-            self._prepared = variables, self._launcher.prepare(request, lambda: bool(self.lost))
+            self._launchers[one].prepare(request, lambda: bool(self.lost))
             error = ""
         except LaunchError as failure:
             error = str(failure)
         self._channel.send("ready", error=error)
 
+    def _close(self, message: Message, blob: bytes) -> None:
+        """End the servers of a launcher."""
+        if launcher := self._launchers.pop(str(message["launcher"]), None):
+            launcher.close()
+
     def _launch(self, message: Message, blob: bytes) -> None:
         """Launch the ranks of this node, tell node 0 of them, and in the end how they ended."""
-        assert self._launcher
+        launcher = self._launchers[str(message["launcher"])]
         fields = message["node"]
         node = Node(**{**fields, "own": self._channel.own_address})
         variables = with_interface(message["environment"], self._variables, self._channel.own_address)
         request = Request("", "", message["ranks"], float(message["timeout_s"]), self._log.parent, variables)
         ended: dict[str, Any] = {"run_id": node.run_id}
         try:
-            scratch = self._launcher.prepare(request, lambda: bool(self.lost)).scratch
+            scratch = launcher.prepare(request, lambda: bool(self.lost)).scratch
             spec = _spec_here(blob, scratch, str(message["name"]))
             request = dataclasses.replace(
                 request,
@@ -194,7 +196,7 @@ class Follower:
                 numa_binding=message["numa_binding"],
                 node=node,
             )
-            prepared = self._launcher.prepare(request, lambda: bool(self.lost))
+            prepared = launcher.prepare(request, lambda: bool(self.lost))
             ended |= self._watched(request, spec, prepared, node)
         except (LaunchError, OSError) as error:
             ended["error"] = str(error)

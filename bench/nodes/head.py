@@ -210,7 +210,7 @@ class Head:
                     why = f"{peer.name} came back as another machine"
                     self._refusal = IncomparableError(why, hint="Start the run anew.")
             if why:
-                channel.send("bye", why=why, code=IncomparableError.exit_code)
+                channel.send("refused", why=why)
                 channel.close()
                 return None
             channel.send("welcome")

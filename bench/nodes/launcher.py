@@ -33,6 +33,7 @@ class NodesLauncher(Launcher):
 
     def __init__(self, here: Launcher, head: Head, places: Sequence[int], variables: Mapping[str, str]) -> None:
         self._here, self._head, self._places, self._variables = here, head, places, variables
+        self._id = uuid.uuid4().hex  # each has launch servers of its own on followers, too
 
     def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
         """Start what the launch needs on all of its nodes.
@@ -44,8 +45,8 @@ class NodesLauncher(Launcher):
             return self._here.prepare(request, watch)
         peers = self._head.wait(len(parts))
         for peer in peers:
-            peer.say("prepare", environment=dict(request.environment))
-        launch = _Launch(request, parts, peers)
+            peer.say("prepare", launcher=self._id, environment=dict(request.environment))
+        launch = _Launch(request, parts, peers, self._id)
         own = dataclasses.replace(
             request,
             ranks=parts[0],
@@ -61,15 +62,18 @@ class NodesLauncher(Launcher):
         return launch
 
     def close(self) -> None:
-        """End this node's launcher; followers end theirs when the run ends."""
+        """End the launch servers on all nodes."""
         self._here.close()
+        for peer in self._head.peers.values():
+            if not peer.lost:
+                peer.say("close", launcher=self._id)
 
 
 class _Launch:
     """One launch over several nodes; it is the ``elsewhere`` of its own ranks as well."""
 
-    def __init__(self, request: Request, parts: Sequence[int], peers: Sequence[Peer]) -> None:
-        self._request, self._parts, self._peers = request, parts, peers
+    def __init__(self, request: Request, parts: Sequence[int], peers: Sequence[Peer], launcher: str) -> None:
+        self._request, self._parts, self._peers, self._launcher = request, parts, peers, launcher
         self.here: Prepared
         self.address = peers[0].channel.own_address
         self._run_id = uuid.uuid4().hex
@@ -148,6 +152,7 @@ class _Launch:
             peer.say(
                 "launch",
                 spec,
+                launcher=self._launcher,
                 node=fields,
                 ranks=len(ranks),
                 name=request.log.name,

@@ -21,6 +21,7 @@ from bench import interrupts
 from bench.api.keywords import ASKING, asked_for
 from bench.api.margins import share
 from bench.api.runs import Run
+from bench.cli import node_options, slurm
 from bench.cli.app import COMMANDS, make
 from bench.errors import Interrupted
 from bench.plan.options import AXES, SETTINGS
@@ -215,8 +216,9 @@ def test_there_is_no_such_run(tmp_path: Path) -> None:
 
 
 def test_every_option_of_the_commands_is_a_keyword() -> None:
-    """But for those that say how a command prints, and the words after --, which are the keyword args."""
+    """But for those that say how a command prints and where it runs, and the words after --, which are keyword args."""
     printing = {"quiet", "as_json", "dry_run", "junit", "md", "json_file", "help"}
+    printing |= {option.name for option in (*node_options.OPTIONS, *slurm.OPTIONS)}
     for name, function in {"run": bench.run, "ab": bench.ab, "check": bench.check, "compare": bench.compare}.items():
         keywords = set(inspect.signature(function).parameters)
         (command,) = make(name).registered_commands

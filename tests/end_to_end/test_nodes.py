@@ -24,10 +24,10 @@ class Nodes:
         self.out, self.port = folder / "results", free_port()
         self.folder = folder
 
-    def start(self, node: int, *words: str, token: str = "") -> subprocess.Popen[str]:
-        endpoint = ("--rdzv-endpoint", f"127.0.0.1:{self.port}")
-        command = [sys.executable, "-m", "bench", "run", "--nnodes", "2", "--node-rank", str(node), *endpoint]
-        command += ["--out", str(self.out), "--device", "cpu", "--quiet", *words]
+    def start(self, node: int, *words: str, token: str = "", of: str = "run") -> subprocess.Popen[str]:
+        where = ("--nnodes", "2", "--node-rank", str(node), "--rdzv-endpoint", f"127.0.0.1:{self.port}")
+        command = [sys.executable, "-m", "bench", of, *where]
+        command += ["--out", str(self.out), "--quiet", *(["--device", "cpu"] if of != "check" else []), *words]
         variables = {**environment(), "STEPBENCH_TOKEN": token}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, cwd=self.folder, env=variables, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
@@ -121,4 +121,49 @@ def test_ranks_that_do_not_fit(launching: None, tmp_path: Path) -> None:
     follower = nodes.start(1)
     code, said = ended(nodes.start(0, "--workload", "mlp", "--gpus", "3", "--nproc-per-node", "1"))
     assert (code, "--gpus: got 3; allowed: at most 2, the ranks of 2 nodes" in said) == (2, True), said
+    assert ended(follower)[0] == 2
+
+
+@pytest.mark.launch
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_sides_are_compared_over_nodes(launching: None, tmp_path: Path) -> None:
+    """Three times the work on side B, which is slower in every block."""
+    nodes = Nodes(tmp_path)
+    follower = nodes.start(1, of="ab")
+    words = [
+        "--workload",
+        f"{FAULTY}:sleep_ms=10",
+        "--gpus",
+        "2",
+        "--nproc-per-node",
+        "1",
+        "--batch-size",
+        "4",
+        "--steps",
+        "5",
+    ]
+    sides = ["--b", f"workload={FAULTY}:sleep_ms=30", "--blocks", "5"]
+    code, said = ended(nodes.start(0, *words, *sides, of="ab"))
+    assert (code, "slower" in said) == (1, True), said
+    assert ended(follower)[0] == 0
+    rows = nodes.rows()
+    assert {(row["nodes"], row["status"]) for row in rows} == {("2", "ok")}
+    assert len(rows) >= 20
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--duet"], "--duet: over several nodes the messages of one side would disturb"),
+        (["--a-rev", "HEAD"], "--a-rev: other nodes have neither its checkout nor its interpreter"),
+        (["--b-python", sys.executable], "--b-python: other nodes have neither"),
+    ],
+)
+@pytest.mark.launch
+def test_what_cannot_be_compared_over_nodes(launching: None, tmp_path: Path, words: list[str], said: str) -> None:
+    nodes = Nodes(tmp_path)
+    follower = nodes.start(1, of="ab")
+    code, told = ended(nodes.start(0, "--workload", "mlp", "--gpus", "2", "--nproc-per-node", "1", *words, of="ab"))
+    assert (code, said in told) == (2, True), told
     assert ended(follower)[0] == 2

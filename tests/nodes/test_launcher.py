@@ -135,7 +135,8 @@ def test_each_node_gets_its_part(tmp_path: Path) -> None:
     assert first["node"]["port"] == second["node"]["port"] == 77
     assert first["node"]["run_id"] == own.node.run_id
     assert [blob for name, _, blob in followers[0].said if name == "launch"] == [b'{"a": 1}']
-    assert followers[0].told("prepare") == {"environment": {"OMP_NUM_THREADS": "1"}}
+    assert followers[0].told("prepare")["environment"] == {"OMP_NUM_THREADS": "1"}
+    assert followers[0].told("prepare")["launcher"] == first["launcher"]
     assert not any(name == "stop" for follower in followers for name, *_ in follower.said)
 
 

@@ -1,0 +1,30 @@
+"""All nodes of a run, as node 0 sees them; ``bench.api.nodes`` has what implements it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from bench.machine.gpus import Machine
+from bench.plan.plan import Plan
+from bench.runner.row_recorder import Observer
+from launch import Launcher
+
+
+class SeveralNodes(Protocol):
+    """Several nodes that have joined."""
+
+    def machine(self, here: Machine) -> Machine:
+        """Return a machine with the GPUs of all nodes, which a plan may use."""
+        ...
+
+    def checked(self, plan: Plan, observer: Observer) -> Plan:
+        """Return the plan with reasons for the cases that cannot run on these nodes.
+
+        Raise UsageError if it does not fit, IncomparableError if a file of a workload differs.
+        """
+        ...
+
+    def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:
+        """Return the launcher of all nodes; ``here`` is that of this one."""
+        ...
