@@ -66,8 +66,11 @@ class Nodes:
         return dataclasses.replace(plan, cases=tuple(map(self._planned, plan.cases)))
 
     def _planned(self, planned: Planned) -> Planned:
-        """Refuse hybrid sharding over nodes with unlike numbers of ranks, whose shards would lie across nodes."""
-        case = planned.case
+        """Refuse hybrid sharding over nodes with unlike numbers of ranks, and one process for GPUs of several nodes."""
+        case, here = planned.case, len(this_machine().gpus)
+        if not planned.skip and case.on_accelerator and case.devices > case.world_size and case.devices > here:
+            why = f"{case.strategy} is one process, which has the {here} GPUs of its node; use ddp"
+            return dataclasses.replace(planned, skip=why)
         parts = packed(case.processes, self._places)
         if planned.skip or len(set(parts)) == 1 or case.spread.options.get("replicate", "1") == "1":
             return planned

@@ -151,7 +151,9 @@ class Follower:
             self._signalled = True
             with contextlib.suppress(OSError):
                 self._channel.send("signal", name=interrupts.name())
-            threading.Timer(GOODBYE_S, self._channel.close).start()
+            patience = threading.Timer(GOODBYE_S, self._channel.close)
+            patience.daemon = True
+            patience.start()
 
     # -- what node 0 asks for --------------------------------------------------------------------------------------
 

@@ -81,6 +81,7 @@ class _Launch:
         self._first = [sum(parts[:number]) for number in range(len(parts))]
         self._status: dict[int, Mapping[str, str]] = {}
         self._ended: dict[int, Message] = {}
+        self._begun = False  # whether the followers have been told to launch
 
     @property
     def scratch(self) -> Path:
@@ -110,6 +111,9 @@ class _Launch:
         try:
             outcome = self.here.launch(lambda: watch() or any(peer.lost for peer in self._peers))
             self._await_end(outcome.ok)
+        except BaseException:
+            self._stop()
+            raise
         finally:
             for peer in self._peers:
                 peer.heard = None
@@ -144,6 +148,7 @@ class _Launch:
 
     def _hosted(self, port: int) -> None:
         """Let the followers start: node 0 hosts the store."""
+        self._begun = True
         request, spec = self._request, Path(self._request.argument).read_bytes()
         for peer in self._peers:
             ranks = self._ranks(peer)
@@ -180,10 +185,9 @@ class _Launch:
 
     def _await_end(self, well: bool) -> None:
         """Wait until the followers have ended their ranks; one that does not is lost."""
-        for peer in self._peers:
-            if not well:
-                peer.say("stop", run_id=self._run_id)
-        for peer in self._peers:
+        if not well:
+            self._stop()
+        for peer in self._peers if self._begun else ():
             seconds = END_S if well else STOP_S
             while (ended := peer.answer("ended", seconds)) and ended.get("run_id") != self._run_id:
                 pass
@@ -192,17 +196,22 @@ class _Launch:
             else:
                 peer.drop(f"its ranks did not end within {seconds:g} s")
 
+    def _stop(self) -> None:
+        for peer in self._peers:
+            peer.say("stop", run_id=self._run_id)
+
     def _merged(self, outcome: Outcome) -> Outcome:
-        codes, errors = dict(outcome.exit_codes), [outcome.error]
+        codes = dict(outcome.exit_codes)
+        ends = [("node 0", dict[Any, Any](codes), "" if outcome.stopped else outcome.error)]
         for peer in self._peers:
             ended: dict[str, Any] = self._ended.get(peer.node, {})
+            ends.append((peer.name, ended.get("exit_codes", {}), ended.get("error", "")))
             codes |= {int(rank): int(code) for rank, code in ended.get("exit_codes", {}).items()}
-            errors.append(f"{peer.name}: {ended['error']}" if ended.get("error") else "")
-        lost = next((peer.lost for peer in self._peers if peer.lost), "")
-        if not lost:  # a launch server that ended took its ranks with it, and what other ranks say follows from that
-            silent = [node for node, one in self._ended.items() if one.get("error") and not one.get("exit_codes")]
-            lost = next((words for peer, words in zip(self._peers, errors[1:], strict=True) if peer.node in silent), "")
-        return Outcome(codes, next(filter(None, errors), ""), outcome.stopped, lost)
+        # A launch server that ended took its ranks with it, and what other ranks say follows from that.
+        lost = [peer.lost for peer in self._peers if peer.lost]
+        lost += [f"{name}: {error}" for name, known, error in ends if error and not known]
+        errors = [outcome.error, *(f"{name}: {error}" for name, _, error in ends[1:] if error)]
+        return Outcome(codes, next(filter(None, errors), ""), outcome.stopped, next(iter(lost), ""))
 
 
 def with_interface(own: Mapping[str, str], others: Mapping[str, str], address: str) -> dict[str, str]:

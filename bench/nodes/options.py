@@ -15,7 +15,7 @@ DEFAULT_PORT = 29500  # as torchrun's
 JOIN_S = 60.0
 # Option -> variables that it is read from, in this order: those of torchrun, of Slurm, and of Kubeflow.
 VARIABLES = {
-    "nnodes": ("PET_NNODES", "SLURM_NNODES"),
+    "nnodes": ("PET_NNODES", "SLURM_STEP_NUM_NODES"),  # Slurm's is set by srun alone, in each of its tasks
     "node_rank": ("PET_NODE_RANK", "SLURM_NODEID", "NODE_RANK"),
     "rdzv_endpoint": ("PET_RDZV_ENDPOINT",),
     "nproc_per_node": ("PET_NPROC_PER_NODE",),

@@ -1,14 +1,18 @@
 """Faults between nodes: what becomes of the launch, how soon, and whether the next one works (`make faults-nodes`).
 
     python tests/benchmarks/faults_nodes.py [NAME ...]
+    python tests/benchmarks/faults_nodes.py --random 100 --seed 1
 
-Two hosts as network namespaces, which needs root; `bench run` with two ranks on each. The table is Markdown.
+Two hosts as network namespaces, which needs root; `bench run` with two ranks on each. The table is Markdown. With
+`--random` a process is killed at a random moment in each trial, in every fifth two at once; `bench` is then started again,
+node 0 with `--resume latest`. In the end three launches must be ok, no row lost, and nothing left.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -78,6 +82,9 @@ class Trial:
         files = list(self.out.glob("runs/*/launches.csv"))
         return [row for file in files for row in csv.DictReader(file.open())]
 
+    def rows_ok(self) -> int:
+        return [row["status"] for row in self.rows()].count("ok")
+
     def await_(self, what: Callable[[], bool], words: str, limit_s: float = LIMIT_S) -> float:
         began = time.monotonic()
         while not what():
@@ -97,6 +104,12 @@ class Trial:
 
         self.await_(training, "no launch trains")
         time.sleep(1.0)
+
+
+def _code(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(seconds)
+    return None
 
 
 def _kind(process: psutil.Process) -> str:
@@ -182,9 +195,54 @@ def tried(name: str, act: Callable[[Trial], None], at: Hosts) -> tuple[float, st
         return seconds, rows[before]["reason"], statuses, "; ".join(left) or "nothing"
 
 
+KINDS = ("rank", "server", "fork server", "guard", "bench")
+
+
+def random_kill(number: int, dice: random.Random, at: Hosts) -> str:
+    """Return what is wrong in the end; an empty text if all is well."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(at, Path(folder) / "out")
+        for node in (0, 1):
+            trial.start(node)
+        trial.await_(lambda: bool(trial.processes(0, "rank")), "nothing begins")
+        time.sleep(dice.uniform(0, 20))
+        words = []
+        for _ in range(2 if number % 5 == 0 else 1):
+            kind, node = dice.choice(KINDS), dice.choice((0, 1))
+            found = trial.processes(node, kind)
+            words.append(f"{kind} of node {node}{'' if found else ' (none there)'}")
+            for process in dice.sample(found, min(1, len(found))):
+                process.kill()
+        before = [row["launch_id"] for row in trial.rows()]
+        again = {
+            node
+            for node, one in trial.nodes.items()
+            if _code(one, 3.0) == 128 + signal.SIGKILL or _code(one, 0.0) == -signal.SIGKILL
+        }
+        for node in again:
+            trial.start(node, *(("resume", "latest") if node == 0 else ()))
+        trial.await_(lambda: all(one.poll() is not None for one in trial.nodes.values()), "a node does not end")
+        if trial.rows_ok() < 3 and not again & {0}:  # launches that failed are launched again
+            for node in (0, 1):
+                trial.start(node, *(("resume", "latest", "retry", "all") if node == 0 else ()))
+            trial.await_(lambda: all(one.poll() is not None for one in trial.nodes.values()), "a node does not end")
+        lost = set(before) - {row["launch_id"] for row in trial.rows()}
+        left = [" ".join(process.cmdline())[:80] for process in trial.ours()]
+        wrong = [f"{trial.rows_ok()} launches ok"] if trial.rows_ok() < 3 else []
+        wrong += [f"lost {lost}"] if lost else []
+        wrong += [f"left {left}"] if left else []
+        print(f"{number}: {' and '.join(words)}: {'; '.join(wrong) or 'well'}", flush=True)
+        return "; ".join(wrong)
+
+
 def main(names: list[str]) -> None:
     if why := missing():
         sys.exit(f"faults between nodes: {why}")
+    if names[:1] == ["--random"]:
+        dice = random.Random(int(names[3]))
+        with hosts(2) as at:
+            bad = [number for number in range(int(names[1])) if random_kill(number, dice, at)]
+        sys.exit(f"{len(bad)} of {names[1]} went wrong: {bad}" if bad else 0)
     print("| fault | row after | reason | launches | left |\n|---|---|---|---|---|")
     with hosts(2) as at:
         for name in names or FAULTS:

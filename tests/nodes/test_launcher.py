@@ -76,6 +76,7 @@ class Here(Launcher):
     requests: list[Request] = field(default_factory=list)
     elsewhere: Elsewhere | None = None
     stopped: bool = False
+    hosts: bool = True
 
     def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
         self.requests.append(request)
@@ -83,7 +84,7 @@ class Here(Launcher):
 
     def launch(self, watch: Watch = never_stop) -> Outcome:  # type: ignore[override]
         node = self.requests[-1].node
-        if node and node.hosted:
+        if node and node.hosted and self.hosts:
             node.hosted(77)
         self.during()
         self.stopped = watch()
@@ -164,6 +165,27 @@ def test_a_node_that_is_lost_ends_the_launch_and_is_the_cause(tmp_path: Path) ->
     here, outcome = launched(tmp_path, [follower], 4, Outcome({}, stopped=True), during=lose)
     assert here.stopped
     assert outcome.lost == "node 1 (n2) was lost: it closed the connection"
+
+
+def test_a_launch_that_did_not_begin_here_began_nowhere(tmp_path: Path) -> None:
+    """Node 0 could not host the store: followers were not told to launch, and have nothing to end."""
+    follower = Follower(1, {"ready": {"error": ""}})
+    here = Here(tmp_path, Outcome({}, "the launch server was killed by SIGKILL"), hosts=False)
+    prepared = NodesLauncher(here, Head([follower]), [2, 2], {}).prepare(request(tmp_path, 4))  # type: ignore[arg-type]
+    killed = "the launch server was killed by SIGKILL"
+    assert prepared.launch() == Outcome({}, killed, lost=f"node 0: {killed}")
+    assert (follower.lost, follower.dropped) == ("", "")
+
+
+def test_an_error_here_stops_the_others(tmp_path: Path) -> None:
+    follower = ready(1)
+
+    def fail() -> None:
+        raise OSError("no descriptors")
+
+    with pytest.raises(OSError, match="no descriptors"):
+        launched(tmp_path, [follower], 4, Outcome({}), during=fail)
+    assert follower.told("stop")
 
 
 def test_a_follower_that_does_not_end_its_ranks_is_lost(tmp_path: Path) -> None:

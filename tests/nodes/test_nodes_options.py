@@ -37,7 +37,10 @@ def test_options_and_their_defaults() -> None:
             {"PET_NNODES": "2", "PET_NODE_RANK": "0", "MASTER_ADDR": "m", "PET_NPROC_PER_NODE": "4"},
             (2, 0, ("m", 29500), 4),
         ),
-        ({"SLURM_NNODES": "4", "SLURM_NODEID": "3", "MASTER_ADDR": "n1", "MASTER_PORT": "77"}, (4, 3, ("n1", 77), 0)),
+        (
+            {"SLURM_STEP_NUM_NODES": "4", "SLURM_NODEID": "3", "MASTER_ADDR": "n1", "MASTER_PORT": "77"},
+            (4, 3, ("n1", 77), 0),
+        ),
         ({"PET_NNODES": "2", "NODE_RANK": "1", "PET_RDZV_ENDPOINT": "[fd00::1]:5"}, (2, 1, ("fd00::1", 5), 0)),
     ],
 )
@@ -55,7 +58,9 @@ def test_an_option_is_stronger_than_a_variable() -> None:
 
 def test_one_node_is_none() -> None:
     assert nodes_asked({}, {}) is None
-    assert nodes_asked({"nnodes": "1"}, {"SLURM_NNODES": "4"}) is None
+    assert nodes_asked({"nnodes": "1"}, {"SLURM_STEP_NUM_NODES": "4"}) is None
+    in_the_shell_of_an_allocation = {"SLURM_NNODES": "4", "SLURM_NODEID": "0", "SLURM_JOB_ID": "7"}
+    assert nodes_asked({}, in_the_shell_of_an_allocation) is None
 
 
 @pytest.mark.parametrize(
