@@ -41,21 +41,31 @@ def remove(folder: Path) -> None:
 
 
 def left_behind(prefix: str, where: str | None = None) -> list[Path]:
-    """Return the folders of this user with this prefix in ``where`` that are no longer locked."""
-    folders = Path(where or tempfile.gettempdir()).glob(f"{prefix}*/{OWNER}")
-    own = [file.parent for file in folders if "-" not in file.parent.name.removeprefix(prefix)]
-    return [folder for folder in own if folder not in _held and _is_free(folder / OWNER)]
+    """Return the folders of this user with this prefix in ``where`` that are no longer locked.
+
+    They are locked from now on, until ``remove``: a process that is just about to lock one as its own must wait.
+    """
+    files = Path(where or tempfile.gettempdir()).glob(f"{prefix}*/{OWNER}")
+    own = [file.parent for file in files if "-" not in file.parent.name.removeprefix(prefix)]
+    found = []
+    for folder in own:
+        if folder not in _held and (lock := _locked(folder / OWNER)) is not None:
+            _held[folder] = lock
+            found.append(folder)
+    return found
 
 
-def _is_free(file: Path) -> bool:
+def _locked(file: Path) -> int | None:
+    """Return a descriptor that locks a file of this user; None if another process holds it."""
     try:
         lock = os.open(file, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
-        return False
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(lock).st_uid == os.getuid()
+        if os.fstat(lock).st_uid == os.getuid():
+            return lock
     except OSError:
-        return False
-    finally:
-        os.close(lock)
+        pass
+    os.close(lock)
+    return None

@@ -197,6 +197,8 @@ class _Server:
         stopped = not (self._hosts(request.node, watch) and self._answers(watch))
         clean = end(lambda: descendants(self._guarded.pid, self._own))
         reply = self._receive(NODES_REPLY_SECONDS if request.node else REPLY_SECONDS)
+        while reply is not None and "exit_codes" not in reply:  # the port, which came when the wait for it had ended
+            reply = self._receive(NODES_REPLY_SECONDS)
         if reply is None or not clean:
             self.close()
         if reply is None:

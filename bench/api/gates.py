@@ -195,8 +195,9 @@ def check_now(
 
     machine = this_machine()
     plan = make_plan(asked_again(kept), nodes.machine(machine) if nodes else machine)
-    plan = nodes.checked(plan, observer) if nodes else plan
+    plan = nodes.checked({"": plan}, observer)[""] if nodes else plan
     survey = Survey.taken(machine, (planned.case for planned in plan.cases), out)
+    survey = nodes.surveyed(survey) if nodes else survey
     for warning in survey.notes():
         observer.note(f"warning: {warning}")
     if len(kept.sessions) < baselines.LEAST_SESSIONS:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import socket
-import tempfile
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import EXIT_FAILED, BenchError, IncomparableError, Interrupted, UsageError
@@ -17,10 +15,14 @@ from bench.nodes.options import NodesAsked
 from bench.nodes.placement import packed
 from bench.plan.code_key import digest_of
 from bench.store.resume import workload_files
+from launch import folders
+from launch.guard import PREFIX
 
 if TYPE_CHECKING:
-    from bench.nodes.head import Head
+    from bench.nodes.head import Head, Peer
+    from bench.plan.case import Case
     from bench.plan.plan import Plan, Planned
+    from bench.runner.machine_survey import Survey
     from bench.runner.row_recorder import Observer
     from launch import Launcher
 
@@ -30,8 +32,8 @@ ANSWER_S = 30.0  # for a follower to hash the files of workloads
 class Nodes:
     """All nodes of a run, seen from node 0."""
 
-    def __init__(self, asked: NodesAsked, head: Head, own_places: int) -> None:
-        self._asked, self._head, self._own = asked, head, own_places
+    def __init__(self, asked: NodesAsked, head: Head) -> None:
+        self._asked, self._head = asked, head
         self._places: list[int] = []
         self.exit_code = EXIT_FAILED  # of the run, for the followers
 
@@ -40,15 +42,19 @@ class Nodes:
         others = [Gpu(**one) for peer in self._head.wait(self._asked.nnodes) for one in peer.hello.get("gpus", ())]
         return dataclasses.replace(here, gpus=(*here.gpus, *others))
 
-    def checked(self, plan: Plan, observer: Observer) -> Plan:
-        """Return the plan with reasons for the cases that cannot run on these nodes.
+    def checked(self, plans: Mapping[str, Plan], observer: Observer) -> dict[str, Plan]:
+        """Return the plans with reasons for the cases that cannot run on these nodes.
 
-        Raise UsageError if it does not fit, IncomparableError if a file of a workload differs.
+        Raise UsageError if they do not fit, IncomparableError if a file of a workload differs.
         """
-        most = max((planned.case.processes for planned in plan.cases if planned.skip is None), default=1)
+        if any(plan.protocol.launcher != "server" for plan in plans.values()):
+            raise UsageError(
+                "--launcher torchrun starts the ranks of one node", option="--launcher", hint="Leave --launcher out."
+            )
+        cases = [planned for plan in plans.values() for planned in plan.cases if planned.skip is None]
         peers = self._head.wait(self._asked.nnodes)
-        each = -(-most // self._asked.nnodes)
-        self._places = [self._own or each, *(peer.places or self._own or each for peer in peers)]
+        self._places = self._capacities([planned.case for planned in cases], peers)
+        most = max((planned.case.processes for planned in cases), default=1)
         if most > sum(self._places):
             raise UsageError(
                 option="--gpus",
@@ -60,23 +66,39 @@ class Nodes:
         for peer in peers:
             if words := unlike(own, peer.facts, peer.name):
                 observer.note(f"warning: {words}")
-        files = workload_files(plan.cases)
+        files = workload_files([planned for plan in plans.values() for planned in plan.cases])
         for node, answer in self._head.ask("files", ANSWER_S, names=list(files)).items():
             _check_files(node, files, answer.get("digests", {}))
-        return dataclasses.replace(plan, cases=tuple(map(self._planned, plan.cases)))
+        return {
+            name: dataclasses.replace(plan, cases=tuple(map(self._planned, plan.cases))) for name, plan in plans.items()
+        }
+
+    def _capacities(self, cases: Sequence[Case], peers: Sequence[Peer]) -> list[int]:
+        """Return how many ranks each node takes: as it says, else its GPUs, or on the CPU its share of the largest."""
+        share = -(-max((case.processes for case in cases), default=1) // self._asked.nnodes)
+        on_gpus = any(case.on_accelerator for case in cases)
+        gpus = [len(this_machine().gpus), *(len(peer.hello.get("gpus", ())) for peer in peers)]
+        said = [self._asked.places, *(peer.places or self._asked.places for peer in peers)]
+        return [own or (there if on_gpus else share) for own, there in zip(said, gpus, strict=True)]
 
     def _planned(self, planned: Planned) -> Planned:
         """Refuse hybrid sharding over nodes with unlike numbers of ranks, and one process for GPUs of several nodes."""
         case, here = planned.case, len(this_machine().gpus)
-        if not planned.skip and case.on_accelerator and case.devices > case.world_size and case.devices > here:
+        if planned.skip:
+            return planned
+        if case.on_accelerator and case.devices > case.world_size and case.devices > here:
             why = f"{case.strategy} is one process, which has the {here} GPUs of its node; use ddp"
             return dataclasses.replace(planned, skip=why)
         parts = packed(case.processes, self._places)
-        if planned.skip or len(set(parts)) == 1 or case.spread.options.get("replicate", "1") == "1":
+        if len(set(parts)) == 1 or case.spread.options.get("replicate", "1") == "1":
             return planned
         numbers = " + ".join(map(str, parts))
         why = f"{case.strategy} shards within nodes, which would have {numbers} ranks; give --gpus that divides evenly"
         return dataclasses.replace(planned, skip=why)
+
+    def surveyed(self, survey: Survey) -> Survey:
+        """Return the survey of node 0 with the number of ranks that it takes."""
+        return dataclasses.replace(survey, look=dataclasses.replace(survey.look, most_ranks=self._places[0]))
 
     def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:
         """Return the launcher of all nodes; ``here`` is that of this one."""
@@ -113,7 +135,7 @@ def as_head(asked: NodesAsked, observer: Observer) -> Iterator[Nodes]:
     try:
         observer.note(f"waiting for {asked.nnodes - 1} more node(s) at {asked.endpoint[0]}:{asked.endpoint[1]}")
         head.wait(asked.nnodes)
-        nodes = Nodes(asked, head, asked.places or len(machine.gpus))
+        nodes = Nodes(asked, head)
         yield nodes
         ending["code"] = nodes.exit_code
     except (BenchError, Interrupted) as error:
@@ -132,10 +154,12 @@ def follow_head(asked: NodesAsked, observer: Observer) -> int:
         "node": asked.node_rank,
         "nodes": asked.nnodes,
         "host": socket.gethostname(),
-        "places": asked.places or len(machine.gpus),
+        "places": asked.places,
         "gpus": [dataclasses.asdict(gpu) for gpu in machine.gpus],
         "facts": facts(machine),
     }
-    with tempfile.TemporaryDirectory(prefix="bench-node-") as folder:
-        log = Path(folder) / "launcher.log"
-        return follow(asked.endpoint, hello, asked.token, asked.join_s, log, observer.note)
+    folder = folders.make(PREFIX)  # whoever comes next removes it if this process is killed
+    try:
+        return follow(asked.endpoint, hello, asked.token, asked.join_s, folder / "launcher.log", observer.note)
+    finally:
+        folders.remove(folder)

@@ -132,12 +132,13 @@ def measure(
 
     machine = this_machine()
     plan = make_plan(asked, nodes.machine(machine) if nodes else machine)
+    if nodes:
+        plan = nodes.checked({"": plan}, observer)[""]
     survey = Survey.taken(machine, (planned.case for planned in plan.cases), out)
+    survey = nodes.surveyed(survey) if nodes else survey
     if strict:
         survey.refuse(planned.case for planned in plan.cases if planned.skip is None)
     interrupts.check()
-    if nodes:
-        plan = nodes.checked(plan, observer)
     rows: list[LaunchRow] = []
     store: Store | None = None
     try:

@@ -64,16 +64,19 @@ def run_as_job(given: Given, nodes: Given, slurm: Given, flags: Mapping[str, boo
     """Submit a run, show how it goes, and return its exit code; with ``dry_run`` print its script."""
     from bench.nodes.slurm import Job, options_of, script, submit
 
+    if given["resume"]:
+        raise UsageError(
+            "--resume goes on with a run whose nodes are gone",
+            option="--resume",
+            hint="To run a job again: scontrol requeue JOB; or start its script again: sbatch results/slurm/JOB.sh.",
+        )
     job = Job(
-        words=[
-            *words(given),
-            *words({name: nodes[name] for name in ("nproc_per_node", "join_timeout")}),
-            *words(flags),
-        ],
+        words=words(given),
+        kept=[*words({name: nodes[name] for name in ("nproc_per_node", "join_timeout")}), *words(flags)],
         nodes=_whole("--nnodes", nodes["nnodes"] or "1"),
         gpus_per_node=_gpus_per_node(given, nodes),
         out=out.resolve(),
-        bench=(sys.executable, "-P", "-m", "bench") if not slurm["container_image"] else ("bench",),
+        bench=("bench",) if slurm["container_image"] or slurm["wrapper"] else (sys.executable, "-P", "-m", "bench"),
         options=options_of(slurm["slurm_option"] or ()),
         modules=slurm["module"] or (),
         setup=os.path.abspath(slurm["setup"]) if slurm["setup"] else "",
@@ -141,6 +144,8 @@ def _gpus_per_node(given: Given, nodes: Given) -> int:
         return 0
     if nodes["nproc_per_node"]:
         return _whole("--nproc-per-node", nodes["nproc_per_node"])
+    if "all" in (given["gpus"] or ""):
+        return 0
     numbers = [int(word) for text in (given["gpus"] or "").split(",") for word in text.split("..") if word.isdecimal()]
     return -(-max(numbers) // _whole("--nnodes", nodes["nnodes"] or "1")) if numbers else 0
 

@@ -103,9 +103,10 @@ class Contest:
         cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
         variables = {name: plan.cases[0].case.environment for name, plan in self.plans.items()}
         survey = Survey.taken(self.machine, cases, self.out)
+        plans = self.nodes.checked(self.plans, watcher) if self.nodes else self.plans
+        survey = self.nodes.surveyed(survey) if self.nodes else survey
         for warning in survey.notes():
             watcher.note(f"warning: {warning}")
-        plans = {name: self.nodes.checked(plan, watcher) if self.nodes else plan for name, plan in self.plans.items()}
         with (
             sites(self.sides, list(dict.fromkeys(case.workload for case in cases)), variables) as places,
             contextlib.ExitStack() as stack,

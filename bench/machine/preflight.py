@@ -56,7 +56,8 @@ class Look:
 
     ``processors``: those that this process may run on. ``cpu_quota``: how many it may keep busy at a time.
     ``busy_processors``: how many of ``processors`` other programs keep busy. Memory is that of the cgroup if it is less
-    than the host's. ``variables``: those of THREAD_VARIABLES that are set.
+    than the host's. ``variables``: those of THREAD_VARIABLES that are set. ``most_ranks``: how many ranks of a launch
+    are here at most; None: all of them.
     """
 
     processors: int | None = None
@@ -69,6 +70,7 @@ class Look:
     shm_free_mib: float | None = None
     gpus: tuple[GpuLook, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    most_ranks: int | None = None
 
     @property
     def usable_processors(self) -> int | None:

@@ -14,13 +14,14 @@ import os
 import socket
 import struct
 import threading
+import time
 from typing import Any
 
 MAGIC = b"stepbench nodes 1".ljust(32, b"\0")  # the last number is the version of the messages
 NONCE = 32  # bytes
 HANDSHAKE_S = 5.0
 LENGTHS = struct.Struct("!IQ")  # of the JSON and of the bytes
-MOST_JSON, MOST_BYTES = 1 << 26, 1 << 31
+MOST_JSON, MOST_BYTES = 1 << 26, 1 << 29
 KEEP_MS = 5000  # the kernel gives up what it could not send in this time
 
 Message = dict[str, Any]
@@ -54,7 +55,11 @@ class Channel:
         """Send a message. Raise OSError if the connection is lost."""
         text = json.dumps({"kind": kind, **values}).encode()
         with self._sending:
-            self._socket.sendall(LENGTHS.pack(len(text), len(blob)) + text + blob)
+            try:
+                self._socket.sendall(LENGTHS.pack(len(text), len(blob)) + text + blob)
+            except OSError:
+                self.close()  # a part of a message may have been sent
+                raise
 
     def receive(self, seconds: float) -> tuple[Message, bytes]:
         """Return the next message.
@@ -86,7 +91,7 @@ def accept(connection: socket.socket, token: str) -> Channel:
     with _closed_on_error(connection):
         connection.settimeout(HANDSHAKE_S)
         connection.sendall(MAGIC + nonce)
-        theirs, proof = _halves(_exactly(connection, 2 * NONCE))
+        theirs, proof = _halves(_exactly(connection, 2 * NONCE, time.monotonic() + HANDSHAKE_S))
         if not hmac.compare_digest(proof, _proof(token, b"follower", nonce, theirs)):
             raise Refused("its token is not the one of this node (STEPBENCH_TOKEN)")
         connection.sendall(_proof(token, b"head", nonce, theirs))
@@ -129,10 +134,12 @@ def _closed_on_error(connection: socket.socket) -> Any:
         raise
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
-    """Return so many bytes. Raise ConnectionError if the other side closes before."""
+def _exactly(connection: socket.socket, size: int, deadline: float | None = None) -> bytes:
+    """Return so many bytes. Raise ConnectionError if the other side closes before, TimeoutError after a deadline."""
     found = bytearray()
     while len(found) < size:
+        if deadline is not None:
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
         piece = connection.recv(min(size - len(found), 1 << 20))
         if not piece:
             raise ConnectionError("it closed the connection")

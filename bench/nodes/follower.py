@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,7 @@ from bench.runner.failure_cause import oom_kills
 from bench.runner.host_memory import HostMemory
 from bench.runner.launch_case import make_launcher
 from bench.runner.script_folder import make_folder
+from bench.runner.watchdog import cut
 from bench.untrusted.rank_files import NonsenseError
 from bench.untrusted.text import printable
 from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request
@@ -46,6 +48,7 @@ def follow(
 
     ``hello`` is what this node says of itself. Whenever node 0 is lost, wait ``join_s`` seconds for it to come back.
     """
+    busy_since: float | None = None
     while True:
         channel = _joined(endpoint, token, join_s, say)
         follower = Follower(channel, hello, log)
@@ -55,6 +58,11 @@ def follow(
             follower.close()
         if code is not None:
             return code
+        busy_since = (busy_since or time.monotonic()) if follower.busy else None
+        if busy_since and time.monotonic() - busy_since > join_s:
+            raise BenchError(f"node 0: {follower.lost}", hint="Give each node another --node-rank.")
+        if follower.busy:
+            continue
         say(f"warning: node 0 was lost: {follower.lost}; waiting {join_s:g} s for it to come back")
 
 
@@ -85,10 +93,11 @@ class Follower:
         self._channel, self._log = channel, log
         self._inbox: queue.Queue[tuple[Message, bytes]] = queue.Queue()
         self._stopping: set[str] = set()  # launches that node 0 has stopped
-        self._asked_for_stacks = threading.Event()
+        self._asked_for_stacks: queue.Queue[str] = queue.Queue()  # numbers of questions
         self._closed = threading.Event()
         self._signalled = False
         self.lost = ""
+        self.busy = False  # node 0 has another follower of this number
         self._variables = environment.rank_environment()
         self._launchers: dict[str, Launcher] = {}  # by the id of node 0's
         channel.send("hello", **hello)
@@ -108,6 +117,10 @@ class Follower:
                 continue
             if message["kind"] == "bye":
                 return int(message["code"])
+            if message["kind"] == "busy":  # node 0 does not know yet that this node was lost
+                self.lost, self.busy = printable(str(message["why"])), True
+                time.sleep(PING_S)
+                return None
             if message["kind"] == "refused":
                 raise IncomparableError(f"node 0 refuses this node: {printable(str(message['why']))}")
             if message["kind"] in done:
@@ -130,7 +143,7 @@ class Follower:
                 if message["kind"] == "stop":
                     self._stopping.add(str(message.get("run_id")))
                 elif message["kind"] == "stacks":
-                    self._asked_for_stacks.set()
+                    self._asked_for_stacks.put(message["question"])
                 elif message["kind"] == "ping":
                     self._channel.send("pong", at=message["at"], here=time.time_ns())
                 else:
@@ -158,7 +171,11 @@ class Follower:
     # -- what node 0 asks for --------------------------------------------------------------------------------------
 
     def _files(self, message: Message, blob: bytes) -> None:
-        self._channel.send("files", digests={str(name): digest_of(str(name)) for name in message["names"]})
+        self._channel.send(
+            "files",
+            question=message["question"],
+            digests={str(name): digest_of(str(name)) for name in message["names"]},
+        )
 
     def _prepare(self, message: Message, blob: bytes) -> None:
         """Start a launch server for the variables of a launch, unless one is running."""
@@ -168,11 +185,11 @@ class Follower:
         variables = with_interface(message["environment"], self._variables, self._channel.own_address)
         request = Request("", "", 0, 0.0, self._log.parent, variables)
         try:
-            self._launchers[one].prepare(request, lambda: bool(self.lost))
+            self._launchers[one].prepare(request, self._is_to_end)
             error = ""
         except LaunchError as failure:
-            error = str(failure)
-        self._channel.send("ready", error=error)
+            error = self._with_log(str(failure))
+        self._channel.send("ready", question=message["question"], error=error)
 
     def _close(self, message: Message, blob: bytes) -> None:
         """End the servers of a launcher."""
@@ -188,7 +205,7 @@ class Follower:
         request = Request("", "", message["ranks"], float(message["timeout_s"]), self._log.parent, variables)
         ended: dict[str, Any] = {"run_id": node.run_id}
         try:
-            scratch = launcher.prepare(request, lambda: bool(self.lost)).scratch
+            scratch = launcher.prepare(request, self._is_to_end).scratch
             spec = _spec_here(blob, scratch, str(message["name"]))
             request = dataclasses.replace(
                 request,
@@ -198,11 +215,23 @@ class Follower:
                 numa_binding=message["numa_binding"],
                 node=node,
             )
-            prepared = launcher.prepare(request, lambda: bool(self.lost))
+            prepared = launcher.prepare(request, self._is_to_end)
             ended |= self._watched(request, spec, prepared, node)
         except (LaunchError, OSError) as error:
-            ended["error"] = str(error)
+            ended["error"] = self._with_log(str(error))
         self._channel.send("ended", **ended)
+
+    def _is_to_end(self) -> bool:
+        """Pass on a signal, and return whether node 0 is lost."""
+        self._pass_on_signals()
+        return bool(self.lost)
+
+    def _with_log(self, error: str) -> str:
+        """Return an error with the last words of this node's log, which node 0 does not see."""
+        with contextlib.suppress(OSError):
+            lines = self._log.read_text(errors="replace").splitlines()
+            return f"{error.partition('; see ')[0]}: {lines[-1].strip()}" if lines and lines[-1].strip() else error
+        return error
 
     def _watched(self, request: Request, spec: Spec, prepared: Prepared, node: Node) -> dict[str, Any]:
         ranks = range(node.first_rank, node.first_rank + request.ranks)
@@ -211,15 +240,19 @@ class Follower:
 
         def watch() -> bool:
             relay.look()
-            if self._asked_for_stacks.is_set():
-                self._asked_for_stacks.clear()
-                relay.tell_places()
+            with contextlib.suppress(queue.Empty):
+                relay.tell_places(self._asked_for_stacks.get_nowait())
             self._pass_on_signals()
             return bool(self.lost) or node.run_id in self._stopping
 
-        with HostMemory(request.log, Path(spec.scratch), ranks, processes, alone=True) as host:
-            outcome: Outcome = prepared.launch(watch)
-        relay.look(last=True)
+        try:
+            with HostMemory(request.log, Path(spec.scratch), ranks, processes, alone=True) as host:
+                outcome: Outcome = prepared.launch(watch)
+            relay.look(last=True)
+        finally:
+            for folder in (spec.folder, spec.compile_cache):
+                if folder:
+                    shutil.rmtree(folder, ignore_errors=True)
         return {
             "exit_codes": {node.first_rank + local: code for local, code in outcome.exit_codes.items()},
             "error": outcome.error,
@@ -235,25 +268,29 @@ class Relay:
         self._channel, self._run_id, self._source = channel, run_id, source
         self._pids: dict[int, int] = {}
         self._told: dict[int, dict[str, str]] = {}
+        self._lost: dict[Path, int] = {}  # bytes that were cut out of a log
 
     def look(self, last: bool = False) -> None:
         """Send what is new; a connection that is lost ends the launch otherwise. ``last``: the processes are gone."""
+        for log in self._source.folder.glob("*.log"):
+            self._lost[log] = cut(log, self._lost.get(log, 0))
+        # The state of a process first: what it wrote before it ended is then in what follows.
+        states = {} if last else {rank: self._state(rank) for rank in self._source.ranks}
         with contextlib.suppress(OSError):
             for piece in self._source.changes():
                 where = {"where": piece.where, "name": piece.name, "adds": piece.adds}
                 self._channel.send("file", piece.data, run_id=self._run_id, **where)
-            states = {} if last else {rank: self._state(rank) for rank in self._source.ranks}
             new = {rank: state for rank, state in states.items() if state and state != self._told.get(rank)}
             if new:
                 self._told |= new
                 self._channel.send("ranks", run_id=self._run_id, ranks=new)
 
-    def tell_places(self) -> None:
+    def tell_places(self, question: str) -> None:
         """Make the ranks write their stacks to their logs, and tell where they are."""
         logs = {rank: self._source.folder / f"rank{rank}.log" for rank in self._pids}
         places = stack_traces.take(self._pids, logs)
         with contextlib.suppress(OSError):
-            self._channel.send("places", places=places)
+            self._channel.send("places", question=question, places=places)
 
     def _state(self, rank: int) -> dict[str, str]:
         if rank not in self._pids:

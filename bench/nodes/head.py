@@ -11,6 +11,7 @@ import queue
 import socket
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,11 +20,13 @@ from bench import interrupts
 from bench.errors import BenchError, IncomparableError, UsageError
 from bench.nodes.channel import Channel, Message, Refused, accept
 from bench.nodes.facts import difference, machine_of
+from bench.nodes.options import is_loopback
 from bench.untrusted.text import printable
 
 PING_S, SILENCE_S = 1.0, 5.0
 PINGS = 10  # by which the clocks of two nodes are compared
 POLL_S = 0.05
+MOST_STRANGERS = 64  # connections that have not shown the token yet
 Handler = Callable[[Message, bytes], None]
 
 
@@ -36,7 +39,7 @@ class Peer:
         self.lost = ""
         self.heard: Handler | None = None  # gets messages about the present launch
         self._clocks: deque[tuple[int, int]] = deque(maxlen=PINGS)  # (round trip, how far ahead) of the last pings
-        self._answers: queue.Queue[tuple[Message, bytes] | None] = queue.Queue()
+        self._answers: queue.Queue[Message | None] = queue.Queue()
 
     @property
     def name(self) -> str:
@@ -55,14 +58,19 @@ class Peer:
         except OSError as error:
             self.drop(f"it could not be reached: {error.strerror or error}")
 
-    def answer(self, kind: str, seconds: float) -> Message | None:
-        """Return the next answer of a kind; None if the follower is lost or none comes in time."""
+    def ask(self, kind: str, **values: Any) -> str:
+        """Send a question, and return its number, by which the answer is known."""
+        self.say(kind, question=(number := uuid.uuid4().hex), **values)
+        return number
+
+    def answer(self, number: str, seconds: float, stop: Callable[[], bool] = lambda: False) -> Message | None:
+        """Return the answer to a question; None if the follower is lost, none comes in time, or ``stop`` is true."""
         deadline = time.monotonic() + seconds
-        while not self.lost and (left := deadline - time.monotonic()) > 0:
+        while not self.lost and (left := deadline - time.monotonic()) > 0 and not stop():
             with contextlib.suppress(queue.Empty):
                 found = self._answers.get(timeout=min(left, POLL_S * 4))
-                if found and found[0]["kind"] == kind:
-                    return found[0]
+                if found and found.get("question") == number:
+                    return found
         return None
 
     def drop(self, why: str) -> None:
@@ -79,16 +87,16 @@ class Peer:
                 kind = message["kind"]
                 if kind == "signal":
                     signalled(self, str(message.get("name")))
-                elif kind in ("file", "ranks"):
+                elif kind in ("file", "ranks", "ended"):
                     if handler := self.heard:
                         handler(message, blob)
                 elif kind == "pong":
                     self._note_clock(int(message["at"]), int(message["here"]))
                 elif kind != "ping":
-                    self._answers.put((message, blob))
+                    self._answers.put(message)
         except TimeoutError:
             self.drop(f"nothing was heard of it for {SILENCE_S:g} s")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # whatever it has sent: it alone is lost
             self.drop(str(error) or type(error).__name__)
 
     def _note_clock(self, at_ns: int, there_ns: int) -> None:
@@ -115,6 +123,7 @@ class Head:
         self._token, self._facts, self._warn = token, facts, warn
         self._refusal: BenchError | None = None  # what ends the run
         self._lock, self._closing = threading.Lock(), threading.Event()
+        self._strangers = threading.Semaphore(MOST_STRANGERS)
         self._listening = _listening(endpoint)
         for work in (self._accept, self._ping):
             threading.Thread(target=work, name=f"nodes {work.__name__}", daemon=True).start()
@@ -145,13 +154,11 @@ class Head:
             time.sleep(POLL_S)
 
     def ask(self, kind: str, seconds: float, **values: Any) -> dict[int, Message]:
-        """Ask all followers, and return their answers of the same kind; one that gives none in time is lost."""
-        asked = [peer for peer in self.peers.values() if not peer.lost]
-        for peer in asked:
-            peer.say(kind, **values)
+        """Ask all followers, and return their answers; one that gives none in time is lost."""
+        asked = {peer: peer.ask(kind, **values) for peer in self.peers.values() if not peer.lost}
         found = {}
-        for peer in asked:
-            if (answer := peer.answer(kind, seconds)) is None:
+        for peer, number in asked.items():
+            if (answer := peer.answer(number, seconds)) is None:
                 peer.drop(f"it did not answer within {seconds:g} s")
             else:
                 found[peer.node] = answer
@@ -163,6 +170,8 @@ class Head:
         for peer in self.peers.values():
             if not peer.lost:
                 peer.say("bye", why=why, code=code)
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # ends the thread that accepts
         self._listening.close()
         for peer in self.peers.values():
             peer.channel.close()
@@ -171,13 +180,17 @@ class Head:
         while not self._closing.is_set():
             try:
                 connection, _ = self._listening.accept()
-            except OSError:
-                return
+            except OSError:  # closed, or no descriptor is free
+                time.sleep(POLL_S)
+                continue
+            if not self._strangers.acquire(blocking=False):
+                connection.close()
+                continue
             threading.Thread(target=self._join, args=(connection,), name="nodes join", daemon=True).start()
 
     def _join(self, connection: socket.socket) -> None:
         try:
-            channel = accept(connection, self._token)
+            channel = self._known(connection)
         except Refused as error:
             self._warn(f"a process that wanted to join was refused: {error}")
             return
@@ -186,11 +199,17 @@ class Head:
         try:
             hello, _ = channel.receive(SILENCE_S)
             peer = self._welcomed(channel, hello)
-        except (OSError, ValueError, KeyError, TypeError):
+        except Exception:  # whatever it has sent
             channel.close()
             return
         if peer:
             peer.listen(self._signalled)
+
+    def _known(self, connection: socket.socket) -> Channel:
+        try:
+            return accept(connection, self._token)
+        finally:
+            self._strangers.release()
 
     def _welcomed(self, channel: Channel, hello: Message) -> Peer | None:
         """Return the follower, or None if it is refused."""
@@ -210,7 +229,7 @@ class Head:
                     why = f"{peer.name} came back as another machine"
                     self._refusal = IncomparableError(why, hint="Start the run anew.")
             if why:
-                channel.send("refused", why=why)
+                channel.send("busy" if before and not before.lost else "refused", why=why)
                 channel.close()
                 return None
             channel.send("welcome")
@@ -240,6 +259,13 @@ def _listening(endpoint: tuple[str, int]) -> socket.socket:
             f"{flag}: {host} cannot be resolved: {error.strerror}", option=flag, given=f"{host}:{port}"
         ) from None
     family, *_, address = found[0]
+    if is_loopback(host) and not (host == "localhost" or host[:1].isdigit() or ":" in host):
+        raise UsageError(
+            f"{flag}: {host} is {address[0]} on node 0, which other nodes cannot reach",
+            option=flag,
+            given=f"{host}:{port}",
+            hint="Give the address of node 0 by which other nodes reach it.",
+        )
     try:
         return socket.create_server(address[:2], family=family)
     except OSError as error:

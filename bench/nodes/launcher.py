@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from bench import interrupts
 from bench.nodes.channel import Message
 from bench.nodes.facts import machine_of
 from bench.nodes.head import Handler, Head, Peer
@@ -22,6 +24,8 @@ from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request, Watc
 BOOT_S = 180.0  # for a follower's launch server, which may import torch from a slow disk
 END_S, STOP_S = 30.0, 10.0  # for a follower to end after a good launch, and after a bad one
 STACKS_S = 10.0
+POLL_S = 0.02
+FAILED_PATIENCE_S = 3.0  # as that of the watchdog
 INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
@@ -44,8 +48,7 @@ class NodesLauncher(Launcher):
         if len(parts) == 1:
             return self._here.prepare(request, watch)
         peers = self._head.wait(len(parts))
-        for peer in peers:
-            peer.say("prepare", launcher=self._id, environment=dict(request.environment))
+        asked = [peer.ask("prepare", launcher=self._id, environment=dict(request.environment)) for peer in peers]
         launch = _Launch(request, parts, peers, self._id)
         own = dataclasses.replace(
             request,
@@ -54,8 +57,8 @@ class NodesLauncher(Launcher):
             node=launch.node,
         )
         launch.here = self._here.prepare(own, watch)
-        for peer in peers:
-            ready = peer.answer("ready", BOOT_S)
+        for peer, number in zip(peers, asked, strict=True):
+            ready = peer.answer(number, BOOT_S, lambda: bool(interrupts.pending()) or watch())
             if ready is None or ready.get("error"):
                 why = ready["error"] if ready else peer.lost or f"it started no launch server within {BOOT_S:g} s"
                 raise LaunchError(f"{peer.name}: {why}" if ready or not peer.lost else peer.lost)
@@ -81,6 +84,7 @@ class _Launch:
         self._first = [sum(parts[:number]) for number in range(len(parts))]
         self._status: dict[int, Mapping[str, str]] = {}
         self._ended: dict[int, Message] = {}
+        self._failed_at: float | None = None
         self._begun = False  # whether the followers have been told to launch
 
     @property
@@ -101,7 +105,7 @@ class _Launch:
     @property
     def facts(self) -> Mapping[str, str]:
         """``node_facts``, and the interface by which node 0 reaches the others."""
-        machines = [machine_of(peer.facts) for peer in self._peers]
+        machines = [{**machine_of(peer.facts), "ranks": len(self._ranks(peer))} for peer in self._peers]
         return {"node_facts": json.dumps(machines, sort_keys=True), "interface": interface_of(self.address)}
 
     def launch(self, watch: Watch = never_stop) -> Outcome:
@@ -109,7 +113,7 @@ class _Launch:
         for peer in self._peers:
             peer.heard = self._hearing(peer)
         try:
-            outcome = self.here.launch(lambda: watch() or any(peer.lost for peer in self._peers))
+            outcome = self.here.launch(lambda: watch() or self._ended_badly())
             self._await_end(outcome.ok)
         except BaseException:
             self._stop()
@@ -125,11 +129,10 @@ class _Launch:
 
     def places(self) -> Mapping[int, str]:
         """Make ranks of other nodes write their stacks, and return where they are."""
-        for peer in self._peers:
-            peer.say("stacks")
+        asked = [peer.ask("stacks") for peer in self._peers]
         found: dict[int, str] = {}
-        for peer in self._peers:
-            answer = peer.answer("places", STACKS_S) or {}
+        for peer, number in zip(self._peers, asked, strict=True):
+            answer = peer.answer(number, STACKS_S) or {}
             found |= {int(rank): str(place) for rank, place in answer.get("places", {}).items()}
         return found
 
@@ -177,6 +180,8 @@ class _Launch:
                 piece = Piece(message["where"], message["name"], blob, bool(message["adds"]))
                 with contextlib.suppress(OSError):  # this node's launch has ended, or its disk is full: its end says so
                     copies.write(piece, peer.ahead_ns)
+            elif message["kind"] == "ended":
+                self._ended[peer.node] = message
             else:
                 own = {int(rank): status for rank, status in message["ranks"].items()}
                 self._status |= {rank: status for rank, status in own.items() if rank in copies.ranks}
@@ -187,14 +192,25 @@ class _Launch:
         """Wait until the followers have ended their ranks; one that does not is lost."""
         if not well:
             self._stop()
+        seconds = END_S if well else STOP_S
+        deadline = time.monotonic() + seconds
         for peer in self._peers if self._begun else ():
-            seconds = END_S if well else STOP_S
-            while (ended := peer.answer("ended", seconds)) and ended.get("run_id") != self._run_id:
-                pass
-            if ended:
-                self._ended[peer.node] = ended
-            else:
-                peer.drop(f"its ranks did not end within {seconds:g} s")
+            while peer.node not in self._ended and not peer.lost:
+                if time.monotonic() > deadline:
+                    peer.drop(f"its ranks did not end within {seconds:g} s")
+                time.sleep(POLL_S)
+
+    def _ended_badly(self) -> bool:
+        """Return whether a node is lost, or has ended its ranks after a failure some time ago.
+
+        In that time ranks here notice by themselves, and say more.
+        """
+        if any(peer.lost for peer in self._peers):
+            return True
+        failed = any(one.get("error") or any(one.get("exit_codes", {}).values()) for one in self._ended.values())
+        if failed and self._failed_at is None:
+            self._failed_at = time.monotonic()
+        return self._failed_at is not None and time.monotonic() - self._failed_at > FAILED_PATIENCE_S
 
     def _stop(self) -> None:
         for peer in self._peers:

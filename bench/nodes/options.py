@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from bench.errors import UsageError
 
 TOKEN = "STEPBENCH_TOKEN"
+ALL_DEVICES = ("", "auto", "gpu", "cpu")
 MOST_NODES, MOST_PLACES, MOST_SECONDS = 4096, 4096, 86_400
 DEFAULT_PORT = 29500  # as torchrun's
 JOIN_S = 60.0
@@ -45,19 +46,19 @@ def nodes_asked(given: Mapping[str, object], environment: Mapping[str, str] = os
     UsageError for what is not allowed, and without a token unless all nodes are on this host.
     """
     values = {name: given.get(name) or _first(environment, names) for name, names in VARIABLES.items()}
-    nnodes = _whole("--nnodes", values["nnodes"], 1, MOST_NODES, 1)
-    places = _whole("--nproc-per-node", values["nproc_per_node"], 1, MOST_PLACES, 0)
-    join_s = _whole("--join-timeout", given.get("join_timeout"), 1, MOST_SECONDS, int(JOIN_S))
+    nnodes = _whole(_named("nnodes", given, environment), _least(values["nnodes"]), 1, MOST_NODES, 1)
     if nnodes == 1:
         for name in ("node_rank", "rdzv_endpoint", "nproc_per_node", "join_timeout"):
             if given.get(name):
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag} has no effect with one node", option=flag, hint="Add --nnodes N.")
         return None
-    node_rank = _whole("--node-rank", values["node_rank"], 0, nnodes - 1, None)
+    places = _whole(_named("nproc_per_node", given, environment), values["nproc_per_node"], 1, MOST_PLACES, 0)
+    join_s = _whole("--join-timeout", given.get("join_timeout"), 1, MOST_SECONDS, int(JOIN_S))
+    node_rank = _whole(_named("node_rank", given, environment), values["node_rank"], 0, nnodes - 1, None)
     endpoint = _endpoint(values["rdzv_endpoint"] or _master(environment))
     token = environment.get(TOKEN, "")
-    if not token and not _is_loopback(endpoint[0]):
+    if not token and not is_loopback(endpoint[0]):
         raise UsageError(
             f"{TOKEN} is not set, without which any process of the network could join",
             option=TOKEN,
@@ -67,13 +68,28 @@ def nodes_asked(given: Mapping[str, object], environment: Mapping[str, str] = os
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((environment[name] for name in names if environment.get(name)), None)
+    """Return the value of the first variable that has one; torchrun's words for all devices of a node are none."""
+    return next((environment[name] for name in names if environment.get(name, "auto") not in ALL_DEVICES), None)
+
+
+def _named(name: str, given: Mapping[str, object], environment: Mapping[str, str]) -> str:
+    """Return how a message names a value: by its option, or by the variable that has it."""
+    flag = "--" + name.replace("_", "-")
+    return flag if given.get(name) else next((one for one in VARIABLES[name] if environment.get(one)), flag)
+
+
+def _least(given: object) -> object:
+    """Return the number of nodes of torchrun's ``LEAST:MOST`` if both are the same."""
+    least, colon, most = str(given or "").partition(":")
+    return least if colon and least == most else given
 
 
 def _master(environment: Mapping[str, str]) -> str | None:
     """Return the endpoint that Kubeflow and PyTorch's own scripts set."""
-    address = environment.get("MASTER_ADDR")
-    return address and f"{address}:{environment.get('MASTER_PORT') or DEFAULT_PORT}"
+    for prefix in ("PET_MASTER", "MASTER"):
+        if address := environment.get(f"{prefix}_ADDR"):
+            return f"{address}:{environment.get(f'{prefix}_PORT') or DEFAULT_PORT}"
+    return None
 
 
 def _whole(flag: str, given: object, least: int, most: int, default: int | None) -> int:
@@ -99,7 +115,8 @@ def _endpoint(given: object) -> tuple[str, int]:
     return host, int(port)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address is of this host alone."""
     try:
         found = socket.getaddrinfo(host, None)
     except OSError:

@@ -16,6 +16,7 @@ from bench.nodes.options import DEFAULT_PORT, TOKEN
 
 POLL_S = 1.0
 COMMAND_S = 60.0  # for a command of Slurm to answer
+SILENT_S = 600.0  # for Slurm to answer at all, while a job is followed
 OPTION = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 OURS = (
     "nodes",
@@ -46,15 +47,17 @@ NEVER = (
 class Job:
     """A job to be written: ``words`` are the options of ``bench run``, without ``--out``.
 
-    ``out``: a folder that all nodes see; results go to its ``slurm/JOB``. ``options``: of sbatch, by name. ``setup``: a
-    script that each node's shell reads first. ``modules`` are loaded. ``wrapper``: words before the command, such as
-    those of a container. ``notice_s``: seconds before the time limit at which the run ends well.
+    ``kept`` are those that a run needs again when it is resumed. ``out``: a folder that all nodes see; results go to
+    its ``slurm/JOB``. ``options``: of sbatch, by name. ``setup``: a script that each node's shell reads first.
+    ``modules`` are loaded. ``wrapper``: words before the command, such as those of a container. ``notice_s``: seconds
+    before the time limit at which the run ends well.
     """
 
     words: Sequence[str]
     nodes: int
     gpus_per_node: int
     out: Path
+    kept: Sequence[str] = ()
     bench: Sequence[str] = ("bench",)
     options: Mapping[str, str] = field(default_factory=dict)
     modules: Sequence[str] = ()
@@ -85,7 +88,7 @@ def options_of(given: Sequence[str]) -> dict[str, str]:
 
 def script(job: Job) -> str:
     """Return the batch script. Every value of the user is quoted; UsageError for one with several lines."""
-    texts = [str(job.out), job.setup, job.container, *job.words, *job.bench, *job.modules, *job.wrapper]
+    texts = [str(job.out), job.setup, job.container, *job.words, *job.kept, *job.bench, *job.modules, *job.wrapper]
     for text in texts:
         if not _is_one_line(text):
             raise UsageError(option="--scheduler slurm", given=text, allowed="values in one line")
@@ -121,9 +124,19 @@ def script(job: Job) -> str:
         'if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -d "$out/runs" ]; then run=(--resume latest); fi',
     ]
     container = [f"--container-image={job.container}"] if job.container else []
-    srun = ["srun", "--kill-on-bad-exit=0", "--cpu-bind=none", *container, *job.wrapper, *job.bench, "run"]
+    srun = [
+        "srun",
+        "--export=ALL",
+        "--kill-on-bad-exit=0",
+        "--cpu-bind=none",
+        *container,
+        *job.wrapper,
+        *job.bench,
+        "run",
+    ]
     # One task on each node; Slurm's variables say which it is.
-    lines.append(f'exec {shlex.join(srun)} "${{run[@]}}" --out "$out" --rdzv-endpoint "$first:{DEFAULT_PORT}"')
+    kept = "".join(f" {shlex.quote(word)}" for word in job.kept)
+    lines.append(f'exec {shlex.join(srun)} "${{run[@]}}"{kept} --out "$out" --rdzv-endpoint "$first:{DEFAULT_PORT}"')
     return "\n".join(lines) + "\n"
 
 
@@ -191,9 +204,16 @@ def cancel(number: str) -> None:
 
 def follow(number: str, log: Path, show: Callable[[str], None], say: Callable[[str], None]) -> int:
     """Show the job's states and its log as it grows, until it has ended. Return its exit code."""
-    before, shown = "", 0
+    before, shown, heard_at = "", 0, time.monotonic()
     while True:
-        now = state(number)
+        try:
+            now = state(number)
+            heard_at = time.monotonic()
+        except BenchError:  # a controller that is busy or restarts
+            if not before or time.monotonic() - heard_at > SILENT_S:
+                raise
+            time.sleep(10 * POLL_S)
+            continue
         if now.words != before:
             say(f"job {number}: {now.words}")
             before = now.words

@@ -95,6 +95,7 @@ class Judge:
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
         others["ranks.csv"] = [end.role.own(one) | _node(one, end.nodes) for one in others["ranks.csv"]]
         row |= {"nodes": 1 + len(set(end.nodes.values())), **end.node_facts}
+        row |= {"command": None} if end.nodes else {}  # one command line does not make it again
         if measured:
             others["steps.csv"] = self._steps(ranks, records)
         if measured:
@@ -111,7 +112,7 @@ class Judge:
         stopped = end.role.stopped(end.records) if ended else {}
         if stopped:
             why = stopped
-        elif end.verdict:
+        elif end.verdict and not end.evidence.outcome.lost:
             why = {"status": "timeout", "reason": end.verdict}
         else:
             why = dict(zip(("status", "reason"), cause(end.evidence), strict=True))
@@ -152,7 +153,7 @@ class Judge:
         assert case.rank_batch is not None
         columns, without_effect = effects(case, records)
         expected = None if self.description.own_loader else case.rank_batch * case.micro_batches
-        found = [*faults(ranks, expected, real=not self.case.fake_ranks), *without_effect]
+        found = [*faults(ranks, expected, real=not self.case.fake_ranks), *without_effect, *unlike_code(records)]
         # Ranks of a failed launch may not have imported everything.
         return {**row, **columns, **verdict(found), "code_key": _code_key(records)}
 
@@ -201,6 +202,19 @@ def rank_facts(records: Mapping[int, RankRecord]) -> Row:
 def _code_key(records: Mapping[int, RankRecord]) -> str | None:
     packages = next((r.software.get("packages", "") for _, r in sorted(records.items()) if r.software), "")
     return code_key(imported(records), packages)
+
+
+def unlike_code(records: Mapping[int, RankRecord]) -> list[str]:
+    """Return in words which module of the user differs between ranks, as it may over several nodes."""
+    found: dict[str, dict[str, int]] = {}
+    for rank, record in sorted(records.items()):
+        for source in record.code:
+            found.setdefault(source.module, {}).setdefault(source.digest, rank)
+    unlike = {module: [*ranks.values()] for module, ranks in found.items() if len(ranks) > 1}
+    return [
+        f"ranks trained different code: {module} of rank {a} is not that of rank {b}"
+        for module, (a, b, *_) in unlike.items()
+    ]
 
 
 def imported(records: Mapping[int, RankRecord]) -> Code:

@@ -23,6 +23,11 @@ def case_warnings(case: Case, look: Look, parameters: int | None = None) -> list
     return [warning for warning in found if warning]
 
 
+def ranks_here(case: Case, look: Look) -> int:
+    """Return how many ranks of a case are on this machine at most."""
+    return case.processes if look.most_ranks is None else min(case.processes, look.most_ranks)
+
+
 def known_parameters(case: Case) -> int | None:
     """Return the number of parameters of a built-in workload with default options, else None."""
     spec = case.spec
@@ -45,11 +50,11 @@ def _memory_warning(case: Case, look: Look, parameters: int) -> str:
     state = state_mib(case, parameters)
     if case.on_accelerator and case.spread.options.get("offload") != "cpu":
         sizes = [gpu.memory_mib for gpu in look.gpus]
-        ranks = math.ceil(case.processes / len(sizes)) if sizes else 1
+        ranks = math.ceil(ranks_here(case, look) / len(sizes)) if sizes else 1
         needed, there, where = ranks * state, min(sizes, default=math.inf), "a GPU"
     else:
         available = look.memory_available_mib
-        needed, there, where = case.processes * state, math.inf if available is None else available, "the host"
+        needed, there, where = ranks_here(case, look) * state, math.inf if available is None else available, "the host"
     if needed <= there:
         return ""
     return (
@@ -81,23 +86,27 @@ def _number(text: str) -> int | None:
 
 def _threads_warning(case: Case, look: Look) -> str:
     processors, workers = look.usable_processors, case.num_workers or 0
-    threads = case.processes * (case.omp_num_threads + workers)
+    threads = ranks_here(case, look) * (case.omp_num_threads + workers)
     if processors is None or threads <= processors:
         return ""
     each = counted(case.omp_num_threads, "OMP thread")
     if workers:
         each = f"({each} + {counted(workers, 'worker')})"
     quota = f" (a CPU quota of {look.cpu_quota:g})" if processors != look.processors else ""
-    fewer = {"--omp-num-threads": case.omp_num_threads > 1, "--num-workers": workers, "--gpus": case.processes > 1}
+    fewer = {
+        "--omp-num-threads": case.omp_num_threads > 1,
+        "--num-workers": workers,
+        "--gpus": ranks_here(case, look) > 1,
+    }
     return (
-        f"{counted(case.processes, 'rank')} x {each} = {threads} threads on {counted(processors, 'processor')}"
+        f"{counted(ranks_here(case, look), 'rank')} x {each} = {threads} threads on {counted(processors, 'processor')}"
         f"{quota}: they take turns, so steps are slower and uneven; lower "
         f"{listed([option for option, helps in fewer.items() if helps], 'or')}"
     )
 
 
 def _shm_warning(case: Case, look: Look) -> str:
-    workers = case.processes * (case.num_workers or 0)
+    workers = ranks_here(case, look) * (case.num_workers or 0)
     needed = workers * SHM_MIB_A_WORKER
     if look.shm_free_mib is None or look.shm_free_mib >= needed:
         return ""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bench.machine.gpus import Machine
 from bench.plan.plan import Plan
+from bench.runner.machine_survey import Survey
 from bench.runner.row_recorder import Observer
 from launch import Launcher
 
@@ -18,11 +19,15 @@ class SeveralNodes(Protocol):
         """Return a machine with the GPUs of all nodes, which a plan may use."""
         ...
 
-    def checked(self, plan: Plan, observer: Observer) -> Plan:
-        """Return the plan with reasons for the cases that cannot run on these nodes.
+    def checked(self, plans: Mapping[str, Plan], observer: Observer) -> dict[str, Plan]:
+        """Return the plans with reasons for the cases that cannot run on these nodes.
 
-        Raise UsageError if it does not fit, IncomparableError if a file of a workload differs.
+        Raise UsageError if they do not fit, IncomparableError if a file of a workload differs.
         """
+        ...
+
+    def surveyed(self, survey: Survey) -> Survey:
+        """Return the survey of node 0 with the number of ranks that it takes."""
         ...
 
     def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:

@@ -27,9 +27,21 @@ def env_key(row: Mapping[str, Any]) -> str:
     """
     steering = json.loads(row.get("settings") or "{}")
     steering.pop("CUDA_VISIBLE_DEVICES", None)  # It selects devices and not their kind.
-    others = [{**facts, "hostname": None} for facts in json.loads(row.get("node_facts") or "[]")]
-    nodes = sorted(json.dumps(facts, sort_keys=True) for facts in others)
-    return "e" + short_hash([steering, *(in_key(column, row.get(column)) for column in ENV_KEY_COLUMNS), *nodes])
+    columns = [in_key(column, row.get(column)) for column in ENV_KEY_COLUMNS]
+    return "e" + short_hash([steering, *columns, *_other_nodes(row)])
+
+
+def _other_nodes(row: Mapping[str, Any]) -> list[str]:
+    """Return what is in the key of the nodes that took part beside node 0; nothing for one node."""
+    if not row.get("node_facts"):
+        return []
+    found = []
+    for facts in json.loads(row["node_facts"]):
+        own = {name: in_key(name, facts.get(name)) for name in (*MACHINE_COLUMNS, "gpus", "ranks")}
+        steering = json.loads(facts.get("settings") or "{}")
+        steering.pop("CUDA_VISIBLE_DEVICES", None)
+        found.append(json.dumps({**own, "settings": steering}, sort_keys=True))
+    return [*sorted(found), str(row.get("interface"))]
 
 
 def in_key(column: str, value: Any) -> Any:

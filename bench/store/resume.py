@@ -185,7 +185,11 @@ def changed_rows(rows: Iterable[LaunchRow], row: Mapping[str, Any]) -> list[str]
     if not alike or not row.get("env_key"):
         return []
     # Another case may use other devices, and has settings of its own.
-    columns = [*MACHINE_COLUMNS, "settings"] if same else [c for c in MACHINE_COLUMNS if c != "device_name"]
+    columns = (
+        [*MACHINE_COLUMNS, "settings", "nodes", "interface"]
+        if same
+        else [c for c in MACHINE_COLUMNS if c != "device_name"]
+    )
     return _said((same or alike)[0].columns(), row, columns)
 
 

@@ -69,11 +69,14 @@ def test_a_follower_joins_and_answers(running: Running) -> None:
     assert kind(channel, "welcome")
     [peer] = running.head.wait(2)
     assert (peer.node, peer.name, peer.places, peer.lost) == (1, "node 1 (n2)", 2, "")
-    peer.say("prepare", environment={"A": "b"})
-    assert kind(channel, "prepare")["environment"] == {"A": "b"}
-    channel.send("ready", error="")
-    assert peer.answer("ready", 5) == {"kind": "ready", "error": ""}
-    assert peer.answer("ready", 0.05) is None
+    first, second = peer.ask("prepare", environment={"A": "b"}), peer.ask("prepare", environment={"A": "c"})
+    asked = kind(channel, "prepare")
+    assert (asked["environment"], asked["question"]) == ({"A": "b"}, first)
+    for number in (first, second):
+        channel.send("ready", question=number, error=number)
+    assert peer.answer(second, 5) == {"kind": "ready", "question": second, "error": second}
+    assert peer.answer(second, 0.05) is None
+    assert peer.answer(second, 60, lambda: True) is None  # at once
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_who_must_not_join_is_told_why(running: Running, join: dict[str, Any], s
 def test_a_second_process_of_a_node_is_refused(running: Running) -> None:
     first = running.join()
     kind(first, "welcome")
-    assert "node 1 (n2) is there already" in kind(running.join(), "refused")["why"]
+    assert "node 1 (n2) is there already" in kind(running.join(), "busy")["why"]
     assert running.head.wait(2)
 
 
@@ -116,7 +119,7 @@ def test_the_end_of_a_connection_is_told(running: Running) -> None:
     channel.close()
     _await(lambda: peer.lost)
     assert peer.lost == "node 1 (n2) was lost: it closed the connection"
-    assert peer.answer("ready", 5) is None  # at once
+    assert peer.answer(peer.ask("prepare"), 60) is None  # at once
 
 
 def test_silence_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +175,27 @@ def test_all_learn_the_exit_code(running: Running) -> None:
     running.head.close("the run has ended", 5)
     bye = kind(channel, "bye")
     assert (bye["why"], bye["code"]) == ("the run has ended", 5)
+
+
+def test_a_name_of_the_loopback_interface_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Debian gives a host's own name the address 127.0.1.1, which other nodes cannot reach."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.1.1", 1))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *words, **more: found)
+    with pytest.raises(UsageError, match="which other nodes cannot reach"):
+        Head(("node0", 1), 2, TOKEN, FACTS, 1.0, print)
+
+
+def test_strangers_take_no_more_than_some_places(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    strangers = [socket.create_connection(running.address) for _ in range(module.MOST_STRANGERS + 10)]
+    try:
+        _await(lambda: running.head._strangers._value == 0)
+        strangers[-1].settimeout(10)
+        assert strangers[-1].recv(1) == b""
+    finally:
+        for stranger in strangers:
+            stranger.close()
+    _await(lambda: running.head._strangers._value == module.MOST_STRANGERS)
+    assert kind(running.join(), "welcome")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,13 +42,15 @@ class Follower:
 
     def say(self, kind: str, blob: bytes = b"", **values: Any) -> None:
         self.said.append((kind, values, blob))
+        if kind == "launch" and "ended" in self.answers:
+            self.heard({"kind": "ended", "run_id": values["node"]["run_id"], **self.answers["ended"]}, b"")
 
-    def answer(self, kind: str, seconds: float) -> dict[str, Any] | None:
-        answer = None if self.lost else self.answers.get(kind)
-        if answer and kind == "ended":
-            launched = next(values for name, values, _ in self.said if name == "launch")
-            return {"run_id": launched["node"]["run_id"], **answer}
-        return answer
+    def ask(self, kind: str, **values: Any) -> str:
+        self.say(kind, **values)
+        return {"prepare": "ready", "stacks": "places"}[kind]
+
+    def answer(self, number: str, seconds: float, stop: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
+        return None if self.lost else self.answers.get(number)
 
     def drop(self, why: str) -> None:
         self.dropped = why
@@ -77,6 +80,7 @@ class Here(Launcher):
     elsewhere: Elsewhere | None = None
     stopped: bool = False
     hosts: bool = True
+    looks: int = 1
 
     def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
         self.requests.append(request)
@@ -87,7 +91,9 @@ class Here(Launcher):
         if node and node.hosted and self.hosts:
             node.hosted(77)
         self.during()
-        self.stopped = watch()
+        for _ in range(self.looks):
+            self.stopped = watch()
+            time.sleep(0.01)
         return self.outcome
 
     def close(self) -> None:
@@ -188,10 +194,22 @@ def test_an_error_here_stops_the_others(tmp_path: Path) -> None:
     assert follower.told("stop")
 
 
-def test_a_follower_that_does_not_end_its_ranks_is_lost(tmp_path: Path) -> None:
+def test_a_follower_that_fails_ends_the_launch_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ranks never came, so that ranks here wait for them: they would do so until the time limit."""
+    follower = ready(1, error="FileNotFoundError: /home/me")
+    here, outcome = launched(tmp_path, [follower], 4, Outcome({}, stopped=True))
+    assert not here.stopped  # ranks here may notice it by themselves, and say more
+    monkeypatch.setattr("bench.nodes.launcher.FAILED_PATIENCE_S", 0.02)
+    here, outcome = launched(tmp_path, [ready(1, error="FileNotFoundError: /home/me")], 4, Outcome({}), looks=5)
+    assert here.stopped
+    assert outcome.lost == "node 1 (n2): FileNotFoundError: /home/me"
+
+
+def test_a_follower_that_does_not_end_its_ranks_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.nodes.launcher.STOP_S", 0.05)
     follower = Follower(1, {"ready": {"error": ""}})
     _, outcome = launched(tmp_path, [follower], 4, Outcome({}, stopped=True))
-    assert follower.dropped == "its ranks did not end within 10 s"
+    assert follower.dropped == "its ranks did not end within 0.05 s"
     assert "node 1 (n2) was lost" in outcome.lost
 
 

@@ -56,6 +56,18 @@ def test_an_option_is_stronger_than_a_variable() -> None:
     assert (found.nnodes, found.node_rank) == (2, 1)
 
 
+def test_what_kubeflow_sets() -> None:
+    """Also on one node, where it says nothing that matters here."""
+    one = {"PET_NNODES": "1", "PET_NPROC_PER_NODE": "auto", "PET_NODE_RANK": "0", "PET_MASTER_ADDR": "job-0"}
+    assert nodes_asked({}, one) is None
+    two = {**one, **SECRET, "PET_NNODES": "2:2", "PET_MASTER_PORT": "3"}
+    found = nodes_asked({}, two)
+    assert found is not None
+    assert (found.nnodes, found.node_rank, found.endpoint, found.places) == (2, 0, ("job-0", 3), 0)
+    with pytest.raises(UsageError, match="PET_NNODES: got '1:3'"):
+        nodes_asked({}, {**one, "PET_NNODES": "1:3"})
+
+
 def test_one_node_is_none() -> None:
     assert nodes_asked({}, {}) is None
     assert nodes_asked({"nnodes": "1"}, {"SLURM_STEP_NUM_NODES": "4"}) is None

@@ -35,7 +35,7 @@ first=$(scontrol --oneliner show node "$first" | sed -n 's/.*NodeAddr=\\([^ ]*\\
 out=/shared/results/slurm/"$SLURM_JOB_ID"
 run=(--workload=gpt-124m --gpus=16)
 if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -d "$out/runs" ]; then run=(--resume latest); fi
-exec srun --kill-on-bad-exit=0 --cpu-bind=none bench run "${run[@]}" --out "$out" --rdzv-endpoint "$first:29500"
+exec srun --export=ALL --kill-on-bad-exit=0 --cpu-bind=none bench run "${run[@]}" --out "$out" --rdzv-endpoint "$first:29500"
 """
 SCONTROL = """#!/bin/bash
 if [ "$2" = hostnames ]; then printf 'n7\\nn8\\n'; else echo "NodeName=$4 NodeAddr=10.0.0.7 NodeHostName=$4"; fi
@@ -83,7 +83,7 @@ def test_what_a_job_may_have_more() -> None:
     at = [lines.index(line) for line in ("set -euo pipefail", "module load cuda/12.4", ". /home/me/env.sh")]
     assert at == sorted(at)
     assert (
-        "srun --kill-on-bad-exit=0 --cpu-bind=none --container-image=/images/torch.sqsh numactl --localalloc bench run"
+        "srun --export=ALL --kill-on-bad-exit=0 --cpu-bind=none --container-image=/images/torch.sqsh numactl --localalloc bench run"
         in lines[-1]
     )
 
@@ -120,7 +120,7 @@ def test_every_value_reaches_the_command_as_it_is(tmp_path: Path, text: str) -> 
     )
     words = ran(tmp_path, job)
     assert words == [
-        *("--kill-on-bad-exit=0", "--cpu-bind=none", f"--container-image={text}", text, "bench", "run"),
+        *("--export=ALL", "--kill-on-bad-exit=0", "--cpu-bind=none", f"--container-image={text}", text, "bench", "run"),
         *(f"--args={text}", text, "--out", f"{tmp_path / text}/slurm/42", "--rdzv-endpoint", "10.0.0.7:29500"),
     ]
     assert (tmp_path / "modules").read_text().split("\0")[:-1] == ["load", text]
@@ -192,11 +192,15 @@ def test_dry_run_prints_the_script_and_starts_nothing(tmp_path: Path) -> None:
     assert done.code == 0
     assert "#SBATCH --nodes=2" in done.out
     assert "gpus-per-node" not in done.out
-    run = "run=(--workload=gpt-nano --gpus=4 --device=cpu --launches=2 --nproc-per-node=2)"
-    assert run in done.out
+    assert "run=(--workload=gpt-nano --gpus=4 --device=cpu --launches=2)\n" in done.out
+    assert '"${run[@]}" --nproc-per-node=2 --out "$out"' in done.out  # a run that is resumed needs it again
     assert list(tmp_path.iterdir()) == []
     gpus = in_process.bench(tmp_path, "run", "--scheduler", "slurm", "--nodes", "2", "--gpus", "1..16", "--dry-run").out
     assert "#SBATCH --gpus-per-node=8" in gpus
+    all_ = in_process.bench(
+        tmp_path, "run", "--scheduler", "slurm", "--nodes", "2", "--gpus", "1..all", "--dry-run"
+    ).out
+    assert "gpus-per-node" not in all_
 
 
 @pytest.mark.parametrize(
@@ -206,6 +210,7 @@ def test_dry_run_prints_the_script_and_starts_nothing(tmp_path: Path) -> None:
         (("--detach",), "--detach has no effect without --scheduler slurm"),
         (("--slurm-option", "partition=gpu"), "--slurm-option has no effect without --scheduler slurm"),
         (("--scheduler", "slurm", "--nodes", "0"), "--nnodes: got '0'"),
+        (("--scheduler", "slurm", "--resume", "latest"), "scontrol requeue JOB"),
         (("--scheduler", "slurm", "--workload", "a\nb", "--dry-run"), "values in one line"),
     ],
 )
