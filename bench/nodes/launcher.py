@@ -26,6 +26,7 @@ END_S, STOP_S = 30.0, 10.0  # for a follower to end after a good launch, and aft
 STACKS_S = 10.0
 POLL_S = 0.02
 FAILED_PATIENCE_S = 3.0  # as that of the watchdog
+OF_A_SERVER = "the launch server"  # begins the error of a server that has ended
 INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
@@ -218,14 +219,15 @@ class _Launch:
 
     def _merged(self, outcome: Outcome) -> Outcome:
         codes = dict(outcome.exit_codes)
-        ends = [("node 0", dict[Any, Any](codes), "" if outcome.stopped else outcome.error)]
+        ends = [("node 0", outcome.stopped or not outcome.error.startswith(OF_A_SERVER), outcome.error)]
         for peer in self._peers:
             ended: dict[str, Any] = self._ended.get(peer.node, {})
-            ends.append((peer.name, ended.get("exit_codes", {}), ended.get("error", "")))
+            error = str(ended.get("error", ""))
+            ends.append((peer.name, "exit_codes" in ended and not error.startswith(OF_A_SERVER), error))
             codes |= {int(rank): int(code) for rank, code in ended.get("exit_codes", {}).items()}
         # A launch server that ended took its ranks with it, and what other ranks say follows from that.
         lost = [peer.lost for peer in self._peers if peer.lost]
-        lost += [f"{name}: {error}" for name, known, error in ends if error and not known]
+        lost += [f"{name}: {error}" for name, has_ranks, error in ends if error and not has_ranks]
         errors = [outcome.error, *(f"{name}: {error}" for name, _, error in ends[1:] if error)]
         return Outcome(codes, next(filter(None, errors), ""), outcome.stopped, next(iter(lost), ""))
 

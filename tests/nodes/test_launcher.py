@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -162,6 +163,13 @@ def test_a_server_that_died_on_another_node_is_the_cause(tmp_path: Path) -> None
     assert not outcome.ok
 
 
+def test_what_elastic_says_of_its_peers_is_not_the_cause(tmp_path: Path) -> None:
+    """Rank 0 was killed; the agent of node 1 lost its connection to the store, before it knew of any exit code."""
+    follower = ready(1, error="DistNetworkError: Connection reset by peer")
+    _, outcome = launched(tmp_path, [follower], 4, Outcome({0: -9, 1: -15}, "rank 0 ended with exit code -9"))
+    assert (outcome.lost, outcome.error) == ("", "rank 0 ended with exit code -9")
+
+
 def test_a_node_that_is_lost_ends_the_launch_and_is_the_cause(tmp_path: Path) -> None:
     follower = ready(1)
 
@@ -196,11 +204,11 @@ def test_an_error_here_stops_the_others(tmp_path: Path) -> None:
 
 def test_a_follower_that_fails_ends_the_launch_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its ranks never came, so that ranks here wait for them: they would do so until the time limit."""
-    follower = ready(1, error="FileNotFoundError: /home/me")
+    follower = Follower(1, {"ready": {"error": ""}, "ended": {"error": "FileNotFoundError: /home/me"}})
     here, outcome = launched(tmp_path, [follower], 4, Outcome({}, stopped=True))
     assert not here.stopped  # ranks here may notice it by themselves, and say more
     monkeypatch.setattr("bench.nodes.launcher.FAILED_PATIENCE_S", 0.02)
-    here, outcome = launched(tmp_path, [ready(1, error="FileNotFoundError: /home/me")], 4, Outcome({}), looks=5)
+    here, outcome = launched(tmp_path, [dataclasses.replace(follower, said=[])], 4, Outcome({}), looks=5)
     assert here.stopped
     assert outcome.lost == "node 1 (n2): FileNotFoundError: /home/me"
 
