@@ -246,7 +246,8 @@ class Follower:
             return bool(self.lost) or node.run_id in self._stopping
 
         try:
-            with HostMemory(request.log, Path(spec.scratch), ranks, processes, alone=True) as host:
+            # Not in the window: each node's samples would hold up the ranks of all.
+            with HostMemory(request.log, Path(spec.scratch), ranks, processes, alone=False) as host:
                 outcome: Outcome = prepared.launch(watch)
             relay.look(last=True)
         finally:

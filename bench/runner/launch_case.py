@@ -149,7 +149,8 @@ class CaseLauncher:
         gpus = self.machine.gpus if case.on_accelerator and self.machine.driver else ()
         near = [rank for rank in range(case.processes) if not (far and rank in far.nodes)]
         processes = len(near) * (1 + (case.num_workers or 0))
-        host = HostMemory(request.log, Path(spec.scratch), near, processes, alone=role.is_alone)
+        alone = role.is_alone and not far  # samples in the window would hold up ranks on other nodes as well
+        host = HostMemory(request.log, Path(spec.scratch), near, processes, alone)
         with Sampler(gpus) as sampler, host:
             requested_at_ns = time.time_ns()
             outcome = prepared.launch(lambda: role.ends(watchdog))

@@ -336,7 +336,7 @@ class LaunchRow(NamedTuple):
         Float,
         "MiB",
         "proportional set size of a rank and its descendants, such as DataLoader workers: the largest sample after "
-        "warm-up (`bench run` takes one after the window, and more in long windows); largest rank",
+        "warm-up (`bench run` takes one after the window, and on one node more in long windows); largest rank",
     ] = None
     # -- devices, by NVML ----------------------------------------------------------------------------------------------
     energy_j: Annotated[
