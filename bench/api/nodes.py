@@ -32,8 +32,8 @@ ANSWER_S = 30.0  # for a follower to hash the files of workloads
 class Nodes:
     """All nodes of a run, seen from node 0."""
 
-    def __init__(self, asked: NodesAsked, head: Head) -> None:
-        self._asked, self._head = asked, head
+    def __init__(self, asked: NodesAsked, head: Head, here: Machine) -> None:
+        self._asked, self._head, self._here = asked, head, here
         self._places: list[int] = []
         self.exit_code = EXIT_FAILED  # of the run, for the followers
 
@@ -62,9 +62,8 @@ class Nodes:
                 allowed=f"at most {sum(self._places)}, the ranks of {self._asked.nnodes} nodes",
                 hint="Give more --nnodes, or a larger --nproc-per-node.",
             )
-        own = facts(this_machine())
         for peer in peers:
-            if words := unlike(own, peer.facts, peer.name):
+            if words := unlike(self._head.facts, peer.facts, peer.name):
                 observer.note(f"warning: {words}")
         files = workload_files([planned for plan in plans.values() for planned in plan.cases])
         for node, answer in self._head.ask("files", ANSWER_S, names=list(files)).items():
@@ -77,13 +76,13 @@ class Nodes:
         """Return how many ranks each node takes: as it says, else its GPUs, or on the CPU its share of the largest."""
         share = -(-max((case.processes for case in cases), default=1) // self._asked.nnodes)
         on_gpus = any(case.on_accelerator for case in cases)
-        gpus = [len(this_machine().gpus), *(len(peer.hello.get("gpus", ())) for peer in peers)]
+        gpus = [len(self._here.gpus), *(len(peer.hello.get("gpus", ())) for peer in peers)]
         said = [self._asked.places, *(peer.places or self._asked.places for peer in peers)]
         return [own or (there if on_gpus else share) for own, there in zip(said, gpus, strict=True)]
 
     def _planned(self, planned: Planned) -> Planned:
         """Refuse hybrid sharding over nodes with unlike numbers of ranks, and one process for GPUs of several nodes."""
-        case, here = planned.case, len(this_machine().gpus)
+        case, here = planned.case, len(self._here.gpus)
         if planned.skip:
             return planned
         if case.on_accelerator and case.devices > case.world_size and case.devices > here:
@@ -135,7 +134,7 @@ def as_head(asked: NodesAsked, observer: Observer) -> Iterator[Nodes]:
     try:
         observer.note(f"waiting for {asked.nnodes - 1} more node(s) at {asked.endpoint[0]}:{asked.endpoint[1]}")
         head.wait(asked.nnodes)
-        nodes = Nodes(asked, head)
+        nodes = Nodes(asked, head, machine)
         yield nodes
         ending["code"] = nodes.exit_code
     except (BenchError, Interrupted) as error:

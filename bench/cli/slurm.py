@@ -14,7 +14,9 @@ import typer
 from bench.cli.console import say
 from bench.cli.shared_options import Given, keyword_parameter
 from bench.errors import EXIT_OK, Interrupted, UsageError
-from bench.plan.options import AXES, SELECTORS, SETTINGS
+from bench.nodes.options import MOST_NODES, MOST_PLACES, whole
+from bench.plan.device_counts import numbers
+from bench.plan.options import AXES, SELECTORS, SETTINGS, read_axis, split_list
 from bench.untrusted.text import printable
 
 Text = str | None
@@ -73,7 +75,7 @@ def run_as_job(given: Given, nodes: Given, slurm: Given, flags: Mapping[str, boo
     job = Job(
         words=words(given),
         kept=[*words({name: nodes[name] for name in ("nproc_per_node", "join_timeout")}), *words(flags)],
-        nodes=_whole("--nnodes", nodes["nnodes"] or "1"),
+        nodes=whole("--nnodes", nodes["nnodes"], 1, MOST_NODES, 1),
         gpus_per_node=_gpus_per_node(given, nodes),
         out=out.resolve(),
         bench=("bench",) if slurm["container_image"] or slurm["wrapper"] else (sys.executable, "-P", "-m", "bench"),
@@ -143,14 +145,9 @@ def _gpus_per_node(given: Given, nodes: Given) -> int:
     if given["device"] == "cpu":
         return 0
     if nodes["nproc_per_node"]:
-        return _whole("--nproc-per-node", nodes["nproc_per_node"])
-    if "all" in (given["gpus"] or ""):
+        return whole("--nproc-per-node", nodes["nproc_per_node"], 1, MOST_PLACES)
+    asked = read_axis("gpus", split_list("gpus", given["gpus"]), AXES["gpus"].flag) if given["gpus"] else []
+    if any("all" in str(gpus) for gpus in asked):
         return 0
-    numbers = [int(word) for text in (given["gpus"] or "").split(",") for word in text.split("..") if word.isdecimal()]
-    return -(-max(numbers) // _whole("--nnodes", nodes["nnodes"] or "1")) if numbers else 0
-
-
-def _whole(flag: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text[:9]) > 0 and len(text) < 9):
-        raise UsageError(option=flag, given=text, allowed="a whole number from 1")
-    return int(text)
+    most = max((number for gpus in asked for number in numbers(gpus, 0)), default=0)
+    return -(-most // whole("--nnodes", nodes["nnodes"], 1, MOST_NODES, 1))

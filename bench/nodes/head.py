@@ -106,7 +106,7 @@ class Peer:
 
 
 class Head:
-    """Node 0 of ``nodes``. ``peers`` has the followers that are there, by their number."""
+    """Node 0 of ``nodes``, with its own ``facts``. ``peers`` has the followers that are there, by their number."""
 
     def __init__(
         self,
@@ -120,7 +120,8 @@ class Head:
         """Listen at an address of this node. ``facts`` are its own, and ``join_s`` is how long it waits for others."""
         self.nodes, self.join_s = nodes, join_s
         self.peers: dict[int, Peer] = {}
-        self._token, self._facts, self._warn = token, facts, warn
+        self.facts = facts
+        self._token, self._warn = token, warn
         self._refusal: BenchError | None = None  # what ends the run
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._strangers = threading.Semaphore(MOST_STRANGERS)
@@ -222,7 +223,7 @@ class Head:
             elif before and not before.lost:
                 why = f"{before.name} is there already"
             else:
-                why = difference(self._facts, peer.facts, peer.name)
+                why = difference(self.facts, peer.facts, peer.name)
                 if why:
                     self._refusal = IncomparableError(why, hint="Install the same on all nodes.")
                 elif before and machine_of(before.facts) != machine_of(peer.facts):

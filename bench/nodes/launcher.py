@@ -19,13 +19,13 @@ from bench.nodes.facts import machine_of
 from bench.nodes.head import Handler, Head, Peer
 from bench.nodes.mirror import Copies, Piece
 from bench.nodes.placement import packed
+from bench.runner.watchdog import FAILED_PATIENCE_S
 from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request, Watch, never_stop
 
 BOOT_S = 180.0  # for a follower's launch server, which may import torch from a slow disk
 END_S, STOP_S = 30.0, 10.0  # for a follower to end after a good launch, and after a bad one
 STACKS_S = 10.0
 POLL_S = 0.02
-FAILED_PATIENCE_S = 3.0  # as that of the watchdog
 OF_A_SERVER = "the launch server"  # begins the error of a server that has ended
 INTERFACE = "GLOO_SOCKET_IFNAME"
 
@@ -74,7 +74,10 @@ class NodesLauncher(Launcher):
 
 
 class _Launch:
-    """One launch over several nodes; it is the ``elsewhere`` of its own ranks as well."""
+    """One launch over several nodes; it is the ``elsewhere`` of its own ranks as well.
+
+    ``nodes`` has the node of each rank that is not on node 0.
+    """
 
     def __init__(self, request: Request, parts: Sequence[int], peers: Sequence[Peer], launcher: str) -> None:
         self._request, self._parts, self._peers, self._launcher = request, parts, peers, launcher
@@ -83,6 +86,7 @@ class _Launch:
         self._run_id = uuid.uuid4().hex
         self.node = Node(0, len(parts), self.address, self.address, self._run_id, hosted=self._hosted)
         self._first = [sum(parts[:number]) for number in range(len(parts))]
+        self.nodes = {rank: peer.node for peer in peers for rank in self._ranks(peer)}
         self._status: dict[int, Mapping[str, str]] = {}
         self._ended: dict[int, Message] = {}
         self._failed_at: float | None = None
@@ -97,11 +101,6 @@ class _Launch:
     def elsewhere(self) -> _Launch:
         """Itself."""
         return self
-
-    @property
-    def nodes(self) -> Mapping[int, int]:
-        """The node of each rank that is not on node 0."""
-        return {rank: peer.node for peer in self._peers for rank in self._ranks(peer)}
 
     @property
     def facts(self) -> Mapping[str, str]:

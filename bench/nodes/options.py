@@ -46,16 +46,16 @@ def nodes_asked(given: Mapping[str, object], environment: Mapping[str, str] = os
     UsageError for what is not allowed, and without a token unless all nodes are on this host.
     """
     values = {name: given.get(name) or _first(environment, names) for name, names in VARIABLES.items()}
-    nnodes = _whole(_named("nnodes", given, environment), _least(values["nnodes"]), 1, MOST_NODES, 1)
+    nnodes = whole(_named("nnodes", given, environment), _least(values["nnodes"]), 1, MOST_NODES, 1)
     if nnodes == 1:
         for name in ("node_rank", "rdzv_endpoint", "nproc_per_node", "join_timeout"):
             if given.get(name):
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag} has no effect with one node", option=flag, hint="Add --nnodes N.")
         return None
-    places = _whole(_named("nproc_per_node", given, environment), values["nproc_per_node"], 1, MOST_PLACES, 0)
-    join_s = _whole("--join-timeout", given.get("join_timeout"), 1, MOST_SECONDS, int(JOIN_S))
-    node_rank = _whole(_named("node_rank", given, environment), values["node_rank"], 0, nnodes - 1, None)
+    places = whole(_named("nproc_per_node", given, environment), values["nproc_per_node"], 1, MOST_PLACES, 0)
+    join_s = whole("--join-timeout", given.get("join_timeout"), 1, MOST_SECONDS, int(JOIN_S))
+    node_rank = whole(_named("node_rank", given, environment), values["node_rank"], 0, nnodes - 1, None)
     endpoint = _endpoint(values["rdzv_endpoint"] or _master(environment))
     token = environment.get(TOKEN, "")
     if not token and not is_loopback(endpoint[0]):
@@ -92,7 +92,8 @@ def _master(environment: Mapping[str, str]) -> str | None:
     return None
 
 
-def _whole(flag: str, given: object, least: int, most: int, default: int | None) -> int:
+def whole(flag: str, given: object, least: int, most: int, default: int | None = None) -> int:
+    """Return a whole number, or the default if nothing is given; UsageError for what is not allowed."""
     text = "" if given is None else str(given).strip()
     if not text and default is not None:
         return default

@@ -79,11 +79,11 @@ def places(matrix: Matrix, machine: Machine) -> list[Place]:
             if device != "cpu" and not machine.gpus:
                 raise no_gpu("--device", given)
             there = len(machine.gpus) if device != "cpu" else DEFAULT_CPU_RANKS
-            found += [(number, device) for number in _numbers(gpus, there)]
+            found += [(number, device) for number in numbers(gpus, there)]
     return list(dict.fromkeys(found))
 
 
-def _numbers(gpus: Value, there: int) -> list[int]:
+def numbers(gpus: Value, there: int) -> list[int]:
     """Return the numbers of a value of ``--gpus``: 1, 2, 4, 6 for ``1..6``."""
     first, dots, last = str("all" if gpus is None else gpus).partition("..")
     if not dots:
@@ -115,7 +115,7 @@ def check_scaling(matrices: Sequence[Matrix], wanted: bool) -> None:
 
 def _several(matrix: Matrix) -> bool:
     """Return whether the matrix has several numbers of devices, on a machine with enough of them."""
-    return len({number for gpus in matrix.get("gpus", [None]) for number in _numbers(gpus, MOST)}) > 1
+    return len({number for gpus in matrix.get("gpus", [None]) for number in numbers(gpus, MOST)}) > 1
 
 
 def with_global_batch_of(case: Case, base: int) -> tuple[Case, str | None]:
