@@ -187,17 +187,16 @@ def check_now(
     """Measure the cases of a baseline with a control pair, and return the verdict; the caller defers signals."""
     from bench.comparison.baseline_check import Check, asked_again
     from bench.machine.gpus import this_machine
-    from bench.runner.launch_case import here_alone
     from bench.runner.machine_survey import Survey
     from bench.runner.run_session import Session, begun
+    from bench.runner.several_nodes import OneNode
     from bench.stats.against_baseline import against
     from bench.store.writer import Store
 
     machine = this_machine()
-    plan = make_plan(asked_again(kept), nodes.machine(machine) if nodes else machine)
-    plan = nodes.checked({"": plan}, observer)[""] if nodes else plan
-    survey = Survey.taken(machine, (planned.case for planned in plan.cases), out)
-    survey = nodes.surveyed(survey) if nodes else survey
+    nodes = nodes or OneNode()
+    plan = nodes.checked({"": make_plan(asked_again(kept), nodes.machine(machine))}, observer)[""]
+    survey = nodes.surveyed(Survey.taken(machine, (planned.case for planned in plan.cases), out))
     for warning in survey.notes():
         observer.note(f"warning: {warning}")
     if len(kept.sessions) < baselines.LEAST_SESSIONS:
@@ -206,7 +205,7 @@ def check_now(
             f"are shown and nothing is decided; add this run to it: bench baseline add {kept.name} latest"
         )
     with contextlib.closing(Store.create(out, begun(plan, machine))) as store:
-        session = Session(plan, survey, store, observer, over_nodes=nodes.launcher if nodes else here_alone)
+        session = Session(plan, survey, store, observer, over_nodes=nodes.launcher)
         with contextlib.closing(session):
             checked = Check(kept, session, gate_rules, observer.note)
             checked.run()

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import EXIT_FAILED, BenchError, IncomparableError, Interrupted, UsageError
+from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, IncomparableError, Interrupted, UsageError
 from bench.machine.gpus import Gpu, Machine, this_machine
 from bench.nodes.facts import facts, unlike
 from bench.nodes.options import NodesAsked
@@ -35,7 +35,7 @@ class Nodes:
     def __init__(self, asked: NodesAsked, head: Head, here: Machine) -> None:
         self._asked, self._head, self._here = asked, head, here
         self._places: list[int] = []
-        self.exit_code = EXIT_FAILED  # of the run, for the followers
+        self.exit_code = EXIT_OK  # of the run, for the followers
 
     def machine(self, here: Machine) -> Machine:
         """Return a machine with the GPUs of all nodes, which the plan may use."""

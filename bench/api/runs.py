@@ -124,18 +124,16 @@ def measure(
     also after an error. ``nodes``: all nodes, if there are several. The caller defers signals.
     """
     from bench.machine.gpus import this_machine
-    from bench.runner.launch_case import here_alone
     from bench.runner.machine_survey import Survey
     from bench.runner.run_session import Session, begun
     from bench.runner.schedule import Rounds
+    from bench.runner.several_nodes import OneNode
     from bench.store.writer import Store
 
     machine = this_machine()
-    plan = make_plan(asked, nodes.machine(machine) if nodes else machine)
-    if nodes:
-        plan = nodes.checked({"": plan}, observer)[""]
-    survey = Survey.taken(machine, (planned.case for planned in plan.cases), out)
-    survey = nodes.surveyed(survey) if nodes else survey
+    nodes = nodes or OneNode()
+    plan = nodes.checked({"": make_plan(asked, nodes.machine(machine))}, observer)[""]
+    survey = nodes.surveyed(Survey.taken(machine, (planned.case for planned in plan.cases), out))
     if strict:
         survey.refuse(planned.case for planned in plan.cases if planned.skip is None)
     interrupts.check()
@@ -147,8 +145,7 @@ def measure(
             earlier = dataclasses.replace(earlier, rows=tuple(rows))
         else:
             store = Store.create(out, begun(plan, machine))
-        over_nodes = nodes.launcher if nodes else here_alone
-        session = Session(plan, survey, store, observer, earlier, over_nodes=over_nodes)
+        session = Session(plan, survey, store, observer, earlier, over_nodes=nodes.launcher)
         rows = session.rows
         Rounds(session).run()
     finally:

@@ -14,7 +14,7 @@ from bench.cli.node_options import as_node_0, with_node_options, work_as_followe
 from bench.cli.shared_options import Given, Out, default_text, keyword_parameter, with_parameters, with_run_options
 from bench.cli.verdict_options import VerdictOptions, with_verdict_options
 from bench.comparison.sides import Side, read_side
-from bench.errors import EXIT_OK, UsageError
+from bench.errors import UsageError
 from bench.nodes.options import nodes_asked
 from bench.report.format import SafeConsole
 
@@ -78,8 +78,6 @@ def ab(
         gating = Gating(verdict_options.rules, blocks, verdict_options.detect_given, duet, so_far)
         with as_node_0(over, progress) as all_nodes:
             gate = compete(asked_for(given), both, out, gating, progress, all_nodes)
-            if all_nodes:
-                all_nodes.exit_code = EXIT_OK
     return verdict_options.report(gate)
 
 

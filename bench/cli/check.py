@@ -13,7 +13,6 @@ from bench.cli.console import warn
 from bench.cli.node_options import as_node_0, with_node_options, work_as_follower
 from bench.cli.shared_options import Given, Out
 from bench.cli.verdict_options import VerdictOptions, with_verdict_options
-from bench.errors import EXIT_OK
 from bench.nodes.options import nodes_asked
 
 
@@ -47,6 +46,4 @@ def check(
     progress = observer(SafeConsole(stderr=True), quiet)
     with interrupts.deferred(), contextlib.closing(progress), as_node_0(over, progress) as all_nodes:
         gate = check_now(kept, verdict_options.rules, out, progress, all_nodes)
-        if all_nodes:
-            all_nodes.exit_code = EXIT_OK
     return verdict_options.report(gate)

@@ -19,12 +19,12 @@ from bench.machine.environment import installed
 from bench.machine.gpus import Machine, this_machine
 from bench.plan.plan import Asked, Plan, Protocol, make_plan
 from bench.runner.estimate import earlier_rows
-from bench.runner.launch_case import CaseLauncher, here_alone
+from bench.runner.launch_case import CaseLauncher
 from bench.runner.machine_survey import Survey
 from bench.runner.rank_site import Site
 from bench.runner.row_recorder import Observer, work_key_of
 from bench.runner.run_session import Session
-from bench.runner.several_nodes import SeveralNodes
+from bench.runner.several_nodes import OneNode, SeveralNodes
 from bench.stats.ab_gate import gate
 from bench.stats.calibration import Noise, between, noise_of
 from bench.stats.power import Blocks
@@ -49,7 +49,7 @@ class Contest:
     machine: Machine
     out: Path
     duet: bool = False
-    nodes: SeveralNodes | None = None
+    nodes: SeveralNodes = dataclasses.field(default_factory=OneNode)
 
     @classmethod
     def planned(
@@ -65,10 +65,11 @@ class Contest:
         machine = this_machine()
         if nodes:
             _refuse_over_nodes(sides, duet)
+        nodes = nodes or OneNode()
         # Its verdict is about times alone, and counting would take more of them.
         asked = dataclasses.replace(asked, settings={"count_work": False, **asked.settings})
         here = not may_lack(sides)
-        whole = nodes.machine(machine) if nodes else machine
+        whole = nodes.machine(machine)
         plans = {side.name: make_plan(side.asked(asked), whole, code_is_here=here) for side in sides}
         cases = [planned.case for plan in plans.values() for planned in plan.cases if planned.skip is None]
         if duet and any(case.is_script for case in cases):
@@ -103,8 +104,7 @@ class Contest:
         cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
         variables = {name: plan.cases[0].case.environment for name, plan in self.plans.items()}
         survey = Survey.taken(self.machine, cases, self.out)
-        plans = self.nodes.checked(self.plans, watcher) if self.nodes else self.plans
-        survey = self.nodes.surveyed(survey) if self.nodes else survey
+        plans, survey = self.nodes.checked(self.plans, watcher), self.nodes.surveyed(survey)
         for warning in survey.notes():
             watcher.note(f"warning: {warning}")
         with (
@@ -117,11 +117,12 @@ class Contest:
             # Both sides of a duet run at once, so each has its own server, as has the second A of the control. Else
             # sides of the same site share servers. The speed of servers differs, for example with their address
             # layout: where the sides do not share a server, the control must not either.
-            over_nodes = self.nodes.launcher if self.nodes else here_alone
             for name in [*plans, CONTROL] if self.duet or self._apart else plans:
                 plan, site = (plans["A"], places["A"]) if name == CONTROL else (plans[name], places[name])
                 launcher = None if self.duet or name == CONTROL else shared.get(site)
-                session = Session(plan, survey, store, watcher, site=site, launcher=launcher, over_nodes=over_nodes)
+                session = Session(
+                    plan, survey, store, watcher, site=site, launcher=launcher, over_nodes=self.nodes.launcher
+                )
                 shared[site] = session.launcher
                 sessions[name] = session
                 stack.callback(session.close)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from bench.machine.gpus import Machine
 from bench.plan.plan import Plan
+from bench.runner.launch_case import here_alone
 from bench.runner.machine_survey import Survey
 from bench.runner.row_recorder import Observer
 from launch import Launcher
@@ -33,3 +34,23 @@ class SeveralNodes(Protocol):
     def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:
         """Return the launcher of all nodes; ``here`` is that of this one."""
         ...
+
+
+class OneNode:
+    """This node alone, in place of several."""
+
+    def machine(self, here: Machine) -> Machine:
+        """Return the machine itself."""
+        return here
+
+    def checked(self, plans: Mapping[str, Plan], observer: Observer) -> dict[str, Plan]:
+        """Return the plans as they are."""
+        return dict(plans)
+
+    def surveyed(self, survey: Survey) -> Survey:
+        """Return the survey itself."""
+        return survey
+
+    def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:
+        """Return the launcher itself."""
+        return here_alone(here, variables)
