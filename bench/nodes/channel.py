@@ -46,11 +46,6 @@ class Channel:
         """The address of this side."""
         return str(self._socket.getsockname()[0])
 
-    @property
-    def other_address(self) -> str:
-        """The address of the other side."""
-        return str(self._socket.getpeername()[0])
-
     def send(self, kind: str, blob: bytes = b"", **values: Any) -> None:
         """Send a message. Raise OSError if the connection is lost."""
         text = json.dumps({"kind": kind, **values}).encode()

@@ -62,7 +62,7 @@ def test_messages_arrive_as_they_were_sent() -> None:
         assert follower.receive(5) == ({"kind": "ping"}, b"")
         follower.send("pong")
         assert head.receive(5)[0]["kind"] == "pong"
-        assert (head.own_address, follower.other_address) == ("127.0.0.1", "127.0.0.1")
+        assert (head.own_address, follower.own_address) == ("127.0.0.1", "127.0.0.1")
 
 
 def test_threads_do_not_mix_their_messages() -> None:

@@ -14,7 +14,7 @@ from bench.errors import BenchError, IncomparableError, UsageError
 from bench.nodes import head as module
 from bench.nodes.channel import Channel, Refused, connect
 from bench.nodes.facts import unlike
-from bench.nodes.head import Head
+from bench.nodes.head import Head, Peer
 
 TOKEN = "s"
 FACTS = {"tool_version": "0.3", "tool_commit": "", "torch": "2.14.1", "torchvision": "0.29", "python": "3.11.7"}
@@ -34,6 +34,13 @@ class Running:
         facts = {**FACTS, **MACHINE, **changed}
         channel.send("hello", node=node, nodes=nodes, host=facts["hostname"], places=2, facts=facts)
         return channel
+
+    def joined(self) -> tuple[Channel, Peer]:
+        """Let a follower join, and return its side and node 0's."""
+        channel = self.join()
+        kind(channel, "welcome")
+        [peer] = self.head.wait(2)
+        return channel, peer
 
 
 def _free() -> int:
@@ -113,9 +120,7 @@ def test_another_token_lets_nobody_in(running: Running) -> None:
 
 
 def test_the_end_of_a_connection_is_told(running: Running) -> None:
-    channel = running.join()
-    kind(channel, "welcome")
-    [peer] = running.head.wait(2)
+    channel, peer = running.joined()
     channel.close()
     _await(lambda: peer.lost)
     assert peer.lost == "node 1 (n2) was lost: it closed the connection"
@@ -124,9 +129,7 @@ def test_the_end_of_a_connection_is_told(running: Running) -> None:
 
 def test_silence_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SILENCE_S", 0.3)
-    channel = running.join()
-    kind(channel, "welcome")
-    [peer] = running.head.wait(2)
+    _, peer = running.joined()
     _await(lambda: peer.lost)
     assert peer.lost == "node 1 (n2) was lost: nothing was heard of it for 0.3 s"
 
@@ -148,9 +151,7 @@ def test_a_follower_may_come_back_but_not_as_another_machine(running: Running) -
 
 
 def test_what_a_follower_sends_wrongly_loses_it_alone(running: Running) -> None:
-    channel = running.join()
-    kind(channel, "welcome")
-    [peer] = running.head.wait(2)
+    channel, peer = running.joined()
     peer.heard = lambda message, blob: message["name"]  # as the copies of files do
     channel.send("file")
     _await(lambda: peer.lost)
@@ -219,9 +220,7 @@ def test_machines_may_differ_and_that_is_said() -> None:
 
 def test_a_clock_that_is_ahead_is_known(running: Running) -> None:
     """By the ping that came back soonest, of a follower whose clock is 30 s ahead."""
-    channel = running.join()
-    kind(channel, "welcome")
-    [peer] = running.head.wait(2)
+    channel, peer = running.joined()
     for late_s in (0.2, 0.0, 0.1):
         at = kind(channel, "ping")["at"]
         time.sleep(late_s)
