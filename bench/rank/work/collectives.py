@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from bench.messages.counts import CountLine
 from bench.rank.private import group_named, group_of, tree_leaves
+from bench.rank.replaced import replaced
 
 
 @dataclass(frozen=True)
@@ -111,3 +115,25 @@ def _ranks(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
         elif isinstance(value, str) and (group := group_named(value)) is not None:
             return int(group.size())
     raise LookupError("an operation of a process group without a group")
+
+
+@contextlib.contextmanager
+def futures_of_done_work() -> Iterator[None]:
+    """Let the future of a collective be given out only when the collective is done.
+
+    What follows a future, such as the decompression in one of DDP's communication hooks, then runs in the thread that
+    asks for it, where operations are counted. Else it may run there or in a thread of Gloo, whichever is first.
+    """
+
+    def waiting(get_future: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(get_future)
+        def future_when_done(work: dist.Work) -> Any:
+            future = get_future(work)
+            if not future.done():
+                future.wait()
+            return future
+
+        return future_when_done
+
+    with replaced(dist.Work, "get_future", waiting):
+        yield

@@ -18,7 +18,7 @@ from bench.rank.compiling import CompileLog
 from bench.rank.extra_step import BETWEEN, EARLY
 from bench.rank.flops import counting
 from bench.rank.private import generated_kernels
-from bench.rank.work.collectives import Collectives
+from bench.rank.work.collectives import Collectives, futures_of_done_work
 from bench.rank.work.device import DeviceWatch
 from bench.rank.work.live_memory import LiveMemory, local_of
 from bench.rank.work.operations import Operations
@@ -88,6 +88,7 @@ class StepCounter:
             stack.enter_context(self._device.active())
             stack.enter_context(self._memory.following_sizes())
             stack.enter_context(self._saved.noting())
+            stack.enter_context(futures_of_done_work())
             stack.enter_context(counting(self._operations))
             yield
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -74,3 +77,30 @@ def test_a_barrier_has_no_message(alone: None) -> None:
 )
 def test_what_a_rank_of_four_sends(kind: module.Kind, of_four: float) -> None:
     assert kind.wire(4) == of_four
+
+
+def in_late_thread(store: dist.Store, started: threading.Event) -> None:
+    group = dist.ProcessGroupGloo(store, 1, 2)
+    started.wait(60)
+    time.sleep(0.2)  # else the collective might be done before rank 0 asks for its future
+    group.allreduce([torch.ones(10)]).wait()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_what_follows_a_collective_is_counted(waits: bool) -> None:
+    store, started = dist.HashStore(), threading.Event()
+    other = threading.Thread(target=in_late_thread, args=(store, started))
+    other.start()
+    group = dist.ProcessGroupGloo(store, 0, 2)
+    target, operations = torch.zeros(10), Operations(LiveMemory(), Collectives())
+    with counting(operations), module.futures_of_done_work() if waits else contextlib.nullcontext():
+        if waits:
+            started.set()
+        future = group.allreduce([torch.ones(10)]).get_future()
+        after = future.then(lambda done: target.copy_(done.value()[0]))
+        started.set()
+        after.wait()
+    other.join()
+    assert target.tolist() == [2.0] * 10
+    counted = {name: count.calls for (name, _), count in operations.parts[""].operations.items()}
+    assert counted.get("copy_", 0) == (1 if waits else 0)
