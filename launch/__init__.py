@@ -40,6 +40,7 @@ class Request:
 
     ``numa_binding`` is one of NUMA_BINDINGS, or None to let ranks run on any processor. A launch that measures nothing
     does not count towards the launches of its server. With ``node``, ``ranks`` is the number of those on this node.
+    ``even``: of several nodes each has as many ranks.
     """
 
     entry: str
@@ -51,6 +52,7 @@ class Request:
     numa_binding: str | None = None
     measures: bool = True
     node: Node | None = None
+    even: bool = False
 
 
 @dataclass(frozen=True)

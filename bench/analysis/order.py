@@ -11,6 +11,7 @@ import pandas as pd
 from bench.plan.optimizers import OPTIMIZERS
 from bench.plan.options import AXES, COMPILE, PRECISIONS, show
 from bench.plan.strategies import STRATEGIES
+from bench.store.environments import over_nodes
 from workloads import WORKLOADS
 
 REGISTRIES = {
@@ -74,14 +75,20 @@ def labels(cases: pd.DataFrame, always: Iterable[str] = ("strategy", "gpus", "pr
 
 
 def apart(cases: pd.DataFrame) -> pd.Series:
-    """Return what distinguishes cases with the same axes: `` (B, code 2)``, each part only if there are several."""
-    letters = cases["environment"] if "environment" in cases and cases["environment"].nunique() > 1 else None
-    said = pd.Series("", cases.index, dtype="str") if letters is None else letters.astype("str")
+    """Return what distinguishes cases with the same axes: `` (B, 2(x2) ranks, code 2)``, each part only if needed.
+
+    The ranks of each node are said if there are several nodes, and the others if there are several.
+    """
+    parts = []
+    if "environment" in cases and cases["environment"].nunique() > 1:
+        parts.append(cases["environment"].astype("str"))
+    if "nproc_per_node" in cases:
+        parts.append(over_nodes(cases))
     if "code" in cases:
         several = cases.groupby("workload", dropna=False)["code"].transform("nunique") > 1
-        code = "code " + (cases["code"] + 1).astype("str")
-        said = said.where(~several, said + ("" if letters is None else ", ") + code)
-    return (" (" + said + ")").where(said != "", "")
+        parts.append(("code " + (cases["code"] + 1).astype("str")).where(several, ""))
+    said = [", ".join(filter(None, words)) for words in zip(*parts, strict=True)] if parts else [""] * len(cases)
+    return pd.Series([f" ({words})" if words else "" for words in said], cases.index, dtype="str")
 
 
 def word(axis: str, value: Any) -> str:

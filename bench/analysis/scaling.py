@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench.analysis.rates import Key, Rates, key, rates
 from bench.analysis.summary import GROUP
-from bench.plan.options import AXES, show
+from bench.plan.options import AXES, effective, show
 from bench.stats.intervals import of_ratio
 from bench.store.environments import known_values
 
@@ -91,12 +91,14 @@ def _why_unknown(case: dict[str, Any]) -> str:
 def _unlike(case: dict[str, Any], other: dict[str, Any], mode: str) -> list[str]:
     """Return the differences that prevent a comparison, in words."""
     names = [name for name in MUST_AGREE if name not in MAY_DIFFER[mode]]
+    if other["gpus"] == 1:
+        names.remove("placement")  # it has none
     if mode == "strong":
         names += ["global_batch" if other["global_batch"] != case["global_batch"] else "work_key"]
     return [
         f"{name} {show(other[name]) or 'unset'} there, {show(case[name]) or 'unset'} here"
         for name in names
-        if other[name] != case[name]
+        if effective(name, other[name]) != effective(name, case[name])
     ]
 
 

@@ -9,8 +9,9 @@ from bench.analysis.order import in_order
 from bench.plan.options import AXES
 from bench.stats.intervals import of_median
 
-# What identifies a case: launches on another machine, or with other data, code or measurement are not combined.
-GROUP = ("environment", "case_id", "work_key", "code_key")
+# What identifies a case: launches on another machine, with ranks on other nodes, with other data, with other code or
+# measured otherwise are not combined.
+GROUP = ("environment", "case_id", "nproc_per_node", "work_key", "code_key")
 FIGURES = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
     *("mfu", "hfu", "startup_s", "first_step_ms", "compile_s", "joules_per_sample"),
@@ -34,7 +35,7 @@ MARKS = {
 
 
 def summarise(launches: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each case, environment, work_key and code_key, in the order of the axes, from LAUNCHES rows.
+    """Return one row for each case by GROUP, in the order of the axes, from LAUNCHES rows.
 
     ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
     starts, ``ok`` the successful ones, ``failed`` says how the others ended (``2 oom, 1 crashed``; None if there are

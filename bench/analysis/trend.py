@@ -232,7 +232,7 @@ def _cells(
     left = 0
     for (case_id, session), inside in sorted(found.items(), key=lambda one: one[0]):
         last, kind = next(((row, of) for row, of in reversed(inside) if row.status == "ok"), inside[-1])
-        alike = [row for row, of in inside if of[:2] == kind[:2] and row.work_key == last.work_key]
+        alike = [row for row, of in inside if of[:3] == kind[:3] and row.work_key == last.work_key]
         left += len(inside) - len(alike)
         cells[case_id].append(_Cell(session, alike, kind, last.work_key or ""))
     if left:

@@ -12,8 +12,8 @@ from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, IncomparableError, In
 from bench.machine.gpus import Gpu, Machine, this_machine
 from bench.nodes.facts import facts, unlike
 from bench.nodes.options import NodesAsked
-from bench.nodes.placement import packed
 from bench.plan.code_key import digest_of
+from bench.plan.placement import per_node, placed
 from bench.store.resume import workload_files
 from launch import folders
 from launch.guard import PREFIX
@@ -38,9 +38,9 @@ class Nodes:
         self.exit_code = EXIT_OK  # of the run, for the followers
 
     def machine(self, here: Machine) -> Machine:
-        """Return a machine with the GPUs of all nodes, which the plan may use."""
+        """Return a machine of several nodes, with the GPUs of all, which the plan may use."""
         others = [Gpu(**one) for peer in self._head.wait(self._asked.nnodes) for one in peer.hello.get("gpus", ())]
-        return dataclasses.replace(here, gpus=(*here.gpus, *others))
+        return dataclasses.replace(here, gpus=(*here.gpus, *others), nodes=self._asked.nnodes)
 
     def checked(self, plans: Mapping[str, Plan], observer: Observer) -> dict[str, Plan]:
         """Return the plans with reasons for the cases that cannot run on these nodes.
@@ -68,9 +68,7 @@ class Nodes:
         files = workload_files([planned for plan in plans.values() for planned in plan.cases])
         for node, answer in self._head.ask("files", ANSWER_S, names=list(files)).items():
             _check_files(node, files, answer.get("digests", {}))
-        return {
-            name: dataclasses.replace(plan, cases=tuple(map(self._planned, plan.cases))) for name, plan in plans.items()
-        }
+        return {name: self._placed(plan) for name, plan in plans.items()}
 
     def _capacities(self, cases: Sequence[Case], peers: Sequence[Peer]) -> list[int]:
         """Return how many ranks each node takes: as it says, else its GPUs, or on the CPU its share of the largest."""
@@ -80,15 +78,37 @@ class Nodes:
         said = [self._asked.places, *(peer.places or self._asked.places for peer in peers)]
         return [own or (there if on_gpus else share) for own, there in zip(said, gpus, strict=True)]
 
+    def _placed(self, plan: Plan) -> Plan:
+        """Return the plan with reasons for cases that cannot run, or that another case measures as well."""
+        cases = list(map(self._planned, plan.cases))
+        wanted = {planned.case for planned in cases if planned.skip is None}
+        for at, planned in enumerate(cases):
+            packed = dataclasses.replace(planned.case, placement="pack")
+            if planned.skip is None and packed != planned.case and packed in wanted:
+                parts = [
+                    placed(case.processes, self._places, case.placement == "even") for case in (planned.case, packed)
+                ]
+                if parts[0] == parts[1]:
+                    why = f"its ranks are where --placement pack has them: {per_node(parts[0])}"
+                    cases[at] = dataclasses.replace(planned, skip=why)
+        return dataclasses.replace(plan, cases=tuple(cases))
+
     def _planned(self, planned: Planned) -> Planned:
-        """Refuse hybrid sharding over nodes with unlike numbers of ranks, and one process for GPUs of several nodes."""
+        """Refuse what these nodes have no places for.
+
+        That is a placement that is not possible, hybrid sharding over nodes with unlike numbers of ranks, and one
+        process for the GPUs of several nodes.
+        """
         case, here = planned.case, len(self._here.gpus)
         if planned.skip:
             return planned
         if case.on_accelerator and case.devices > case.world_size and case.devices > here:
             why = f"{case.strategy} is one process, which has the {here} GPUs of its node; use ddp"
             return dataclasses.replace(planned, skip=why)
-        parts = packed(case.processes, self._places)
+        try:
+            parts = placed(case.processes, self._places, even=case.placement == "even")
+        except ValueError as error:
+            return dataclasses.replace(planned, skip=f"--placement {case.placement}: {error}")
         if len(set(parts)) == 1 or case.spread.options.get("replicate", "1") == "1":
             return planned
         numbers = " + ".join(map(str, parts))

@@ -40,12 +40,13 @@ class Gpu:
 class Machine:
     """The GPUs that a rank may use, and the version of their driver (empty without NVML).
 
-    ``note``: one line that says why an expected GPU is missing, else empty.
+    ``note``: one line that says why an expected GPU is missing, else empty. ``nodes``: how many nodes have these GPUs.
     """
 
     gpus: tuple[Gpu, ...] = ()
     driver: str = ""
     note: str = ""
+    nodes: int = 1
 
 
 def this_machine() -> Machine:

@@ -18,7 +18,7 @@ from bench.nodes.channel import Message
 from bench.nodes.facts import machine_of
 from bench.nodes.head import Handler, Head, Peer
 from bench.nodes.mirror import Copies, Piece
-from bench.nodes.placement import packed
+from bench.plan.placement import placed
 from bench.runner.watchdog import FAILED_PATIENCE_S
 from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request, Watch, never_stop
 
@@ -45,7 +45,7 @@ class NodesLauncher(Launcher):
 
         Raise LaunchError if a node cannot, BenchError if one of them is not there.
         """
-        parts = packed(request.ranks, self._places)
+        parts = placed(request.ranks, self._places, request.even)
         if len(parts) == 1:
             return self._here.prepare(request, watch)
         peers = self._head.wait(len(parts))

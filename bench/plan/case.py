@@ -49,6 +49,7 @@ class Case:
     deterministic: bool | None = False
     cudnn_benchmark: bool | None = True
     numa_binding: str | None = "off"
+    placement: str | None = "pack"
     env: str = ""
     args: str = ""  # Of a script.
     oversubscribe: bool = False

@@ -15,11 +15,18 @@ from bench.plan.case import PLACEHOLDERS, Case
 from bench.plan.device_counts import no_gpu
 from bench.plan.options import AUTO, AXES, LOADER_AXES
 from bench.plan.script_arguments import placeholders, split
-from bench.plan.strategies import SCRIPTS_OWN, STRATEGIES
+from bench.plan.strategies import ONE_PROCESS, SCRIPTS_OWN, STRATEGIES
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 from bench.plan.workload_spec import parse_workload
 
-FROM_OUTSIDE = ("gpus", "device", "omp_num_threads", "numa_binding", "env")  # Axes that work on any script.
+FROM_OUTSIDE = (
+    "gpus",
+    "device",
+    "omp_num_threads",
+    "numa_binding",
+    "placement",
+    "env",
+)  # Axes that work on any script.
 GPU_AXES = ("pin_memory", "cudnn_benchmark", "numa_binding")
 
 
@@ -36,6 +43,10 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
     if on_gpus and not oversubscribe:
         _check_gpus(given["gpus"], there)
     shares = on_gpus and given["gpus"] > there
+    if given["placement"] == "even":
+        _check_nodes(machine)
+        if given["gpus"] == 1 or spread.name in ONE_PROCESS:
+            given["placement"] = "pack"  # one rank is on node 0 anyway
     make = _script_case if parse_workload(given["workload"]).script else _workload_case
     return make(given, spread, on_gpus, shares)
 
@@ -66,6 +77,14 @@ def _refuse_what_only_scripts_have(given: Mapping[str, Any]) -> None:
         raise UsageError("--args has no effect without a script", option="--args", hint="Add --script FILE.")
     if given["strategy"] == SCRIPTS_OWN:
         raise UsageError(option="--strategy", given=SCRIPTS_OWN, allowed=f"{', '.join(STRATEGIES)} for a workload")
+
+
+def _check_nodes(machine: Machine) -> None:
+    if machine.nodes == 1:
+        flag = AXES["placement"].flag
+        raise UsageError(
+            f"{flag} even has no effect on one node", option=flag, hint=f"Add --nnodes, or leave {flag} out."
+        )
 
 
 def _check_gpus(number: int, there: int) -> None:

@@ -62,6 +62,10 @@ SCALING = {
     "weak": "the batch size per device stays the same: the global batch grows with the number of devices",
     "strong": "the global batch stays that of the smallest number of devices: the batch per device shrinks",
 }
+PLACEMENTS = {
+    "pack": "node 0 is filled first, and a launch uses no more nodes than it needs",
+    "even": "every node has the same number of ranks",
+}
 MACHINES = {"gpu": "cuda", "cpu": "cpu"}  # machine = "gpu" in a suite: ranks compute on CUDA devices.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # Control characters, which no value may contain.
 # Variables that stepbench itself sets for ranks, or must know before it plans.
@@ -76,7 +80,8 @@ RESERVED = {
 }
 LOADER_AXES = ("num_workers", "pin_memory", "prefetch_factor", "persistent_workers")  # Of the DataLoader.
 LEAST_WARMUP_STEPS = 3  # Ranks make at least this many steps before the window.
-ALIASES = {"checkpointing": "activation_checkpointing", "count": "count_work"}  # Shorter names of options.
+# Other names of options.
+ALIASES = {"checkpointing": "activation_checkpointing", "count": "count_work", "spread": "placement"}
 # Words of --retry, with the statuses whose launches are repeated.
 RETRY = {
     "failed": ("crashed", "invalid"),
@@ -397,6 +402,7 @@ AXES: dict[str, Option] = {
             "off",
             "torchrun's NUMA binding of ranks to the processors close to their GPU (GPUs only)",
         ),
+        Option("placement", _one_of(PLACEMENTS), _words(PLACEMENTS), "pack", "which of several nodes have the ranks"),
         Option(
             "env",
             _environment,
@@ -572,6 +578,14 @@ def _alternatives(given: object, where: str) -> tuple[str, list[str]]:
         raise UsageError(option=where, given=given, allowed=AXES["env"].allowed)
     name, _, values = given.partition("=")
     return name, values.split("|")
+
+
+def effective(column: str, value: Value) -> Value:
+    """Return a row's value of a column, the default of an axis where it has none.
+
+    Rows of versions that did not have an axis yet are then like later ones, as they are by their ``case_id``.
+    """
+    return AXES[column].default if value is None and column in AXES else value
 
 
 def show(value: Value) -> str:

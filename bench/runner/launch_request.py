@@ -31,7 +31,9 @@ class LaunchRequests:
         """Return the request of a launch that trains the case; its records go to ``folder``."""
         binding = case.numa_binding if case.numa_binding != "off" else None
         entry = SCRIPT_ENTRY if case.is_script else RANK_ENTRY
-        return self._request(entry, case, folder, protocol, ranks=case.processes, numa_binding=binding)
+        return self._request(
+            entry, case, folder, protocol, ranks=case.processes, numa_binding=binding, even=case.placement == "even"
+        )
 
     def describing(self, case: Case, folder: Path, protocol: Protocol) -> Request:
         """Return the request of a launch of one rank that describes the case's workload."""
@@ -104,6 +106,7 @@ class LaunchRequests:
         ranks: int,
         numa_binding: str | None = None,
         measures: bool = True,
+        even: bool = False,
     ) -> Request:
         variables = case.environment
         if "PYTHONPATH" in variables:  # keep the entry that makes this project's packages importable
@@ -117,6 +120,7 @@ class LaunchRequests:
             environment={**variables, "OMP_NUM_THREADS": str(case.omp_num_threads)},
             numa_binding=numa_binding,
             measures=measures,
+            even=even,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,7 @@ from bench.messages.rank_record import Measurement, RankRecord
 from bench.plan.case import Case
 from bench.plan.code_key import Code, code_key
 from bench.plan.description import Description
+from bench.plan.placement import per_node
 from bench.runner.effects import effects
 from bench.runner.failure_cause import Evidence, cause, is_machine_failure, last_peaks
 from bench.runner.gpu_sampler import DeviceSample, device_metrics, device_rows, foreign_processes
@@ -94,7 +96,7 @@ class Judge:
         samples, columns = self._devices(end, row)
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
         others["ranks.csv"] = [end.role.own(one) | _node(one, end.nodes) for one in others["ranks.csv"]]
-        row |= {"nodes": 1 + len(set(end.nodes.values())), **end.node_facts}
+        row |= {**_nodes(self.case.processes, end.nodes), **end.node_facts}
         row |= {"command": None} if end.nodes else {}  # one command line does not make it again
         if measured:
             others["steps.csv"] = self._steps(ranks, records)
@@ -183,6 +185,13 @@ class Judge:
         """Return the files of the user's repository that the ranks have imported, if there is a repository."""
         files = dict.fromkeys(file for record in records.values() for file in record.sources)
         return self.site.listed(files) or None
+
+
+def _nodes(ranks: int, elsewhere: Mapping[int, int]) -> Row:
+    """Return on how many nodes the ranks are, and how many on each; ``elsewhere`` has those that are not on node 0."""
+    others = Counter(elsewhere.values())
+    on_each = [ranks - len(elsewhere), *(others[node] for node in sorted(others))]
+    return {"nodes": len(on_each), "nproc_per_node": per_node(on_each)}
 
 
 def _node(row: Row, nodes: Mapping[int, int]) -> Row:

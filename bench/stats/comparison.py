@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from statistics import NormalDist, fmean, median, variance
 from typing import Any, NamedTuple
 
-from bench.plan.options import AXES
+from bench.plan.options import AXES, effective
 from bench.stats.ab_gate import CaseRows, failures, geometric_mean, has_rate, log_rate, memory
 from bench.stats.between_sessions import Change, Spread, judged
 from bench.stats.decision import Found, compared, p_of
@@ -105,7 +105,7 @@ def _by_case(rows: Iterable[tuple[LaunchRow, Identity]], by: Sequence[str]) -> d
     found: dict[Key, list[Identified]] = defaultdict(list)
     for row in counted(row for row, _ in known.values()):
         if row.role == "measure":
-            found[tuple(getattr(row, name) for name in names)].append(known[id(row)])
+            found[tuple(effective(name, getattr(row, name)) for name in names)].append(known[id(row)])
     return dict(found)
 
 

@@ -8,30 +8,35 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from bench.store.columns import LaunchRow
-from bench.store.environments import COLUMNS, MEASURED, with_environments
+from bench.store.environments import COLUMNS, MEASURED, OF_NODES, over_nodes, with_environments
 
 
 class Identity(NamedTuple):
-    """What launches that may be combined share besides case and work: the environment's letter and the code_key.
+    """What launches that may be combined share besides case and work.
 
-    ``words`` describe both; the number of the code version is included only if the workload has several.
+    That is the environment's letter, the code_key, and the ranks on each node. ``words`` describe them; the number of
+    the code version is included only if the workload has several, and the ranks only if there are several nodes.
     """
 
     environment: str
     code_key: str
+    nproc_per_node: str
     words: str
 
 
 def identities(rows: Sequence[LaunchRow]) -> list[Identity]:
     """Return the identity of each launch among these launches."""
-    names = [*COLUMNS, "case_id", "workload", "work_key", "code_key", "code_changed"]
+    names = [*COLUMNS, *OF_NODES, "case_id", "workload", "work_key", "code_key", "code_changed"]
     columns = {name: [_encodable(getattr(row, name)) for row in rows] for name in names}
     frame = pd.DataFrame({name: pd.Series(values, dtype="object") for name, values in columns.items()})
     frame = with_codes(with_environments(frame))
     several = frame.groupby(frame["workload"].fillna(""))["code_key"].transform("nunique") > 1
     codes = (", code " + (frame["code"] + 1).astype("str")).where(several, "")
-    words = "environment " + frame["environment"] + codes
-    return [Identity(*one) for one in zip(frame["environment"], frame["code_key"], words, strict=True)]
+    words = (
+        "environment " + frame["environment"] + codes + (", " + over_nodes(frame)).where(over_nodes(frame) != "", "")
+    )
+    names = ["environment", "code_key", "nproc_per_node"]
+    return [Identity(*one) for one in zip(*(frame[name] for name in names), words, strict=True)]
 
 
 def _encodable(value: Any) -> Any:

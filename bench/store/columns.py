@@ -106,6 +106,7 @@ class LaunchRow(NamedTuple):
     deterministic: Annotated[Bool, "", AXES["deterministic"].help] = None
     cudnn_benchmark: Annotated[Bool, "", AXES["cudnn_benchmark"].help] = None
     numa_binding: Annotated[Text, "", AXES["numa_binding"].help] = None
+    placement: Annotated[Text, "", AXES["placement"].help] = None
     env: Annotated[Text, "", AXES["env"].help] = None
     warmup_steps: Annotated[Int, "steps", SETTINGS["warmup_steps"].help] = None
     steps: Annotated[Int, "steps", SETTINGS["steps"].help] = None
@@ -126,6 +127,9 @@ class LaunchRow(NamedTuple):
     ] = None
     world_size: Annotated[Int, "ranks", "number of ranks; 1 for `single` and `dp`"] = None
     nodes: Annotated[Int, "nodes", "number of nodes that its ranks are on"] = None
+    nproc_per_node: Annotated[
+        Text, "", "number of ranks on each node, written as SLURM_TASKS_PER_NODE is: `2(x3),1` are four nodes"
+    ] = None
     node_facts: Annotated[
         Text, "", "hostname, processor, memory, driver, GPUs and settings of each other node that took part, as JSON"
     ] = None

@@ -22,6 +22,7 @@ MEASURED = ("ok", "invalid")  # Statuses of launches that were completed.
 # Columns that determine the environment.
 DISTINCT = ("run_id", "session", "role", "status", "env", *ENV_KEY_COLUMNS, SETTINGS)
 COLUMNS = ("launch_id", *DISTINCT)
+OF_NODES = ("nproc_per_node", "world_size")
 
 Row = Mapping[str, Any]
 
@@ -63,13 +64,30 @@ def with_environments(frame: pd.DataFrame) -> pd.DataFrame:
 
     Launches of different environments are never combined, whether of one run (``--resume-anyway``) or of several.
     Variables that a case sets for itself (``--env``, OMP_NUM_THREADS) belong to the case and not to the environment.
-    Unknown values in the columns IDENTITY become empty texts.
+    Unknown values in the columns IDENTITY become empty texts, and those in ``nproc_per_node`` what other launches of
+    the case in the run have, else one node with all ranks.
     """
     frame = frame.assign(**{name: frame[name].fillna("") for name in IDENTITY})
+    frame = frame.assign(nproc_per_node=_on_each_node(frame))
     number = frame.groupby(list(DISTINCT), sort=False, dropna=False).ngroup()
     first = ~number.duplicated()
     letters = pd.Series(environments(_records(frame[first])), number[first], dtype="str")
     return frame.assign(environment=letters.reindex(number).to_numpy()).astype({"environment": "str"})
+
+
+def _on_each_node(frame: pd.DataFrame) -> pd.Series:
+    """Return ``nproc_per_node`` of each launch; an empty text if nothing is known of its ranks."""
+    ranks = frame["world_size"].astype("Int64").astype("str")  # all on one node, before there was such a column
+    found = frame["nproc_per_node"]
+    for others in (found, ranks):
+        found = found.fillna(others.groupby([frame["run_id"], frame["case_id"]]).transform("first"))
+    return found.fillna("").astype("str")
+
+
+def over_nodes(frame: pd.DataFrame) -> pd.Series:
+    """Return the ranks of each node in words, such as ``2(x2) ranks``; empty texts for one node."""
+    on_each = frame["nproc_per_node"]
+    return (on_each + " ranks").where(on_each.str.contains("[(,]"), "")
 
 
 def environments(rows: Sequence[Row]) -> list[str]:

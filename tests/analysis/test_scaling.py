@@ -113,12 +113,21 @@ def test_strategies_that_share_single_as_a_base_are_compared_each_with_it() -> N
     assert {r["case_id"]: r["efficiency"] for r in rows} == {"single-1": 1.0, "ddp-2": 0.9, "fsdp-2": 0.8}
 
 
+def test_one_rank_is_the_base_of_every_placement_and_old_rows_are_packed() -> None:
+    rows = scaled(
+        row("ddp", 1, 100.0),
+        row("ddp", 2, 180.0, placement="pack"),
+        row("ddp", 4, 300.0, placement="even", case_id="e"),
+    )
+    assert {r["case_id"]: r["efficiency"] for r in rows} == {"ddp-1": 1.0, "ddp-2": 0.9, "e": 0.75}
+
+
 @pytest.mark.parametrize(
     ("axis", "there", "here", "words"),
     [
         ("precision", "fp32", "tf32", "precision fp32 there, tf32 here"),
         ("seed", 0, 1, "seed 0 there, 1 here"),
-        ("num_workers", None, 2, "num_workers unset there, 2 here"),
+        ("num_workers", None, 3, "num_workers unset there, 3 here"),
         ("pin_memory", True, False, "pin_memory on there, off here"),
         ("oversubscribe", False, True, "oversubscribe False there, True here"),
         ("omp_num_threads", 1, 4, "omp_num_threads 1 there, 4 here"),

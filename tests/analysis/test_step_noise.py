@@ -34,7 +34,7 @@ def test_quantiles_and_the_fence_of_tukey() -> None:
     place 4: 5; the 5th percentile at 0.4: 1.4; the 95th at 7.6: 8 + 0.6 x 12 = 15.2."""
     assert found([row("l")], times("l", 5.0, 3.0, 20.0, 1.0, 2.0, 8.0, 7.0, 6.0, 4.0)) == [
         {
-            **{"environment": "A", "case_id": "a", "work_key": "w", "code_key": None},
+            **{"environment": "A", "case_id": "a", "nproc_per_node": "", "work_key": "w", "code_key": None},
             **{"run_id": "r", "launch_id": "l", "block": 0},
             **{"steps": 9, "median_ms": 5.0, "p05_ms": pytest.approx(1.4), "p95_ms": pytest.approx(15.2)},
             **{"outliers": 1, "largest_ms": 20.0},

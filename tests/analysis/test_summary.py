@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from bench.analysis.frames import launches
+from bench.analysis.order import apart
 from bench.analysis.summary import FIGURES, OF_THE_CASE, PARTS, summarise
 from bench.store.columns import FILES, LaunchRow
 from bench.store.environments import with_environments
@@ -28,7 +29,7 @@ def case_of(summary: pd.DataFrame, case_id: str) -> dict[str, Any]:
 UNKNOWN: dict[str, Any] = dict.fromkeys(FIGURES)
 # Columns that the rows of these tests do not have: the axes, the parts of a step, and figures that need two launches.
 UNSAID: dict[str, Any] = {
-    **dict.fromkeys(["work_key", "code_key", *OF_THE_CASE, *PARTS, "marks"]),
+    **dict.fromkeys(["nproc_per_node", "work_key", "code_key", *OF_THE_CASE, *PARTS, "marks"]),
     **{"work": 0, "code": 0},
 }
 
@@ -163,6 +164,21 @@ def test_what_is_other_work_or_was_measured_elsewhere_is_another_case() -> None:
         ["A", "2", 300.0, "r"],
         ["B", "1", 500.0, "s"],
     ]
+
+
+def test_ranks_on_other_nodes_make_another_case_with_its_own_label() -> None:
+    rows = [
+        row("a", samples_per_s=100.0, world_size=4, nproc_per_node="4"),
+        row("a", samples_per_s=110.0, world_size=4, run_id="old"),  # of a version that knew one node alone
+        row("a", samples_per_s=50.0, world_size=4, run_id="s", nproc_per_node="2(x2)"),
+        row("a", status="crashed", run_id="s"),  # before anything of its ranks was known
+        row("a", samples_per_s=40.0, world_size=4, run_id="t", nproc_per_node="3,1"),
+    ]
+    summary = summarise(with_environments(launches(rows)))
+    assert list(zip(summary["nproc_per_node"], summary["samples_per_s"], summary["runs"], strict=True)) == [
+        *[("4", 105.0, "r;old"), ("2(x2)", 50.0, "s"), ("3,1", 40.0, "t")]
+    ]
+    assert list(apart(summary)) == ["", " (2(x2) ranks)", " (3,1 ranks)"]
 
 
 def test_a_fact_that_one_launch_does_not_know_comes_from_another() -> None:

@@ -78,6 +78,25 @@ def test_launches_fill_node_0_first_and_train_on_both(launching: None, tmp_path:
 
 
 @pytest.mark.launch
+def test_ranks_are_on_one_node_or_evenly_on_both(launching: None, tmp_path: Path) -> None:
+    nodes = Nodes(tmp_path)
+    follower = nodes.start(1)
+    axes = ["--workload", "mlp", "--strategy", "ddp", "--gpus", "1,2,3,4", "--spread", "pack,even", "--batch-size", "4"]
+    code, said = ended(nodes.start(0, *axes, "--nproc-per-node", "3", "--launches", "1", "--steps", "4"))
+    assert code == 0, said
+    assert ended(follower)[0] == 0
+    rows = [row for row in nodes.rows() if row["status"] == "ok"]
+    assert sorted((row["placement"], row["gpus"], row["nodes"], row["nproc_per_node"]) for row in rows) == [
+        *[("even", "2", "2", "1(x2)"), ("even", "4", "2", "2(x2)")],
+        *[("pack", "1", "1", "1"), ("pack", "2", "1", "2"), ("pack", "3", "1", "3"), ("pack", "4", "2", "3,1")],
+    ]
+    [skipped] = [row for row in nodes.rows() if row["status"] == "skipped"]
+    assert skipped["reason"] == "--placement even: 3 ranks cannot be divided evenly by 2 nodes"
+    on_nodes = [(row["rank"], row["node"]) for row in nodes.rows("ranks.csv") if "even" in row["launch_id"]]
+    assert sorted(on_nodes) == [("0", "0"), ("0", "0"), ("1", "0"), ("1", "1"), ("2", "1"), ("3", "1")]
+
+
+@pytest.mark.launch
 def test_node_0_may_be_killed_and_resumed(launching: None, tmp_path: Path) -> None:
     """The follower ends its ranks, waits, and joins the same run again; what was measured stays."""
     nodes = Nodes(tmp_path)

@@ -43,6 +43,7 @@ def test_a_case_has_a_field_for_every_axis_with_the_same_default() -> None:
         "deterministic": False,
         "cudnn_benchmark": True,
         "numa_binding": "off",
+        "placement": "pack",
         "env": "",
         "args": "",
     }

@@ -99,6 +99,13 @@ def test_explicit_axis_without_any_effect_says_what_to_add(
     assert (error.option, error.hint) == (option, hint.format(option))
 
 
+def test_even_placement_needs_several_nodes_and_several_ranks() -> None:
+    assert refusal(LAPTOP, placement="pack,even").hint == "Add --nnodes, or leave --placement out."
+    found = cases(Machine(nodes=2), placement="pack,even", gpus="1,4", device="cpu")
+    assert [(case.gpus, case.placement) for case in found] == [(1, "pack"), (4, "pack"), (4, "even")]
+    assert cases(LAPTOP, placement="pack") == cases(LAPTOP)
+
+
 def test_axes_of_gpus_are_empty_on_the_cpu_and_only_there() -> None:
     found = cases(NODE, device="cpu,cuda", cudnn_benchmark="on,off", numa_binding="off,node")
     assert [(case.device, case.cudnn_benchmark, case.numa_binding) for case in found] == [

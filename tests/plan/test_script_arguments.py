@@ -57,7 +57,16 @@ def test_axes_that_neither_work_from_outside_nor_are_named_have_no_value() -> No
     first, second = cases(args="--bs {batch_size} --ac {activation_checkpointing}", batch_size=["8", "16"], gpus="2")
     assert (first.batch_size, second.batch_size, first.activation_checkpointing) == (8, 16, "none")
     assert (first.strategy, first.gpus, first.device, first.omp_num_threads) == ("script", 2, "cpu", 1)
-    given = {"batch_size", "activation_checkpointing", "strategy", "gpus", "device", "omp_num_threads", "env"}
+    given = {
+        "batch_size",
+        "activation_checkpointing",
+        "strategy",
+        "gpus",
+        "device",
+        "omp_num_threads",
+        "placement",
+        "env",
+    }
     without = [name for name in PLACEHOLDERS if name not in given]
     assert {getattr(first, name) for name in without} == {None}, without
     assert first.world_size == 2

@@ -60,7 +60,7 @@ AXES = (
         "prefetch_factor",
     ),
     *("persistent_workers", "omp_num_threads", "seed", "channels_last", "deterministic", "cudnn_benchmark"),
-    *("numa_binding", "env"),
+    *("numa_binding", "placement", "env"),
 )
 # In the order in which `bench list` shows them.
 REGISTERED = {
@@ -74,7 +74,7 @@ REGISTERED = {
     "optimizer": ("adamw", "sgd", "adam", "rmsprop", "adafactor", "muon"),
     "activation_checkpointing": ("none", "selective", "every", "full"),
 }
-GROUP = ("environment", "case_id", "work_key", "code_key")
+GROUP = ("environment", "case_id", "nproc_per_node", "work_key", "code_key")
 MEDIANS = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
     *("mfu", "hfu", "startup_s", "first_step_ms", "compile_s", "joules_per_sample", "peak_allocated_mib"),
@@ -128,7 +128,22 @@ def counted(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         letters.setdefault(env_of(row["run_id"], rows), "ABCDEFGH"[len(letters)])
     # built-in workloads, or rows of before there was a code_key: none has any
-    return [{**row, "environment": letters[env_of(row["run_id"], rows)], "code_key": ""} for row in kept]
+    constant = {"code_key": "", "placement": None}
+    return [
+        {
+            **row,
+            "environment": letters[env_of(row["run_id"], rows)],
+            "nproc_per_node": on_one_node(row, rows),
+            **constant,
+        }
+        for row in kept
+    ]
+
+
+def on_one_node(row: Row, rows: Sequence[Row]) -> str:
+    """All ranks of a case, if any of its rows in the run tells how many they are."""
+    alike = [other for other in rows if (other["run_id"], other["case_id"]) == (row["run_id"], row["case_id"])]
+    return str(first(alike, "world_size") or "")
 
 
 def env_of(run_id: str, rows: Sequence[Row]) -> frozenset[str]:

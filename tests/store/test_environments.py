@@ -193,6 +193,7 @@ def test_failures_of_one_reason_are_one_row_with_their_number() -> None:
         **{
             "environment": "A",
             "case_id": "a",
+            "nproc_per_node": "",
             "work_key": "",
             "code_key": None,
             "status": "crashed",
