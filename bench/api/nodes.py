@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bench.runner.row_recorder import Observer
     from launch import Launcher
 
-ANSWER_S = 30.0  # for a follower to hash the files of workloads
+ANSWER_S = 30.0  # for a follower to hash the files of workloads, or to look at its machine
 
 
 class Nodes:
@@ -35,6 +35,7 @@ class Nodes:
     def __init__(self, asked: NodesAsked, head: Head, here: Machine) -> None:
         self._asked, self._head, self._here = asked, head, here
         self._places: list[int] = []
+        self._on_gpus = False  # whether a case uses them
         self.exit_code = EXIT_OK  # of the run, for the followers
 
     def machine(self, here: Machine) -> Machine:
@@ -73,10 +74,10 @@ class Nodes:
     def _capacities(self, cases: Sequence[Case], peers: Sequence[Peer]) -> list[int]:
         """Return how many ranks each node takes: as it says, else its GPUs, or on the CPU its share of the largest."""
         share = -(-max((case.processes for case in cases), default=1) // self._asked.nnodes)
-        on_gpus = any(case.on_accelerator for case in cases)
+        self._on_gpus = any(case.on_accelerator for case in cases)
         gpus = [len(self._here.gpus), *(len(peer.hello.get("gpus", ())) for peer in peers)]
         said = [self._asked.places, *(peer.places or self._asked.places for peer in peers)]
-        return [own or (there if on_gpus else share) for own, there in zip(said, gpus, strict=True)]
+        return [own or (there if self._on_gpus else share) for own, there in zip(said, gpus, strict=True)]
 
     def _placed(self, plan: Plan) -> Plan:
         """Return the plan with reasons for cases that cannot run, or that another case measures as well."""
@@ -116,8 +117,19 @@ class Nodes:
         return dataclasses.replace(planned, skip=why)
 
     def surveyed(self, survey: Survey) -> Survey:
-        """Return the survey of node 0 with the number of ranks that it takes."""
-        return dataclasses.replace(survey, look=dataclasses.replace(survey.look, most_ranks=self._places[0]))
+        """Return the survey of node 0 with those of the others, each with the ranks that the node takes."""
+        from bench.runner.machine_survey import Survey
+
+        answers = self._head.ask("survey", ANSWER_S, gpus=self._on_gpus)
+        followers = {
+            self._head.peers[node].name: self._placed(Survey.received(answer), node)
+            for node, answer in sorted(answers.items())
+        }
+        return dataclasses.replace(self._placed(survey, 0), followers=followers)
+
+    def _placed(self, survey: Survey, node: int) -> Survey:
+        first, most = sum(self._places[:node]), self._places[node]
+        return dataclasses.replace(survey, look=dataclasses.replace(survey.look, first_rank=first, most_ranks=most))
 
     def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:
         """Return the launcher of all nodes; ``here`` is that of this one."""
@@ -179,6 +191,7 @@ def follow_head(asked: NodesAsked, observer: Observer) -> int:
     }
     folder = folders.make(PREFIX)  # whoever comes next removes it if this process is killed
     try:
-        return follow(asked.endpoint, hello, asked.token, asked.join_s, folder / "launcher.log", observer.note)
+        log = folder / "launcher.log"
+        return follow(asked.endpoint, hello, machine, asked.token, asked.join_s, log, observer.note)
     finally:
         folders.remove(folder)

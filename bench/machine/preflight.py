@@ -56,8 +56,8 @@ class Look:
 
     ``processors``: those that this process may run on. ``cpu_quota``: how many it may keep busy at a time.
     ``busy_processors``: how many of ``processors`` other programs keep busy. Memory is that of the cgroup if it is less
-    than the host's. ``variables``: those of THREAD_VARIABLES that are set. ``most_ranks``: how many ranks of a launch
-    are here at most; None: all of them.
+    than the host's. ``variables``: those of THREAD_VARIABLES that are set. Ranks of a launch from ``first_rank`` on are
+    here, and at most ``most_ranks`` of them; None: all of them.
     """
 
     processors: int | None = None
@@ -70,6 +70,7 @@ class Look:
     shm_free_mib: float | None = None
     gpus: tuple[GpuLook, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    first_rank: int = 0
     most_ranks: int | None = None
 
     @property
@@ -79,8 +80,8 @@ class Look:
         return min((limit for limit in limits if limit is not None), default=None)
 
 
-def look(machine: Machine, folder: Path) -> Look:
-    """Return the state of the machine, and of the disk of ``folder`` (existing or not); takes BUSY_SECONDS.
+def look(machine: Machine, folder: Path | None = None) -> Look:
+    """Return the state of the machine, and of the disk of ``folder`` (existing or not) if any; takes BUSY_SECONDS.
 
     Raises nothing: what cannot be read is None. Call it before any rank is started.
     """
@@ -96,7 +97,7 @@ def look(machine: Machine, folder: Path) -> Look:
         busiest=busiest,
         memory_total_mib=total,
         memory_available_mib=available,
-        disk_free_mib=_or_none(lambda: _free_mib(folder)),
+        disk_free_mib=_or_none(lambda: _free_mib(folder) if folder else None),
         shm_free_mib=_or_none(lambda: _free_mib(SHM) if SHM.is_dir() else None),
         gpus=_or_none(lambda: _gpus(machine, ours)) or (),
         variables={name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},

@@ -15,6 +15,8 @@ from typing import Any
 from bench import interrupts
 from bench.errors import BenchError, IncomparableError
 from bench.machine import environment
+from bench.machine.gpus import Machine
+from bench.machine.preflight import look
 from bench.messages.rank_record import RankRecord
 from bench.messages.spec import Spec
 from bench.nodes.channel import Channel, Message, Refused, connect
@@ -39,6 +41,7 @@ GOODBYE_S = 60.0  # for node 0 to end the run after this node has got a signal
 def follow(
     endpoint: tuple[str, int],
     hello: Mapping[str, Any],
+    machine: Machine,
     token: str,
     join_s: float,
     log: Path,
@@ -46,12 +49,13 @@ def follow(
 ) -> int:
     """Join node 0, work for it, and return the run's exit code.
 
-    ``hello`` is what this node says of itself. Whenever node 0 is lost, wait ``join_s`` seconds for it to come back.
+    ``hello`` is what this node says of itself, and ``machine`` has its GPUs. Whenever node 0 is lost, wait ``join_s``
+    seconds for it to come back.
     """
     busy_since: float | None = None
     while True:
         channel = _joined(endpoint, token, join_s, say)
-        follower = Follower(channel, hello, log)
+        follower = Follower(channel, hello, machine, log)
         try:
             code = follower.work()
         finally:
@@ -89,8 +93,8 @@ def _joined(endpoint: tuple[str, int], token: str, join_s: float, say: Callable[
 class Follower:
     """One connection to node 0, and what runs for it. ``lost`` says in words why the connection has ended."""
 
-    def __init__(self, channel: Channel, hello: Mapping[str, Any], log: Path) -> None:
-        self._channel, self._log = channel, log
+    def __init__(self, channel: Channel, hello: Mapping[str, Any], machine: Machine, log: Path) -> None:
+        self._channel, self._machine, self._log = channel, machine, log
         self._inbox: queue.Queue[tuple[Message, bytes]] = queue.Queue()
         self._stopping: set[str] = set()  # launches that node 0 has stopped
         self._asked_for_stacks: queue.Queue[str] = queue.Queue()  # numbers of questions
@@ -106,7 +110,13 @@ class Follower:
 
     def work(self) -> int | None:
         """Work until node 0 says good-bye, and return its exit code; None if the connection is lost."""
-        done = {"prepare": self._prepare, "launch": self._launch, "close": self._close, "files": self._files}
+        done = {
+            "prepare": self._prepare,
+            "launch": self._launch,
+            "close": self._close,
+            "files": self._files,
+            "survey": self._survey,
+        }
         while True:
             self._pass_on_signals()
             try:
@@ -176,6 +186,12 @@ class Follower:
             question=message["question"],
             digests={str(name): digest_of(str(name)) for name in message["names"]},
         )
+
+    def _survey(self, message: Message, blob: bytes) -> None:
+        """Tell how busy this node is, and its GPUs if cases use any."""
+        seen = look(self._machine if message["gpus"] else Machine())
+        note = self._machine.note
+        self._channel.send("survey", question=message["question"], look=dataclasses.asdict(seen), note=note)
 
     def _prepare(self, message: Message, blob: bytes) -> None:
         """Start a launch server for the variables of a launch, unless one is running."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.machine.preflight import Look
 from bench.plan.case import Case
+from bench.runner.machine_warnings import ranks_here
 from bench.store.columns import LaunchRow
 
 GRAIN = 32  # the answer is exact up to this size, and within 1/32 above
@@ -66,11 +67,14 @@ def _bracket(batch: int, ceiling: int, fits: Callable[[int], bool], tried: dict[
 
 @dataclass
 class Probes:
-    """An ``attempt``: launches ``case`` with a batch, unless on the CPU it would fill the host's memory."""
+    """An ``attempt``: launches ``case`` with a batch, unless on the CPU it would fill the memory of a host.
+
+    ``looks`` has one for each node.
+    """
 
     case: Case
     launch: Callable[[Case], LaunchRow]
-    look: Look
+    looks: Sequence[Look]
     grown_mib: dict[int, float] = field(default_factory=dict)  # by batch: growth of a rank's memory
 
     def __call__(self, batch: int) -> str:
@@ -83,9 +87,10 @@ class Probes:
         return str(row.status)
 
     def _too_much(self, batch: int) -> bool:
-        """Return whether a batch would fill the host's memory, judged by the largest batch so far."""
+        """Return whether a batch would fill the memory of a host, judged by the largest batch so far."""
         smaller = [b for b in self.grown_mib if b < batch]
-        if not smaller or self.look.memory_available_mib is None:
+        if not smaller:
             return False
-        expected = self.grown_mib[max(smaller)] * batch / max(smaller) * self.case.world_size
-        return expected > MEMORY_SHARE * self.look.memory_available_mib
+        of_a_rank = self.grown_mib[max(smaller)] * batch / max(smaller)
+        there = [(ranks_here(self.case, look), look.memory_available_mib) for look in self.looks]
+        return any(mib is not None and ranks * of_a_rank > MEMORY_SHARE * mib for ranks, mib in there)

@@ -24,8 +24,9 @@ def case_warnings(case: Case, look: Look, parameters: int | None = None) -> list
 
 
 def ranks_here(case: Case, look: Look) -> int:
-    """Return how many ranks of a case are on this machine at most."""
-    return case.processes if look.most_ranks is None else min(case.processes, look.most_ranks)
+    """Return how many ranks of a case are on the machine of a look."""
+    ranks = max(case.processes - look.first_rank, 0)
+    return ranks if look.most_ranks is None else min(ranks, look.most_ranks)
 
 
 def known_parameters(case: Case) -> int | None:

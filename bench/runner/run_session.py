@@ -179,7 +179,7 @@ class Session:
             found = search(
                 self.workloads.of(case).batch_size,
                 ceiling,
-                Probes(case, lambda probe: self.launch(probe, {"role": "probe"}, protocol), self.survey.look),
+                Probes(case, lambda probe: self.launch(probe, {"role": "probe"}, protocol), self.survey.looks),
             )
             entry.update(answer=found.answer, search=found.words)
             self.store.plan(self._plan_json)

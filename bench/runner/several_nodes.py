@@ -28,7 +28,7 @@ class SeveralNodes(Protocol):
         ...
 
     def surveyed(self, survey: Survey) -> Survey:
-        """Return the survey of node 0 with the number of ranks that it takes."""
+        """Return the survey of node 0 with those of the others, each with the ranks that the node takes."""
         ...
 
     def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:

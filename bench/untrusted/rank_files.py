@@ -1,4 +1,4 @@
-"""Reads and checks the files of ranks. Ranks run a user's code, so their files may contain anything."""
+"""Reads and checks the files of ranks, and what other nodes send. Both may contain anything."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import os
 import stat
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 LARGEST = 1 << 30  # Bytes of a file.
 LONGEST = 1 << 20  # Characters of a text.
 BOUND = 1 << 63  # Whole numbers are at least 0 and below this.
-MAY_BE_NAN = "losses"
+MAY_BE_NAN = ("losses", "memory_mib")
 UNSIGNED = "checksums"  # Whole numbers of 64 bits.
 
 T = TypeVar("T")
@@ -68,8 +68,11 @@ def regular(path: Path) -> Iterator[int | None]:
 def read_json(path: Path, kind: type[T]) -> T | None:
     """Return the dataclass ``kind`` from a JSON file, None if it does not exist; NonsenseError if it is invalid."""
     content = read_file(path)
-    if content is None:
-        return None
+    return None if content is None else parsed(kind, content)
+
+
+def parsed(kind: type[T], content: bytes) -> T:
+    """Return the dataclass ``kind`` from JSON; NonsenseError if it is invalid."""
     try:
         values = json.loads(content)
     except (ValueError, RecursionError):
@@ -112,10 +115,13 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return None
         [rest] = [one for one in inner if one is not type(None)]
         return _value(rest, value, where)
-    if origin in (list, tuple) and isinstance(value, list):
+    if origin is tuple and inner[-1] is not Ellipsis and isinstance(value, list) and len(value) == len(inner):
+        return tuple(_value(kind, one, where) for kind, one in zip(inner, value, strict=True))
+    if (origin is list or (origin is tuple and inner[-1] is Ellipsis)) and isinstance(value, list):
         return origin(_list(inner[0], value, where))
-    if origin is dict and isinstance(value, dict):
-        return {key: _value(inner[1], one, f"{where}[{key[:40]!r}]") for key, one in value.items()}
+    if origin in (dict, Mapping) and isinstance(value, dict):
+        items = ((key, one, f"{where}[{key[:40]!r}]") for key, one in value.items())
+        return {_key(inner[0], key, place): _value(inner[1], one, place) for key, one, place in items}
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         try:
             return checked(hint, value)
@@ -126,11 +132,20 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     raise NonsenseError(f"has {_name(value)} as {where}")
 
 
+def _key(hint: Any, key: str, where: str) -> Any:
+    """Return a key of a mapping; JSON has whole numbers as texts."""
+    if hint is not int:
+        return key
+    if not (key.isascii() and key.isdecimal() and len(key) < 10):
+        raise NonsenseError(f"has a key that is no number: {where}")
+    return int(key)
+
+
 def _list(hint: Any, values: list[Any], where: str) -> list[Any]:
     """Check a list; long lists of numbers without one call per number."""
     kinds = set(map(type, values))
     if values and hint in (int, float) and kinds <= ({int} if hint is int else {int, float}):
-        finite = hint is int or where == MAY_BE_NAN or all(map(math.isfinite, values))
+        finite = hint is int or where in MAY_BE_NAN or all(map(math.isfinite, values))
         ordered = [value for value in (min(values), max(values)) if value == value]
         if finite and all(_fits(hint, value, where) for value in ordered):
             return values
@@ -139,7 +154,7 @@ def _list(hint: Any, values: list[Any], where: str) -> list[Any]:
 
 def _fits(hint: Any, value: Any, where: str) -> bool:
     if hint is float and type(value) is float:
-        return math.isfinite(value) or where.partition("[")[0] == MAY_BE_NAN
+        return math.isfinite(value) or where.partition("[")[0] in MAY_BE_NAN
     if hint in (int, float) and type(value) is int:
         return 0 <= value < (2 * BOUND if where.partition("[")[0] == UNSIGNED else BOUND)
     if hint is str:
