@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 POLL_SECONDS = 0.25
 
@@ -109,12 +109,11 @@ class Elsewhere(Protocol):
         """Make these ranks write their stacks to their logs, and return where each of them is."""
         ...
 
-    def peaks_mib(self) -> Mapping[int, float]:
-        """Return the largest host memory of each rank, after the launch."""
-        ...
+    def samples(self) -> Mapping[int, Any]:
+        """Return after the launch what each of these nodes sampled, by node, without nodes that sent nothing.
 
-    def oom_kills(self) -> int:
-        """Return how many processes the kernels there killed for lack of memory, after the launch."""
+        What a node samples is up to who launches.
+        """
         ...
 
 

@@ -122,14 +122,14 @@ class Nodes:
 
         answers = self._head.ask("survey", ANSWER_S, gpus=self._on_gpus)
         followers = {
-            self._head.peers[node].name: self._placed(Survey.received(answer), node)
+            self._head.peers[node].name: self._of_node(Survey.received(answer), node)
             for node, answer in sorted(answers.items())
         }
-        return dataclasses.replace(self._placed(survey, 0), followers=followers)
+        return dataclasses.replace(self._of_node(survey, 0), followers=followers)
 
-    def _placed(self, survey: Survey, node: int) -> Survey:
-        first, most = sum(self._places[:node]), self._places[node]
-        return dataclasses.replace(survey, look=dataclasses.replace(survey.look, first_rank=first, most_ranks=most))
+    def _of_node(self, survey: Survey, node: int) -> Survey:
+        look = dataclasses.replace(survey.look, node=node, places=tuple(self._places))
+        return dataclasses.replace(survey, look=look)
 
     def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:
         """Return the launcher of all nodes; ``here`` is that of this one."""

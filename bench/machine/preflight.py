@@ -56,8 +56,8 @@ class Look:
 
     ``processors``: those that this process may run on. ``cpu_quota``: how many it may keep busy at a time.
     ``busy_processors``: how many of ``processors`` other programs keep busy. Memory is that of the cgroup if it is less
-    than the host's. ``variables``: those of THREAD_VARIABLES that are set. Ranks of a launch from ``first_rank`` on are
-    here, and at most ``most_ranks`` of them; None: all of them.
+    than the host's. ``variables``: those of THREAD_VARIABLES that are set. This is number ``node`` of nodes that take
+    as many ranks as ``places`` says; empty for one node.
     """
 
     processors: int | None = None
@@ -70,8 +70,8 @@ class Look:
     shm_free_mib: float | None = None
     gpus: tuple[GpuLook, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
-    first_rank: int = 0
-    most_ranks: int | None = None
+    node: int = 0
+    places: tuple[int, ...] = ()
 
     @property
     def usable_processors(self) -> int | None:

@@ -8,7 +8,7 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,15 @@ from bench.machine.gpus import Machine
 from bench.machine.preflight import look
 from bench.messages.rank_record import RankRecord
 from bench.messages.spec import Spec
-from bench.nodes.channel import Channel, Message, Refused, connect
+from bench.nodes.channel import MOST_BYTES, Channel, Message, Refused, connect
 from bench.nodes.head import PING_S, POLL_S, SILENCE_S
 from bench.nodes.launcher import with_interface
 from bench.nodes.mirror import Source
 from bench.plan.code_key import digest_of
 from bench.runner import stack_traces
-from bench.runner.failure_cause import oom_kills
-from bench.runner.host_memory import HostMemory
+from bench.runner.gpu_sampler import of_ranks
 from bench.runner.launch_case import make_launcher
+from bench.runner.node_sampler import NodeSampler, NodeSamples
 from bench.runner.script_folder import make_folder
 from bench.runner.watchdog import cut
 from bench.untrusted.rank_files import NonsenseError
@@ -111,11 +111,11 @@ class Follower:
     def work(self) -> int | None:
         """Work until node 0 says good-bye, and return its exit code; None if the connection is lost."""
         done = {
+            "files": self._files,
+            "survey": self._survey,
             "prepare": self._prepare,
             "launch": self._launch,
             "close": self._close,
-            "files": self._files,
-            "survey": self._survey,
         }
         while True:
             self._pass_on_signals()
@@ -220,6 +220,7 @@ class Follower:
         variables = with_interface(message["environment"], self._variables, self._channel.own_address)
         request = Request("", "", message["ranks"], float(message["timeout_s"]), self._log.parent, variables)
         ended: dict[str, Any] = {"run_id": node.run_id}
+        sampled = b""
         try:
             scratch = launcher.prepare(request, self._is_to_end).scratch
             spec = _spec_here(blob, scratch, str(message["name"]))
@@ -232,10 +233,12 @@ class Follower:
                 node=node,
             )
             prepared = launcher.prepare(request, self._is_to_end)
-            ended |= self._watched(request, spec, prepared, node)
+            outcome, samples = self._watched(request, spec, prepared, node)
+            ended["exit_codes"] = {node.first_rank + local: code for local, code in outcome.exit_codes.items()}
+            ended["error"], sampled = outcome.error, _message_of(samples)
         except (LaunchError, OSError) as error:
             ended["error"] = self._with_log(str(error))
-        self._channel.send("ended", **ended)
+        self._channel.send("ended", sampled, **ended)
 
     def _is_to_end(self) -> bool:
         """Pass on a signal, and return whether node 0 is lost."""
@@ -249,10 +252,12 @@ class Follower:
             return f"{error.partition('; see ')[0]}: {lines[-1].strip()}" if lines and lines[-1].strip() else error
         return error
 
-    def _watched(self, request: Request, spec: Spec, prepared: Prepared, node: Node) -> dict[str, Any]:
-        ranks = range(node.first_rank, node.first_rank + request.ranks)
-        relay, kills = Relay(self._channel, node.run_id, Source(request.log, Path(spec.scratch), ranks)), oom_kills()
-        processes = request.ranks * (1 + (spec.case.num_workers or 0))
+    def _watched(self, request: Request, spec: Spec, prepared: Prepared, node: Node) -> tuple[Outcome, NodeSamples]:
+        """Launch the ranks of this node, and return how they ended and what was sampled meanwhile."""
+        ranks, scratch = range(node.first_rank, node.first_rank + request.ranks), Path(spec.scratch)
+        relay = Relay(self._channel, node.run_id, Source(request.log, scratch, ranks))
+        # Host memory is not sampled in the window: each node's samples would hold up the ranks of all.
+        sampler = NodeSampler(self._machine, spec.case, request.log, scratch, ranks, alone=False)
 
         def watch() -> bool:
             relay.look()
@@ -262,20 +267,16 @@ class Follower:
             return bool(self.lost) or node.run_id in self._stopping
 
         try:
-            # Not in the window: each node's samples would hold up the ranks of all.
-            with HostMemory(request.log, Path(spec.scratch), ranks, processes, alone=False) as host:
-                outcome: Outcome = prepared.launch(watch)
+            with sampler:
+                outcome = prepared.launch(watch)
             relay.look(last=True)
+            samples = sampler.samples()
+            gpus = _gpus_of(request.log, ranks) if samples.devices else ()
+            return outcome, dataclasses.replace(samples, devices=of_ranks(samples.devices, gpus))
         finally:
             for folder in (spec.folder, spec.compile_cache):
                 if folder:
                     shutil.rmtree(folder, ignore_errors=True)
-        return {
-            "exit_codes": {node.first_rank + local: code for local, code in outcome.exit_codes.items()},
-            "error": outcome.error,
-            "oom_kills": oom_kills() - kills,
-            "peaks_mib": host.peaks_mib(),
-        }
 
 
 class Relay:
@@ -318,6 +319,25 @@ class Relay:
             return {}
         status = stack_traces.status(self._pids[rank])
         return {name: status[name] for name in ("State", "VmHWM") if name in status}
+
+
+def _gpus_of(folder: Path, ranks: Iterable[int]) -> set[str]:
+    """Return the UUIDs of the GPUs that ranks have, as far as their records tell."""
+    found: set[str] = set()
+    for rank in ranks:
+        with contextlib.suppress(NonsenseError):
+            record = RankRecord.read(folder, rank)
+            found |= set(record.device_uuids if record else ())
+    return found
+
+
+def _message_of(samples: NodeSamples) -> bytes:
+    """Return samples as a message, without the readings of GPUs if a message cannot hold them."""
+    whole = samples.to_json()
+    if len(whole) <= MOST_BYTES:
+        return whole
+    note = f"{len(samples.devices)} readings of GPUs are too many for a message"
+    return dataclasses.replace(samples, devices=[], note=note).to_json()
 
 
 def _spec_here(blob: bytes, scratch: Path, name: str) -> Spec:

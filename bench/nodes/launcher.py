@@ -19,7 +19,9 @@ from bench.nodes.facts import machine_of
 from bench.nodes.head import Handler, Head, Peer
 from bench.nodes.mirror import Copies, Piece
 from bench.plan.placement import placed
+from bench.runner.node_sampler import NodeSamples
 from bench.runner.watchdog import FAILED_PATIENCE_S
+from bench.untrusted.rank_files import NonsenseError
 from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request, Watch, never_stop
 
 BOOT_S = 180.0  # for a follower's launch server, which may import torch from a slow disk
@@ -89,6 +91,7 @@ class _Launch:
         self.nodes = {rank: peer.node for peer in peers for rank in self._ranks(peer)}
         self._status: dict[int, Mapping[str, str]] = {}
         self._ended: dict[int, Message] = {}
+        self._sampled: dict[int, tuple[bytes, int]] = {}  # by node: its samples, and how far its clock is ahead in ns
         self._failed_at: float | None = None
         self._begun = False  # whether the followers have been told to launch
 
@@ -136,14 +139,16 @@ class _Launch:
             found |= {int(rank): str(place) for rank, place in answer.get("places", {}).items()}
         return found
 
-    def peaks_mib(self) -> Mapping[int, float]:
-        """Return the host memory of ranks on other nodes."""
-        ended = self._ended.values()
-        return {int(rank): float(mib) for one in ended for rank, mib in one.get("peaks_mib", {}).items()}
+    def samples(self) -> Mapping[int, NodeSamples]:
+        """Return what the other nodes sampled, by node and by this node's clock, without nodes that sent nothing."""
+        return {peer.node: self._samples_of(peer) for peer in self._peers if peer.node in self._sampled}
 
-    def oom_kills(self) -> int:
-        """Return how many processes other nodes' kernels killed."""
-        return sum(int(one.get("oom_kills", 0)) for one in self._ended.values())
+    def _samples_of(self, peer: Peer) -> NodeSamples:
+        content, ahead_ns = self._sampled[peer.node]
+        try:
+            return NodeSamples.from_json(content).of_node(peer.name, self._ranks(peer), ahead_ns)
+        except NonsenseError as error:
+            return NodeSamples(note=f"{peer.name}: what it sampled {error}")
 
     def _ranks(self, peer: Peer) -> range:
         first = self._first[peer.node]
@@ -181,6 +186,8 @@ class _Launch:
                 with contextlib.suppress(OSError):  # this node's launch has ended, or its disk is full: its end says so
                     copies.write(piece, peer.ahead_ns)
             elif message["kind"] == "ended":
+                if blob:
+                    self._sampled[peer.node] = blob, peer.ahead_ns
                 self._ended[peer.node] = message
             else:
                 own = {int(rank): status for rank, status in message["ranks"].items()}

@@ -1,4 +1,4 @@
-"""Samples the GPUs during a launch: a thread of ``bench run`` queries NVML, and pure functions compute columns.
+"""Samples the GPUs of a node during a launch: a thread queries NVML, and pure functions compute columns.
 
 GPUs are identified by their UUIDs throughout, as CUDA and NVML may number them differently.
 """
@@ -179,16 +179,14 @@ _QUESTIONS: dict[str, Callable[[Any, Any], Any]] = {
 # -- from readings to columns: pure functions ----------------------------------------------------------------------
 
 
-def device_metrics(
-    samples: Sequence[DeviceSample], ranks: Mapping[str, Collection[int]], window: Window, total_samples: int
-) -> Row:
-    """Return the device columns of a launch over the GPUs of its ranks; ``ranks`` has process ids by UUID.
+def device_metrics(samples: Sequence[DeviceSample], gpus: Collection[str], window: Window, total_samples: int) -> Row:
+    """Return the device columns of a launch over the GPUs of its ranks on all nodes; ``gpus`` has their UUIDs.
 
     ``window`` is that of the timed steps, and ``total_samples`` is what all ranks trained in it. A column is None
     unless it is known of every GPU.
     """
     start, end = window
-    devices = [[s for s in samples if s.uuid == uuid] for uuid in ranks]
+    devices = [[s for s in samples if s.uuid == uuid] for uuid in gpus]
     inside = [[s for s in device if start <= s.time_ns <= end] for device in devices]
     joules, source = _energy(devices, window)
     throttled_share, throttle_reasons = _throttling(inside)
@@ -203,8 +201,12 @@ def device_metrics(
         "device_memory_peak_mib": _over(inside, "memory_used_mib", max),
         "throttled_share": throttled_share,
         "throttle_reasons": throttle_reasons,
-        "foreign_processes": foreign_processes(samples, ranks),
     }
+
+
+def of_ranks(samples: Sequence[DeviceSample], gpus: Collection[str]) -> list[DeviceSample]:
+    """Return a node's readings of the GPUs of its ranks; all of them if no rank has said which GPU it has."""
+    return [sample for sample in samples if sample.uuid in gpus or not gpus]
 
 
 def device_rows(samples: Sequence[DeviceSample], requested_at_ns: int, window: Window | None = None) -> list[Row]:
@@ -232,8 +234,9 @@ def device_rows(samples: Sequence[DeviceSample], requested_at_ns: int, window: W
 
 
 def foreign_processes(samples: Sequence[DeviceSample], ranks: Mapping[str, Collection[int]]) -> bool | None:
-    """Return whether a process of another program computed on one of the ranks' GPUs; None if NVML cannot tell.
+    """Return whether a process of another program computed on a GPU of the ranks of a node; None if NVML cannot tell.
 
+    ``ranks`` has the process ids of the node's ranks by UUID, and ``samples`` are the node's own readings.
     In a container NVML may list the host's process ids, or none. If it never lists a process of ours, ids cannot be
     compared, and only a GPU with more processes than ranks has a foreign one for certain.
     """

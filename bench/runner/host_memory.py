@@ -1,4 +1,4 @@
-"""Host memory of each rank and all its descendants, such as DataLoader workers, measured from ``bench run``.
+"""Host memory of each rank and its descendants, such as DataLoader workers, measured by ``bench run`` on its node.
 
 It is the proportional set size (proc(5), smaps_rollup): a page that N processes share counts as 1/N for each, so that
 memory that forked processes share is counted once. Reading it takes the kernel some 10 ms for each process and blocks

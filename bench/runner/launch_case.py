@@ -21,12 +21,11 @@ from bench.plan.case import Case
 from bench.plan.description import Description
 from bench.plan.plan import Protocol
 from bench.plan.strategies import STRATEGIES
-from bench.runner.failure_cause import Evidence, cause, is_machine_failure, oom_kills
-from bench.runner.gpu_sampler import Sampler
-from bench.runner.host_memory import HostMemory
+from bench.runner.failure_cause import Evidence, cause, is_machine_failure
 from bench.runner.launch_request import LaunchRequests
 from bench.runner.launch_role import ALONE, Role
 from bench.runner.launched import End, Judge, Launched
+from bench.runner.node_sampler import NodeSampler, NodeSamples
 from bench.runner.rank_site import Site
 from bench.runner.watchdog import Watchdog
 from bench.untrusted.rank_files import NonsenseError
@@ -121,7 +120,7 @@ class CaseLauncher:
         try:
             prepared = self._prepare(request, role)
             spec = self._requests.spec(case, request, prepared.scratch, protocol, role.turns, description.methods)
-            end, peaks_mib = self._watched(case, prepared, request, spec, role, protocol)
+            end = self._watched(case, prepared, request, spec, role, protocol)
         except LaunchError as error:
             return Launched(role.stopped() or {"status": "crashed", "reason": str(error)})
         finally:
@@ -131,7 +130,7 @@ class CaseLauncher:
                 shutil.rmtree(spec.script.folder, ignore_errors=True)
         launched = Judge(case, description, self._site, self.warn, protocol.samples_per_step).launched(end)
         if launched.measured:
-            _note_host_memory(launched, peaks_mib, case.processes)
+            _note_host_memory(launched, end.peaks_mib, case.processes)
             if protocol.max_seconds and "window_steps" in launched.row:
                 launched.row["window_cut"] = launched.row["window_steps"] < protocol.steps
             if protocol.launcher == "server" and not all(r.preloaded for r in end.records.values()):
@@ -142,27 +141,23 @@ class CaseLauncher:
 
     def _watched(
         self, case: Case, prepared: Prepared, request: Request, spec: Spec, role: Role, protocol: Protocol
-    ) -> tuple[End, dict[int, float]]:
-        """Launch and watch until the end. Return the end, and the peak of each rank's host memory in MiB."""
+    ) -> End:
+        """Launch and watch until the end, and return it."""
         far = prepared.elsewhere
-        watchdog, kills_before = self._watchdog(request, spec, protocol, role, far), oom_kills()
-        gpus = self.machine.gpus if case.on_accelerator and self.machine.driver else ()
+        watchdog = self._watchdog(request, spec, protocol, role, far)
         near = [rank for rank in range(case.processes) if not (far and rank in far.nodes)]
-        processes = len(near) * (1 + (case.num_workers or 0))
         alone = role.is_alone and not far  # samples in the window would hold up ranks on other nodes as well
-        host = HostMemory(request.log, Path(spec.scratch), near, processes, alone)
-        with Sampler(gpus) as sampler, host:
+        sampler = NodeSampler(self.machine, case, request.log, Path(spec.scratch), near, alone)
+        with sampler:
             requested_at_ns = time.time_ns()
             outcome = prepared.launch(lambda: role.ends(watchdog))
         watchdog.look(last=True)
-        kills = oom_kills() - kills_before + (far.oom_kills() if far else 0)
-        evidence = _evidence(request, outcome, watchdog, kills)
-        samples, note = sampler.stop()
-        if note:
+        samples: dict[int, NodeSamples] = {0: sampler.samples(), **(far.samples() if far else {})}
+        for note in [one.note for one in samples.values() if one.note]:
             self.warn(f"{note}; columns of the devices stay empty")
-        peaks_mib = {**host.peaks_mib(), **(far.peaks_mib() if far else {})}
+        evidence = _evidence(request, outcome, watchdog, sum(one.oom_kills for one in samples.values()))
         nodes, facts = (far.nodes, far.facts) if far else ({}, {})
-        return End(evidence, watchdog.verdict, samples, requested_at_ns, role, nodes, facts), peaks_mib
+        return End(evidence, watchdog.verdict, samples, requested_at_ns, role, nodes, facts)
 
     def _prepare(self, request: Request, role: Role) -> Prepared:
         return self._launcher.prepare(request, lambda: bool(role.stopped()))

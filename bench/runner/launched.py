@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench import interrupts
@@ -15,7 +15,7 @@ from bench.plan.description import Description
 from bench.plan.placement import per_node
 from bench.runner.effects import effects
 from bench.runner.failure_cause import Evidence, cause, is_machine_failure, last_peaks
-from bench.runner.gpu_sampler import DeviceSample, device_metrics, device_rows, foreign_processes
+from bench.runner.gpu_sampler import device_metrics, device_rows, foreign_processes, of_ranks
 from bench.runner.launch_role import Role
 from bench.runner.metrics import (
     bursts_ns,
@@ -27,6 +27,7 @@ from bench.runner.metrics import (
     step_rows,
     window_of,
 )
+from bench.runner.node_sampler import NodeSamples
 from bench.runner.rank_site import Site
 from bench.runner.script_steps import metrics, script_steps, united, verdict
 from bench.runner.step_counts import count_rows, counted
@@ -57,14 +58,15 @@ class Launched:
 class End:
     """A launch that has ended.
 
-    ``evidence`` is what is known of it; ``verdict`` says why it was ended from outside, or is empty; ``samples`` are
-    NVML's readings since ``requested_at_ns`` of the wall clock. ``nodes`` has the node of each rank that is not on this
-    one, which is node 0, and ``node_facts`` the columns about other nodes.
+    ``evidence`` is what is known of it; ``verdict`` says why it was ended from outside, or is empty; ``samples`` has
+    what each node sampled since ``requested_at_ns`` of this node's wall clock, without nodes that sent nothing.
+    ``nodes`` has the node of each rank that is not on this one, which is node 0, and ``node_facts`` the columns about
+    other nodes.
     """
 
     evidence: Evidence
     verdict: str
-    samples: list[DeviceSample]
+    samples: Mapping[int, NodeSamples]
     requested_at_ns: int
     role: Role
     nodes: Mapping[int, int] = field(default_factory=dict)
@@ -74,6 +76,18 @@ class End:
     def records(self) -> Mapping[int, RankRecord]:
         """The records of its ranks."""
         return self.evidence.records
+
+    @property
+    def peaks_mib(self) -> dict[int, float]:
+        """The largest host memory of each rank in MiB, as far as it is known."""
+        return {rank: mib for one in self.samples.values() for rank, mib in one.peaks_mib.items()}
+
+    def ranks_by_device(self) -> dict[int, dict[str, list[int]]]:
+        """Return the UUID of each GPU that ranks computed on, and their process ids, by node."""
+        on: dict[int, dict[int, RankRecord]] = {node: {} for node in (0, *self.nodes.values())}
+        for rank, record in self.records.items():
+            on[self.nodes.get(rank, 0)][rank] = record
+        return {node: ranks_by_device(records) for node, records in on.items()}
 
 
 @dataclass(frozen=True)
@@ -92,7 +106,7 @@ class Judge:
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
         measured = len(ranks) == self.case.processes  # then the launch is complete, however its processes end
         row = {**rank_facts(records), "sources": self._sources(records)}
-        row |= self._measured(end, str(row["device_name"])) if measured else self._failed(end)
+        row |= self._measured(end, str(row.get("device_name", ""))) if measured else self._failed(end)
         samples, columns = self._devices(end, row)
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
         others["ranks.csv"] = [end.role.own(one) | _node(one, end.nodes) for one in others["ranks.csv"]]
@@ -164,16 +178,22 @@ class Judge:
 
         In a duet both sides are in the readings and in the columns.
         """
-        on = ranks_by_device(end.records)
         window = window_of(end.records) if row.get("samples") is not None else None
-        samples = [sample for sample in end.samples if sample.uuid in on or not on]
-        readings = device_rows(samples, end.requested_at_ns, window) if samples else []
-        if not on:
+        on = end.ranks_by_device()
+        by_node = {node: of_ranks(one.devices, on[node]) for node, one in end.samples.items()}
+        samples = [sample for of_node in by_node.values() for sample in of_node]
+        gpus = [uuid for of_node in on.values() for uuid in of_node]
+        readings = device_rows(samples, end.requested_at_ns, window)
+        if not gpus:
             return readings, {}
-        on = end.role.with_others(on)
+        # Process ids are compared within a node: another one may have the same.
+        foreign = _any_of(
+            [foreign_processes(by_node.get(node, []), end.role.with_others(pids)) for node, pids in on.items()]
+        )
         if window is None:
-            return readings, {"foreign_processes": foreign_processes(samples, on)}
-        return readings, end.role.own_of_devices(device_metrics(samples, on, window, row["samples"]))
+            return readings, {"foreign_processes": foreign}
+        columns = device_metrics(samples, gpus, window, row["samples"])
+        return readings, end.role.own_of_devices({**columns, "foreign_processes": foreign})
 
     def _peak(self, device: str) -> tuple[float, str] | None:
         peak = peak_tflops(device, self.case.precision)
@@ -192,6 +212,11 @@ def _nodes(ranks: int, elsewhere: Mapping[int, int]) -> Row:
     others = Counter(elsewhere.values())
     on_each = [ranks - len(elsewhere), *(others[node] for node in sorted(others))]
     return {"nodes": len(on_each), "nproc_per_node": per_node(on_each)}
+
+
+def _any_of(known: Sequence[bool | None]) -> bool | None:
+    """Return whether any of these is true; None if none is, and one is unknown."""
+    return True if True in known else None if None in known else False
 
 
 def _node(row: Row, nodes: Mapping[int, int]) -> Row:

@@ -7,6 +7,7 @@ import math
 from bench.machine.preflight import THREAD_VARIABLES, Look, counted, listed
 from bench.plan.case import Case
 from bench.plan.optimizers import OPTIMIZERS, parse_optimizer
+from bench.plan.placement import placed
 
 SHM_MIB_A_WORKER = 64.0  # a Docker container has this much in all by default
 
@@ -24,9 +25,14 @@ def case_warnings(case: Case, look: Look, parameters: int | None = None) -> list
 
 
 def ranks_here(case: Case, look: Look) -> int:
-    """Return how many ranks of a case are on the machine of a look."""
-    ranks = max(case.processes - look.first_rank, 0)
-    return ranks if look.most_ranks is None else min(ranks, look.most_ranks)
+    """Return how many ranks of a case are on the machine of a look; none if they cannot be placed."""
+    if not look.places:
+        return case.processes
+    try:
+        on_each = placed(case.processes, look.places, even=case.placement == "even")
+    except ValueError:
+        return 0
+    return on_each[look.node] if look.node < len(on_each) else 0
 
 
 def known_parameters(case: Case) -> int | None:

@@ -42,6 +42,7 @@ from bench.runner.gpu_sampler import DeviceSample
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.launch_role import ALONE, OF_THE_DEVICE, DuetSide, Role
 from bench.runner.launched import End, Judge, Launched
+from bench.runner.node_sampler import NodeSamples
 from bench.runner.rank_site import Site
 from bench.store.columns import LaunchRow, Row
 from launch import Outcome
@@ -473,7 +474,7 @@ GPU = Gpu("GPU-a", "H200", 100_000.0, (9, 0))
 def columns_of_devices(record: RankRecord, role: Role, row: Row, *pids: int) -> Row:
     """Those of a launch of this rank, where these processes were seen on the GPU."""
     samples = [DeviceSample(5, GPU.uuid, energy_j=1.0, memory_used_mib=2.0, pids=pids)]
-    end = End(Evidence({0: record}, Outcome({}), 1), "", samples, 0, role)
+    end = End(Evidence({0: record}, Outcome({}), 1), "", {0: NodeSamples(samples)}, 0, role)
     return Judge(case(), DESCRIPTION, Site(), print)._devices(end, row)[1]
 
 

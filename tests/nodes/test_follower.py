@@ -14,8 +14,10 @@ from plain_case import PLAIN
 from bench.errors import BenchError
 from bench.messages.rank_record import RankRecord
 from bench.messages.spec import Spec
-from bench.nodes.follower import Relay, _joined, _spec_here
+from bench.nodes.follower import Relay, _gpus_of, _joined, _message_of, _spec_here
 from bench.nodes.mirror import Source
+from bench.runner.gpu_sampler import DeviceSample
+from bench.runner.node_sampler import NodeSamples
 from launch.ports import free_port
 
 
@@ -69,6 +71,21 @@ def test_node_0_is_told_what_is_new(tmp_path: Path) -> None:
     channel.said.clear()
     relay.look(last=True)
     assert channel.said == []
+
+
+def test_the_gpus_of_ranks_are_those_of_their_records(tmp_path: Path) -> None:
+    RankRecord(2, 0, "h", 11, True, device_uuids=["GPU-a", "GPU-b"]).write(tmp_path)
+    (tmp_path / "rank3.json").write_text("torn")
+    RankRecord(5, 0, "h", 12, True, device_uuids=["GPU-c"]).write(tmp_path)
+    assert _gpus_of(tmp_path, [2, 3, 4]) == {"GPU-a", "GPU-b"}
+
+
+def test_samples_that_no_message_can_hold_leave_their_readings_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = NodeSamples([DeviceSample(1, "GPU-a"), DeviceSample(2, "GPU-a")], {2: 5.0}, 1)
+    assert NodeSamples.from_json(_message_of(samples)) == samples
+    monkeypatch.setattr("bench.nodes.follower.MOST_BYTES", 100)
+    note = "2 readings of GPUs are too many for a message"
+    assert NodeSamples.from_json(_message_of(samples)) == NodeSamples([], {2: 5.0}, 1, note)
 
 
 def test_node_0_that_does_not_come_is_named() -> None:

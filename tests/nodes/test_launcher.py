@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from bench.nodes.launcher import NodesLauncher, interface_of, with_interface
+from bench.runner.gpu_sampler import DeviceSample
+from bench.runner.node_sampler import NodeSamples
 from launch import Elsewhere, Launcher, LaunchError, Node, Outcome, Prepared, Request, Watch, never_stop
 
 FACTS = {"hostname": "n2", "cpu_model": "x"}
@@ -25,7 +27,7 @@ class Channel:
 
 @dataclass
 class Follower:
-    """Answers as it is told; ``said`` has what node 0 told it."""
+    """Answers as it is told, and ends with ``samples``; ``said`` has what node 0 told it."""
 
     node: int
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -36,6 +38,7 @@ class Follower:
     channel: Channel = field(default_factory=Channel)
     heard: Any = None
     dropped: str = ""
+    samples: bytes = b""
 
     @property
     def name(self) -> str:
@@ -44,7 +47,7 @@ class Follower:
     def say(self, kind: str, blob: bytes = b"", **values: Any) -> None:
         self.said.append((kind, values, blob))
         if kind == "launch" and "ended" in self.answers:
-            self.heard({"kind": "ended", "run_id": values["node"]["run_id"], **self.answers["ended"]}, b"")
+            self.heard({"kind": "ended", "run_id": values["node"]["run_id"], **self.answers["ended"]}, self.samples)
 
     def ask(self, kind: str, **values: Any) -> str:
         self.say(kind, **values)
@@ -236,7 +239,7 @@ def test_a_follower_that_cannot_start(tmp_path: Path, follower: Follower, said: 
 
 
 def test_what_is_told_of_ranks_elsewhere(tmp_path: Path) -> None:
-    follower = ready(1, peaks_mib={"2": 5.0, "3": 6.0}, oom_kills=2)
+    follower = ready(1)
     follower.answers["places"] = {"places": {"2": "mine.py:3 in loss"}}
     here = Here(tmp_path, Outcome({}))
     launcher = NodesLauncher(here, Head([follower]), [2, 2], {})  # type: ignore[arg-type]
@@ -258,9 +261,43 @@ def test_what_is_told_of_ranks_elsewhere(tmp_path: Path) -> None:
     assert (far.status(2), far.status(0), far.status(3)) == ({"State": "T"}, {}, {})
     assert (tmp_path / "rank2.log").read_text() == "words\n"
     assert far.places() == {2: "mine.py:3 in loss"}
-    assert (far.peaks_mib(), far.oom_kills()) == ({2: 5.0, 3: 6.0}, 2)
     assert json.loads(far.facts["node_facts"])[0]["hostname"] == "n2"
     assert far.facts["interface"] == "lo"
+
+
+def sampled(folder: Path, samples: bytes, ahead_ns: int = 0) -> Mapping[int, NodeSamples]:
+    """Return what node 0 takes from a follower with ranks 2 and 3 that ends with these samples."""
+    follower = dataclasses.replace(ready(1), samples=samples, ahead_ns=ahead_ns)
+    launcher = NodesLauncher(Here(folder, Outcome({})), Head([follower]), [2, 2], {})  # type: ignore[arg-type]
+    prepared = launcher.prepare(request(folder, 4))
+    assert prepared.launch().ok
+    assert prepared.elsewhere is not None
+    return prepared.elsewhere.samples()
+
+
+def test_samples_of_another_node_have_the_time_of_this_one_and_are_of_its_ranks(tmp_path: Path) -> None:
+    reading = DeviceSample(1_030_000_000_000, "GPU-b", energy_j=7.5, pids=(11, 12))
+    sent = NodeSamples([reading], {0: 99.0, 2: 5.0, 3: 6.5}, 2, "NVML lost GPU-c")
+    here = dataclasses.replace(reading, time_ns=1_000_000_000_000)
+    expected = NodeSamples([here], {2: 5.0, 3: 6.5}, 2, "node 1 (n2): NVML lost GPU-c")
+    assert sampled(tmp_path, sent.to_json(), ahead_ns=30_000_000_000) == {1: expected}
+    assert sampled(tmp_path, b"") == {}
+
+
+@pytest.mark.parametrize(
+    ("samples", "why"),
+    [
+        (b"{", "is not JSON"),
+        (b'{"devices": [{"time_ns": -1, "uuid": "GPU-b"}]}', "has -1 as time_ns (devices[0])"),
+        (b'{"devices": [{"time_ns": 1, "uuid": "GPU-b", "energy_j": NaN}]}', "has nan as energy_j (devices[0])"),
+        (b'{"devices": [{"time_ns": 1, "uuid": "GPU-b", "pids": ["1"]}]}', "has a str as pids[0] (devices[0])"),
+        (b'{"peaks_mib": {"2": "much"}}', "has a str as peaks_mib['2']"),
+        (b'{"peaks_mib": {"two": 5.0}}', "has a key that is no number: peaks_mib['two']"),
+        (b'{"oom_kills": 1e99}', "has 1e+99 as oom_kills"),
+    ],
+)
+def test_samples_that_cannot_be_are_not_believed(tmp_path: Path, samples: bytes, why: str) -> None:
+    assert sampled(tmp_path, samples) == {1: NodeSamples(note=f"node 1 (n2): what it sampled {why}")}
 
 
 def test_the_interface_of_an_address() -> None:

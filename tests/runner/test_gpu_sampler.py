@@ -14,7 +14,15 @@ import pytest
 
 from bench.machine.gpus import Gpu
 from bench.runner import gpu_sampler
-from bench.runner.gpu_sampler import THROTTLES, DeviceSample, Sampler, device_metrics, device_rows, foreign_processes
+from bench.runner.gpu_sampler import (
+    THROTTLES,
+    DeviceSample,
+    Sampler,
+    device_metrics,
+    device_rows,
+    foreign_processes,
+    of_ranks,
+)
 
 A, B = "GPU-aaaa-1", "GPU-bbbb-2"
 SECOND = 10**9
@@ -265,7 +273,7 @@ def window(start_s: float, end_s: float) -> tuple[int, int]:
 
 
 def energy(samples: list[DeviceSample], start_s: float, end_s: float, uuids: tuple[str, ...] = (A,)) -> tuple[Any, Any]:
-    row = device_metrics(samples, {uuid: [1] for uuid in uuids}, window(start_s, end_s), 100)
+    row = device_metrics(samples, uuids, window(start_s, end_s), 100)
     return row["energy_j"], row["energy_source"]
 
 
@@ -283,7 +291,7 @@ def test_energy_is_interpolated_at_both_ends() -> None:
     # 0.25 s of a bracket of 0.5 s: 1000 + (1100 - 1000) / 2 = 1050 J at the start, 1600 + (1800 - 1600) / 4 = 1650 J
     # at the end, so 600 J; what lies between the brackets does not matter
     readings = counter((1.0, 1000), (1.5, 1100), (2.5, 1111), (3.5, 1600), (3.9, 1800))
-    row = device_metrics(readings, {A: [1]}, window(1.25, 3.6), 300)
+    row = device_metrics(readings, [A], window(1.25, 3.6), 300)
     assert row["energy_j"] == pytest.approx(600)
     assert row["energy_source"] == "counter"
     assert row["joules_per_sample"] == pytest.approx(2)
@@ -300,7 +308,7 @@ def test_energy_through_the_library(monkeypatch: pytest.MonkeyPatch, clock: None
     frames = [{"millijoules": 7_000_000 + 60_000 * number} for number in range(31)]
     library = fake_nvml.Library(fake_nvml.Device(A, frames)).load(monkeypatch)
     samples, _ = play(*library.devices)
-    row = device_metrics(samples[:31], {A: [1]}, window(0.25, 2.75), 75)
+    row = device_metrics(samples[:31], [A], window(0.25, 2.75), 75)
     assert row["energy_j"] == pytest.approx(1500)
     assert (row["joules_per_sample"], row["power_mean_w"]) == (pytest.approx(20), pytest.approx(600))
 
@@ -311,7 +319,7 @@ def test_energy_sums_over_the_gpus_of_the_ranks() -> None:
     idle = counter((0.5, 1e6), (0.75, 2e6), (3.25, 3e6), (3.5, 4e6), uuid="GPU-not-ours")
     samples = [s for several in zip(first, second, idle, strict=True) for s in several]
     assert energy(samples, 0.5, 3.5, (A, B)) == (pytest.approx(600 + 300), "counter")
-    row = device_metrics(samples, {A: [1], B: [2]}, window(0.5, 3.5), 100)
+    row = device_metrics(samples, [A, B], window(0.5, 3.5), 100)
     assert row["power_mean_w"] == pytest.approx(300)  # of both together
 
 
@@ -402,7 +410,7 @@ def test_other_columns_are_those_of_the_window_and_the_ranks_gpus() -> None:
         at(1.1, "GPU-not-ours", sm_clock_mhz=5, temperature_c=105, memory_used_mib=9e4, throttle_reasons=0x40),
         dataclasses.replace(before, time_ns=window(1.2, 1.2)[0] + 1),
     ]
-    assert device_metrics(samples, {A: [1], B: [2]}, window(1.0, 1.2), 64) == {
+    assert device_metrics(samples, [A, B], window(1.0, 1.2), 64) == {
         "energy_j": None,
         "energy_source": None,
         "joules_per_sample": None,
@@ -413,17 +421,16 @@ def test_other_columns_are_those_of_the_window_and_the_ranks_gpus() -> None:
         "device_memory_peak_mib": 1500.0,
         "throttled_share": 0.5,  # A in 1 of 2; B, which was idle, in 0 of 1
         "throttle_reasons": "SwPowerCap",
-        "foreign_processes": None,
     }
 
 
 def test_no_column_is_known_of_gpus_without_readings() -> None:
-    assert set(device_metrics([], {}, window(1, 2), 10).values()) == {None}
-    assert set(device_metrics([], {A: [1]}, window(1, 2), 10).values()) == {None}
+    assert set(device_metrics([], [], window(1, 2), 10).values()) == {None}
+    assert set(device_metrics([], [A], window(1, 2), 10).values()) == {None}
     one_of_two = [
         at(1.5, sm_clock_mhz=1400, temperature_c=60, memory_used_mib=1.0, utilisation=1.0, throttle_reasons=4)
     ]
-    assert set(device_metrics(one_of_two, {A: [1], B: [2]}, window(1, 2), 10).values()) == {None}
+    assert set(device_metrics(one_of_two, [A, B], window(1, 2), 10).values()) == {None}
 
 
 @pytest.mark.parametrize(
@@ -444,7 +451,7 @@ def test_no_column_is_known_of_gpus_without_readings() -> None:
 @pytest.mark.parametrize("family", ["nvmlClocksEventReason", "nvmlClocksThrottleReason"])
 def test_reasons_are_those_of_nvml(reason: str, throttles: bool, family: str) -> None:
     mask = getattr(pynvml, family + reason)
-    row = device_metrics([at(1.5, throttle_reasons=mask)], {A: [1]}, window(1, 2), 1)
+    row = device_metrics([at(1.5, throttle_reasons=mask)], [A], window(1, 2), 1)
     expected = (1.0, reason) if throttles else (0.0, None)
     assert (row["throttled_share"], row["throttle_reasons"]) == expected
 
@@ -453,7 +460,7 @@ def test_throttled_share_is_that_of_the_worst_gpu_and_reasons_are_all() -> None:
     masks = {A: [0, 0, 0x04, 0], B: [0x48, 0x48, 0x01, 0x03]}  # 1 of 4; HwSlowdown with HwThermalSlowdown in 2 of 4
     samples = [at(1 + t / 10, uuid, throttle_reasons=m) for uuid, of in masks.items() for t, m in enumerate(of)]
     samples.append(at(1.5, B))  # a reading without the mask counts neither way
-    row = device_metrics(samples, {A: [1], B: [2]}, window(1, 2), 1)
+    row = device_metrics(samples, [A, B], window(1, 2), 1)
     assert row["throttled_share"] == 0.5
     assert row["throttle_reasons"] == "SwPowerCap;HwSlowdown;HwThermalSlowdown"
     assert list(THROTTLES.values()) == sorted(THROTTLES.values())
@@ -485,14 +492,18 @@ def test_foreign_processes(on_a: list[Any], on_b: list[Any], foreign: bool | Non
     samples = [at(t, uuid, pids=pids) for uuid, lists in ((A, on_a), (B, on_b)) for t, pids in enumerate(lists)]
     samples.append(at(0, "GPU-not-ours", pids=(77, 78, 79)))
     assert foreign_processes(samples, OURS) is foreign
-    # the window does not matter
-    assert device_metrics(samples, OURS, window(100, 101), 1)["foreign_processes"] is foreign
 
 
 def test_ranks_that_share_a_gpu_are_counted_together() -> None:
     shared = {A: [11, 12]}
     assert foreign_processes([at(0, pids=(31, 32))], shared) is None
     assert foreign_processes([at(0, pids=(31, 32, 33))], shared) is True
+
+
+def test_readings_of_a_node_are_those_of_its_ranks_gpus_and_all_if_no_rank_told_of_one() -> None:
+    samples = [at(0, A), at(0, B)]
+    assert of_ranks(samples, {B}) == [at(0, B)]
+    assert of_ranks(samples, ()) == samples
 
 
 # -- devices.csv ---------------------------------------------------------------------------------------------------

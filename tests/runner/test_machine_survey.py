@@ -42,8 +42,8 @@ def ranks(number: int) -> Case:
 def over_two_nodes(look: Look = BUSY) -> Survey:
     """Return the survey of two nodes of 2 ranks each; the second one is as it was found."""
     far = Survey.received(answer(look))
-    far = dataclasses.replace(far, look=dataclasses.replace(far.look, first_rank=2, most_ranks=2))
-    here = Look(processors=4, most_ranks=2)
+    far = dataclasses.replace(far, look=dataclasses.replace(far.look, node=1, places=(2, 2)))
+    here = Look(processors=4, places=(2, 2))
     return Survey(Machine(), here, ("the disk is full",), {"node 1 (n2)": far})
 
 
@@ -70,13 +70,17 @@ def test_what_it_cannot_have_found_is_not_believed(changed: dict[str, Any], why:
 
 
 def test_ranks_fill_one_node_after_the_other() -> None:
-    looks = [Look(most_ranks=2), Look(first_rank=2, most_ranks=3), Look(first_rank=5, most_ranks=2)]
-    assert [[ranks_here(ranks(number), look) for look in looks] for number in (1, 2, 4, 7)] == [
+    looks = [Look(node=node, places=(2, 3, 2)) for node in range(3)]
+    assert [[ranks_here(ranks(number), look) for look in looks] for number in (1, 2, 4, 7, 8)] == [
         [1, 0, 0],
         [2, 0, 0],
         [2, 2, 0],
         [2, 3, 2],
+        [0, 0, 0],  # they do not fit
     ]
+    evenly = dataclasses.replace(ranks(3), placement="even")
+    assert [ranks_here(evenly, look) for look in looks] == [1, 1, 1]
+    assert ranks_here(ranks(4), Look()) == 4
 
 
 def test_notes_before_the_run_name_the_node() -> None:
@@ -111,8 +115,8 @@ def test_a_strict_run_is_refused_for_another_node() -> None:
 @pytest.mark.parametrize(("there_mib", "fits"), [(2000.0, True), (1999.0, False), (None, True)])
 def test_a_batch_must_fit_into_the_memory_of_each_node(there_mib: float | None, fits: bool) -> None:
     """A batch of 8 took 400 MiB a rank: one of 16 takes 800, 80 % of what each of 2 ranks has of 2,000 MiB."""
-    here = Look(most_ranks=2, memory_available_mib=9000.0)
-    there = Look(first_rank=2, most_ranks=2, memory_available_mib=there_mib)
+    here = Look(places=(2, 2), memory_available_mib=9000.0)
+    there = Look(node=1, places=(2, 2), memory_available_mib=there_mib)
     probes = Probes(ranks(4), lambda case: None, (here, there), {8: 400.0})  # type: ignore[arg-type,return-value]
     assert probes._too_much(16) is not fits
     assert not Probes(ranks(2), lambda case: None, (here, there), {8: 400.0})._too_much(16)  # type: ignore[arg-type,return-value]
