@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, IncomparableError, Interrupted, UsageError
-from bench.machine.gpus import Gpu, Machine, this_machine
+from bench.machine.gpus import Machine, this_machine
 from bench.nodes.facts import facts, unlike
 from bench.nodes.options import NodesAsked
 from bench.plan.code_key import digest_of
@@ -40,7 +40,7 @@ class Nodes:
 
     def machine(self, here: Machine) -> Machine:
         """Return a machine of several nodes, with the GPUs of all, which the plan may use."""
-        others = [Gpu(**one) for peer in self._head.wait(self._asked.nnodes) for one in peer.hello.get("gpus", ())]
+        others = [gpu for peer in self._head.wait(self._asked.nnodes) for gpu in peer.gpus]
         return dataclasses.replace(here, gpus=(*here.gpus, *others), nodes=self._asked.nnodes)
 
     def checked(self, plans: Mapping[str, Plan], observer: Observer) -> dict[str, Plan]:
@@ -75,7 +75,7 @@ class Nodes:
         """Return how many ranks each node takes: as it says, else its GPUs, or on the CPU its share of the largest."""
         share = -(-max((case.processes for case in cases), default=1) // self._asked.nnodes)
         self._on_gpus = any(case.on_accelerator for case in cases)
-        gpus = [len(self._here.gpus), *(len(peer.hello.get("gpus", ())) for peer in peers)]
+        gpus = [len(self._here.gpus), *(len(peer.gpus) for peer in peers)]
         said = [self._asked.places, *(peer.places or self._asked.places for peer in peers)]
         return [own or (there if self._on_gpus else share) for own, there in zip(said, gpus, strict=True)]
 

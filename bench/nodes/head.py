@@ -18,9 +18,11 @@ from typing import Any
 
 from bench import interrupts
 from bench.errors import BenchError, IncomparableError, UsageError
+from bench.machine.gpus import Gpu
 from bench.nodes.channel import Channel, Message, Refused, accept
 from bench.nodes.facts import difference, machine_of
 from bench.nodes.options import is_loopback
+from bench.untrusted.rank_files import checked
 from bench.untrusted.text import printable
 
 PING_S, SILENCE_S = 1.0, 5.0
@@ -36,6 +38,7 @@ class Peer:
     def __init__(self, node: int, channel: Channel, hello: Mapping[str, Any]) -> None:
         self.node, self.channel, self.hello, self.facts = node, channel, hello, hello["facts"]
         self.host, self.places = printable(str(hello["host"])), int(hello["places"])
+        self.gpus = tuple(checked(Gpu, one) for one in hello.get("gpus", ()))
         self.lost = ""
         self.heard: Handler | None = None  # gets messages about the present launch
         self._clocks: deque[tuple[int, int]] = deque(maxlen=PINGS)  # (round trip, how far ahead) of the last pings
