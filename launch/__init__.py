@@ -19,9 +19,9 @@ POLL_SECONDS = 0.25
 class Node:
     """This node's part of a launch over ``nodes`` nodes, of which it is number ``rank``.
 
-    Ranks meet at a store at ``address`` and ``port``. Node 0 hosts it at a free port, and calls ``hosted`` with that
-    port before its ranks start. ``own`` is the address of this node, and ``first_rank`` its first rank. ``run_id`` is
-    the same on all nodes.
+    Ranks meet at a store at ``address`` and ``port``. Node 0 hosts it at a free port, from the first to the last of
+    ``ports`` unless both are 0, and calls ``hosted`` with that port before its ranks start. ``own`` is the address of
+    this node, and ``first_rank`` its first rank. ``run_id`` is the same on all nodes.
     """
 
     rank: int
@@ -32,6 +32,7 @@ class Node:
     first_rank: int = 0
     port: int = 0
     hosted: Callable[[int], None] | None = None
+    ports: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

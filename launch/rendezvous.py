@@ -6,6 +6,8 @@ of them can read and write its keys.
 
 from __future__ import annotations
 
+import errno
+import random
 import socket
 from datetime import timedelta
 from typing import Any
@@ -13,15 +15,15 @@ from typing import Any
 ADDRESS = "127.0.0.1"
 
 
-def host_store(timeout_s: float, address: str = ADDRESS) -> Any:
+def host_store(timeout_s: float, address: str = ADDRESS, ports: tuple[int, int] = (0, 0)) -> Any:
     """Return a TCPStore at a free port of an address of this host, ``.port``. Raise OSError if there is none.
 
-    While it is held, elastic uses it in place of a store of its own at that port.
+    ``ports``: the first and the last port that may be used; (0, 0) for any. While the store is held, elastic uses it in
+    place of a store of its own at that port.
     """
     import torch.distributed as dist
 
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listening = socket.create_server((address, 0), family=family)
+    listening = _listening(address, ports)
     return dist.TCPStore(  # type: ignore[attr-defined]
         address,
         listening.getsockname()[1],
@@ -31,3 +33,16 @@ def host_store(timeout_s: float, address: str = ADDRESS) -> Any:
         multi_tenant=True,
         master_listen_fd=listening.detach(),
     )
+
+
+def _listening(address: str, ports: tuple[int, int]) -> socket.socket:
+    """Return a socket that listens at one of the ports, each in turn from a random one on, as other runs use some."""
+    first, last = ports
+    begin = random.randint(first, last)
+    for port in (*range(begin, last + 1), *range(first, begin)):
+        try:
+            return socket.create_server((address, port), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or ports == (0, 0):
+                raise
+    raise OSError(errno.EADDRINUSE, f"no port from {first} to {last} is free at {address} (--port-range)")

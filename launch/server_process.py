@@ -139,7 +139,8 @@ def _launch(
 
     try:
         part = node or {"rank": 0, "nodes": 1, "address": ADDRESS, "own": ADDRESS, "run_id": uuid.uuid4().hex}
-        store = host_store(timeout_s, part["address"]) if part["rank"] == 0 else None
+        ports = tuple(part.get("ports", (0, 0)))
+        store = host_store(timeout_s, part["address"], ports) if part["rank"] == 0 else None
         port = store.port if store else part["port"]
         if node and store:
             hosted(port)

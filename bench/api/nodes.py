@@ -12,6 +12,7 @@ from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, IncomparableError, In
 from bench.machine.gpus import Machine, this_machine
 from bench.nodes.facts import facts, unlike
 from bench.nodes.options import NodesAsked
+from bench.nodes.ports import ports_warning
 from bench.plan.code_key import digest_of
 from bench.plan.placement import per_node, placed
 from bench.store.resume import workload_files
@@ -135,7 +136,7 @@ class Nodes:
         """Return the launcher of all nodes; ``here`` is that of this one."""
         from bench.nodes.launcher import NodesLauncher
 
-        return NodesLauncher(here, self._head, self._places, variables)
+        return NodesLauncher(here, self._head, self._places, variables, self._asked.ports)
 
 
 def _check_files(node: int, own: Mapping[str, str], theirs: Mapping[str, Any]) -> None:
@@ -162,6 +163,8 @@ def as_head(asked: NodesAsked, observer: Observer) -> Iterator[Nodes]:
         asked.join_s,
         lambda words: observer.note(f"warning: {words}"),
     )
+    if words := ports_warning(asked.ports):
+        observer.note(f"warning: {words}")
     ending: dict[str, Any] = {"why": "the run has ended", "code": EXIT_FAILED}
     try:
         observer.note(f"waiting for {asked.nnodes - 1} more node(s) at {asked.endpoint[0]}:{asked.endpoint[1]}")

@@ -27,6 +27,7 @@ OPTIONS = (
     _option(("--node-rank",), "R", "Number of this node; node 0 plans, measures and records."),
     _option(("--rdzv-endpoint",), "HOST:PORT", "Where node 0 listens."),
     _option(("--nproc-per-node",), "N", "Ranks that this node takes; by default its GPUs, or its share of --gpus."),
+    _option(("--port-range",), "FIRST-LAST", r"Ports at which the ranks of a launch may meet. \[default: any]"),
     _option(("--join-timeout",), "SECONDS", rf"How long nodes wait for each other. \[default: {JOIN_S:g}]"),
 )
 with_node_options = with_parameters("nodes", OPTIONS, dict)

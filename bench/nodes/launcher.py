@@ -35,11 +35,19 @@ INTERFACE = "GLOO_SOCKET_IFNAME"
 class NodesLauncher(Launcher):
     """Launches on as few nodes as a request needs; ``places`` has the number of ranks that each node takes.
 
-    A launch that fits into node 0 is one of its own launcher, ``here``.
+    A launch that fits into node 0 is one of its own launcher, ``here``. Ranks meet at one of ``ports``.
     """
 
-    def __init__(self, here: Launcher, head: Head, places: Sequence[int], variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        here: Launcher,
+        head: Head,
+        places: Sequence[int],
+        variables: Mapping[str, str],
+        ports: tuple[int, int] = (0, 0),
+    ) -> None:
         self._here, self._head, self._places, self._variables = here, head, places, variables
+        self._ports = ports
         self._id = uuid.uuid4().hex  # each has launch servers of its own on followers, too
 
     def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
@@ -57,7 +65,7 @@ class NodesLauncher(Launcher):
             request,
             ranks=parts[0],
             environment=with_interface(request.environment, self._variables, launch.address),
-            node=launch.node,
+            node=dataclasses.replace(launch.node, ports=self._ports),
         )
         launch.here = self._here.prepare(own, watch)
         for peer, number in zip(peers, asked, strict=True):
@@ -161,7 +169,7 @@ class _Launch:
         for peer in self._peers:
             ranks = self._ranks(peer)
             node = Node(peer.node, len(self._parts), self.address, "", self._run_id, ranks.start, port)
-            fields = {name: value for name, value in vars(node).items() if name not in ("hosted", "own")}
+            fields = {name: value for name, value in vars(node).items() if name not in ("hosted", "own", "ports")}
             peer.say(
                 "launch",
                 spec,

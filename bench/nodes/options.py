@@ -25,7 +25,11 @@ VARIABLES = {
 
 @dataclass(frozen=True)
 class NodesAsked:
-    """This node is number ``node_rank`` of ``nnodes``. ``places``: ranks that it takes at most; 0: as the plan says."""
+    """This node is number ``node_rank`` of ``nnodes``.
+
+    ``places``: ranks that it takes at most; 0: as the plan says. ``ports``: the first and the last port at which ranks
+    may meet; (0, 0): any.
+    """
 
     nnodes: int
     node_rank: int
@@ -33,6 +37,7 @@ class NodesAsked:
     token: str
     places: int = 0
     join_s: float = JOIN_S
+    ports: tuple[int, int] = (0, 0)
 
     @property
     def is_head(self) -> bool:
@@ -48,7 +53,7 @@ def nodes_asked(given: Mapping[str, object], environment: Mapping[str, str] = os
     values = {name: given.get(name) or _first(environment, names) for name, names in VARIABLES.items()}
     nnodes = whole(_named("nnodes", given, environment), _least(values["nnodes"]), 1, MOST_NODES, 1)
     if nnodes == 1:
-        for name in ("node_rank", "rdzv_endpoint", "nproc_per_node", "join_timeout"):
+        for name in ("node_rank", "rdzv_endpoint", "nproc_per_node", "join_timeout", "port_range"):
             if given.get(name):
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag} has no effect with one node", option=flag, hint="Add --nnodes N.")
@@ -64,7 +69,7 @@ def nodes_asked(given: Mapping[str, object], environment: Mapping[str, str] = os
             option=TOKEN,
             hint=f"Set it to the same secret on all nodes: export {TOKEN}=$(head -c 16 /dev/urandom | base64)",
         )
-    return NodesAsked(nnodes, node_rank, endpoint, token, places, float(join_s))
+    return NodesAsked(nnodes, node_rank, endpoint, token, places, float(join_s), _ports(given.get("port_range")))
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> str | None:
@@ -100,6 +105,18 @@ def whole(flag: str, given: object, least: int, most: int, default: int | None =
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most):
         raise UsageError(option=flag, given=text or "nothing", allowed=f"a whole number from {least} to {most}")
     return int(text)
+
+
+def _ports(given: object) -> tuple[int, int]:
+    """Return the first and the last port of ``FIRST-LAST``; (0, 0) if nothing is given."""
+    text = str(given or "").strip()
+    if not text:
+        return 0, 0
+    numbers = [int(part) for part in text.split("-") if part.isascii() and part.isdecimal() and len(part) <= 5]
+    if text.count("-") != 1 or len(numbers) != 2 or not 0 < numbers[0] <= numbers[1] < 1 << 16:
+        allowed = "FIRST-LAST, such as 40000-40999"
+        raise UsageError(option="--port-range", given=text, allowed=allowed)
+    return numbers[0], numbers[1]
 
 
 def _endpoint(given: object) -> tuple[str, int]:

@@ -26,7 +26,10 @@ def test_options_and_their_defaults() -> None:
     assert not found.is_head
     more = nodes_asked({**GIVEN, "node_rank": "0", "nproc_per_node": "8", "join_timeout": "5"}, SECRET)
     assert more is not None
-    assert (more.is_head, more.places, more.join_s) == (True, 8, 5.0)
+    assert (more.is_head, more.places, more.join_s, more.ports) == (True, 8, 5.0, (0, 0))
+    ranged = nodes_asked({**GIVEN, "port_range": "40000-40999"}, SECRET)
+    assert ranged is not None
+    assert ranged.ports == (40000, 40999)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,11 @@ def test_one_node_is_none() -> None:
         ({"rdzv_endpoint": "a b:1"}, SECRET, "--rdzv-endpoint: got 'a b:1'"),
         ({"rdzv_endpoint": ":1"}, SECRET, "--rdzv-endpoint: got ':1'"),
         ({"nproc_per_node": "0"}, SECRET, "--nproc-per-node: got '0'"),
+        ({"port_range": "41000-40000"}, SECRET, "--port-range: got '41000-40000'; allowed: FIRST-LAST"),
+        ({"port_range": "0-9"}, SECRET, "--port-range: got '0-9'"),
+        ({"port_range": "1-2-3"}, SECRET, "--port-range: got '1-2-3'"),
+        ({"port_range": "40000"}, SECRET, "--port-range: got '40000'"),
+        ({"port_range": "1-65536"}, SECRET, "--port-range: got '1-65536'"),
         ({"join_timeout": "-1"}, SECRET, "--join-timeout: got '-1'"),
         ({"rdzv_endpoint": "10.0.0.1:29500"}, {}, "STEPBENCH_TOKEN is not set, without which any process"),
         ({"nnodes": "1"}, SECRET, "--node-rank has no effect with one node"),
