@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bench.runner.row_recorder import Observer
     from launch import Launcher
 
+AHEAD_NS = 1_000_000_000  # between clocks that nobody notices
 ANSWER_S = 30.0  # for a follower to hash the files of workloads, or to look at its machine
 
 
@@ -67,6 +68,11 @@ class Nodes:
         for peer in peers:
             if words := unlike(self._head.facts, peer.facts, peer.name):
                 observer.note(f"warning: {words}")
+            if abs(peer.ahead_ns) > AHEAD_NS:
+                observer.note(
+                    f"warning: the clock of {peer.name} is {abs(peer.ahead_ns) / 1e9:.1f} s "
+                    f"{'ahead of' if peer.ahead_ns > 0 else 'behind'} that of node 0; times are those of node 0"
+                )
         files = workload_files([planned for plan in plans.values() for planned in plan.cases])
         for node, answer in self._head.ask("files", ANSWER_S, names=list(files)).items():
             _check_files(node, files, answer.get("digests", {}))

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +20,7 @@ from bench.machine.gpus import this_machine
 from bench.report.format import wide_console
 from bench.store.columns import LaunchRow
 from bench.store.environment_diff import Difference, differences
+from bench.store.node_facts import between_nodes, differences_of_nodes
 from bench.store.reader import read_launches
 from bench.store.runs import find
 
@@ -55,10 +56,13 @@ def env(
 
 def _diff(out: Path, a: str, b: str, as_json: bool) -> int:
     folders = find(out, a), find(out, b)
-    found = differences(*(_rows(folder) for folder in folders))
+    rows = [_rows(folder) for folder in folders]
+    found = [*differences(*rows), *differences_of_nodes(*rows)]
+    nodes = {folder.name: between_nodes(of) for folder, of in zip(folders, rows, strict=True)}
     if as_json:
         names = {"a": folders[0].name, "b": folders[1].name}
-        print(json.dumps({**names, "differences": [dataclasses.asdict(difference) for difference in found]}))
+        of_nodes = {run: {host: _plain(unlike) for host, unlike in hosts.items()} for run, hosts in nodes.items()}
+        print(json.dumps({**names, "differences": _plain(found), "nodes": of_nodes}))
         return EXIT_OK
     console = wide_console()
     for side, folder in zip("AB", folders, strict=True):
@@ -67,7 +71,16 @@ def _diff(out: Path, a: str, b: str, as_json: bool) -> int:
     _print_group(console, "other differences", [d for d in found if not d.in_env_key])
     if not found:
         _print(console, "\nno recorded difference")
+    for run, hosts in nodes.items():
+        for host, unlike in hosts.items():
+            _print(console, f"\n{host} differs from node 0 of {run}:")
+            for difference in unlike:
+                _print(console, f"  {difference.words('on node 0', f'on {host}')}")
     return EXIT_OK
+
+
+def _plain(found: Sequence[Difference]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(difference) for difference in found]
 
 
 def _rows(folder: Path) -> list[LaunchRow]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.machine import environment
 from bench.machine.gpus import Machine
+from bench.store.env_key import in_key
 
 # Columns of a host (and versions of packages) that must be equal.
 EQUAL = {
@@ -36,7 +37,11 @@ def difference(own: Mapping[str, Any], other: Mapping[str, Any], name: str) -> s
 
 def unlike(own: Mapping[str, Any], other: Mapping[str, Any], name: str) -> str:
     """Return in words what differs between the machines, which is measured all the same."""
-    found = [f"{fact} {own.get(fact)!r} and {other.get(fact)!r}" for fact in UNLIKE if own.get(fact) != other.get(fact)]
+    found = [
+        f"{fact} {own.get(fact)!r} and {other.get(fact)!r}"
+        for fact in UNLIKE
+        if in_key(fact, own.get(fact)) != in_key(fact, other.get(fact))
+    ]
     return f"node 0 and {name} are unlike: {'; '.join(found)}" if found else ""
 
 

@@ -27,6 +27,7 @@ from bench.untrusted.text import printable
 
 PING_S, SILENCE_S = 1.0, 5.0
 PINGS = 10  # by which the clocks of two nodes are compared
+DRIFT_NS = 10_000_000  # that two clocks may drift apart by themselves during these pings
 POLL_S = 0.05
 MOST_STRANGERS = 64  # connections that have not shown the token yet
 Handler = Callable[[Message, bytes], None]
@@ -40,6 +41,7 @@ class Peer:
         self.host, self.places = printable(str(hello["host"])), int(hello["places"])
         self.gpus = tuple(checked(Gpu, one) for one in hello.get("gpus", ()))
         self.lost = ""
+        self.clocks_set = 0  # how often its clock or this node's was set
         self.heard: Handler | None = None  # gets messages about the present launch
         self._clocks: deque[tuple[int, int]] = deque(maxlen=PINGS)  # (round trip, how far ahead) of the last pings
         self._answers: queue.Queue[Message | None] = queue.Queue()
@@ -104,8 +106,18 @@ class Peer:
 
     def _note_clock(self, at_ns: int, there_ns: int) -> None:
         now_ns = time.time_ns()
-        if now_ns >= at_ns:  # else this node's clock was set back meanwhile
-            self._clocks.append((now_ns - at_ns, there_ns - (at_ns + now_ns) // 2))
+        trip_ns, ahead_ns = now_ns - at_ns, there_ns - (at_ns + now_ns) // 2
+        if trip_ns < 0:  # this node's clock was set back meanwhile
+            self._forget_clocks()
+            return
+        if any(abs(ahead_ns - ahead) > (trip_ns + trip) // 2 + DRIFT_NS for trip, ahead in self._clocks):
+            self._forget_clocks()  # both trips cannot be of the same clocks
+        self._clocks.append((trip_ns, ahead_ns))
+
+    def _forget_clocks(self) -> None:
+        """Forget earlier pings, as one of the two clocks was set."""
+        self._clocks.clear()
+        self.clocks_set += 1
 
 
 class Head:

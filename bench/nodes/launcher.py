@@ -100,6 +100,7 @@ class _Launch:
         self._status: dict[int, Mapping[str, str]] = {}
         self._ended: dict[int, Message] = {}
         self._sampled: dict[int, tuple[bytes, int]] = {}  # by node: its samples, and how far its clock is ahead in ns
+        self._clocks_set = {peer.node: peer.clocks_set for peer in peers}
         self._failed_at: float | None = None
         self._begun = False  # whether the followers have been told to launch
 
@@ -154,7 +155,8 @@ class _Launch:
     def _samples_of(self, peer: Peer) -> NodeSamples:
         content, ahead_ns = self._sampled[peer.node]
         try:
-            return NodeSamples.from_json(content).of_node(peer.name, self._ranks(peer), ahead_ns)
+            found = NodeSamples.from_json(content).of_node(peer.name, self._ranks(peer), ahead_ns)
+            return found.without_times(peer.name) if peer.clocks_set != self._clocks_set[peer.node] else found
         except NonsenseError as error:
             return NodeSamples(note=f"{peer.name}: what it sampled {error}")
 

@@ -110,6 +110,8 @@ class Judge:
         samples, columns = self._devices(end, row)
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
         others["ranks.csv"] = [end.role.own(one) | _node(one, end.nodes) for one in others["ranks.csv"]]
+        if any(one.clock_set for one in end.samples.values()):
+            row["startup_s"] = None
         row |= {**_nodes(self.case.processes, end.nodes), **end.node_facts}
         row |= {"command": None} if end.nodes else {}  # one command line does not make it again
         if measured:

@@ -28,13 +28,14 @@ class NodeSamples:
 
     ``devices``: readings of its GPUs. ``peaks_mib``: the largest host memory of each of its ranks in MiB, without ranks
     of which it is unknown. ``oom_kills``: how many processes its kernel killed for lack of memory. ``note``: what could
-    not be read of its GPUs, else empty.
+    not be read of its GPUs, else empty. ``clock_set``: its clock was set meanwhile, so that its times say nothing.
     """
 
     devices: list[DeviceSample] = field(default_factory=list)
     peaks_mib: dict[int, float] = field(default_factory=dict)
     oom_kills: int = 0
     note: str = ""
+    clock_set: bool = False
 
     def to_json(self) -> bytes:
         """Return the samples as a message to node 0."""
@@ -56,6 +57,11 @@ class NodeSamples:
             self.oom_kills,
             self.note and f"{name}: {self.note}",
         )
+
+    def without_times(self, name: str) -> NodeSamples:
+        """Return the samples of node ``name``, whose clock was set during the launch."""
+        note = f"{name}: its clock was set during the launch"
+        return dataclasses.replace(self, devices=[], note=note, clock_set=True)
 
 
 class NodeSampler:

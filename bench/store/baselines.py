@@ -15,6 +15,7 @@ from bench.errors import IncomparableError, ResultsError, UsageError, did_you_me
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES, SCHEMA, LaunchRow
 from bench.store.environment_diff import differences
+from bench.store.node_facts import differences_of_nodes
 from bench.store.reader import read_launches
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -198,7 +199,8 @@ def check_alike(baseline: Baseline, rows: Sequence[LaunchRow]) -> None:
     both = [(cases[0][case_id], cases[1][case_id]) for case_id in cases[1] if case_id in cases[0]]
     for before, now in both or [(sides[0], sides[1])]:
         if not {row.env_key for row in now} <= {row.env_key for row in before}:
-            found = [d.words("in the baseline", "now") for d in differences(before, now) if d.in_env_key]
+            unlike = [*differences(before, now), *differences_of_nodes(before, now)]
+            found = [d.words("in the baseline", "now") for d in unlike if d.in_env_key]
             if not found and any((row.schema or 0) < SCHEMA for row in before):
                 continue  # Keys of older versions cover fewer columns.
             raise IncomparableError(

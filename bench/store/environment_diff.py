@@ -49,7 +49,7 @@ def differences(a_rows: Iterable[LaunchRow], b_rows: Iterable[LaunchRow]) -> lis
     Differences in env_key come first. A run may have several values of a column. An empty cell counts only if all are
     empty, as launches that failed early leave cells empty. ResultsError if a row's settings are not a JSON object.
     """
-    return _compared([row.columns() for row in a_rows], [row.columns() for row in b_rows], COLUMNS)
+    return compared([row.columns() for row in a_rows], [row.columns() for row in b_rows], COLUMNS)
 
 
 def between(a: Mapping[str, Any], b: Mapping[str, Any], columns: Collection[str]) -> list[Difference]:
@@ -57,12 +57,13 @@ def between(a: Mapping[str, Any], b: Mapping[str, Any], columns: Collection[str]
 
     None, an empty text and a missing value are empty cells. ResultsError as for ``differences``.
     """
-    return _compared([a], [b], columns)
+    return compared([a], [b], columns)
 
 
-def _compared(
+def compared(
     a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], columns: Collection[str]
 ) -> list[Difference]:
+    """Return the differences between two lists of rows in these columns, as ``between`` does for one row each."""
     found = [_difference(name, _of_column(a, name), _of_column(b, name)) for name in columns if name != SETTINGS]
     if SETTINGS in columns:
         found += _settings_compared(a, b)

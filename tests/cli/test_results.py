@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
+import io
 import json
 import os
 import pty
@@ -561,7 +563,20 @@ def test_what_differs_as_json(tmp_path: Path) -> None:
             {"name": "NCCL_ALGO", "a": ["[Ring]"], "b": [None], "in_env_key": True},
             {"name": "hostname", "a": ["node2"], "b": ["node1"], "in_env_key": False},
         ],
+        "nodes": {NEW: {}, OLD: {}},
     }
+
+
+def test_nodes_of_a_run_that_are_unlike_are_named(tmp_path: Path) -> None:
+    far = json.dumps([{"hostname": "n2\x1b[2J", "driver": "560", "settings": "{}"}])
+    with io.StringIO(newline="") as text:
+        table = csv.writer(text)
+        table.writerows([["run_id", "hostname", "driver", "settings", "node_facts"], [OLD, "n1", "550", "{}", far]])
+        make_run(tmp_path / "results", OLD, text.getvalue())
+    assert bench(tmp_path, "env", "--diff", OLD, OLD).out == (
+        f"A: results/runs/{OLD}\nB: results/runs/{OLD}\n\nno recorded difference\n\n"
+        f"n2\\x1b[2J differs from node 0 of {OLD}:\n  driver: 550 on node 0, 560 on n2\\x1b[2J\n"
+    )
 
 
 def test_nothing_that_differs_is_said_too_and_a_run_without_rows_refused(tmp_path: Path) -> None:

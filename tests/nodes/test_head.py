@@ -218,6 +218,17 @@ def test_machines_may_differ_and_that_is_said() -> None:
     assert words == "node 0 and node 1 (n2) are unlike: ram_gib 8.0 and 16.0"
 
 
+@pytest.mark.parametrize("hour", [3600, -3600])
+def test_a_clock_that_is_set_is_noticed_at_the_next_ping(running: Running, hour: int) -> None:
+    """What was known of it before is forgotten; small differences between pings are none."""
+    channel, peer = running.joined()
+    for ahead_s, known, times_set in [(0, 1, 0), (0, 2, 0), (hour, 1, 1), (hour, 2, 1)]:
+        at = time.time_ns()
+        channel.send("pong", at=at, here=at + ahead_s * 1_000_000_000)
+        _await(lambda state=(known, times_set): (len(peer._clocks), peer.clocks_set) == state)  # type: ignore[misc]
+        assert abs(peer.ahead_ns / 1e9 - ahead_s) < 60
+
+
 def test_a_clock_that_is_ahead_is_known(running: Running) -> None:
     """By the ping that came back soonest, of a follower whose clock is 30 s ahead."""
     channel, peer = running.joined()

@@ -33,6 +33,7 @@ class Follower:
     answers: dict[str, dict[str, Any]] = field(default_factory=dict)
     lost: str = ""
     ahead_ns: int = 0
+    clocks_set: int = 0
     facts: Mapping[str, Any] = field(default_factory=lambda: FACTS)
     said: list[tuple[str, dict[str, Any], bytes]] = field(default_factory=list)
     channel: Channel = field(default_factory=Channel)
@@ -265,11 +266,12 @@ def test_what_is_told_of_ranks_elsewhere(tmp_path: Path) -> None:
     assert far.facts["interface"] == "lo"
 
 
-def sampled(folder: Path, samples: bytes, ahead_ns: int = 0) -> Mapping[int, NodeSamples]:
+def sampled(folder: Path, samples: bytes, ahead_ns: int = 0, sets_clock: bool = False) -> Mapping[int, NodeSamples]:
     """Return what node 0 takes from a follower with ranks 2 and 3 that ends with these samples."""
     follower = dataclasses.replace(ready(1), samples=samples, ahead_ns=ahead_ns)
     launcher = NodesLauncher(Here(folder, Outcome({})), Head([follower]), [2, 2], {})  # type: ignore[arg-type]
     prepared = launcher.prepare(request(folder, 4))
+    follower.clocks_set += sets_clock
     assert prepared.launch().ok
     assert prepared.elsewhere is not None
     return prepared.elsewhere.samples()
@@ -282,6 +284,13 @@ def test_samples_of_another_node_have_the_time_of_this_one_and_are_of_its_ranks(
     expected = NodeSamples([here], {2: 5.0, 3: 6.5}, 2, "node 1 (n2): NVML lost GPU-c")
     assert sampled(tmp_path, sent.to_json(), ahead_ns=30_000_000_000) == {1: expected}
     assert sampled(tmp_path, b"") == {}
+
+
+def test_times_of_a_clock_that_was_set_during_the_launch_are_not_used(tmp_path: Path) -> None:
+    sent = NodeSamples([DeviceSample(1, "GPU-b")], {2: 5.0}, 1).to_json()
+    note = "node 1 (n2): its clock was set during the launch"
+    found = sampled(tmp_path, sent, sets_clock=True)
+    assert found == {1: NodeSamples([], {2: 5.0}, 1, note, clock_set=True)}
 
 
 @pytest.mark.parametrize(
