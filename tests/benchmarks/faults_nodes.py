@@ -3,8 +3,8 @@
     python tests/benchmarks/faults_nodes.py [NAME ...]
     python tests/benchmarks/faults_nodes.py --random 100 --seed 1
 
-Two hosts as network namespaces, which needs root; `bench run` with two ranks on each. The table is Markdown. With
-`--random` a process is killed at a random moment in each trial, in every fifth two at once; `bench` is then started again,
+Two hosts as network namespaces, which needs root; `bench run` with two ranks on each. The table is Markdown. The clock
+that is set is that of Python, as hosts on one machine share the real one. With `--random` a process is killed at a random moment in each trial, in every fifth two at once; `bench` is then started again,
 node 0 with `--resume latest`. In the end three launches must be ok, no row lost, and nothing left.
 """
 
@@ -37,16 +37,35 @@ LIMIT_S = 240.0
 HANG_S = 6
 
 
+@dataclass(frozen=True)
+class Far:
+    """How ``bench`` is started on node 1: with a clock of its own, and a ``disk`` of so many bytes for temporary files."""
+
+    own_clock: bool = False
+    disk: int = 0
+
+
 @dataclass
 class Trial:
     """Two nodes with a run of three launches."""
 
     at: Hosts
     out: Path
+    far: Far = field(default_factory=lambda: Far())
     nodes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     ended: dict[str, float] = field(default_factory=dict)
 
-    def start(self, node: int, *more: str, token: str = "secret") -> None:
+    @property
+    def temporary(self) -> Path:
+        """The folder for temporary files of node 1, if that has a disk of its own."""
+        return self.out.parent / "disk"
+
+    @property
+    def clock(self) -> Path:
+        """The file that says how many seconds node 1's clock is ahead."""
+        return self.out.parent / "clock"
+
+    def start(self, node: int, *more: str, token: str = "secret", **variables: str) -> None:
         options = {
             **{"workload": f"{FAULTY}:Faulty:sleep_ms=50", "strategy": "ddp", "gpus": "4", "batch-size": "4"},
             **{"device": "cpu", "launches": "3", "steps": "60", "hang-timeout": str(HANG_S), "out": str(self.out)},
@@ -57,6 +76,17 @@ class Trial:
         words = [word for name, value in {**options, **given}.items() for word in (f"--{name}", value)]
         command = [sys.executable, "-P", "-m", "bench", "run", *words, "--quiet"]
         environment = {**os.environ, "STEPBENCH_TOKEN": token, MARK: str(self.out), "PYTHONPATH": str(ROOT)}
+        if node == 1:
+            if self.far.own_clock:
+                self.clock.write_text("0")
+                (self.out.parent / "sitecustomize.py").write_text(SET_CLOCK)
+                environment |= {"FAULTS_CLOCK": str(self.clock), "PYTHONPATH": f"{self.out.parent}:{ROOT}"}
+            if self.far.disk:
+                self.temporary.mkdir(exist_ok=True)
+                environment["TMPDIR"] = str(self.temporary)
+                mount = f'mount -t tmpfs -o size={self.far.disk} tmpfs "$TMPDIR" && exec "$0" "$@"'
+                command = ["sh", "-c", mount, *command]
+        environment |= variables
         log = (self.out.parent / f"node{node}.log").open("ab")
         command = self.at.command(f"n{node + 1}", command)
         self.nodes[node] = subprocess.Popen(command, env=environment, cwd=self.out.parent, stdout=log, stderr=log)
@@ -161,28 +191,100 @@ def link_down(trial: Trial) -> None:
     trial.at.link("n2", "up")
 
 
-FAULTS: dict[str, tuple[str, Callable[[Trial], None]]] = {
-    "far rank": ("a rank of node 1 is killed", kill("rank", 1)),
-    "near rank": ("a rank of node 0 is killed", kill("rank", 0)),
-    "far rank stopped": (f"a rank of node 1 is stopped (--hang-timeout {HANG_S})", kill("rank", 1, signal.SIGSTOP)),
-    "far server": ("the launch server of node 1 is killed", kill("server", 1)),
-    "near server": ("the launch server of node 0 is killed", kill("server", 0)),
-    "far bench": ("bench of node 1 is killed, and started again", far_bench_again),
-    "far stopped": ("bench of node 1 is stopped for 12 s", stopped_and_started_again),
-    "link": ("the link of node 1 is down for 12 s", link_down),
-    "far term": ("bench of node 1 gets SIGTERM", kill("bench", 1, signal.SIGTERM)),
+def near_bench_again(trial: Trial) -> None:
+    kill("bench", 0)(trial)
+    trial.start(0, "resume", "latest")
+
+
+def both_again(trial: Trial) -> None:
+    kill("bench", 0)(trial)
+    kill("bench", 1)(trial)
+    trial.start(1)
+    trial.start(0, "resume", "latest")
+
+
+def another_machine_comes(trial: Trial) -> None:
+    kill("bench", 1)(trial)
+    trial.start(1, NCCL_DEBUG="INFO")
+
+
+def clock_is_set(trial: Trial) -> None:
+    trial.clock.write_text("3600")
+
+
+def disk_is_full(trial: Trial) -> None:
+    """Fill the disk of node 1's temporary files until the launch has failed."""
+    [process] = trial.processes(1, "bench")[:1]
+    before = len(trial.rows())
+    for word in (f"head -c {trial.far.disk} /dev/zero > {trial.temporary}/full", f"rm {trial.temporary}/full"):
+        subprocess.run(["nsenter", f"--mount=/proc/{process.pid}/ns/mnt", "sh", "-c", word], capture_output=True)
+        trial.await_(lambda: len(trial.rows()) > before, "no row while the disk is full")
+
+
+def strangers(trial: Trial) -> None:
+    """One that stays silent, one that sends a gigabyte, one with another token, one without any."""
+    said = "import socket, time; s = socket.create_connection(('n1', 29500)); "
+    for words in ("time.sleep(20)", "[s.sendall(bytes(1 << 20)) for _ in range(1024)]"):
+        python = trial.at.command("n2", [sys.executable, "-c", said + words])
+        subprocess.Popen(python, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    far = trial.nodes[1]
+    for token in ("another", ""):
+        trial.start(1, "join-timeout", "5", token=token)
+        if _code(trial.nodes[1], 60) not in (2, 5):
+            raise RuntimeError(f"with the token {token!r} it ended with {trial.nodes[1].poll()}")
+    trial.nodes[1] = far
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong, in words and in fact, and how node 1 is started for it."""
+
+    words: str
+    act: Callable[[Trial], None]
+    far: Far = field(default_factory=Far)
+
+
+# What all Python processes of node 1 begin with: their wall clock is as far ahead as a file says.
+SET_CLOCK = """
+import os, time
+real = time.time_ns
+def time_ns():
+    with open(os.environ["FAULTS_CLOCK"]) as file:
+        return real() + int(file.read() or 0) * 10**9
+time.time_ns, time.time = time_ns, lambda: time_ns() / 1e9
+"""
+FAULTS: dict[str, Fault] = {
+    "far rank": Fault("a rank of node 1 is killed", kill("rank", 1)),
+    "near rank": Fault("a rank of node 0 is killed", kill("rank", 0)),
+    "far rank stopped": Fault(
+        f"a rank of node 1 is stopped (--hang-timeout {HANG_S})", kill("rank", 1, signal.SIGSTOP)
+    ),
+    "far server": Fault("the launch server of node 1 is killed", kill("server", 1)),
+    "near server": Fault("the launch server of node 0 is killed", kill("server", 0)),
+    "far bench": Fault("bench of node 1 is killed, and started again", far_bench_again),
+    "far stopped": Fault("bench of node 1 is stopped for 12 s", stopped_and_started_again),
+    "link": Fault("the link of node 1 is down for 12 s", link_down),
+    "far term": Fault("bench of node 1 gets SIGTERM", kill("bench", 1, signal.SIGTERM)),
+    "near bench": Fault("bench of node 0 is killed, and started again with --resume latest", near_bench_again),
+    "both": Fault("bench of both nodes is killed, and started again, node 0 with --resume latest", both_again),
+    "other machine": Fault("bench of node 1 is killed, and started again with NCCL_DEBUG=INFO", another_machine_comes),
+    "clock": Fault("the clock of node 1 is set ahead by an hour", clock_is_set, Far(own_clock=True)),
+    "disk": Fault(
+        "the disk of node 1's temporary files is full until the launch has failed", disk_is_full, Far(disk=16 << 20)
+    ),
+    "strangers": Fault("strangers: silent, a gigabyte, another token, none", strangers),
 }
 
 
-def tried(name: str, act: Callable[[Trial], None], at: Hosts) -> tuple[float, str, str, str]:
+def tried(fault: Fault, at: Hosts) -> tuple[float, str, str, str]:
     """(seconds from the fault to the row, its reason, the statuses of all launches, what was left)"""
     with tempfile.TemporaryDirectory() as folder:
-        trial = Trial(at, Path(folder) / "out")
+        trial = Trial(at, Path(folder) / "out", fault.far)
         trial.start(0)
         trial.start(1)
         trial.await_training()
         before, began = len(trial.rows()), time.monotonic()
-        acting = threading.Thread(target=act, args=(trial,))
+        acting = threading.Thread(target=fault.act, args=(trial,))
         acting.start()
         trial.await_(lambda: len(trial.rows()) > before, "no row after the fault")
         seconds = time.monotonic() - began
@@ -192,6 +294,8 @@ def tried(name: str, act: Callable[[Trial], None], at: Hosts) -> tuple[float, st
         codes = {node: one.poll() for node, one in trial.nodes.items()}
         left = [" ".join(process.cmdline())[:80] for process in trial.ours()]
         statuses = ", ".join(row["status"] for row in rows) + f"; exit codes {codes[0]} and {codes[1]}"
+        if os.environ.get("KEEP"):
+            print("".join(f.name + "\n" + f.read_text() for f in sorted(trial.out.parent.glob("node*.log"))))
         return seconds, rows[before]["reason"], statuses, "; ".join(left) or "nothing"
 
 
@@ -205,13 +309,13 @@ def random_kill(number: int, dice: random.Random, at: Hosts) -> str:
         for node in (0, 1):
             trial.start(node)
         trial.await_(lambda: bool(trial.processes(0, "rank")), "nothing begins")
-        time.sleep(dice.uniform(0, 20))
+        time.sleep(dice.uniform(0, 8))
         words = []
         for _ in range(2 if number % 5 == 0 else 1):
-            kind, node = dice.choice(KINDS), dice.choice((0, 1))
-            found = trial.processes(node, kind)
-            words.append(f"{kind} of node {node}{'' if found else ' (none there)'}")
-            for process in dice.sample(found, min(1, len(found))):
+            there = [(kind, node) for kind in KINDS for node in (0, 1) if trial.processes(node, kind)]
+            kind, node = dice.choice(there or [("none", 0)])
+            words.append(f"{kind} of node {node}")
+            for process in trial.processes(node, kind)[:1]:
                 process.kill()
         before = [row["launch_id"] for row in trial.rows()]
         again = {
@@ -246,9 +350,9 @@ def main(names: list[str]) -> None:
     print("| fault | row after | reason | launches | left |\n|---|---|---|---|---|")
     with hosts(2) as at:
         for name in names or FAULTS:
-            words, act = FAULTS[name]
-            seconds, reason, statuses, left = tried(name, act, at)
-            print(f"| {words} | {seconds:.1f} s | {reason} | {statuses} | {left} |", flush=True)
+            fault = FAULTS[name]
+            seconds, reason, statuses, left = tried(fault, at)
+            print(f"| {fault.words} | {seconds:.1f} s | {reason} | {statuses} | {left} |", flush=True)
 
 
 if __name__ == "__main__":
