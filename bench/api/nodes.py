@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import EXIT_FAILED, EXIT_OK, BenchError, IncomparableError, Interrupted, UsageError
 from bench.machine.gpus import Machine, this_machine
 from bench.nodes.facts import facts, unlike
+from bench.nodes.head import Condition
 from bench.nodes.options import NodesAsked
 from bench.nodes.ports import ports_warning
 from bench.plan.code_key import digest_of
 from bench.plan.placement import per_node, placed
+from bench.runner.rank_site import Site
 from bench.store.resume import workload_files
+from bench.untrusted.rank_files import checked as valid
+from bench.untrusted.text import printable
 from launch import folders
 from launch.guard import PREFIX
 
@@ -24,11 +29,13 @@ if TYPE_CHECKING:
     from bench.plan.case import Case
     from bench.plan.plan import Plan, Planned
     from bench.runner.machine_survey import Survey
+    from bench.runner.make_sites import SiteAsked
     from bench.runner.row_recorder import Observer
     from launch import Launcher
 
 AHEAD_NS = 1_000_000_000  # between clocks that nobody notices
 ANSWER_S = 30.0  # for a follower to hash the files of workloads, or to look at its machine
+SITES_S = 600.0  # for a follower to check out revisions and try interpreters, from a slow disk
 
 
 class Nodes:
@@ -38,6 +45,7 @@ class Nodes:
         self._asked, self._head, self._here = asked, head, here
         self._places: list[int] = []
         self._on_gpus = False  # whether a case uses them
+        self._sites: Mapping[str, Site] = {"": Site()}  # of node 0, by side
         self.exit_code = EXIT_OK  # of the run, for the followers
 
     def machine(self, here: Machine) -> Machine:
@@ -45,10 +53,11 @@ class Nodes:
         others = [gpu for peer in self._head.wait(self._asked.nnodes) for gpu in peer.gpus]
         return dataclasses.replace(here, gpus=(*here.gpus, *others), nodes=self._asked.nnodes)
 
-    def checked(self, plans: Mapping[str, Plan], observer: Observer) -> dict[str, Plan]:
+    def checked(self, plans: Mapping[str, Plan], observer: Observer, revised: Collection[str] = ()) -> dict[str, Plan]:
         """Return the plans with reasons for the cases that cannot run on these nodes.
 
-        Raise UsageError if they do not fit, IncomparableError if a file of a workload differs.
+        ``revised``: the plans whose workloads are of a revision, not of the files as they are. Raise UsageError if they
+        do not fit, IncomparableError if a file of a workload differs.
         """
         if any(plan.protocol.launcher != "server" for plan in plans.values()):
             raise UsageError(
@@ -73,9 +82,9 @@ class Nodes:
                     f"warning: the clock of {peer.name} is {abs(peer.ahead_ns) / 1e9:.1f} s "
                     f"{'ahead of' if peer.ahead_ns > 0 else 'behind'} that of node 0; times are those of node 0"
                 )
-        files = workload_files([planned for plan in plans.values() for planned in plan.cases])
-        for node, answer in self._head.ask("files", ANSWER_S, names=list(files)).items():
-            _check_files(node, files, answer.get("digests", {}))
+        as_is = [planned for name, plan in plans.items() if name not in revised for planned in plan.cases]
+        files = list(workload_files(as_is))
+        self._head.require(Condition("files", {"names": files}, ANSWER_S, functools.partial(_check_files, files)))
         return {name: self._placed(plan) for name, plan in plans.items()}
 
     def _capacities(self, cases: Sequence[Case], peers: Sequence[Peer]) -> list[int]:
@@ -138,21 +147,48 @@ class Nodes:
         look = dataclasses.replace(survey.look, node=node, places=tuple(self._places))
         return dataclasses.replace(survey, look=look)
 
-    def launcher(self, here: Launcher, variables: Mapping[str, str]) -> Launcher:
-        """Return the launcher of all nodes; ``here`` is that of this one."""
+    def make_sites(self, asked: Sequence[SiteAsked], here: Mapping[str, Site]) -> None:
+        """Make the sites of a comparison on all other nodes; ``here`` are those of this one, by side.
+
+        Raise IncomparableError if a node cannot, or an interpreter has other versions there.
+        """
+        self._sites = here
+        values = {"sites": [dataclasses.asdict(one) for one in asked]}
+        self._head.require(Condition("sites", values, SITES_S, functools.partial(_note_sites, asked, here)))
+
+    def launcher(self, here: Launcher, variables: Mapping[str, str], side: str = "") -> Launcher:
+        """Return the launcher of all nodes; ``here`` is that of this one. ``side``: that of a comparison, if any."""
         from bench.nodes.launcher import NodesLauncher
 
-        return NodesLauncher(here, self._head, self._places, variables, self._asked.ports)
+        ports, site = self._asked.ports, self._sites[side]
+        return NodesLauncher(here, self._head, self._places, variables, ports, side, site)
 
 
-def _check_files(node: int, own: Mapping[str, str], theirs: Mapping[str, Any]) -> None:
-    for file in own:
-        if theirs.get(file) != digest_of(file):
-            what = "differs from that of node 0" if theirs.get(file) else "cannot be read"
+def _check_files(files: Sequence[str], peer: Peer, answer: Mapping[str, Any]) -> None:
+    """Raise IncomparableError if a file of a workload is not that of node 0."""
+    for file in files:
+        if (theirs := answer["digests"].get(file)) != digest_of(file):
+            what = "differs from that of node 0" if theirs else "cannot be read"
             raise IncomparableError(
-                f"{file} {what} on node {node}",
+                f"{printable(file)} {what} on {peer.name}",
                 hint="Files are not sent: put the same ones at the same path on all nodes.",
             )
+
+
+def _note_sites(asked: Sequence[SiteAsked], here: Mapping[str, Site], peer: Peer, answer: Mapping[str, Any]) -> None:
+    """Note where a follower has the sides; IncomparableError if it has not, or in other versions."""
+    if error := answer.get("error"):
+        hint = answer.get("hint") or "Each node needs the same repository and interpreters, at the same paths."
+        raise IncomparableError(f"{peer.name}: {printable(str(error))}", hint=printable(str(hint)))
+    there = {one.side: valid(Site, answer["sites"].get(one.side)) for one in asked}
+    for one in asked:
+        own, other = here[one.side].versions, there[one.side].versions
+        if own != other:
+            raise IncomparableError(
+                f"{one.flag('python')} {one.python} has {own} on node 0 and {printable(other)} on {peer.name}",
+                hint="Install the same on all nodes.",
+            )
+    peer.sites |= there
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bench.comparison.block_counts import check_blocks, planned_blocks
 from bench.comparison.block_time import seconds_a_block
 from bench.comparison.one_sided import OneSided, completed, may_lack
 from bench.comparison.outlook import Outlook
-from bench.comparison.sides import Side, sites
+from bench.comparison.sides import Side, asked_sites
 from bench.errors import Interrupted, ResultsError, UsageError
 from bench.machine.environment import installed
 from bench.machine.gpus import Machine, this_machine
@@ -21,6 +22,7 @@ from bench.plan.plan import Asked, Plan, Protocol, make_plan
 from bench.runner.estimate import earlier_rows
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.machine_survey import Survey
+from bench.runner.make_sites import made_sites
 from bench.runner.rank_site import Site
 from bench.runner.row_recorder import Observer, work_key_of
 from bench.runner.run_session import Session
@@ -63,8 +65,12 @@ class Contest:
     ) -> Contest:
         """Plan both sides; UsageError if they cannot run on this machine, or on these ``nodes``."""
         machine = this_machine()
-        if nodes:
-            _refuse_over_nodes(sides, duet)
+        if nodes and duet:
+            raise UsageError(
+                "--duet: over several nodes the messages of one side would disturb the other's bursts",
+                option="--duet",
+                hint="Leave --duet out, or compare on one node.",
+            )
         nodes = nodes or OneNode()
         # Its verdict is about times alone, and counting would take more of them.
         asked = dataclasses.replace(asked, settings={"count_work": False, **asked.settings})
@@ -104,13 +110,13 @@ class Contest:
         cases = [planned.case for plan in self.plans.values() for planned in plan.cases]
         variables = {name: plan.cases[0].case.environment for name, plan in self.plans.items()}
         survey = Survey.taken(self.machine, cases, self.out)
-        plans, survey = self.nodes.checked(self.plans, watcher), self.nodes.surveyed(survey)
+        revised = {side.name for side in self.sides if side.rev}
+        plans, survey = self.nodes.checked(self.plans, watcher, revised), self.nodes.surveyed(survey)
         for warning in survey.notes():
             watcher.note(f"warning: {warning}")
-        with (
-            sites(self.sides, list(dict.fromkeys(case.workload for case in cases)), variables) as places,
-            contextlib.ExitStack() as stack,
-        ):
+        asked = asked_sites(self.sides, list(dict.fromkeys(case.workload for case in cases)), variables)
+        with made_sites(asked) as places, contextlib.ExitStack() as stack:
+            self.nodes.make_sites(asked, places)
             store = stack.enter_context(contextlib.closing(Store.create(self.out, self.described())))
             sessions: dict[str, Session] = {}
             shared: dict[Site, CaseLauncher] = {}
@@ -120,9 +126,8 @@ class Contest:
             for name in [*plans, CONTROL] if self.duet or self._apart else plans:
                 plan, site = (plans["A"], places["A"]) if name == CONTROL else (plans[name], places[name])
                 launcher = None if self.duet or name == CONTROL else shared.get(site)
-                session = Session(
-                    plan, survey, store, watcher, site=site, launcher=launcher, over_nodes=self.nodes.launcher
-                )
+                over_nodes = functools.partial(self.nodes.launcher, side="A" if name == CONTROL else name)
+                session = Session(plan, survey, store, watcher, site=site, launcher=launcher, over_nodes=over_nodes)
                 shared[site] = session.launcher
                 sessions[name] = session
                 stack.callback(session.close)
@@ -161,24 +166,6 @@ class Gating:
     insists: bool = False
     duet: bool = False
     so_far: Callable[[Gate], None] | None = None
-
-
-def _refuse_over_nodes(sides: Sequence[Side], duet: bool) -> None:
-    """Raise UsageError for what is not possible over several nodes."""
-    if duet:
-        raise UsageError(
-            "--duet: over several nodes the messages of one side would disturb the other's bursts",
-            option="--duet",
-            hint="Leave --duet out, or compare on one node.",
-        )
-    for side in sides:
-        if side.rev or side.python:
-            flag = f"--{side.name.lower()}-{'rev' if side.rev else 'python'}"
-            raise UsageError(
-                f"{flag}: other nodes have neither its checkout nor its interpreter",
-                option=flag,
-                hint="Compare axes or variables over nodes, or compare on one node.",
-            )
 
 
 def compete(

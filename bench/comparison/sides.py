@@ -5,28 +5,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from bench.comparison.checkouts import folder_of_sides, git
 from bench.errors import UsageError, did_you_mean, shorten
-from bench.machine.environment import rank_environment
 from bench.plan.options import AXES, Value
 from bench.plan.plan import Asked, Axes, asked
 from bench.plan.workload_spec import parse_workload
-from bench.runner.rank_site import Site
-
-PROBE = (
-    "import sys; sys.version_info >= (3, 11) or sys.exit('it is Python ' + sys.version); "
-    "import torch, torchvision, psutil"
-)
-PROBE_SECONDS = 120.0
+from bench.runner.make_sites import SiteAsked, git_says
 
 
 @dataclass(frozen=True)
@@ -99,25 +87,27 @@ def read_side(name: str, overrides: Sequence[str], env: Sequence[str], python: s
     return Side(name, axes, python, rev)
 
 
-@contextmanager
-def sites(
+def asked_sites(
     sides: Sequence[Side], workloads: Sequence[str], variables: Mapping[str, Mapping[str, str]] = MappingProxyType({})
-) -> Iterator[dict[str, Site]]:
-    """Return where the ranks of each side run: here, under another interpreter, or in a worktree of a revision.
+) -> list[SiteAsked]:
+    """Return where the ranks of each side are to run: here, under another interpreter, or in a worktree of a revision.
 
-    ``variables``: by side, environment variables of its ranks. Worktrees, and the folder that gives stepbench's
-    packages to another interpreter, are removed afterwards. UsageError for an interpreter that cannot run ranks, for an
-    unknown revision, and for a revision without a workload in a git repository.
+    ``variables``: by side, environment variables of its ranks. UsageError for an unknown revision, and for a revision
+    without a workload in a git repository.
     """
     top = _top(workloads) if any(side.rev for side in sides) else None
-    with folder_of_sides(top, tempfile.gettempdir()) as folder:
-        found = {}
-        for side in sides:
-            root = _worktree(side, top, folder) if side.rev and top else top
-            lent = _lend(folder) if side.python else None
-            python = _interpreter(side, lent, variables.get(side.name, {})) if side.python else sys.executable
-            found[side.name] = Site(python, str(lent or ""), *(map(str, (top, root)) if top and root else ("", "")))
-        yield found
+    return [
+        SiteAsked(
+            side.name,
+            # A link is kept, as in a virtual environment.
+            python=os.path.abspath(shutil.which(side.python) or side.python) if side.python else "",
+            top=str(top or ""),
+            rev=side.rev or "",
+            commit=_commit(side, top) if side.rev and top else "",
+            variables=variables.get(side.name, {}),
+        )
+        for side in sides
+    ]
 
 
 def _top(workloads: Sequence[str]) -> Path:
@@ -132,7 +122,7 @@ def _top(workloads: Sequence[str]) -> Path:
         where = spec.target if spec.script else spec.target.rpartition(":")[0]
         folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
         folder = next(one for one in (folder, *folder.parents) if one.is_dir())  # It may be in another revision only.
-        done = _git(folder, "rev-parse", "--show-toplevel")
+        done = git_says(folder, "rev-parse", "--show-toplevel")
         if done.returncode:
             why = shorten(done.stderr.removeprefix("fatal: "))  # No repository, or one that git does not trust.
             raise UsageError(
@@ -152,10 +142,9 @@ def _top(workloads: Sequence[str]) -> Path:
     return tops.pop()
 
 
-def _worktree(side: Side, top: Path, folder: Path) -> Path:
-    """Check the revision out into a new worktree in the temporary folder."""
-    path = (folder / side.name).resolve()
-    known = _git(top, "rev-parse", "--verify", "--quiet", f"{side.rev}^{{commit}}")
+def _commit(side: Side, top: Path) -> str:
+    """Return the hash of a side's revision."""
+    known = git_says(top, "rev-parse", "--verify", "--quiet", f"{side.rev}^{{commit}}")
     if known.returncode or str(side.rev).startswith("-"):  # git before 2.30 would take it for an option.
         raise UsageError(
             option=f"--{side.name.lower()}-rev",
@@ -163,57 +152,4 @@ def _worktree(side: Side, top: Path, folder: Path) -> Path:
             allowed=f"a revision in {top}",
             hint="Fetch it with git fetch, or name another.",
         )
-    without_hooks = ("-c", "core.hooksPath=/dev/null")  # The user's hooks are for their own checkouts.
-    done = _git(top, *without_hooks, "worktree", "add", "--detach", "--quiet", str(path), known.stdout.strip())
-    if done.returncode:
-        why = shorten(done.stderr) or "without a message"
-        flag = f"--{side.name.lower()}-rev"
-        said = f"{flag} {side.rev}: git worktree add ended with {done.returncode}: {why}"
-        raise UsageError(said, option=flag, given=side.rev)
-    return path
-
-
-def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return git(folder, *words)
-    except FileNotFoundError:
-        raise UsageError("a revision needs git, which is not on the PATH", hint="Install git.") from None
-
-
-def _lend(folder: Path) -> Path:
-    """Create a folder with only stepbench's packages, for an interpreter that has none or older ones."""
-    lent = folder / "packages"
-    if not lent.exists():
-        lent.mkdir()
-        home = Path(__file__).resolve().parents[2]
-        for package in ("bench", "launch", "workloads"):
-            (lent / package).symlink_to(home / package)
-    return lent
-
-
-def _interpreter(side: Side, lent: Path | None, variables: Mapping[str, str]) -> str:
-    """Return the absolute path of an interpreter that can run ranks; a link is kept, as in a virtual environment."""
-    flag, given = f"--{side.name.lower()}-python", str(side.python)
-    python = os.path.abspath(shutil.which(given) or given)
-    ranks = {**rank_environment(), **variables}
-    try:
-        done = subprocess.run(
-            [python, "-c", PROBE],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env={**ranks, **Site(packages=str(lent)).variables(ranks)},
-            timeout=PROBE_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        why = getattr(error, "strerror", None) or f"it does not answer within {PROBE_SECONDS:.0f} s"
-        raise UsageError(f"{flag} {given}: cannot run it: {why}", option=flag, given=given) from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["without a message"])[-1]
-        raise UsageError(
-            f"{flag} {given}: ranks cannot run under it: {shorten(last)}",
-            option=flag,
-            given=given,
-            hint="Ranks need Python 3.11 or newer with torch, torchvision and psutil.",
-        )
-    return python
+    return known.stdout.strip()

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import queue
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -27,7 +28,9 @@ from bench.plan.code_key import digest_of
 from bench.runner import stack_traces
 from bench.runner.gpu_sampler import of_ranks
 from bench.runner.launch_case import make_launcher
+from bench.runner.make_sites import SiteAsked, made_sites
 from bench.runner.node_sampler import NodeSampler, NodeSamples
+from bench.runner.rank_site import Site
 from bench.runner.script_folder import make_folder
 from bench.runner.watchdog import cut
 from bench.untrusted.rank_files import NonsenseError
@@ -104,6 +107,7 @@ class Follower:
         self.busy = False  # node 0 has another follower of this number
         self._variables = environment.rank_environment()
         self._launchers: dict[str, Launcher] = {}  # by the id of node 0's
+        self._sites, self._made = {"": Site()}, contextlib.ExitStack()  # by side of a comparison
         channel.send("hello", **hello)
         for work in (self._listen, self._ping):
             threading.Thread(target=work, name=f"follower {work.__name__}", daemon=True).start()
@@ -113,6 +117,7 @@ class Follower:
         done = {
             "files": self._files,
             "survey": self._survey,
+            "sites": self._make_sites,
             "prepare": self._prepare,
             "launch": self._launch,
             "close": self._close,
@@ -138,10 +143,11 @@ class Follower:
                     done[message["kind"]](message, blob)
 
     def close(self) -> None:
-        """End what was started."""
+        """End what was started, and remove what was made."""
         self._closed.set()
         for launcher in self._launchers.values():
             launcher.close()
+        self._made.close()
         self._channel.close()
 
     # -- threads ---------------------------------------------------------------------------------------------------
@@ -193,11 +199,25 @@ class Follower:
         note = self._machine.note
         self._channel.send("survey", question=message["question"], look=dataclasses.asdict(seen), note=note)
 
+    def _make_sites(self, message: Message, blob: bytes) -> None:
+        """Make this node's sites of a comparison, which are removed with the end of this connection."""
+        answer: dict[str, Any]
+        try:
+            made = self._made.enter_context(made_sites([SiteAsked(**one) for one in message["sites"]]))
+            self._sites |= made
+            answer = {"sites": {side: vars(site) for side, site in made.items()}}
+        except BenchError as error:
+            answer = {"error": error.message, "hint": error.hint}
+        except OSError as error:  # a full disk
+            answer = {"error": f"{tempfile.gettempdir()}: {error.strerror}"}
+        self._channel.send("sites", question=message["question"], **answer)
+
     def _prepare(self, message: Message, blob: bytes) -> None:
         """Start a launch server for the variables of a launch, unless one is running."""
-        one = str(message["launcher"])
+        one, site = str(message["launcher"]), self._sites[str(message["side"])]
         if one not in self._launchers:
-            self._launchers[one] = make_launcher("server", self._variables, self._log)
+            own = {**self._variables, **site.variables(self._variables)}
+            self._launchers[one] = make_launcher("server", own, self._log, site.python, site.folder())
         variables = with_interface(message["environment"], self._variables, self._channel.own_address)
         request = Request("", "", 0, 0.0, self._log.parent, variables)
         try:

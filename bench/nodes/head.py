@@ -13,7 +13,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bench import interrupts
@@ -22,7 +23,8 @@ from bench.machine.gpus import Gpu
 from bench.nodes.channel import Channel, Message, Refused, accept
 from bench.nodes.facts import difference, machine_of
 from bench.nodes.options import is_loopback
-from bench.untrusted.rank_files import checked
+from bench.runner.rank_site import Site
+from bench.untrusted.rank_files import NonsenseError, checked
 from bench.untrusted.text import printable
 
 PING_S, SILENCE_S = 1.0, 5.0
@@ -43,6 +45,8 @@ class Peer:
         self.lost = ""
         self.clocks_set = 0  # how often its clock or this node's was set
         self.heard: Handler | None = None  # gets messages about the present launch
+        self.sites = {"": Site()}  # by side of a comparison; without a side, its ranks run as it does itself
+        self.fulfilled = 0  # how many of node 0's conditions
         self._clocks: deque[tuple[int, int]] = deque(maxlen=PINGS)  # (round trip, how far ahead) of the last pings
         self._answers: queue.Queue[Message | None] = queue.Queue()
 
@@ -120,6 +124,20 @@ class Peer:
         self.clocks_set += 1
 
 
+@dataclass(frozen=True)
+class Condition:
+    """What followers must fulfil to take part, whenever they join: the right answer to a question.
+
+    ``kind`` and ``values`` are the message. An answer must come within ``seconds``. ``check`` raises IncomparableError
+    for a wrong one, NonsenseError for one that is no answer.
+    """
+
+    kind: str
+    values: Mapping[str, Any]
+    seconds: float
+    check: Callable[[Peer, Message], None]
+
+
 class Head:
     """Node 0 of ``nodes``, with its own ``facts``. ``peers`` has the followers that are there, by their number."""
 
@@ -138,6 +156,7 @@ class Head:
         self.facts = facts
         self._token, self._warn = token, warn
         self._refusal: BenchError | None = None  # what ends the run
+        self._conditions: list[Condition] = []
         self._lock, self._closing = threading.Lock(), threading.Event()
         self._strangers = threading.Semaphore(MOST_STRANGERS)
         self._listening = _listening(endpoint)
@@ -145,7 +164,7 @@ class Head:
             threading.Thread(target=work, name=f"nodes {work.__name__}", daemon=True).start()
 
     def wait(self, needed: int) -> list[Peer]:
-        """Return the followers 1 to ``needed`` - 1, once they are there.
+        """Return the followers 1 to ``needed`` - 1, once they are there and fulfil the conditions.
 
         Raise BenchError if one is not there within the time to join, IncomparableError if one is unlike this node.
         """
@@ -157,8 +176,11 @@ class Head:
             there = {node: peer for node, peer in self.peers.items() if not peer.lost}
             absent = [node for node in range(1, needed) if node not in there]
             if not absent:
-                return [there[node] for node in range(1, needed)]
-            if time.monotonic() > deadline:
+                found = [there[node] for node in range(1, needed)]
+                self._fulfil(found)
+                if not any(peer.lost for peer in found):
+                    return found
+            elif time.monotonic() > deadline:
                 reasons = [peer.lost for node, peer in self.peers.items() if node in absent]
                 names = ", ".join(map(str, absent))
                 raise BenchError(
@@ -179,6 +201,32 @@ class Head:
             else:
                 found[peer.node] = answer
         return found
+
+    def require(self, condition: Condition) -> None:
+        """Have all followers fulfil a condition, now and whenever one joins again.
+
+        Raise IncomparableError if one does not.
+        """
+        self._conditions.append(condition)
+        self.wait(self.nodes)
+
+    def _fulfil(self, peers: Sequence[Peer]) -> None:
+        """Ask followers about the conditions that they have not fulfilled yet; one that does not answer is lost."""
+        for number, condition in enumerate(self._conditions):
+            due = [peer for peer in peers if peer.fulfilled == number]
+            asked = [peer.ask(condition.kind, **condition.values) for peer in due]  # all at once
+            for peer, question in zip(due, asked, strict=True):
+                answer = peer.answer(question, condition.seconds, lambda: bool(interrupts.pending()))
+                interrupts.check()
+                if answer is None:
+                    peer.drop(f"it did not answer within {condition.seconds:g} s")
+                    continue
+                try:
+                    condition.check(peer, answer)
+                except NonsenseError as error:
+                    peer.drop(f"its answer {error}")
+                    continue
+                peer.fulfilled += 1
 
     def close(self, why: str, code: int) -> None:
         """Tell the followers that the run has ended, and with which exit code."""

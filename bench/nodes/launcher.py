@@ -18,8 +18,10 @@ from bench.nodes.channel import Message
 from bench.nodes.facts import machine_of
 from bench.nodes.head import Handler, Head, Peer
 from bench.nodes.mirror import Copies, Piece
+from bench.nodes.site_paths import SitePaths
 from bench.plan.placement import placed
 from bench.runner.node_sampler import NodeSamples
+from bench.runner.rank_site import Site
 from bench.runner.watchdog import FAILED_PATIENCE_S
 from bench.untrusted.rank_files import NonsenseError
 from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request, Watch, never_stop
@@ -35,7 +37,8 @@ INTERFACE = "GLOO_SOCKET_IFNAME"
 class NodesLauncher(Launcher):
     """Launches on as few nodes as a request needs; ``places`` has the number of ranks that each node takes.
 
-    A launch that fits into node 0 is one of its own launcher, ``here``. Ranks meet at one of ``ports``.
+    A launch that fits into node 0 is one of its own launcher, ``here``. Ranks meet at one of ``ports``. ``side`` is
+    that of a comparison, and ``site`` where its ranks run on this node.
     """
 
     def __init__(
@@ -45,9 +48,11 @@ class NodesLauncher(Launcher):
         places: Sequence[int],
         variables: Mapping[str, str],
         ports: tuple[int, int] = (0, 0),
+        side: str = "",
+        site: Site | None = None,
     ) -> None:
         self._here, self._head, self._places, self._variables = here, head, places, variables
-        self._ports = ports
+        self._ports, self._side, self._site = ports, side, site or Site()
         self._id = uuid.uuid4().hex  # each has launch servers of its own on followers, too
 
     def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
@@ -59,8 +64,17 @@ class NodesLauncher(Launcher):
         if len(parts) == 1:
             return self._here.prepare(request, watch)
         peers = self._head.wait(len(parts))
-        asked = [peer.ask("prepare", launcher=self._id, environment=dict(request.environment)) for peer in peers]
-        launch = _Launch(request, parts, peers, self._id)
+        elsewhere = {peer.node: SitePaths.between(self._site, peer.sites[self._side]) for peer in peers}
+        asked = [
+            peer.ask(
+                "prepare",
+                launcher=self._id,
+                side=self._side,
+                environment=elsewhere[peer.node].of_variables(request.environment),
+            )
+            for peer in peers
+        ]
+        launch = _Launch(request, parts, peers, self._id, elsewhere)
         own = dataclasses.replace(
             request,
             ranks=parts[0],
@@ -89,8 +103,15 @@ class _Launch:
     ``nodes`` has the node of each rank that is not on node 0.
     """
 
-    def __init__(self, request: Request, parts: Sequence[int], peers: Sequence[Peer], launcher: str) -> None:
-        self._request, self._parts, self._peers, self._launcher = request, parts, peers, launcher
+    def __init__(
+        self,
+        request: Request,
+        parts: Sequence[int],
+        peers: Sequence[Peer],
+        launcher: str,
+        paths: Mapping[int, SitePaths],
+    ) -> None:
+        self._request, self._parts, self._peers, self._launcher, self._paths = request, parts, peers, launcher, paths
         self.here: Prepared
         self.address = peers[0].channel.own_address
         self._run_id = uuid.uuid4().hex
@@ -172,21 +193,23 @@ class _Launch:
             ranks = self._ranks(peer)
             node = Node(peer.node, len(self._parts), self.address, "", self._run_id, ranks.start, port)
             fields = {name: value for name, value in vars(node).items() if name not in ("hosted", "own", "ports")}
+            paths = self._paths[peer.node]
             peer.say(
                 "launch",
-                spec,
+                paths.of_spec(spec),
                 launcher=self._launcher,
                 node=fields,
                 ranks=len(ranks),
                 name=request.log.name,
                 entry=request.entry,
                 timeout_s=request.timeout_s,
-                environment=dict(request.environment),
+                environment=paths.of_variables(request.environment),
                 numa_binding=request.numa_binding,
             )
 
     def _hearing(self, peer: Peer) -> Handler:
-        copies = Copies(self._request.log, self.scratch, self._ranks(peer))
+        back = self._paths[peer.node].back
+        copies = Copies(self._request.log, self.scratch, self._ranks(peer), back.path)
 
         def hear(message: Message, blob: bytes) -> None:
             if message.get("run_id") != self._run_id:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,11 +85,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Copies:
-    """Where node 0 keeps the files of some ranks of another node, with times of its own clock."""
+    """Where node 0 keeps the files of some ranks of another node, with times of its own clock.
+
+    ``path`` returns the path on node 0 of a file that a rank has imported.
+    """
 
     folder: Path
     scratch: Path
     ranks: Collection[int]
+    path: Callable[[str], str] = str
 
     def write(self, piece: Piece, ahead_ns: int = 0) -> None:
         """Write a piece; the clock of its node is so much ahead.
@@ -103,7 +107,7 @@ class Copies:
             with file.open("ab") as stream:
                 stream.write(piece.data)
         elif piece.where == FOLDER:
-            write_bytes(file, on_own_clock(piece.data, ahead_ns))
+            write_bytes(file, as_of_here(piece.data, ahead_ns, self.path))
         else:
             file.write_bytes(piece.data)
 
@@ -118,14 +122,21 @@ class Copies:
         return found is not None and int(found[1]) in self.ranks
 
 
-def on_own_clock(record: bytes, ahead_ns: int) -> bytes:
-    """Return a rank's record with times of this node's wall clock; as it is if it is no record."""
+def as_of_here(record: bytes, ahead_ns: int, path: Callable[[str], str] = str) -> bytes:
+    """Return a rank's record with times of this node's wall clock and paths of this node; as it is if it is no record.
+
+    Its own clock is so much ahead.
+    """
     try:
         values = json.loads(record)
         for name in OF_THE_CLOCK:
             part, _, field_name = name.partition(".")
             if (of := values.get(part)) and of.get(field_name):
                 of[field_name] -= ahead_ns
+        if files := values.get("sources"):
+            values["sources"] = [path(file) for file in files]
+        for source in values.get("code", ()):
+            source["file"] = path(source["file"])
         return json.dumps(values).encode()
-    except (ValueError, TypeError, AttributeError):  # whoever reads the record says what is wrong with it
+    except (ValueError, TypeError, AttributeError, KeyError):  # whoever reads the record says what is wrong with it
         return record

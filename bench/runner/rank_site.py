@@ -16,13 +16,15 @@ class Site:
     """An interpreter and a checkout; empty texts for none.
 
     ``packages`` is a folder with this project's packages, if the interpreter lacks them. ``top`` is the user's
-    repository, and ``root`` the checkout that replaces it (the same, or a worktree of another revision).
+    repository, and ``root`` the checkout that replaces it (the same, or a worktree of another revision). ``versions``
+    of Python and torch are known of another interpreter than this process's.
     """
 
     python: str = sys.executable
     packages: str = ""
     top: str = ""
     root: str = ""
+    versions: str = ""
 
     @property
     def is_here(self) -> bool:

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,16 @@ import pytest
 from command_line import latest
 from fake_ranks import MLP, Quiet, Ranks
 from processes import wait_for
+from revisions import WORKLOAD, git, interpreter, repository
 
 import bench as package
 from bench.comparison.setup import Contest
-from bench.comparison.sides import Side, read_side, sites
+from bench.comparison.sides import Side, asked_sites, read_side
 from bench.errors import IncomparableError, UsageError
 from bench.machine.gpus import Machine
 from bench.plan.plan import asked, make_plan
 from bench.runner.launch_case import CaseLauncher
+from bench.runner.make_sites import made_sites
 from bench.runner.rank_site import Site
 from bench.store.columns import LaunchRow
 from launch import Outcome, Request, Watch, never_stop
@@ -33,7 +34,7 @@ from launch import Outcome, Request, Watch, never_stop
 def nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Neither a worktree nor lent packages are there after a test."""
     folder = tmp_path_factory.mktemp("t")
-    monkeypatch.setattr("bench.comparison.sides.tempfile.tempdir", str(folder))
+    monkeypatch.setattr("bench.runner.make_sites.tempfile.tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
     yield
     assert list(folder.glob("bench-*")) == []
@@ -144,65 +145,10 @@ def test_what_is_not_overridden_is_that_of_both() -> None:
 
 # -- revisions ---------------------------------------------------------------------------------------------------------
 
-WORKLOAD = """
-import sys
-from pathlib import Path
-
-HELPED = Path(__file__).parent / "lib"
-sys.path.append(str(HELPED))
-import torch
-from torch import nn
-
-from helper import WIDTH
-
-
-class Data(torch.utils.data.Dataset):
-    def __len__(self):
-        return 256
-
-    def __getitem__(self, index):
-        return (torch.ones(WIDTH),)
-
-
-class Mine:
-    unit, batch_size = "samples", 16
-
-    def build(self):
-        return nn.Linear(WIDTH, 1)
-
-    def loss(self, model, batch):
-        return model(batch[0]).square().mean()
-
-    def samples(self, data):
-        return Data()
-
-    def layers(self, model):
-        return []
-"""
-
-
-def git(folder: Path, *words: str) -> str:
-    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "init.defaultBranch=main")
-    return subprocess.run(
-        ["git", "-C", str(folder), *identity, *words], capture_output=True, text=True, check=True
-    ).stdout
-
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
-    """A workload and what it imports from beside it: of width 8 in `main`, of 16 in the branch that is checked out."""
-    folder = tmp_path / "repo"
-    (folder / "nets" / "lib").mkdir(parents=True)
-    (folder / "nets" / "mine.py").write_text(WORKLOAD)
-    for branch, width in (("main", 8), ("change", 16)):
-        (folder / "nets" / "lib" / "helper.py").write_text(f"WIDTH = {width}\n")
-        if branch == "main":
-            git(folder, "init")
-        else:
-            git(folder, "checkout", "-b", branch)
-        git(folder, "add", ".")
-        git(folder, "commit", "-m", branch)
-    return folder
+    return repository(tmp_path / "repo")
 
 
 def launched_once(tmp_path: Path, workload: str, *sides: Side) -> dict[str, LaunchRow]:
@@ -282,13 +228,13 @@ def test_an_installed_copy_ends_with_four(repo: Path, bench: Any) -> None:
 
 
 def placed(side: Side, *workloads: str) -> Any:
-    with sites([Side("A"), side], workloads) as found:
+    with made_sites(asked_sites([Side("A"), side], workloads)) as found:
         return found
 
 
 def test_a_worktree_is_there_and_then_gone(repo: Path) -> None:
     workload = f"{repo}/nets/mine.py:Mine"
-    with sites([Side("A", rev="change"), Side("B", rev="main")], [workload]) as found:
+    with made_sites(asked_sites([Side("A", rev="change"), Side("B", rev="main")], [workload])) as found:
         assert [found[side].top for side in "AB"] == [str(repo), str(repo)]
         roots = [Path(found[side].root) for side in "AB"]
         assert [(root / "nets/lib/helper.py").read_text() for root in roots] == ["WIDTH = 16\n", "WIDTH = 8\n"]
@@ -302,7 +248,7 @@ def test_a_worktree_is_there_and_then_gone(repo: Path) -> None:
 def test_a_worktree_is_gone_after_an_error(repo: Path) -> None:
     with (
         pytest.raises(IncomparableError),
-        sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"]) as found,
+        made_sites(asked_sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"])) as found,
     ):
         found["B"].check("/elsewhere.py")
     with pytest.raises(UsageError, match="--b-rev: got 'nowhere'"):
@@ -312,8 +258,9 @@ def test_a_worktree_is_gone_after_an_error(repo: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from bench.comparison.sides import Side, sites
-with sites([Side("A"), Side("B", rev="main")], [sys.argv[1]]) as found:
+from bench.comparison.sides import Side, asked_sites
+from bench.runner.make_sites import made_sites
+with made_sites(asked_sites([Side("A"), Side("B", rev="main")], [sys.argv[1]])) as found:
     print(found["B"].root, flush=True)
     if sys.argv[2] == "both":
         import psutil
@@ -330,7 +277,7 @@ def test_a_worktree_of_one_that_was_killed_is_gone(repo: Path) -> None:
         assert done.returncode == -9
         if whom == "both":  # nobody was left to do it
             assert (root / "nets/lib/helper.py").exists()
-            with sites([Side("A"), Side("B", rev="main")], [workload]) as found:
+            with made_sites(asked_sites([Side("A"), Side("B", rev="main")], [workload])) as found:
                 assert Path(found["B"].root).exists()
                 assert not root.exists()
         wait_for(lambda root=root: not root.parent.exists())  # type: ignore[misc]
@@ -345,7 +292,7 @@ def test_hooks_do_not_run_and_other_worktrees_stay_registered(repo: Path, tmp_pa
     git(repo, "worktree", "add", "--detach", str(tmp_path / "away"))
     (tmp_path / "away").rename(tmp_path / "gone")
     hook.chmod(0o755)
-    with sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"]) as found:
+    with made_sites(asked_sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"])) as found:
         assert (Path(found["B"].root) / "nets" / "lib" / "helper.py").read_text() == "WIDTH = 8\n"
     assert not made.exists()
     left = [line for line in git(repo, "worktree", "list", "--porcelain").splitlines() if line.startswith("worktree ")]
@@ -378,7 +325,7 @@ def test_the_repository_is_the_workloads_whatever_git_was_told(
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "two" / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "two"))
     monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "two" / ".git" / "index"))
-    with sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"]) as found:
+    with made_sites(asked_sites([Side("A"), Side("B", rev="main")], [f"{repo}/nets/mine.py:Mine"])) as found:
         assert found["B"].top == str(repo)
         assert (Path(found["B"].root) / "nets" / "lib" / "helper.py").read_text() == "WIDTH = 8\n"
 
@@ -429,7 +376,7 @@ def test_a_revision_is_of_one_repository(repo: Path, tmp_path: Path) -> None:
 
 def test_a_module_is_of_the_repository_that_one_is_in(monkeypatch: pytest.MonkeyPatch, repo: Path) -> None:
     monkeypatch.chdir(repo / "nets")
-    with sites([Side("A"), Side("B", rev="main")], ["mine:Mine"]) as found:
+    with made_sites(asked_sites([Side("A"), Side("B", rev="main")], ["mine:Mine"])) as found:
         assert found["B"].folder() == Path(found["B"].root) / "nets"
         assert found["A"].folder() is None
 
@@ -447,7 +394,7 @@ def test_without_git_a_revision_is_refused(monkeypatch: pytest.MonkeyPatch, repo
         (["--workload", "net.py:Net", "--a-rev", "main"], "bench: --workload net.py:Net: a revision needs a git"),
         (["--workload", "mlp", "--b-rev", ""], "bench: --b-rev: got ''; allowed: a revision. Name one, or leave the"),
         (["--workload", "mlp", "--b-env", "FOO"], "bench: --b: --env: got 'FOO'; allowed: NAME=VALUE"),
-        (["--workload", "mlp", "--b-python", "nowhere"], "bench: --b-python nowhere: cannot run it: No such file"),
+        (["--workload", "mlp", "--b-python", "nowhere"], "bench: --b-python {}/nowhere: cannot run it: No such file"),
         (["--workload", "mlp", "--b", "precison=bf16"], "bench: --b: got 'precison=bf16'; allowed: AXIS=VALUE"),
         (
             ["--workload", "mlp", "--launches", "3"],
@@ -465,14 +412,6 @@ def test_what_cannot_be_compared_ends_with_two(bench_here: Any, tmp_path: Path, 
 
 
 # -- interpreters ------------------------------------------------------------------------------------------------------
-
-
-def interpreter(folder: Path, *site_packages: str) -> str:
-    """The path of one without pip, which has what the given folders have."""
-    venv.create(folder, with_pip=False)
-    [own] = (folder / "lib").glob("python*/site-packages")
-    (own / "others.pth").write_text("\n".join(site_packages))
-    return str(folder / "bin" / "python")
 
 
 @pytest.fixture
@@ -547,7 +486,7 @@ def test_an_interpreter_that_does_not_answer_is_refused(monkeypatch: pytest.Monk
     slow = tmp_path / "slow"
     slow.write_text("#!/bin/sh\nexec sleep 100\n")
     slow.chmod(0o755)
-    monkeypatch.setattr("bench.comparison.sides.PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("bench.runner.make_sites.PROBE_SECONDS", 0.2)
     with pytest.raises(UsageError, match="cannot run it: it does not answer"):
         placed(Side("B", python=str(slow)))
 
@@ -595,7 +534,7 @@ def test_an_interpreter_is_found_on_the_path_and_its_link_is_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, borrowed: str
 ) -> None:
     monkeypatch.setenv("PATH", f"{Path(borrowed).parent}:/usr/bin:/bin")
-    with sites([Side("A"), Side("B", python="python")], ["mlp"]) as found:
+    with made_sites(asked_sites([Side("A"), Side("B", python="python")], ["mlp"])) as found:
         assert found["B"].python == borrowed
         lent = Path(found["B"].packages)
         assert sorted(path.name for path in lent.iterdir()) == ["bench", "launch", "workloads"]

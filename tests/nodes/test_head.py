@@ -6,6 +6,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from bench.errors import BenchError, IncomparableError, UsageError
 from bench.nodes import head as module
 from bench.nodes.channel import Channel, Refused, connect
 from bench.nodes.facts import unlike
-from bench.nodes.head import Head, Peer
+from bench.nodes.head import Condition, Head, Peer
 
 TOKEN = "s"
 FACTS = {"tool_version": "0.3", "tool_commit": "", "torch": "2.14.1", "torchvision": "0.29", "python": "3.11.7"}
@@ -148,6 +149,59 @@ def test_a_follower_may_come_back_but_not_as_another_machine(running: Running) -
     assert "came back as another machine" in kind(running.join(ram_gib=16.0), "refused")["why"]
     with pytest.raises(IncomparableError):
         running.head.wait(2)
+
+
+def asked_in(thread: futures.Executor, running: Running, answer: str) -> futures.Future[None]:
+    """Require of all followers that they answer ``answer``."""
+
+    def check(peer: Peer, message: dict[str, Any]) -> None:
+        if message["is"] != answer:
+            raise IncomparableError(f"{message['is']} on {peer.name}")
+
+    return thread.submit(running.head.require, Condition("what", {"of": answer}, 10.0, check))
+
+
+def answers(channel: Channel, answer: str) -> None:
+    question = kind(channel, "what")
+    channel.send("it", question=question["question"], **{"is": answer})
+
+
+def test_conditions_are_asked_of_each_follower_once_and_again_when_it_comes_back(running: Running) -> None:
+    with futures.ThreadPoolExecutor(1) as thread:
+        first, _ = running.joined()
+        for answer in ("good", "fine"):
+            asked = asked_in(thread, running, answer)
+            answers(first, answer)
+            asked.result(10)
+        assert running.head.wait(2)  # at once, without another question
+        first.close()
+        _await(lambda: running.head.peers[1].lost)
+        again = running.join()
+        kind(again, "welcome")
+        waiting = thread.submit(running.head.wait, 2)
+        answers(again, "good")
+        answers(again, "bad")
+        with pytest.raises(IncomparableError, match=r"bad on node 1 \(n2\)"):
+            waiting.result(10)
+
+
+def test_a_follower_that_is_lost_before_its_answer_is_waited_for(running: Running) -> None:
+    with futures.ThreadPoolExecutor(1) as thread:
+        first, _ = running.joined()
+        asked = asked_in(thread, running, "good")
+        kind(first, "what")
+        first.close()
+        answers(running.join(), "good")
+        asked.result(10)
+
+
+def test_a_follower_that_does_not_answer_is_lost(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    running.joined()
+    running.head.join_s = 0.1
+    with pytest.raises(
+        BenchError, match=r"did not join within 0.1 s \(node 1 \(n2\) was lost: it did not answer within"
+    ):
+        running.head.require(Condition("what", {}, 0.3, lambda *_: None))
 
 
 def test_what_a_follower_sends_wrongly_loses_it_alone(running: Running) -> None:

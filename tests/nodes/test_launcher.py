@@ -15,6 +15,7 @@ import pytest
 from bench.nodes.launcher import NodesLauncher, interface_of, with_interface
 from bench.runner.gpu_sampler import DeviceSample
 from bench.runner.node_sampler import NodeSamples
+from bench.runner.rank_site import Site
 from launch import Elsewhere, Launcher, LaunchError, Node, Outcome, Prepared, Request, Watch, never_stop
 
 FACTS = {"hostname": "n2", "cpu_model": "x"}
@@ -37,6 +38,7 @@ class Follower:
     facts: Mapping[str, Any] = field(default_factory=lambda: FACTS)
     said: list[tuple[str, dict[str, Any], bytes]] = field(default_factory=list)
     channel: Channel = field(default_factory=Channel)
+    sites: dict[str, Site] = field(default_factory=lambda: {"": Site()})
     heard: Any = None
     dropped: str = ""
     samples: bytes = b""
@@ -316,3 +318,35 @@ def test_the_interface_of_an_address() -> None:
     assert with_interface({"GLOO_SOCKET_IFNAME": "eth1"}, {}, "127.0.0.1") == {"GLOO_SOCKET_IFNAME": "eth1"}
     assert with_interface({}, {"GLOO_SOCKET_IFNAME": "eth1"}, "127.0.0.1") == {}
     assert with_interface({}, {}, "192.0.2.77") == {}
+
+
+def test_each_node_runs_its_own_checkout_of_a_side(tmp_path: Path) -> None:
+    """The spec and the variables name paths of the follower, and its records come back with those of node 0."""
+    follower, other = ready(1), ready(2)
+    here = Site("/py", "/t/x/packages", "/repo", "/t/x/B")
+    follower.sites["B"] = Site("/py", "/t/y/packages", "/repo", "/t/y/B")
+    other.sites["B"] = here  # a file system of its own
+    record = {"rank": 2, "sources": ["/t/y/B/net.py"], "code": [{"module": "net", "file": "/t/y/B/net.py"}]}
+    folder = tmp_path / "0001"
+    folder.mkdir()
+
+    def heard() -> None:
+        message = {"kind": "file", "run_id": follower.told("launch")["node"]["run_id"], "where": "folder"}
+        follower.heard({**message, "name": "rank2.json", "adds": False}, json.dumps(record).encode())
+
+    head, own = Head([follower, other]), Here(tmp_path, Outcome({}), heard)
+    launcher = NodesLauncher(own, head, [2, 2, 2], {}, side="B", site=here)  # type: ignore[arg-type]
+    asked = request(folder, 6)
+    spec = {"target": "/t/x/B/net.py:Net", "watched": ["/repo", "/t/x/B"], "script": None, "data": "folder=/t/x"}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    variables = {"PYTHONPATH": "/t/x/packages:/mine"}
+    assert launcher.prepare(dataclasses.replace(asked, environment=variables)).launch().ok
+    assert (follower.told("prepare")["side"], follower.told("prepare")["environment"]) == (
+        "B",
+        {"PYTHONPATH": "/t/y/packages:/mine"},
+    )
+    assert follower.told("launch")["environment"] == {"PYTHONPATH": "/t/y/packages:/mine"}
+    sent = {values["node"]["rank"]: json.loads(blob) for of in (follower, other) for _, values, blob in of.said[1:]}
+    assert sent == {1: {**spec, "target": "/t/y/B/net.py:Net", "watched": ["/repo", "/t/y/B"]}, 2: spec}
+    found = json.loads((folder / "rank2.json").read_text())
+    assert (found["sources"], found["code"][0]["file"]) == (["/t/x/B/net.py"], "/t/x/B/net.py")

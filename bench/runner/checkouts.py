@@ -35,7 +35,7 @@ def folder_of_sides(top: Path | None, where: str) -> Iterator[Path]:
     if top:
         (folder / REPOSITORY).write_bytes(os.fsencode(top))
     cleaner = subprocess.Popen(
-        [sys.executable, "-P", "-m", "bench.comparison.checkouts", str(folder)],
+        [sys.executable, "-P", "-m", "bench.runner.checkouts", str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
