@@ -13,6 +13,7 @@ from bench.cli.console import warn
 from bench.cli.node_options import as_node_0, with_node_options, work_as_follower
 from bench.cli.shared_options import Given, Out
 from bench.cli.verdict_options import VerdictOptions, with_verdict_options
+from bench.errors import UsageError
 from bench.nodes.options import nodes_asked
 
 
@@ -21,7 +22,9 @@ from bench.nodes.options import nodes_asked
 def check(
     verdict_options: VerdictOptions,
     nodes: Given,
-    baseline: Annotated[str, typer.Option(help="A baseline: results/baselines/NAME.csv.", metavar="NAME")],
+    baseline: Annotated[
+        str | None, typer.Option(help="A baseline: results/baselines/NAME.csv.", metavar="NAME", show_default=False)
+    ] = None,
     run: Annotated[
         str | None, typer.Option(help="Use this run (its id, latest, a path) instead of a new one.", metavar="RUN")
     ] = None,
@@ -40,6 +43,8 @@ def check(
     over = nodes_asked(nodes)
     if over and not over.is_head:
         return work_as_follower(over, quiet)
+    if baseline is None:  # which only a follower does not need
+        raise UsageError("--baseline is missing", option="--baseline", hint="Name one; bench baseline list shows them.")
     kept = load_baseline(out, baseline, warn)
     if run is not None:
         return verdict_options.report(check_run(kept, verdict_options.rules, out, run, warn))

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import run_bench
 from two_nodes import LIMIT_S, Nodes, ended
 
 FAULTY = f"{Path(__file__).parents[1]}/helpers/faulty.py:Faulty"
@@ -150,3 +151,27 @@ def test_a_duet_is_refused_over_nodes(launching: None, tmp_path: Path) -> None:
     said = "--duet: over several nodes the messages of one side would disturb"
     assert (code, said in told) == (2, True), told
     assert ended(follower)[0] == 2
+
+
+@pytest.mark.launch
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_noise_and_baselines_are_measured_over_nodes(launching: None, tmp_path: Path) -> None:
+    """A calibration of five blocks of four launches, and a check of five rounds with its control."""
+    nodes = Nodes(tmp_path)
+    case = ["--workload", f"{FAULTY}:sleep_ms=10", "--batch-size", "4", "--gpus", "2", "--steps", "5"]
+    follower = nodes.start(1, of="calibrate")
+    code, said = ended(nodes.start(0, *case, "--nproc-per-node", "1", "--blocks", "5", of="calibrate"))
+    assert (code, ended(follower)[0]) == (0, 0), said
+    assert [(row["role"], row["nodes"], row["status"]) for row in nodes.rows()] == [("control", "2", "ok")] * 20
+    follower = nodes.start(1)
+    code, said = ended(nodes.start(0, *case, "--nproc-per-node", "1", "--launches", "5"))
+    assert (code, ended(follower)[0]) == (0, 0), said
+    added = run_bench(tmp_path, "baseline", "add", "main", "latest")
+    assert added.code == 0, added.stderr
+    follower = nodes.start(1, of="check")
+    code, said = ended(nodes.start(0, "--baseline", "main", "--nproc-per-node", "1", of="check"))
+    assert (code, ended(follower)[0]) == (3, 0), said  # one session decides nothing
+    rows = nodes.rows()[25:]
+    assert {(row["nodes"], row["status"]) for row in rows} == {("2", "ok")}
+    assert [row["role"] for row in rows].count("control") == 5
