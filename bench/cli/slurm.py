@@ -13,7 +13,7 @@ import typer
 
 from bench.cli.console import say
 from bench.cli.shared_options import Given, keyword_parameter
-from bench.errors import EXIT_OK, Interrupted, UsageError
+from bench.errors import EXIT_OK, Interrupted, UsageError, quoted
 from bench.nodes.options import MOST_NODES, MOST_PLACES, whole
 from bench.plan.device_counts import numbers
 from bench.plan.options import AXES, SELECTORS, SETTINGS, read_axis, split_list
@@ -70,7 +70,7 @@ def run_as_job(given: Given, nodes: Given, slurm: Given, flags: Mapping[str, boo
         raise UsageError(
             "--resume goes on with a run whose nodes are gone",
             option="--resume",
-            hint="To run a job again: scontrol requeue JOB; or start its script again: sbatch results/slurm/JOB.sh.",
+            hint="To go on with the run of a job: sbatch results/slurm/JOB.sh, then bench attach with the new number.",
         )
     job = Job(
         words=words(given),
@@ -83,7 +83,7 @@ def run_as_job(given: Given, nodes: Given, slurm: Given, flags: Mapping[str, boo
         modules=slurm["module"] or (),
         setup=os.path.abspath(slurm["setup"]) if slurm["setup"] else "",
         container=slurm["container_image"] or "",
-        wrapper=shlex.split(slurm["wrapper"] or ""),
+        wrapper=_wrapper(slurm["wrapper"] or ""),
         requeue=slurm["requeue"],
     )
     if dry_run:
@@ -138,6 +138,18 @@ def words(given: Mapping[str, Any]) -> list[str]:
         elif value is not None:
             found += [f"{flag}={one}" for one in (value if isinstance(value, list) else [value])]
     return found
+
+
+def _wrapper(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--wrapper: got {quoted(text)}: {str(error).lower()}",
+            option="--wrapper",
+            given=text,
+            hint="Quote it as for a shell.",
+        ) from None
 
 
 def _gpus_per_node(given: Given, nodes: Given) -> int:

@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import interrupts
 from bench.errors import BenchError, UsageError
+from bench.machine.slurm_log import LOG
 from bench.nodes.options import DEFAULT_PORT, TOKEN
 
 POLL_S = 1.0
 COMMAND_S = 60.0  # for a command of Slurm to answer
+PORTS = 1000  # jobs that share a node take different ones
 SILENT_S = 600.0  # for Slurm to answer at all, while a job is followed
 OPTION = re.compile(r"[a-z][a-z0-9-]*", re.ASCII)
 OURS = (
@@ -86,58 +89,75 @@ def options_of(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def script(job: Job) -> str:
-    """Return the batch script. Every value of the user is quoted; UsageError for one with several lines."""
+def script(job: Job, of: str = "") -> str:
+    """Return the batch script. Every value of the user is quoted; UsageError for one with several lines.
+
+    ``of``: number of an earlier job with whose run it goes on; without it the job has a run of its own.
+    """
     texts = [str(job.out), job.setup, job.container, *job.words, *job.kept, *job.bench, *job.modules, *job.wrapper]
     for text in texts:
         if not _is_one_line(text):
             raise UsageError(option="--scheduler slurm", given=text, allowed="values in one line")
-    head = {
-        **{
-            "job-name": "stepbench",
-            "exclusive": "",
-            **({"gpus-per-node": str(job.gpus_per_node)} if job.gpus_per_node else {}),
-        },
-        **job.options,
-        **{"nodes": str(job.nodes), "ntasks-per-node": "1"},
-        **{"output": str(job.out / "slurm" / "%j.log"), "open-mode": "append"},
-        **{"signal": f"TERM@{job.notice_s}", "requeue" if job.requeue else "no-requeue": ""},
-    }
-    if set(GPUS) & set(job.options):
-        head.pop("gpus-per-node", None)
-        head |= {name: job.options[name] for name in GPUS if name in job.options}
-    lines = [
-        "#!/bin/bash",
-        *(f"#SBATCH --{name}{'=' + _for_sbatch(value) if value else ''}" for name, value in head.items()),
-    ]
+    if "\\" in str(job.out):  # which sbatch does not take in the name of a log, however it is quoted
+        raise UsageError(option="--out", given=str(job.out), allowed="a folder without a backslash in its path")
+    lines = ["#!/bin/bash"]
+    lines += [f"#SBATCH --{name}{'=' + _for_sbatch(value) if value else ''}" for name, value in _head(job).items()]
     lines += ["set -euo pipefail"]
     lines += [f"module load {shlex.quote(module)}" for module in job.modules]
     lines += [f". {shlex.quote(job.setup)}"] if job.setup else []
+    folder = shlex.quote(f"{job.out}/slurm")
     # Node 0 is the first one, at the address by which Slurm reaches it. The token is made in the job: no file has it.
     lines += [
         f"export {TOKEN}=$(head -c 16 /dev/urandom | base64)",
+        f'export {LOG}={folder}/"$SLURM_JOB_ID.log"',
         'read -r first < <(scontrol show hostnames "$SLURM_JOB_NODELIST")',
         r"""first=$(scontrol --oneliner show node "$first" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')""",
-        f'out={shlex.quote(str(job.out))}/slurm/"$SLURM_JOB_ID"',
+        f"port=$(({DEFAULT_PORT} + SLURM_JOB_ID % {PORTS}))",
+        f"out={folder}/{of}" if of else f'out={folder}/"$SLURM_JOB_ID"',
         f"run=({shlex.join(job.words)})",
-        # A job that was requeued goes on with the run that it had begun.
-        'if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && [ -d "$out/runs" ]; then run=(--resume latest); fi',
     ]
-    container = [f"--container-image={job.container}"] if job.container else []
-    srun = [
-        "srun",
-        "--export=ALL",
-        "--kill-on-bad-exit=0",
-        "--cpu-bind=none",
-        *container,
-        *job.wrapper,
-        *job.bench,
-        "run",
-    ]
-    # One task on each node; Slurm's variables say which it is.
-    kept = "".join(f" {shlex.quote(word)}" for word in job.kept)
-    lines.append(f'exec {shlex.join(srun)} "${{run[@]}}"{kept} --out "$out" --rdzv-endpoint "$first:{DEFAULT_PORT}"')
+    # A job that Slurm starts again goes on with the run that it had begun.
+    again = "" if of else '[ "${SLURM_RESTART_COUNT:-0}" -gt 0 ] && '
+    lines.append(f'if {again}[ -d "$out/runs" ]; then run=(--resume latest); fi')
+    lines += ENDS_AND_REQUEUES.format(_srun(job)).splitlines() if job.requeue else [f"exec {_srun(job)}"]
     return "\n".join(lines) + "\n"
+
+
+# Slurm starts a job again that was preempted or whose node failed, and ends its shell. After the signal ahead of the
+# time limit the shell goes on, and has to ask for it, but not for ever if the limit is too short for a launch.
+ENDS_AND_REQUEUES = """\
+ended() {{ tail -qn +2 "$out"/runs/*/launches.csv 2>/dev/null | grep -cv ,interrupted, || true; }}
+before=$(ended)
+code=0
+{} || code=$?
+if [ "$code" = 143 ]; then
+  if [ "$(ended)" -gt "$before" ]; then scontrol requeue "$SLURM_JOB_ID"
+  else echo "no launch ended within the time limit: not requeued; to go on: sbatch --time=LONGER $out.sh" >&2; fi
+fi
+exit "$code\""""
+
+
+def _head(job: Job) -> dict[str, str]:
+    """Return the options of sbatch, those of the user among them."""
+    gpus = {"gpus-per-node": str(job.gpus_per_node)} if job.gpus_per_node and not set(GPUS) & set(job.options) else {}
+    # sbatch replaces %j and the like in the name of a log.
+    log = str(job.out / "slurm").replace("%", "%%") + "/%j.log"
+    return {
+        **{"job-name": "stepbench", "exclusive": ""},
+        **gpus,
+        **job.options,
+        **{"nodes": str(job.nodes), "ntasks-per-node": "1", "output": log, "open-mode": "append"},
+        **{"signal": f"TERM@{job.notice_s}", "requeue" if job.requeue else "no-requeue": ""},
+    }
+
+
+def _srun(job: Job) -> str:
+    """Return the command that starts one task on each node; Slurm's variables say which it is."""
+    container = [f"--container-image={job.container}"] if job.container else []
+    options = ["--export=ALL", "--kill-on-bad-exit=0", "--cpu-bind=none"]
+    before = shlex.join(["srun", *options, *container, "--", *job.wrapper, *job.bench, "run"])
+    kept = "".join(f" {shlex.quote(word)}" for word in job.kept)
+    return f'{before} "${{run[@]}}"{kept} --out "$out" --rdzv-endpoint "$first:$port"'
 
 
 def _for_sbatch(value: str) -> str:
@@ -167,16 +187,20 @@ class State:
         """The state in words."""
         reason = f" ({self.reason})" if self.reason not in ("", "None") else ""
         hint = ": it will never start; cancel it, and ask for something else" if self.reason in NEVER else ""
+        if (self.name, self.code) == ("FAILED", 143):
+            hint = ": SIGTERM ended the run, as Slurm sends it ahead of the time limit"
         return f"{self.name.lower()}{reason}{hint}"
 
 
 def submit(job: Job) -> str:
-    """Submit a job, and return its number. Raise BenchError with what sbatch says."""
+    """Submit a job, and return its number. Raise BenchError with what sbatch says.
+
+    Write a script beside its log, ``JOB.sh``, which goes on with its run in another job.
+    """
     folder = job.out / "slurm"
     folder.mkdir(parents=True, exist_ok=True)
-    text = script(job)
-    number = _slurm("sbatch", "--parsable", text=text).strip().partition(";")[0]
-    (folder / f"{number}.sh").write_text(text)
+    number = _slurm("sbatch", "--parsable", text=script(job)).strip().partition(";")[0]
+    (folder / f"{number}.sh").write_text(script(job, of=number))
     return number
 
 
@@ -191,9 +215,9 @@ def parsed(line: str) -> State:
     name = found.get("JobState", "")
     code, _, signal = found.get("ExitCode", "0:0").partition(":")
     ended = name not in (*WAITING, *RUNNING)
-    number = int(code) or (128 + int(signal or 0) if int(signal or 0) else 0)
+    number = int(code) or (128 + int(signal or 0) if int(signal or 0) in interrupts.NUMBERS else 0)
     if ended and not number and name != "COMPLETED":
-        number = BenchError.exit_code  # cancelled, or a node failed, before the run had a code
+        number = BenchError.exit_code  # it never ran, was killed, or a node failed, before the run had a code
     return State(name, found.get("Reason", ""), number if ended else None)
 
 

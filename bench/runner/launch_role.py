@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import interrupts
+from bench.machine.slurm_log import why_ended
 from bench.messages.rank_record import OTHER_IS_GONE, RankRecord
 from bench.messages.spec import Turns
 from bench.runner.metrics import ranks_by_device
@@ -41,7 +42,8 @@ class Role:
         """Return status and reason if the launch ends for a cause outside of it, else an empty row."""
         if not interrupts.pending():
             return {}
-        return {"status": "interrupted", "reason": f"the run was stopped by {interrupts.name()}"}
+        why = f" (Slurm: {words})" if (words := why_ended()) else ""
+        return {"status": "interrupted", "reason": f"the run was stopped by {interrupts.name()}{why}"}
 
     def with_others(self, pids: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
         """Return the process ids by GPU: those given, and those of other launches beside this one."""
