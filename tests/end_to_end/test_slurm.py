@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from slurm_cluster import cluster, missing
 ROOT = Path(__file__).parents[2]
 FAULTY = ROOT / "tests" / "helpers" / "faulty.py"
 pytestmark = [pytest.mark.launch, pytest.mark.cluster, pytest.mark.skipif(bool(missing()), reason=missing())]
+WHERE = ("--scheduler", "slurm", "--nodes", "2", "--gpus", "4", "--device", "cpu", "--quiet")
+SLEEPING = (*WHERE, f"--workload={FAULTY}:Faulty:sleep_ms=50", "--steps=30", "--batch-size=4")  # takes 1.6 s or more
 BRIEF = ("--device", "cpu", "--launches", "1", "--steps", "4", "--quiet")
 LIMIT_S = 200
 
@@ -53,6 +55,31 @@ def show(slurm: dict[str, str], job: str) -> str:
     return subprocess.run(["scontrol", "-o", "show", "job", job], env=slurm, capture_output=True, text=True).stdout
 
 
+def job_in(folder: Path) -> str:
+    """Return the number of the first job of a folder."""
+    return min((file.stem for file in folder.glob("results/slurm/*.log")), key=int)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def fail(slurm: dict[str, str], job: str) -> None:
+    """Set the second node of a job down. It is in service again as soon as its daemon answers."""
+    [first, second] = re.findall(r" NodeList=n\[(\d)-(\d)\]", show(slurm, job))[0]
+    assert int(second) == int(first) + 1
+    subprocess.run(["scontrol", "update", f"nodename=n{second}", "state=down", "reason=a test"], env=slurm, check=True)
+
+
+def start_again(slurm: dict[str, str], job: str, *updates: str) -> None:
+    """Start a job that was requeued, without the two minutes that Slurm holds it."""
+    until(lambda: "JobState=PENDING Reason=BeginTime" in show(slurm, job))
+    subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now", *updates], env=slurm, check=True)
+
+
 def test_a_run_on_two_nodes_of_a_job(slurm: dict[str, str], tmp_path: Path) -> None:
     words = ["--scheduler", "slurm", "--nodes", "2", "--workload", "mlp", "--strategy", "ddp", "--gpus", "4"]
     hostile = 'it\'s a $(touch hacked); "b" #c'
@@ -80,26 +107,11 @@ def test_a_job_ends_with_the_exit_code_of_its_run(slurm: dict[str, str], tmp_pat
 
 
 def test_a_job_that_was_detached_is_attached_and_cancelled(slurm: dict[str, str], tmp_path: Path) -> None:
-    words = [
-        "--scheduler",
-        "slurm",
-        "--nodes",
-        "2",
-        "--workload",
-        f"{FAULTY}:Faulty:sleep_ms=50",
-        "--gpus",
-        "4",
-        "--detach",
-    ]
-    more = ["--device", "cpu", "--launches", "50", "--batch-size", "4", "--quiet"]
-    code, said = bench(slurm, tmp_path, "run", *words, *more)
+    code, said = bench(slurm, tmp_path, "run", *SLEEPING, "--launches", "50", "--detach")
     job = number(said)
     assert (code, f"bench attach {job}" in said) == (0, True)
     attached = begun(slurm, tmp_path, "attach", job)
-    deadline = time.monotonic() + LIMIT_S
-    while not rows(tmp_path):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: len(rows(tmp_path)) > 0)
     attached.send_signal(signal.SIGINT)
     said, _ = attached.communicate(timeout=LIMIT_S)
     assert (attached.returncode, f"job {job} goes on" in said) == (130, True), said
@@ -130,22 +142,75 @@ def test_a_job_that_cannot_start_says_so(slurm: dict[str, str], tmp_path: Path) 
         subprocess.run(["scancel", number(said)], env=slurm, check=True)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_job_that_is_requeued_resumes(slurm: dict[str, str], tmp_path: Path) -> None:
-    """Slurm holds a job that was requeued for two minutes."""
-    words = ["--scheduler", "slurm", "--nodes", "2", "--workload", f"{FAULTY}:Faulty:sleep_ms=50", "--gpus", "4"]
-    more = ["--device", "cpu", "--launches", "6", "--steps", "60", "--batch-size", "4", "--quiet", "--requeue"]
-    following = begun(slurm, tmp_path, "run", *words, *more)
-    deadline = time.monotonic() + LIMIT_S
-    while len(rows(tmp_path)) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    [log] = tmp_path.glob("results/slurm/*.log")
-    subprocess.run(["scontrol", "requeue", log.stem], env=slurm, check=True)
-    said, _ = following.communicate(timeout=500)
+def test_a_job_that_was_preempted_or_whose_node_failed_resumes(slurm: dict[str, str], tmp_path: Path) -> None:
+    following = begun(slurm, tmp_path, "run", *SLEEPING, "--launches", "4", "--requeue")
+    until(lambda: len(rows(tmp_path)) > 0)
+    urgent = ["sbatch", "--parsable", "--partition=urgent", "--nodes=4", "--exclusive", "--output=/dev/null"]
+    subprocess.run([*urgent, "--wrap=sleep 1"], env=slurm, check=True)
+    start_again(slurm, job_in(tmp_path))
+    until(lambda: [row["session"] for row in rows(tmp_path)].count("1") > 0)
+    fail(slurm, job_in(tmp_path))
+    start_again(slurm, job_in(tmp_path))
+    said, _ = following.communicate(timeout=LIMIT_S)
     assert following.returncode == 0, said
     found = rows(tmp_path)
     assert len({row["run_id"] for row in found}) == 1
-    assert [row["status"] for row in found].count("ok") == 6
+    assert [row["status"] for row in found].count("ok") == 4
+    assert found[-1]["session"] == "2"
+    for session, why in (("0", "preemption"), ("1", "node failure")):
+        for row in found:  # none, if it came between two launches
+            if (row["status"], row["session"]) == ("interrupted", session):
+                assert row["reason"] == f"the run was stopped by SIGTERM (Slurm: {why})"
+
+
+@pytest.mark.slow
+def test_another_job_goes_on_with_the_run_of_one_whose_node_failed(slurm: dict[str, str], tmp_path: Path) -> None:
+    following = begun(slurm, tmp_path, "run", *SLEEPING, "--launches", "3")
+    until(lambda: len(rows(tmp_path)) > 0)
+    fail(slurm, job_in(tmp_path))
+    said, _ = following.communicate(timeout=LIMIT_S)
+    assert following.returncode == 143, said
+    assert "node_fail (NodeDown)" in said
+    script = f"results/slurm/{job_in(tmp_path)}.sh"
+    submitted = subprocess.run(
+        ["sbatch", "--parsable", script], cwd=tmp_path, env=slurm, capture_output=True, text=True
+    )
+    code, said = bench(slurm, tmp_path, "attach", submitted.stdout.strip())
+    assert code == 0, said
+    found = rows(tmp_path)
+    assert len({row["run_id"] for row in found}) == 1
+    assert [row["status"] for row in found].count("ok") == 3
+    for row in found:
+        assert row["reason"] in ("", "the run was stopped by SIGTERM (Slurm: node failure)")
+
+
+@pytest.mark.slow
+def test_a_job_that_reaches_its_time_limit_resumes(slurm: dict[str, str], tmp_path: Path) -> None:
+    """Slurm looks at time limits every half a minute, and a limit is in whole minutes."""
+    following = begun(slurm, tmp_path, "run", *SLEEPING, "--launches", "24", "--requeue", "--slurm-option", "time=60")
+    until(lambda: len(rows(tmp_path)) > 0)
+    job = job_in(tmp_path)
+    [(hours, minutes)] = re.findall(r"RunTime=(\d+):(\d+)", show(slurm, job))
+    limit = int(hours) * 60 + int(minutes) + 2  # the end is then nearer than the 120 s of the signal
+    subprocess.run(["scontrol", "update", f"jobid={job}", f"timelimit={limit}"], env=slurm, check=True)
+    start_again(slurm, job, "timelimit=60")
+    said, _ = following.communicate(timeout=LIMIT_S)
+    assert following.returncode == 0, said
+    found = rows(tmp_path)
+    assert len({row["run_id"] for row in found}) == 1
+    assert [row["status"] for row in found].count("ok") == 24
     assert {row["session"] for row in found} == {"0", "1"}
+    assert {row["reason"] for row in found} <= {"", "the run was stopped by SIGTERM"}
+
+
+@pytest.mark.slow
+def test_a_job_whose_time_limit_is_too_short_ends(slurm: dict[str, str], tmp_path: Path) -> None:
+    """One with --requeue is not started for ever."""
+    slow = [*WHERE, "--workload", f"{FAULTY}:Faulty:sleep_ms=1000", "--steps", "60", "--launches", "2"]
+    code, said = bench(slurm, tmp_path, "run", *slow, "--batch-size", "4", "--requeue", "--slurm-option", "time=2")
+    assert code == 143, said
+    assert "not requeued; to go on: sbatch --time=LONGER" in said
+    assert "SIGTERM ended the run, as Slurm sends it ahead of the time limit" in said
+    assert [(row["status"], row["reason"]) for row in rows(tmp_path)] == [
+        ("interrupted", "the run was stopped by SIGTERM")
+    ]

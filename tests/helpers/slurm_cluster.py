@@ -41,9 +41,12 @@ SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 KillWait=10
 InactiveLimit=0
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=4 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=2000 State=UNKNOWN
 PartitionName=debug Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP
 PartitionName=small Nodes=n1 MaxNodes=1 MaxTime=INFINITE State=UP
+PartitionName=urgent Nodes=n[1-{nodes}] PriorityTier=10 MaxTime=INFINITE State=UP
 """
 
 
