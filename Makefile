@@ -58,9 +58,10 @@ certificate: $(VENV)/installed
 faults: $(VENV)/installed
 	$(BIN)/pytest tests/end_to_end/test_faults.py tests/end_to_end/test_resume.py -k "not random" --write-faults
 
-# Runs as jobs of a Slurm that the tests bring up; it says which of Debian's packages to install.
+# Runs as jobs of a Slurm that the tests bring up; it says which of Debian's packages to install. 2 minutes; time limits,
+# which Slurm looks at every half a minute, are in test-all.
 test-slurm: $(VENV)/installed
-	$(BIN)/pytest -rs tests/end_to_end/test_slurm.py
+	$(BIN)/pytest -rs -m "not slow" tests/end_to_end/test_slurm.py
 
 # Hosts as network namespaces, which needs root and says so.
 faults-nodes: $(VENV)/installed
