@@ -46,6 +46,7 @@ OPTIONS = (
     _option("requeue", bool, False, "", "Let Slurm start the job again; it resumes the run."),
     _option("detach", bool, False, "", "Return as soon as the job is submitted."),
 )
+KEPT = ("nproc_per_node", "port_range", "join_timeout")  # of the nodes; the script sets the others
 HAS_EFFECT = ("slurm_option", "module", "setup", "container_image", "wrapper", "requeue", "detach")
 
 
@@ -72,9 +73,13 @@ def run_as_job(given: Given, nodes: Given, slurm: Given, flags: Mapping[str, boo
             option="--resume",
             hint="To go on with the run of a job: sbatch results/slurm/JOB.sh, then bench attach with the new number.",
         )
+    for name in ("node_rank", "rdzv_endpoint"):
+        if nodes[name]:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag}: Slurm says it to each node", option=flag, hint="Leave it out.")
     job = Job(
         words=words(given),
-        kept=[*words({name: nodes[name] for name in ("nproc_per_node", "join_timeout")}), *words(flags)],
+        kept=[*words({name: nodes[name] for name in KEPT}), *words(flags)],
         nodes=whole("--nnodes", nodes["nnodes"], 1, MOST_NODES, 1),
         gpus_per_node=_gpus_per_node(given, nodes),
         out=out.resolve(),

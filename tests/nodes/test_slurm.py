@@ -341,6 +341,8 @@ def test_dry_run_prints_the_script_and_starts_nothing(tmp_path: Path) -> None:
         (("--detach",), "--detach has no effect without --scheduler slurm"),
         (("--slurm-option", "partition=gpu"), "--slurm-option has no effect without --scheduler slurm"),
         (("--scheduler", "slurm", "--nodes", "0"), "--nnodes: got '0'"),
+        (("--scheduler", "slurm", "--node-rank", "1"), "--node-rank: Slurm says it to each node"),
+        (("--scheduler", "slurm", "--rdzv-endpoint", "h1"), "--rdzv-endpoint: Slurm says it to each node"),
         (("--scheduler", "slurm", "--resume", "latest"), "sbatch results/slurm/JOB.sh"),
         (("--scheduler", "slurm", "--workload", "a\nb", "--dry-run"), "values in one line"),
     ],
