@@ -43,7 +43,7 @@ OPTIONS = (
     ),
     _option("container_image", Text, None, "IMAGE", "A container that the nodes run in, by pyxis and enroot."),
     _option("wrapper", Text, None, "COMMAND", "Words before the command on each node, such as apptainer exec IMAGE."),
-    _option("requeue", bool, False, "", "Let Slurm start the job again; it resumes the run."),
+    _option("requeue", bool, False, "", "Start the job again after preemption, a failed node or the time limit."),
     _option("detach", bool, False, "", "Return as soon as the job is submitted."),
 )
 KEPT = ("nproc_per_node", "port_range", "join_timeout")  # of the nodes; the script sets the others
