@@ -16,6 +16,7 @@ from bench.nodes.head import Condition
 from bench.nodes.options import NodesAsked
 from bench.nodes.ports import ports_warning
 from bench.plan.code_key import digest_of
+from bench.plan.data_files import absolute_data
 from bench.plan.placement import per_node, placed
 from bench.runner.rank_site import Site
 from bench.store.resume import workload_files
@@ -23,6 +24,7 @@ from bench.untrusted.rank_files import checked as valid
 from bench.untrusted.text import printable
 from launch import folders
 from launch.guard import PREFIX
+from workloads.data import paths
 
 if TYPE_CHECKING:
     from bench.nodes.head import Head, Peer
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 AHEAD_NS = 1_000_000_000  # between clocks that nobody notices
 ANSWER_S = 30.0  # for a follower to hash the files of workloads, or to look at its machine
+DATA_S = 600.0  # for a follower to look at a folder of many files, on a slow disk
 SITES_S = 600.0  # for a follower to check out revisions and try interpreters, from a slow disk
 
 
@@ -57,7 +60,7 @@ class Nodes:
         """Return the plans with reasons for the cases that cannot run on these nodes.
 
         ``revised``: the plans whose workloads are of a revision, not of the files as they are. Raise UsageError if they
-        do not fit, IncomparableError if a file of a workload differs.
+        do not fit, IncomparableError if a file of a workload or data differ.
         """
         if any(plan.protocol.launcher != "server" for plan in plans.values()):
             raise UsageError(
@@ -85,6 +88,9 @@ class Nodes:
         as_is = [planned for name, plan in plans.items() if name not in revised for planned in plan.cases]
         files = list(workload_files(as_is))
         self._head.require(Condition("files", {"names": files}, ANSWER_S, functools.partial(_check_files, files)))
+        data = sorted({_name_of_data(one.case) for plan in plans.values() for one in plan.cases if _reads(one)})
+        if data:
+            self._head.require(Condition("data", {"names": data}, DATA_S, functools.partial(_check_data, data)))
         return {name: self._placed(plan) for name, plan in plans.items()}
 
     def _capacities(self, cases: Sequence[Case], peers: Sequence[Peer]) -> list[int]:
@@ -175,6 +181,28 @@ def _check_files(files: Sequence[str], peer: Peer, answer: Mapping[str, Any]) ->
             raise IncomparableError(
                 f"{printable(file)} {what} on {peer.name}",
                 hint="Files are not sent: put the same ones at the same path on all nodes.",
+            )
+
+
+def _reads(planned: Planned) -> bool:
+    """Return whether a case that can run reads data from a disk."""
+    return planned.skip is None and planned.case.data_kind in paths.KINDS
+
+
+def _name_of_data(case: Case) -> str:
+    """Return the data of a case as another node finds them: each makes its own demo files."""
+    kind, _, path = str(case.data).partition("=")
+    return f"{kind}={path}" if path == "demo" else absolute_data(case.data)
+
+
+def _check_data(data: Sequence[str], peer: Peer, answer: Mapping[str, Any]) -> None:
+    """Raise IncomparableError if data on a disk are not those of node 0."""
+    for one in data:
+        own, theirs = paths.fingerprint(absolute_data(one)), str(answer["fingerprints"].get(one, ""))
+        if own != theirs:
+            raise IncomparableError(
+                f"--data {printable(one)} is {own} on node 0 and {printable(theirs) or 'not there'} on {peer.name}",
+                hint="Files are not sent: put the same data at the same path on all nodes.",
             )
 
 

@@ -25,6 +25,7 @@ from bench.nodes.head import PING_S, POLL_S, SILENCE_S
 from bench.nodes.launcher import with_interface
 from bench.nodes.mirror import Source
 from bench.plan.code_key import digest_of
+from bench.plan.data_files import absolute_data
 from bench.runner import stack_traces
 from bench.runner.gpu_sampler import of_ranks
 from bench.runner.launch_case import make_launcher
@@ -36,6 +37,7 @@ from bench.runner.watchdog import cut
 from bench.untrusted.rank_files import NonsenseError
 from bench.untrusted.text import printable
 from launch import Launcher, LaunchError, Node, Outcome, Prepared, Request
+from workloads.data import paths
 
 RETRY_S = 0.2
 GOODBYE_S = 60.0  # for node 0 to end the run after this node has got a signal
@@ -116,6 +118,7 @@ class Follower:
         """Work until node 0 says good-bye, and return its exit code; None if the connection is lost."""
         done = {
             "files": self._files,
+            "data": self._data,
             "survey": self._survey,
             "sites": self._make_sites,
             "prepare": self._prepare,
@@ -185,6 +188,13 @@ class Follower:
             patience.start()
 
     # -- what node 0 asks for --------------------------------------------------------------------------------------
+
+    def _data(self, message: Message, blob: bytes) -> None:
+        found = {}
+        for name in map(str, message["names"]):
+            with contextlib.suppress(OSError, ValueError, BenchError):  # node 0 says that it is not there
+                found[name] = paths.fingerprint(absolute_data(name))
+        self._channel.send("data", question=message["question"], fingerprints=found)
 
     def _files(self, message: Message, blob: bytes) -> None:
         self._channel.send(

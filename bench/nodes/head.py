@@ -223,8 +223,8 @@ class Head:
                     continue
                 try:
                     condition.check(peer, answer)
-                except NonsenseError as error:
-                    peer.drop(f"its answer {error}")
+                except (NonsenseError, KeyError, TypeError, AttributeError) as error:
+                    peer.drop(f"its answer to {condition.kind!r} is not understood: {error}")
                     continue
                 peer.fulfilled += 1
 

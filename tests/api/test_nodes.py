@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from concurrent import futures
 from pathlib import Path
@@ -18,10 +19,12 @@ from bench.nodes.channel import Channel, connect
 from bench.nodes.head import Head
 from bench.nodes.options import NodesAsked
 from bench.plan.code_key import digest
+from bench.plan.data_files import absolute_data
 from bench.plan.plan import Plan, asked, make_plan
 from bench.runner.make_sites import SiteAsked
 from bench.runner.rank_site import Site
 from launch.ports import free_port
+from workloads.data.paths import fingerprint
 
 MINE = b"class Mine:\n    unit, batch_size = 'samples', 16\n"
 
@@ -92,6 +95,56 @@ def test_files_are_compared_whenever_a_follower_joins(
         f"{file} differs from that of node 0 on node 1 (n2). Files are not sent: put the same ones at the same path on "
         "all nodes."
     )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "why"),
+    [
+        (True, ""),
+        ("text:0123456789abcdef", "and text:0123456789abcdef on node 1 (n2)"),
+        (None, "and not there on node 1 (n2)"),
+    ],
+)
+def test_data_on_disks_are_compared(
+    theirs: str | bool | None, why: str, run: Run, thread: futures.Executor, tmp_path: Path
+) -> None:
+    (text := tmp_path / "words").write_bytes(bytes(5000))
+    axes = {"workload": ["gpt-nano"], "data": [f"text={text}"], "gpus": ["1"], "device": ["cpu"]}
+    # by hand: sha256 of the size in digits and of the content twice, as both ends of a small file are all of it
+    own = "text:" + hashlib.sha256(b"5000" + bytes(5000) * 2).hexdigest()[:16]
+    channel = run.join()
+    checked = thread.submit(run.nodes.checked, {"": make_plan(asked(axes, {}), Machine())}, Quiet())
+    answer(channel, "files", digests={})
+    found = {f"text={text}": own if theirs is True else theirs} if theirs else {}
+    assert answer(channel, "data", fingerprints=found)["names"] == [f"text={text}"]
+    if not why:
+        assert checked.result(10)[""].cases
+        return
+    with pytest.raises(IncomparableError) as raised:
+        checked.result(10)
+    assert f"--data text={text} is {own} on node 0 {why}" in str(raised.value)
+
+
+def test_demo_data_are_asked_for_by_their_name_as_each_node_makes_its_own(run: Run, thread: futures.Executor) -> None:
+    channel = run.join()
+    axes = {"workload": ["gpt-nano"], "data": ["text=demo"], "gpus": ["1"], "device": ["cpu"]}
+    checked = thread.submit(run.nodes.checked, {"": make_plan(asked(axes, {}), Machine())}, Quiet())
+    answer(channel, "files", digests={})
+    assert answer(channel, "data", fingerprints={"text=demo": fingerprint(absolute_data("text=demo"))})["names"] == [
+        "text=demo"
+    ]
+    assert checked.result(10)[""].cases
+
+
+@pytest.mark.parametrize("nonsense", [{}, {"digests": 3}, {"digests": None}])
+def test_an_answer_that_is_not_understood_makes_a_follower_lost(
+    run: Run, plan: Plan, thread: futures.Executor, nonsense: dict[str, Any]
+) -> None:
+    channel = run.join()
+    thread.submit(run.nodes.checked, {"": plan}, Quiet())
+    answer(channel, "files", **nonsense)
+    wait_for(lambda: "its answer to 'files' is not understood" in run.head.peers[1].lost)
+    answer(run.join(), "files", digests={str(plan.cases[0].case.spec.target.rpartition(":")[0]): digest(MINE)})
 
 
 def test_a_file_that_is_not_there_is_said(run: Run, plan: Plan, thread: futures.Executor, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def cluster(folder: Path, nodes: int) -> Iterator[dict[str, str]]:
         _run(variables, "slurmctld", "-i", "-f", str(config))
         for node in range(1, nodes + 1):
             _run(variables, "slurmd", "-N", f"n{node}", "-f", str(config))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while len(set(_run(variables, "sinfo", "-h", "-N", "-t", "idle", "-o", "%N").split())) < nodes:
             if time.monotonic() > deadline:
                 raise TimeoutError("".join(file.read_text()[-800:] for file in (folder / "log").iterdir()))
