@@ -4,8 +4,8 @@
     python tests/benchmarks/faults_nodes.py --random 100 --seed 1
 
 Two hosts as network namespaces, which needs root; `bench run` with two ranks on each. The table is Markdown. The clock
-that is set is that of Python, as hosts on one machine share the real one. With `--random` a process is killed at a random moment in each trial, in every fifth two at once; `bench` is then started again,
-node 0 with `--resume latest`. In the end three of five launches must be ok, no row lost, and nothing left.
+that is set is that of Python, as hosts on one machine share the real one. With `--random` one run goes on while
+processes are killed at random moments.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -302,42 +303,51 @@ def tried(fault: Fault, at: Hosts) -> tuple[float, str, str, str]:
 KINDS = ("rank", "server", "fork server", "guard", "bench")
 
 
-def random_kill(number: int, dice: random.Random, at: Hosts) -> str:
-    """Return what is wrong in the end; an empty text if all is well."""
+def kills(number: int, dice: random.Random, at: Hosts) -> list[str]:
+    """Kill processes of one run at random moments, in every fifth case two at once, and return what goes wrong.
+
+    After each kill a launch must be ok, all rows must be there that were there before, and nothing may be left of a
+    ``bench`` that was killed, which is started again.
+    """
+    wrong: list[str] = []
+    endless = ("launches", "10000", "steps", "10")
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(at, Path(folder) / "out")
         for node in (0, 1):
-            trial.start(node, "launches", "5", "steps", "40")
-        trial.await_(lambda: bool(trial.processes(0, "rank")), "nothing begins")
-        time.sleep(dice.uniform(0, 8))
-        words = []
-        for _ in range(2 if number % 5 == 0 else 1):
-            there = [(kind, node) for kind in KINDS for node in (0, 1) if trial.processes(node, kind)]
-            kind, node = dice.choice(there or [("none", 0)])
-            words.append(f"{kind} of node {node}")
-            for process in trial.processes(node, kind)[:1]:
-                process.kill()
-        before = [row["launch_id"] for row in trial.rows()]
-        again = {
-            node
-            for node, one in trial.nodes.items()
-            if _code(one, 3.0) == 128 + signal.SIGKILL or _code(one, 0.0) == -signal.SIGKILL
-        }
-        for node in again:
-            trial.start(node, "launches", "5", "steps", "40", *(("resume", "latest") if node == 0 else ()))
+            trial.start(node, *endless)
+        for turn in range(number):
+            ok = trial.rows_ok()
+            trial.await_(lambda ok=ok: trial.rows_ok() > ok, "no launch is ok any more")  # type: ignore[misc]
+            time.sleep(dice.uniform(0, 2))
+            before = {row["launch_id"] for row in trial.rows()}
+            words, dead = [], []
+            for _ in range(2 if turn % 5 == 0 else 1):
+                there = [(kind, node) for kind in KINDS for node in (0, 1) if trial.processes(node, kind)]
+                kind, node = dice.choice(there)
+                words.append(f"{kind} of node {node}")
+                for process in trial.processes(node, kind)[:1]:
+                    with suppress(psutil.NoSuchProcess):
+                        dead += [process, *process.children(recursive=True)] if kind == "bench" else [process]
+                        process.kill()
+            for node, one in trial.nodes.items():
+                if _code(one, 1.0) is not None:
+                    trial.start(node, *endless, *(("resume", "latest") if node == 0 else ()))
+            _, left = psutil.wait_procs(dead, 15)
+            lost = before - {row["launch_id"] for row in trial.rows()}
+            found = [f"lost {sorted(lost)}"] if lost else []
+            found += [f"left {[' '.join(process.cmdline())[:80] for process in left]}"] if left else []
+            wrong += [f"{turn}: {one}" for one in found]
+            print(f"{turn}: {' and '.join(words)}: {'; '.join(found) or 'well'}", flush=True)
+        ok = trial.rows_ok()
+        trial.await_(lambda: trial.rows_ok() > ok, "no launch is ok any more")
+        trial.processes(0, "bench")[0].send_signal(signal.SIGTERM)
         trial.await_(lambda: all(one.poll() is not None for one in trial.nodes.values()), "a node does not end")
-        if trial.rows_ok() < 3 and not again & {0}:  # launches that failed are launched again
-            for node in (0, 1):
-                resumed = ("resume", "latest", "retry", "all") if node == 0 else ()
-                trial.start(node, "launches", "5", "steps", "40", *resumed)
-            trial.await_(lambda: all(one.poll() is not None for one in trial.nodes.values()), "a node does not end")
-        lost = set(before) - {row["launch_id"] for row in trial.rows()}
-        left = [" ".join(process.cmdline())[:80] for process in trial.ours()]
-        wrong = [f"{trial.rows_ok()} launches ok"] if trial.rows_ok() < 3 else []
-        wrong += [f"lost {lost}"] if lost else []
-        wrong += [f"left {left}"] if left else []
-        print(f"{number}: {' and '.join(words)}: {'; '.join(wrong) or 'well'}", flush=True)
-        return "; ".join(wrong)
+        time.sleep(2)
+        if left := [" ".join(process.cmdline())[:80] for process in trial.ours()]:
+            wrong.append(f"left in the end: {left}")
+        statuses = Counter(row["status"] for row in trial.rows())
+        print(f"{number} kills: {dict(statuses)} launches; {'; '.join(wrong) or 'nothing lost, nothing left'}")
+    return wrong
 
 
 def main(names: list[str]) -> None:
@@ -346,8 +356,7 @@ def main(names: list[str]) -> None:
     if names[:1] == ["--random"]:
         dice = random.Random(int(names[3]))
         with hosts(2) as at:
-            bad = [number for number in range(int(names[1])) if random_kill(number, dice, at)]
-        sys.exit(f"{len(bad)} of {names[1]} went wrong: {bad}" if bad else 0)
+            sys.exit(1 if kills(int(names[1]), dice, at) else 0)
     print("| fault | row after | reason | launches | left |\n|---|---|---|---|---|")
     with hosts(2) as at:
         for name in names or FAULTS:
