@@ -303,6 +303,16 @@ def tried(fault: Fault, at: Hosts) -> tuple[float, str, str, str]:
 KINDS = ("rank", "server", "fork server", "guard", "bench")
 
 
+def _alive(processes: list[psutil.Process]) -> list[str]:
+    """The command lines of those that have not ended; one that nobody waits for has."""
+    found = []
+    for process in processes:
+        with suppress(psutil.Error):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline())[:80])
+    return found
+
+
 def kills(number: int, dice: random.Random, at: Hosts) -> list[str]:
     """Kill processes of one run at random moments, in every fifth case two at once, and return what goes wrong.
 
@@ -332,10 +342,14 @@ def kills(number: int, dice: random.Random, at: Hosts) -> list[str]:
             for node, one in trial.nodes.items():
                 if _code(one, 1.0) is not None:
                     trial.start(node, *endless, *(("resume", "latest") if node == 0 else ()))
-            _, left = psutil.wait_procs(dead, 15)
+            left = _alive(dead)
+            deadline = time.monotonic() + 15
+            while left and time.monotonic() < deadline:
+                time.sleep(0.1)
+                left = _alive(dead)
             lost = before - {row["launch_id"] for row in trial.rows()}
             found = [f"lost {sorted(lost)}"] if lost else []
-            found += [f"left {[' '.join(process.cmdline())[:80] for process in left]}"] if left else []
+            found += [f"left {left}"] if left else []
             wrong += [f"{turn}: {one}" for one in found]
             print(f"{turn}: {' and '.join(words)}: {'; '.join(found) or 'well'}", flush=True)
         ok = trial.rows_ok()
