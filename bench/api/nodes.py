@@ -119,8 +119,8 @@ class Nodes:
     def _planned(self, planned: Planned) -> Planned:
         """Refuse what these nodes have no places for.
 
-        That is a placement that is not possible, hybrid sharding over nodes with unlike numbers of ranks, one process
-        for the GPUs of several nodes, and a script on several nodes.
+        That is a placement that is not possible, hybrid sharding over nodes with unlike numbers of ranks, and one
+        process for the GPUs of several nodes.
         """
         case, here = planned.case, len(self._here.gpus)
         if planned.skip:
@@ -132,9 +132,6 @@ class Nodes:
             parts = placed(case.processes, self._places, even=case.placement == "even")
         except ValueError as error:
             return dataclasses.replace(planned, skip=f"--placement {case.placement}: {error}")
-        if case.is_script and len(parts) > 1:
-            why = f"ranks of a script meet by files of one node, and node 0 takes {parts[0]} of {case.processes}"
-            return dataclasses.replace(planned, skip=why)
         if len(set(parts)) == 1 or case.spread.options.get("replicate", "1") == "1":
             return planned
         numbers = " + ".join(map(str, parts))

@@ -162,20 +162,6 @@ def test_a_file_of_which_a_side_has_a_revision_may_differ(run: Run, plan: Plan, 
     checked.result(10)
 
 
-def test_a_script_runs_on_node_0_alone(run: Run, thread: futures.Executor, tmp_path: Path) -> None:
-    """Its ranks meet by files in the scratch folder of their node."""
-    (tmp_path / "train.py").write_text("")
-    axes = {"workload": [f"script={tmp_path}/train.py"], "gpus": ["1", "2"], "device": ["cpu"]}
-    channel = run.join()
-    script = make_plan(asked(axes, {}), Machine())
-    checked = thread.submit(run.nodes.checked, {"": script}, Quiet())
-    answer(channel, "files", digests={str(tmp_path / "train.py"): digest(b"")})
-    assert {planned.case.devices: planned.skip for planned in checked.result(10)[""].cases} == {
-        1: None,
-        2: "ranks of a script meet by files of one node, and node 0 takes 1 of 2",
-    }
-
-
 def test_the_sites_of_a_follower_are_known_by_side(run: Run, thread: futures.Executor) -> None:
     channel = run.join()
     wanted = [SiteAsked("A", top="/repo", rev="main", commit="c" * 40), SiteAsked("B", "/py", "/repo")]

@@ -11,6 +11,7 @@ import pytest
 from command_line import run_bench
 from two_nodes import LIMIT_S, Nodes, ended
 
+SCRIPTS = Path(__file__).parents[1] / "scripts"
 FAULTY = f"{Path(__file__).parents[1]}/helpers/faulty.py:Faulty"
 
 
@@ -66,6 +67,25 @@ def test_ranks_are_on_one_node_or_evenly_on_both(launching: None, tmp_path: Path
     assert skipped["reason"] == "--placement even: 3 ranks cannot be divided evenly by 2 nodes"
     on_nodes = [(row["rank"], row["node"]) for row in nodes.rows("ranks.csv") if "even" in row["launch_id"]]
     assert sorted(on_nodes) == [("0", "0"), ("0", "0"), ("1", "0"), ("1", "1"), ("2", "1"), ("3", "1")]
+
+
+@pytest.mark.launch
+def test_a_script_trains_over_both(launching: None, tmp_path: Path) -> None:
+    """Its ranks agree on their window, and each node writes what the script saves into a folder of its own."""
+    nodes = Nodes(tmp_path)
+    follower = nodes.start(1)
+    script = ["--script", f"{SCRIPTS}/ddp.py", "--gpus", "1,2", "--nproc-per-node", "1", "--batch-size", "4"]
+    code, said = ended(nodes.start(0, *script, "--launches", "1", "--steps", "10", "--", "--bs", "{batch_size}"))
+    assert code == 0, said
+    assert ended(follower)[0] == 0
+    rows = {row["gpus"]: row for row in nodes.rows()}
+    assert {gpus: (row["status"], row["nodes"], row["samples"]) for gpus, row in rows.items()} == {
+        "1": ("ok", "1", "40"),
+        "2": ("ok", "2", "80"),
+    }
+    assert rows["2"]["collectives"] == "1"  # DDP's all-reduce
+    assert rows["2"]["script_seen"].startswith("ddp")
+    assert sorted((row["rank"], row["node"]) for row in nodes.rows("ranks.csv")) == [("0", "0"), ("0", "0"), ("1", "1")]
 
 
 @pytest.mark.launch

@@ -24,7 +24,7 @@ from bench.messages.spec import Script, Spec
 from bench.rank.code import KNOWN, OURS, ImportedCode
 from bench.rank.recorded import give_up, recorded
 from bench.rank.script.ended import ScriptError, words
-from bench.rank.script.meeting import Meeting
+from bench.rank.script.meeting import Meeting, exchange
 from bench.rank.script.names import OwnNames, TorchImport, alias, set_up
 from bench.rank.script.names import run as run_script
 from bench.rank.script.surroundings import Surroundings
@@ -52,7 +52,8 @@ class _Rank(Surroundings):
     def __init__(self, spec: Spec, script: Script, record: RankRecord, heartbeat: Heartbeat) -> None:
         self.spec, self.script, self.record, self.heartbeat = spec, script, record, heartbeat
         self.launch, ranks = Path(spec.folder).name, int(os.environ["WORLD_SIZE"])
-        self.meeting = Meeting(spec.scratch, self.launch, record.rank, ranks, script.patience_s)
+        by = exchange(spec.scratch, script.patience_s)
+        self.meeting = Meeting(spec.scratch, self.launch, record.rank, ranks, script.patience_s, by)
         self.code = ImportedCode(f"{script.target}:" if script.is_module else f"{script.target}:main", KNOWN - OURS)
         self.names, self.torch = OwnNames(), TorchImport(self._torch_is_there)
         self.observer: Observer | None = None
