@@ -235,7 +235,7 @@ def as_head(asked: NodesAsked, observer: Observer) -> Iterator[Nodes]:
     )
     if words := ports_warning(asked.ports):
         observer.note(f"warning: {words}")
-    ending: dict[str, Any] = {"why": "the run has ended", "code": EXIT_FAILED}
+    ending: dict[str, Any] = {"why": "", "code": EXIT_FAILED}
     try:
         observer.note(f"waiting for {asked.nnodes - 1} more node(s) at {asked.endpoint[0]}:{asked.endpoint[1]}")
         head.wait(asked.nnodes)

@@ -66,6 +66,8 @@ def follow(
         finally:
             follower.close()
         if code is not None:
+            if code:
+                say(f"the run has ended with exit code {code}" + (f": {follower.why}" if follower.why else ""))
             return code
         busy_since = (busy_since or time.monotonic()) if follower.busy else None
         if busy_since and time.monotonic() - busy_since > join_s:
@@ -105,7 +107,7 @@ class Follower:
         self._asked_for_stacks: queue.Queue[str] = queue.Queue()  # numbers of questions
         self._closed = threading.Event()
         self._signalled = False
-        self.lost = ""
+        self.lost = self.why = ""  # why the connection, and the run, have ended
         self.busy = False  # node 0 has another follower of this number
         self._variables = environment.rank_environment()
         self._launchers: dict[str, Launcher] = {}  # by the id of node 0's
@@ -134,6 +136,7 @@ class Follower:
                     return None
                 continue
             if message["kind"] == "bye":
+                self.why = printable(str(message["why"]))
                 return int(message["code"])
             if message["kind"] == "busy":  # node 0 does not know yet that this node was lost
                 self.lost, self.busy = printable(str(message["why"])), True
