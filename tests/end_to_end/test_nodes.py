@@ -132,7 +132,8 @@ def test_ranks_that_do_not_fit(launching: None, tmp_path: Path) -> None:
     follower = nodes.start(1)
     code, said = ended(nodes.start(0, "--workload", "mlp", "--gpus", "3", "--nproc-per-node", "1"))
     assert (code, "--gpus: got 3; allowed: at most 2, the ranks of 2 nodes" in said) == (2, True), said
-    assert ended(follower)[0] == 2
+    code, said = ended(follower)
+    assert (code, "the run has ended with exit code 2: --gpus: got 3" in said) == (2, True), said
 
 
 @pytest.mark.launch
