@@ -67,7 +67,7 @@ def follow(
             follower.close()
         if code is not None:
             if code:
-                say(f"the run has ended with exit code {code}" + (f": {follower.why}" if follower.why else ""))
+                say(f"warning: the run has ended with exit code {code}" + (f": {follower.why}" if follower.why else ""))
             return code
         busy_since = (busy_since or time.monotonic()) if follower.busy else None
         if busy_since and time.monotonic() - busy_since > join_s:
