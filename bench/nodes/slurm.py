@@ -35,7 +35,11 @@ OURS = (
     "requeue",
 )
 GPUS = ("gres", "gpus", "gpus-per-node", "gpus-per-task")  # by any of which a user may ask for GPUs
-WAITING, RUNNING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED"), ("RUNNING", "COMPLETING")
+# All other states, such as SIGNALING and REQUEUED, are on the way to one of these.
+ENDED = (
+    *("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY", "BOOT_FAIL"),
+    *("DEADLINE", "REVOKED"),
+)
 NEVER = (
     "BadConstraints",
     "PartitionNodeLimit",
@@ -214,7 +218,7 @@ def parsed(line: str) -> State:
     found = dict(re.findall(r"(?:^|\s)(JobState|Reason|ExitCode)=(\S*)", line.strip().split("\n", 1)[0]))
     name = found.get("JobState", "")
     code, _, signal = found.get("ExitCode", "0:0").partition(":")
-    ended = name not in (*WAITING, *RUNNING)
+    ended = name in ENDED
     number = int(code) or (128 + int(signal or 0) if int(signal or 0) in interrupts.NUMBERS else 0)
     if ended and not number and name != "COMPLETED":
         number = BenchError.exit_code  # it never ran, was killed, or a node failed, before the run had a code

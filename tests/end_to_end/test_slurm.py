@@ -80,8 +80,12 @@ def fail(slurm: dict[str, str], job: str) -> None:
 
 
 def start_again(slurm: dict[str, str], job: str, *updates: str) -> None:
-    """Start a job that was requeued, without the two minutes that Slurm holds it."""
+    """Start a job that was requeued, without the two minutes that Slurm holds it.
+
+    Nodes refuse a job that starts in the second in which it was ended ("Job credential revoked").
+    """
     until(lambda: "JobState=PENDING Reason=BeginTime" in show(slurm, job))
+    time.sleep(2)
     subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now", *updates], env=slurm, check=True)
 
 
