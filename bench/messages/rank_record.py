@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.messages.counts import Counts
+from bench.messages.step_profile import StepProfile
 from bench.plan.code_key import Source
 from bench.untrusted.rank_files import NonsenseError, read_json, write_json
 
@@ -188,13 +189,16 @@ class RankRecord:
     state: State | None = None
     observed: Observed | None = None
     counts: Counts | None = None
+    profile: StepProfile | None = None
     script: ScriptRecord | None = None
     failure: Failure | None = None
     sources: list[str] = field(default_factory=list)  # Files imported from the watched folders.
     code: list[Source] = field(default_factory=list)  # All of the user's files that it imported.
 
     def odd(self) -> str:
-        """Return why this cannot be the record of a script; an empty text if it can, or has none."""
+        """Return why this cannot be the record of a rank that has measured; an empty text if it can."""
+        if self.profile and (why := self.profile.odd()):
+            return why
         if self.script is None or self.measurement is None:
             return ""
         steps, known = len(self.measurement.steps_ns), self.script.samples

@@ -67,6 +67,7 @@ class Spec:
     turns: Turns | None = None  # Only in a duet.
     script: Script | None = None  # Only if the case is a script.
     count_work: bool = False  # Count the work of the step after the window.
+    profile: str = "off"  # One of PROFILES.
     methods: dict[str, list[str]] = field(default_factory=dict)  # As in Description.
 
     def write(self) -> Path:

@@ -66,6 +66,13 @@ PLACEMENTS = {
     "pack": "node 0 is filled first, and a launch uses no more nodes than it needs",
     "even": "every node has the same number of ranks",
 }
+TRACES, ABLATION = "traces", "ablation"
+PROFILES = {
+    "off": "nothing",
+    "on": "by torch's profiler, or by ablation where it does not see what computes",
+    TRACES: "like on, and the Chrome trace of each rank is kept beside its log",
+    ABLATION: "by the difference to steps without their collectives",
+}
 MACHINES = {"gpu": "cuda", "cpu": "cpu"}  # machine = "gpu" in a suite: ranks compute on CUDA devices.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # Control characters, which no value may contain.
 # Variables that stepbench itself sets for ranks, or must know before it plans.
@@ -496,6 +503,13 @@ SETTINGS: dict[str, Option] = {
             "on, off",
             True,
             "count the work of one more step after the window: operations, bytes, collectives, memory by kind",
+        ),
+        Option(
+            "profile",
+            _one_of(PROFILES),
+            _words(PROFILES),
+            "off",
+            "find how much of a step waits for communication, by a few more steps after the window",
         ),
         Option(
             "order_seed",

@@ -39,7 +39,12 @@ from bench.plan.strategies import SCRIPTS_OWN
 if TYPE_CHECKING:
     from bench.plan.description import Description
 
-NOT_OF_A_CASE = ("order_seed", "budget", "count_work")  # Settings of a run that have no effect on a single case.
+NOT_OF_A_CASE = (
+    "order_seed",
+    "budget",
+    "count_work",
+    "profile",
+)  # Settings of a run that have no effect on a single case.
 
 Axes = dict[str, list[Value]]
 
@@ -61,6 +66,7 @@ class Protocol:
     samples_per_step: int | None = None
     count_flops: bool = False
     count_work: bool = True
+    profile: str = "off"
 
 
 @dataclass(frozen=True)
@@ -242,11 +248,18 @@ def _check_placeholders(typed: Sequence[str], cases: Sequence[Case]) -> None:
 
 
 def _check_settings(settings: Mapping[str, Value], cases: Sequence[Case]) -> None:
-    """Raise UsageError for a setting of scripts without a script."""
+    """Raise UsageError for a setting of scripts without a script, or of workloads with one."""
     for name in ("samples_per_step", "count_flops"):
         if settings.get(name) and not any(case.is_script for case in cases):
             flag = SETTINGS[name].flag
             raise UsageError(f"{flag} has no effect without a script", option=flag, hint="Add --script FILE.")
+    if settings.get("profile", "off") != "off" and any(case.is_script for case in cases):
+        flag = SETTINGS["profile"].flag
+        raise UsageError(
+            f"{flag} is not possible with a script, whose steps after the window are its own",
+            option=flag,
+            hint=f"Leave {flag} out.",
+        )
 
 
 def _without_effect(name: str, cases: Sequence[Case]) -> UsageError:

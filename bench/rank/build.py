@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -53,13 +53,18 @@ class Training:
     compile_log: CompileLog | None
     pinned: dict[str, str]  # PyTorch's settings before the workload's code ran
 
+    @property
+    def models(self) -> Sequence[nn.Module]:
+        """What the strategy has distributed: the model, or each of several that a step of the workload's own trains."""
+        several = isinstance(self.model, nn.ModuleDict) and self.workload.has_step
+        return list(self.model.values()) if several else [self.model]  # type: ignore[operator]
+
     def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the backward pass exchanges gradients if ``on``, else accumulates them."""
         if self.case.micro_batches == 1:
             return contextlib.nullcontext()
-        several = isinstance(self.model, nn.ModuleDict) and self.workload.has_step
         with contextlib.ExitStack() as stack:
-            for model in self.model.values() if several else [self.model]:  # type: ignore[operator]
+            for model in self.models:
                 stack.enter_context(self.strategy.gradient_sync(model, on))
             return stack.pop_all()
 

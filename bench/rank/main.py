@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 import traceback
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
-from bench.messages.heartbeat import STAGE
+from bench.messages.heartbeat import STAGE, Heartbeat
 from bench.messages.rank_record import RankRecord
 from bench.messages.sampling import MEASURED, await_sample, tell
 from bench.messages.spec import Spec
+from bench.messages.step_profile import BY_PROFILE, StepProfile
 from bench.rank.build import Training, build, place
 from bench.rank.code import ImportedCode
 from bench.rank.extra_step import take_step
 from bench.rank.measure import measure
 from bench.rank.memory import resident_mib
 from bench.rank.observe import observe
+from bench.rank.profiling.wait import ENDED_EARLY, profile_of
 from bench.rank.recorded import recorded
 from bench.rank.software import device_facts, imported, software
 from bench.rank.state import state_of
@@ -27,6 +32,7 @@ from bench.rank.work.device import with_kernels
 # of them may wait for the GIL to free a tensor (2.11), or aborts the process (2.15). A rank ends by os._exit.
 KEPT: list[Training] = []
 OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # limit of the step after the window
+PROFILING_SECONDS, PROFILING_STEPS = 60.0, 50  # limit of the steps for --profile
 
 
 def run(spec_path: str) -> None:
@@ -53,31 +59,59 @@ def run(spec_path: str) -> None:
         record.write(spec.folder)  # kept even if the step after the window fails
         tell(spec.scratch, launch := Path(spec.folder).name, record.rank, MEASURED)
         await_sample(spec.scratch, launch)
-        add_observations(training, record, spec, max(measurement.steps_ns) / 1e9)
+        slowest_step_s = max(measurement.steps_ns) / 1e9
+        record = add_observations(training, record, spec, slowest_step_s)
+        if spec.profile != "off":
+            add_profile(training, record, spec, heartbeat, slowest_step_s)
         heartbeat.enter(STAGE["done"])  # the launch is complete, even if this process fails now
         training.batches.close()
 
 
-def add_observations(training: Training, record: RankRecord, spec: Spec, slowest_step_s: float) -> None:
-    """Add this rank's state and its observations of one more step to the record.
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Let the body take so long. If a rank fails in a step after the window, its peers wait for it, with NCCL forever.
 
-    If a rank fails in that step, its peers wait for it, with NCCL forever. After some multiple of its slowest step each
-    peer ends itself with exit code 0; all that it measured is recorded.
+    Then each peer ends itself with exit code 0; all that it measured is recorded.
     """
-    patience = threading.Timer(OBSERVING_SECONDS + OBSERVING_STEPS * slowest_step_s, os._exit, (0,))
-    patience.daemon = True
-    patience.start()
+    timer = threading.Timer(seconds, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
     try:
-        record = dataclasses.replace(record, state=state_of(training))
-        record.write(spec.folder)
-        observed, counts = observe(training, spec.count_work)
-        record = dataclasses.replace(record, observed=observed, counts=counts)
-        record.write(spec.folder)  # known even if the profiler fails
-        if counts and training.case.on_accelerator:
-            counts = with_kernels(counts, lambda: take_step(training, lambda _: None), training.device)
-            dataclasses.replace(record, counts=counts).write(spec.folder)
-    except Exception:
-        traceback.print_exc()
-        print("the step after the window failed: not everything that took effect is known")
+        yield
     finally:
-        patience.cancel()
+        timer.cancel()
+
+
+def add_profile(
+    training: Training, record: RankRecord, spec: Spec, heartbeat: Heartbeat, slowest_step_s: float
+) -> None:
+    """Add to the record how much of a step waits for communication."""
+    record = dataclasses.replace(record, profile=StepProfile(BY_PROFILE, note=ENDED_EARLY))
+    record.write(spec.folder)
+    assert record.measurement is not None
+    done = count(record.measurement.warmup_steps + len(record.measurement.steps_ns) + 1)
+    step_ns = round(slowest_step_s * 1e9)
+    with patience(PROFILING_SECONDS + PROFILING_STEPS * slowest_step_s):
+        profile = profile_of(
+            training, spec.profile, lambda: heartbeat.synced(next(done), step_ns), spec.folder, record.rank
+        )
+    dataclasses.replace(record, profile=profile).write(spec.folder)
+
+
+def add_observations(training: Training, record: RankRecord, spec: Spec, slowest_step_s: float) -> RankRecord:
+    """Return the record with this rank's state and its observations of one more step, as far as they are known."""
+    with patience(OBSERVING_SECONDS + OBSERVING_STEPS * slowest_step_s):
+        try:
+            record = dataclasses.replace(record, state=state_of(training))
+            record.write(spec.folder)
+            observed, counts = observe(training, spec.count_work)
+            record = dataclasses.replace(record, observed=observed, counts=counts)
+            record.write(spec.folder)  # known even if the profiler fails
+            if counts and training.case.on_accelerator:
+                counts = with_kernels(counts, lambda: take_step(training, lambda _: None), training.device)
+                record = dataclasses.replace(record, counts=counts)
+                record.write(spec.folder)
+        except Exception:
+            traceback.print_exc()
+            print("the step after the window failed: not everything that took effect is known")
+    return record

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.plan.optimizers import HOW, OPTIMIZERS
-from bench.plan.options import AXES, CHECKPOINTING, COMPILE, INIT, PRECISIONS, SCHEDULERS, SETTINGS
+from bench.plan.options import AXES, CHECKPOINTING, COMPILE, INIT, PRECISIONS, PROFILES, SCHEDULERS, SETTINGS
 from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
 from bench.store.columns import FILES, Column
@@ -21,7 +21,9 @@ VALUES = {
     "optimizer": {name: one.about for name, one in OPTIMIZERS.items()} | {f"NAME:{way}": HOW[way] for way in HOW},
     "lr_scheduler": SCHEDULERS,
     "init": INIT,
+    "profile": PROFILES,
 }
+OPTIONS = {**AXES, **SETTINGS}
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -55,21 +57,21 @@ def columns_table(columns: dict[str, Column]) -> str:
 def options_table() -> str:
     """Return the axes and settings of ``bench run``."""
     rows = []
-    for option in [*AXES.values(), *SETTINGS.values()]:
+    for option in OPTIONS.values():
         most = "" if option.most is None else f"; at most {option.most:,.10g}"
         rows.append((f"`{option.flag}`", option.allowed + most, option.shown_default, option.help))
     return _table(("option", "values", "default", "meaning"), rows)
 
 
 def values_table() -> str:
-    """Return the values of the axes in VALUES and of ``--strategy``, with their meanings."""
+    """Return the values of the options in VALUES and of ``--strategy``, with their meanings."""
     rows = []
     for name, strategy in STRATEGIES.items():
         rows.append(("`--strategy`", f"`{name}`", strategy.about))
         for option, choice in strategy.options.items():
             rows.append(("", f"`{name}:{option}=` {choice.allowed} (default {choice.default})", choice.about))
-    for axis, values in VALUES.items():
-        rows += [(f"`{AXES[axis].flag}`", f"`{value}`", about) for value, about in values.items()]
+    for name, values in VALUES.items():
+        rows += [(f"`{OPTIONS[name].flag}`", f"`{value}`", about) for value, about in values.items()]
     return _table(("option", "value", "meaning"), rows)
 
 

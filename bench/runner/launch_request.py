@@ -72,6 +72,7 @@ class LaunchRequests:
             script=self._script(case, protocol, folder) if case.is_script else None,
             methods=dict(methods or {}),
             count_work=protocol.count_work,
+            profile=protocol.profile,
         )
         try:
             if spec.script:

@@ -13,6 +13,7 @@ from bench.plan.case import Case
 from bench.plan.code_key import Code, code_key
 from bench.plan.description import Description
 from bench.plan.placement import per_node
+from bench.runner.communication import communication
 from bench.runner.effects import effects
 from bench.runner.failure_cause import Evidence, cause, is_machine_failure, last_peaks
 from bench.runner.gpu_sampler import device_metrics, device_rows, foreign_processes, of_ranks
@@ -117,7 +118,7 @@ class Judge:
         if measured:
             others["steps.csv"] = self._steps(ranks, records)
         if measured:
-            row |= counted(records)
+            row |= counted(records) | communication(records, row.get("critical_rank") or 0)
             others["counts.csv"] = count_rows(records)
         fault = not measured and not end.verdict and is_machine_failure(evidence)
         bursts = bursts_ns(ranks) if measured else []

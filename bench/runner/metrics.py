@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bench.messages.rank_record import MEMORY, Measurement, RankRecord
 from bench.plan.description import Description
+from bench.runner.communication import of_rank
 from bench.store.columns import Row
 
 STEADY_WITHIN = 0.05
@@ -175,6 +176,7 @@ def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) 
             "failure": record.failure.message if record.failure else None,
             **({"num_threads": record.state.num_threads} if record.state else {}),
             **(_rank_metrics(record.measurement) if record.measurement else {}),
+            **of_rank(record.profile),
         }
         for _, record in sorted(records.items())
     ]

@@ -119,6 +119,7 @@ class LaunchRow(NamedTuple):
     samples_per_step: Annotated[Int, "samples", SETTINGS["samples_per_step"].help] = None
     count_flops: Annotated[Bool, "", SETTINGS["count_flops"].help] = None
     count_work: Annotated[Bool, "", SETTINGS["count_work"].help] = None
+    profile: Annotated[Text, "", SETTINGS["profile"].help] = None
     order_seed: Annotated[Int, "", SETTINGS["order_seed"].help] = None
     budget: Annotated[Float, "s", SETTINGS["budget"].help] = None
     # -- derived from the case -----------------------------------------------------------------------------------------
@@ -335,6 +336,35 @@ class LaunchRow(NamedTuple):
     live_peak_bytes: Annotated[Int, "bytes", "largest sum of all tensors that live at once in the step"] = None
     kernel_launches: Annotated[Int, "launches", "kernels of the device in one more step, by torch's profiler"] = None
     counts_note: Annotated[Text, "", "what could not be counted, and ranks that count differently"] = None
+    # -- communication, in a few more steps ---------------------------------------------------------------------------
+    comm_method: Annotated[
+        Text,
+        "",
+        "how the columns below were found: `profile` (torch's profiler) or `ablation` (steps without collectives)",
+    ] = None
+    profiled_step_ms: Annotated[
+        Float,
+        "ms",
+        "the median step of the critical rank after the window, which the columns below are of: longer than `step_ms` "
+        "where the profiler slows it",
+    ] = None
+    comm_ms: Annotated[
+        Float, "ms", "time of that step in which a collective ran; it waits for ranks that come later"
+    ] = None
+    compute_ms: Annotated[
+        Float, "ms", "time of that step in which a kernel of the device ran, on the CPU an operator of the host"
+    ] = None
+    overlap_ms: Annotated[Float, "ms", "time of that step in which both ran"] = None
+    exposed_comm_ms: Annotated[
+        Float,
+        "ms",
+        "communication that no computation covers: `comm_ms` - `overlap_ms`; by ablation the median step less the "
+        "median step without collectives",
+    ] = None
+    exposed_comm_share: Annotated[
+        Float, "share", "share of the step that waits for communication: `exposed_comm_ms` / `profiled_step_ms`"
+    ] = None
+    comm_note: Annotated[Text, "", "why it is not known how much of the step waits for communication"] = None
     # -- host memory ---------------------------------------------------------------------------------------------------
     peak_host_mib: Annotated[
         Float,
@@ -496,6 +526,9 @@ RANK_MEMORY = ("peak_rss_mib",)  # Memory of the largest rank, if the device is 
 # The same with DataLoader workers, in which cases differ, and other descendants, if known.
 HOST_MEMORY = ("peak_host_mib", *RANK_MEMORY)
 
+# How much of a step waits for communication, of a launch and of each of its ranks.
+COMMUNICATION = ("profiled_step_ms", "comm_ms", "compute_ms", "overlap_ms", "exposed_comm_ms", "exposed_comm_share")
+
 STEPS = {
     "run_id": LAUNCHES["run_id"],
     "launch_id": LAUNCHES["launch_id"],
@@ -537,6 +570,10 @@ RANKS = {
     "optimizer_ms": Column("float", "ms", "mean time of clipping, optimizer step and zero_grad"),
     "rest_ms": LAUNCHES["rest_ms"],
     "outside_ms": LAUNCHES["outside_ms"],
+    **{
+        name: LAUNCHES[name]._replace(meaning=LAUNCHES[name].meaning.replace("the critical rank", "the rank"))
+        for name in COMMUNICATION
+    },
     **{
         name: LAUNCHES[name]._replace(meaning=LAUNCHES[name].meaning.replace("; largest rank", ""))
         for name in (*MEMORY, "peak_host_mib")

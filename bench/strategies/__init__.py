@@ -10,6 +10,8 @@ Each file has
     returns a context in which a backward pass exchanges gradients if ``on``, else accumulates them for a later one;
 ``forward_is_local(model) -> bool | None``
     returns whether a rank's forward pass waits for no other rank; None without other ranks;
+``remove_collectives(model, case) -> bool``
+    makes all further steps exchange nothing, and returns True; False if the strategy has no way to do so;
 ``OWN_PRECISION``
     is True if the strategy implements mixed precision itself, so that autocast must not.
 

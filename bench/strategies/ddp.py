@@ -100,3 +100,10 @@ def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManag
 def forward_is_local(model: nn.Module) -> bool | None:
     """Return whether the model has no buffers."""
     return next(model.buffers(), None) is None  # DDP broadcasts buffers at the start of the forward pass
+
+
+def remove_collectives(model: nn.Module, case: Case) -> bool:
+    """Make further backward passes exchange no gradients and, from the second one on, no buffers either."""
+    if isinstance(model, DistributedDataParallel):
+        model.no_sync().__enter__()  # it is never left
+    return True

@@ -55,3 +55,8 @@ def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManag
 def forward_is_local(model: nn.Module) -> bool | None:
     """Return None: there are no other ranks."""
     return None
+
+
+def remove_collectives(model: nn.Module, case: Case) -> bool:
+    """Return False: they are part of nn.DataParallel's forward pass."""
+    return False

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
@@ -54,6 +55,46 @@ def gradient_sync(model: nn.Module, on: bool) -> Iterator[None]:
 def forward_is_local(model: nn.Module) -> bool | None:
     """Return False."""
     return False  # the first layer is gathered before anything is computed
+
+
+def remove_collectives(model: nn.Module, case: Case) -> bool:
+    """Put copies of the rank's own shard in place of what other ranks have; False for several replicas (HSDP).
+
+    Without the all-reduce between replicas FSDP keeps gradients back, so that a step would lack its optimizer.
+    """
+    if int(case.spread.options["replicate"]) > 1:
+        return False
+    for part in model.modules():
+        if isinstance(part, FSDPModule):
+            part.set_custom_all_gather(_OwnShardGathered())  # type: ignore[arg-type]  # the base class is private
+            part.set_custom_reduce_scatter(_OwnShardScattered())  # type: ignore[arg-type]
+    return True
+
+
+class _InMemory:
+    """Collectives of FSDP by which nothing leaves the rank."""
+
+    def allocate(self, size: Sequence[int], *, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return memory for the tensors of a collective."""
+        return torch.empty(*size, dtype=dtype, device=device)
+
+
+class _OwnShardGathered(_InMemory):
+    def __call__(
+        self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, async_op: bool = False
+    ) -> None:
+        """Copy this rank's shard to the place of each other rank's."""
+        for rank, part in enumerate(output_tensor.chunk(group.size())):
+            if rank != group.rank():  # its own is there already
+                part.copy_(input_tensor)
+
+
+class _OwnShardScattered(_InMemory):
+    def __call__(
+        self, output_tensor: Tensor, input_tensor: Tensor, group: dist.ProcessGroup, op: Any, async_op: bool = False
+    ) -> None:
+        """Copy this rank's shard."""
+        output_tensor.copy_(input_tensor.chunk(group.size())[group.rank()])
 
 
 def _precision(case: Case) -> MixedPrecisionPolicy:

@@ -34,3 +34,8 @@ def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManag
 def forward_is_local(model: nn.Module) -> bool | None:
     """Return None: there are no other ranks."""
     return None
+
+
+def remove_collectives(model: nn.Module, case: Case) -> bool:
+    """Return False: there are none."""
+    return False
