@@ -84,6 +84,12 @@ class Contest:
                 option="--duet",
                 hint="Leave --duet out.",
             )
+        if duet and asked.settings.get("profile", "off") != "off":
+            raise UsageError(
+                "--duet: the other side trains while the steps for --profile are taken",
+                option="--duet",
+                hint="Leave --duet or --profile out.",
+            )
         loaders = [case.case_id for case in cases if case.num_workers]
         if duet and loaders:
             raise UsageError(

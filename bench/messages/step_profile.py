@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 BY_PROFILE, BY_ABLATION = "profile", "ablation"  # the methods, as in the column comm_method
 
+TRACE = ".trace.json.gz"  # end of the name of a rank's Chrome trace, beside its record
+
 
 @dataclass(frozen=True)
 class StepProfile:

@@ -1,7 +1,8 @@
 """Copies of the files of a launch's ranks: a follower sends what has changed, and node 0 writes it at the same place.
 
-These are the records and logs in the folder of the launch, and in its scratch folder the heartbeats and the signals
-that a rank measures (``bench.messages``). Thus node 0 watches and judges ranks of other nodes by files, as its own.
+These are the records, logs and traces in the folder of the launch, and in its scratch folder the heartbeats and the
+signals that a rank measures (``bench.messages``). Thus node 0 watches and judges ranks of other nodes by files, as its
+own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.messages.sampling import MEASURED, MEASURING
+from bench.messages.step_profile import TRACE
 from bench.untrusted.files import write_bytes
 from bench.untrusted.rank_files import NonsenseError, read_file
 
@@ -49,6 +51,8 @@ class Source:
         """Yield the pieces that node 0 does not have yet; heartbeats last, as they say what the records have."""
         for rank in self.ranks:
             with contextlib.suppress(OSError, NonsenseError):
+                yield from self._record(f"rank{rank}{TRACE}")
+            with contextlib.suppress(OSError, NonsenseError):
                 yield from self._record(f"rank{rank}.json")
             with contextlib.suppress(OSError):
                 yield from self._log(f"rank{rank}.log")
@@ -61,6 +65,7 @@ class Source:
                 yield from self._heartbeat(f"heartbeat-{self.folder.name}-{rank}")
 
     def _record(self, name: str) -> Iterator[Piece]:
+        """Yield a record or a trace, which ranks write as a whole."""
         found = (self.folder / name).stat()
         if self._known.get(name) != (found.st_mtime_ns, found.st_size):
             self._known[name] = found.st_mtime_ns, found.st_size
@@ -114,7 +119,7 @@ class Copies:
     def _expects(self, piece: Piece) -> bool:
         launch = re.escape(self.folder.name)
         allowed = {
-            (FOLDER, False): r"rank(\d+)\.json",
+            (FOLDER, False): rf"rank(\d+)(?:\.json|{re.escape(TRACE)})",
             (FOLDER, True): r"rank(\d+)\.log",
             (SCRATCH, False): rf"(?:heartbeat|{MEASURING}|{MEASURED})-{launch}-(\d+)",
         }.get((piece.where, piece.adds))

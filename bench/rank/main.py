@@ -22,7 +22,7 @@ from bench.rank.extra_step import take_step
 from bench.rank.measure import measure
 from bench.rank.memory import resident_mib
 from bench.rank.observe import observe
-from bench.rank.profiling.wait import ENDED_EARLY, profile_of
+from bench.rank.profiling.method import ENDED_EARLY, profile_of
 from bench.rank.recorded import recorded
 from bench.rank.software import device_facts, imported, software
 from bench.rank.state import state_of

@@ -359,7 +359,7 @@ class LaunchRow(NamedTuple):
         Float,
         "ms",
         "communication that no computation covers: `comm_ms` - `overlap_ms`; by ablation the median step less the "
-        "median step without collectives",
+        "median step without collectives, which noise may bring below 0",
     ] = None
     exposed_comm_share: Annotated[
         Float, "share", "share of the step that waits for communication: `exposed_comm_ms` / `profiled_step_ms`"

@@ -105,5 +105,5 @@ def forward_is_local(model: nn.Module) -> bool | None:
 def remove_collectives(model: nn.Module, case: Case) -> bool:
     """Make further backward passes exchange no gradients and, from the second one on, no buffers either."""
     if isinstance(model, DistributedDataParallel):
-        model.no_sync().__enter__()  # it is never left
+        model.require_backward_grad_sync = False  # as in no_sync(), but for good
     return True

@@ -386,6 +386,14 @@ def test_where_b_alone_fails_in_a_duet_it_is_launched_once_by_itself(
     assert [text.endswith("failed in the duet with A: launching it alone") for text in told] == [True] * alone
 
 
+def test_a_duet_has_no_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    plain(monkeypatch, Turns(tmp_path, [[]]))
+    request = dataclasses.replace(wanted({}), settings={"profile": "on"})
+    sides = (Side("A"), Side("B", {"seed": ["1"]}))
+    with pytest.raises(UsageError, match=r"the other side trains while the steps for --profile are taken"):
+        compete(request, *(sides, tmp_path, Gating(Rules(), 5, duet=True), silent()))
+
+
 @pytest.mark.parametrize(
     "sides", [(Side("A"), Side("B", {"seed": ["1"]})), (Side("A"), Side("B", {"num_workers": ["2"]}))]
 )

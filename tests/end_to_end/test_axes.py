@@ -261,11 +261,17 @@ def collectives(launcher: ServerLauncher, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize(("strategy", "accumulation"), EXCHANGING)
 def test_gradients_are_exchanged_once_a_step(collectives: Trainings, strategy: str, accumulation: int) -> None:
-    counts = json.loads(collectives[EXCHANGING[strategy, accumulation]].read_text())
+    counts = json.loads(collectives[EXCHANGING[strategy, accumulation]].read_text())["third"]
     gathers = {name: counts.pop(name) for name in list(counts) if "allgather" in name}
     assert counts == {"c10d::barrier": 1, **EXCHANGES[strategy]}
     # a micro-batch gathers every layer in each direction, the root once, as it stays gathered until its backward
     assert sum(gathers.values()) == (accumulation * (2 * 4 + 1) if strategy == "fsdp" else 0)
+
+
+@pytest.mark.parametrize(("strategy", "accumulation"), EXCHANGING)
+def test_collectives_can_be_taken_out_of_a_step(collectives: Trainings, strategy: str, accumulation: int) -> None:
+    counts = json.loads(collectives[EXCHANGING[strategy, accumulation]].read_text())["without"]
+    assert counts == {"c10d::barrier": 1}  # of the window
 
 
 # -- environment ------------------------------------------------------------------------------------------------------

@@ -194,3 +194,22 @@ def test_live_tensors_are_what_the_allocator_holds(bench: Any) -> None:
     memory = {line["name"]: int(line["bytes"]) for line in run.rows("counts.csv") if line["kind"] == "memory"}
     live, allocated = memory["peak of live tensors"], memory["peak of the device's allocator"]
     assert 0.7 * allocated < live < 1.05 * allocated
+
+
+def test_a_profile_has_the_kernels_of_steps(bench: Any) -> None:
+    run = bench("run", *SMALL, "--strategy", "single,ddp,fsdp", "--profile", "on", *BRIEF)
+    for row in run.by_case():
+        assert (row["status"], row["comm_method"], row["comm_note"]) == ("ok", "profile", ""), row["reason"]
+        step, comm, compute, both = (
+            float(row[name]) for name in ("profiled_step_ms", "comm_ms", "compute_ms", "overlap_ms")
+        )
+        assert 0 < compute <= comm + compute - both <= step
+        assert (comm > 0) == (row["world_size"] != "1")
+
+
+def test_gloo_is_seen_beside_kernels(bench: Any) -> None:
+    words = ("run", "--workload", "mlp", "--strategy", "ddp", "--gpus", str(GPUS + 1), "--oversubscribe", *BRIEF)
+    [row] = bench(*words, "--profile", "on").rows()
+    assert (row["backend"], row["comm_method"], row["comm_note"]) == ("gloo", "profile", "")
+    assert float(row["comm_ms"]) > 0
+    assert float(row["compute_ms"]) > 0

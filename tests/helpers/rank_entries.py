@@ -129,13 +129,20 @@ def communicate(argument: str) -> None:
 
 
 def _communicate(spec: Spec) -> None:
-    """Rank 0 leaves how often each collective was called in the third step."""
+    """Rank 0 leaves how often each collective was called in the third step, and in one after they were removed."""
     training = build(spec, _placed(spec))
     run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
     run._window(2)  # DDP rebuilds its buckets in the second
+    found = {"third": _collectives(run)}
+    assert training.strategy.remove_collectives(training.model, spec.case)
+    run._window(1)
+    found["without"] = _collectives(run)
+    KEPT.append(training)
+    if int(os.environ["RANK"]) == 0:
+        Path(spec.folder, "collectives.json").write_text(json.dumps(found))
+
+
+def _collectives(run: _Run) -> dict[str, int]:
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         run._window(1)
-    KEPT.append(training)
-    counts = {event.key: event.count for event in profiler.key_averages() if event.key.startswith("c10d::")}
-    if int(os.environ["RANK"]) == 0:
-        Path(spec.folder, "collectives.json").write_text(json.dumps(counts))
+    return {event.key: event.count for event in profiler.key_averages() if event.key.startswith("c10d::")}

@@ -10,6 +10,7 @@ import pytest
 from bench.messages.heartbeat import STAGE, Heartbeat
 from bench.messages.rank_record import RankRecord
 from bench.messages.sampling import MEASURED, tell
+from bench.messages.step_profile import TRACE
 from bench.nodes.mirror import FOLDER, SCRATCH, Copies, Piece, Source
 
 LAUNCH = "0001-mlp-x4"
@@ -53,6 +54,10 @@ def test_what_ranks_write_is_there_as_well(there: tuple[Path, Path], here: Copie
     assert found is not None
     assert (found.done, found.planned) == (3, 10)
     assert passed(source, here) == []
+
+    (folder / f"rank2{TRACE}").write_bytes(b"\x1f\x8b a trace")
+    assert passed(source, here) == [f"rank2{TRACE}"]
+    assert (here.folder / f"rank2{TRACE}").read_bytes() == b"\x1f\x8b a trace"
 
     with (folder / "rank2.log").open("a") as log:
         log.write("two\n")

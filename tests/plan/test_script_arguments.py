@@ -116,6 +116,12 @@ def test_a_setting_of_scripts_needs_a_script(setting: str) -> None:
         )
 
 
+def test_a_script_has_no_profile() -> None:
+    wanted = asked({"workload": [HERE], "device": ["cpu"]}, {"profile": "on"})
+    with pytest.raises(UsageError, match="--profile is not possible with a script"):
+        make_plan(wanted, Machine())
+
+
 def test_the_command_of_a_case_makes_the_same_case() -> None:
     [case] = cases(args="--bs {batch_size} 'a;b'", batch_size="8", gpus="2", env="A=1")
     plan = make_plan(asked({"workload": [HERE], "device": ["cpu"]}, {"steps": 9}), Machine())

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.messages.step_profile import BY_ABLATION, BY_PROFILE, StepProfile
+from bench.messages.step_profile import BY_ABLATION, BY_PROFILE, TRACE, StepProfile
 from bench.plan.options import ABLATION, TRACES
 from bench.rank.build import Training
 from bench.rank.profiling.ablation import ablated
@@ -31,7 +31,7 @@ def profile_of(training: Training, asked: str, moved: Callable[[], None], folder
         return StepProfile(method, note=NO_COLLECTIVES)
     if unseen and not by_ablation:
         return StepProfile(method, note=COMPILED)
-    trace = Path(folder) / f"rank{rank}.trace.json.gz" if asked == TRACES else None
+    trace = Path(folder) / f"rank{rank}{TRACE}" if asked == TRACES else None
     try:
         return ablated(training, moved) if by_ablation else profiled(training, moved, trace)
     except Exception as error:
