@@ -8,6 +8,7 @@ from bench.analysis.frames import good
 from bench.analysis.order import in_order
 from bench.plan.options import AXES
 from bench.stats.intervals import of_median
+from bench.store.columns import COMMUNICATION
 
 # What identifies a case: launches on another machine, with ranks on other nodes, with other data, with other code or
 # measured otherwise are not combined.
@@ -22,6 +23,7 @@ PARTS = (
     *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
     *("rest_ms", "outside_ms"),
 )
+BY_PROFILE = "profile"  # the value of comm_method that is preferred
 OF_THE_CASE = (*AXES, "oversubscribe", "world_size", "global_batch", "parameters", "device_name", "command")
 # What distorts a launch's timing or makes it differ from what was asked: column -> text for the worst launch.
 MARKS = {
@@ -39,11 +41,11 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
 
     ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
     starts, ``ok`` the successful ones, ``failed`` says how the others ended (``2 oom, 1 crashed``; None if there are
-    none), and ``runs`` joins the ids of their runs. Each of FIGURES and PARTS is the median over successful launches;
-    ``samples_per_s_low`` and ``_high`` are the 95 % bounds of that median, and ``spread`` is
-    (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in words what distorted a launch, and
-    what was not as asked for. ``work`` is 0, and 1 … for cases with the same axes but another work_key (other data or
-    measurement); ``code`` is the version of the user's files (see ``with_codes``).
+    none), and ``runs`` joins the ids of their runs. Each of FIGURES, PARTS and COMMUNICATION is the median over
+    successful launches, the last of those by ``comm_method``; ``samples_per_s_low`` and ``_high`` are the 95 % bounds
+    of that median, and ``spread`` is (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in
+    words what distorted a launch, and what was not as asked for. ``work`` is 0, and 1 … for cases with the same axes
+    but another work_key (other data or measurement); ``code`` is the version of the user's files (see ``with_codes``).
     """
     measured = launches[launches["role"] == "measure"]
     group = [name for name in GROUP if name in measured]
@@ -58,11 +60,22 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     summary["ok"] = sound.groupby("_case").size().reindex(summary.index, fill_value=0)
     summary["failed"] = _failed(measured)
     summary["runs"] = measured.groupby("_case")["run_id"].agg(lambda ids: ";".join(dict.fromkeys(ids.dropna())))
-    medians = sound.groupby("_case")[[*FIGURES, *PARTS]].median()
+    sound = _by_one_method(sound)
+    medians = sound.groupby("_case")[[*FIGURES, *PARTS, *COMMUNICATION]].median()
     summary = summary.join(medians.astype("float64")).join(_spread(sound)).join(_marks(sound))
+    summary["comm_method"] = sound.groupby("_case")["comm_method"].first().astype("str")
     summary["work"] = _works(summary)
     summary["code"] = measured.groupby("_case")["code"].first() if "code" in measured else 0
     return in_order(summary.reset_index(drop=True))
+
+
+def _by_one_method(sound: pd.DataFrame) -> pd.DataFrame:
+    """Return the launches with the communication of each case by one method: by profile, if any launch has that."""
+    known = sound["comm_method"].where(sound["exposed_comm_share"].notna())
+    by_profile = (known == BY_PROFILE).groupby(sound["_case"]).transform("any")
+    kept = known.where(~by_profile | (known == BY_PROFILE))
+    figures = {name: sound[name].where(kept.notna()) for name in COMMUNICATION}
+    return sound.assign(comm_method=kept, **figures)
 
 
 def _failed(measured: pd.DataFrame) -> pd.Series:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
 from bench.analysis.answers import Answers
 from bench.analysis.order import labels
-from bench.analysis.summary import GROUP, MARKS, each_of
+from bench.analysis.summary import BY_PROFILE, GROUP, MARKS, each_of
 from bench.analysis.tradeoff import QUESTION
 from bench.errors import shorten
 from bench.report.format import first_few, number
@@ -28,6 +29,7 @@ def headline(answers: Answers, within_gib: Iterable[float] = ()) -> list[str]:
         _counts(answers),
         *_throughput(answers, list(within_gib)),
         *_scaling(answers),
+        *_communication(answers),
         *_tuning(answers),
         *_machine(answers),
         *_disturbed(answers),
@@ -153,6 +155,23 @@ def _scaling(answers: Answers) -> Iterator[str]:
     refused = int(answers.scaling["mode"].isna().sum())
     if refused:
         yield f"{_plural(refused, 'case is', 'cases are')} not compared for scaling, as more than devices differs."
+
+
+def _communication(answers: Answers) -> Iterator[str]:
+    """Yield how much of a step waits for communication: for each workload the least and the most of its cases."""
+    known = answers.summary[answers.summary["exposed_comm_share"].notna() & (answers.summary["world_size"] > 1)]
+    several = answers.summary["environment"].nunique() > 1
+    for (environment, workload, gpus), cases in known.groupby(["environment", "workload", "gpus"], sort=False):
+        name = f"{workload} on {gpus} × {_device(cases)}" + (f" ({environment})" if several else "")
+        words = labels(cases, ()).where(lambda text: text != "", cases["strategy"])
+        ordered = cases.assign(words=words).sort_values("exposed_comm_share", kind="stable")
+        ends = ordered.iloc[[0, -1]] if len(ordered) > 1 else ordered
+        yield f"{name}: {' to '.join(map(_waits, ends.to_dict('records')))} of a step waits for communication."
+
+
+def _waits(case: Mapping[Any, Any]) -> str:
+    by = "" if case["comm_method"] == BY_PROFILE else ", by ablation"
+    return f"{max(case['exposed_comm_share'], 0):.1%} ({case['words']}{by})"
 
 
 def _tuning(answers: Answers) -> Iterator[str]:

@@ -36,7 +36,7 @@ SECTIONS: Sections = (
     ("scaling", "Scaling", ("scaling",)),
     ("tradeoff", "Speed against memory", ("pareto",)),
     ("tuning", "Threads and workers", ("tuning", "heatmap")),
-    ("timeline", "Parts of a step, and steps", ("parts", "steps")),
+    ("timeline", "Parts of a step, and steps", ("parts", "communication", "steps")),
     (OTHERS, "More charts", ()),
     ("failures", "Failures", ()),
     ("commands", "Commands", ()),

@@ -121,6 +121,9 @@ SUMMARY = (
     _figure("step p50 ms", "step_ms"),
     _figure("step p95 ms", "step_p95_ms", brief=False),
     _share("data wait", "data_wait_share"),
+    _share("exposed comm", "exposed_comm_share"),
+    _figure("exposed comm ms", "exposed_comm_ms", brief=False),
+    _text("by", "comm_method", brief=False),
     _share("MFU", "mfu"),
     _share("HFU", "hfu", brief=False),
     _figure("memory GiB", "memory_mib", scale=MIB_A_GIB),
@@ -202,6 +205,7 @@ _WORKERS_NOTE = (
     " It includes the rank's DataLoader workers, because cases have different numbers of them; a page that several "
     "processes share is divided among them."
 )
+_COMM_NOTE = " Exposed communication is the part of a step that waits for communication, of its critical rank."
 _SCALING_NOTE = (
     "Weak scaling: the batch per device stays the same; strong scaling: the global batch stays the same. Efficiency is "
     "speed-up / (devices / devices of the base); above 102 % it is suspicious. Cases that also differ in other "
@@ -222,7 +226,8 @@ _FAILURES_NOTE = "Every failed launch, and every case that was not launched."
 
 def _summary_note(answers: Answers) -> str:
     with_workers = (answers.summary["memory_measure"] == "peak_host_mib").any()
-    return _SUMMARY_NOTE + (_WORKERS_NOTE if with_workers else "")
+    profiled = answers.summary["exposed_comm_share"].notna().any()
+    return _SUMMARY_NOTE + (_WORKERS_NOTE if with_workers else "") + (_COMM_NOTE if profiled else "")
 
 
 def environments(answers: Answers) -> Table:

@@ -36,6 +36,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("tokens/s", "tokens_per_s", lambda row: number(row["tokens_per_s"])),
     ("step p50 ms", "step_ms", lambda row: number(row["step_ms"])),
     ("wait", "data_wait_share", lambda row: f"{row['data_wait_share']:.1%}"),
+    ("exposed comm", "exposed_comm_share", lambda row: f"{row['exposed_comm_share']:.1%}"),
     ("MFU", "mfu", lambda row: f"{row['mfu']:.1%}"),
     ("J/sample", "joules_per_sample", lambda row: number(row["joules_per_sample"])),
     ("compile s", "compile_s", lambda row: number(row["compile_s"])),

@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import pytest
+from matplotlib.patches import Rectangle
+
 from bench.analysis.answers import answer
 from bench.analysis.frames import steps
 from bench.report.charts import charts
 from bench.report.charts.models import ticks
 from bench.report.headline import headline
+from bench.report.tables import tables
 from bench.store.columns import LaunchRow
 
 FACTS = {"role": "measure", "status": "ok", "workload": "mlp", "gpus": 2, "device": "cpu", "precision": "fp32"}
@@ -86,3 +90,57 @@ def test_ticks_of_a_logarithmic_axis_are_round_and_few() -> None:
     assert ticks(3.0, 70.0) == [5.0, 10.0, 20.0, 50.0]
     assert ticks(0.9, 1200.0) == [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
     assert ticks(1.0, 1e6) == [1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]
+
+
+def waiting(share: float | None, method: str = "profile") -> dict[str, object]:
+    """Columns of a launch on two ranks whose step of 10 ms waits for so large a share of it."""
+    known = {"profiled_step_ms": 10.0, "exposed_comm_ms": None if share is None else 10 * share}
+    parts = {"comm_ms": 10 * share + 1, "compute_ms": 3.0, "overlap_ms": 1.0} if share and method == "profile" else {}
+    return {"world_size": 2, "comm_method": method, "exposed_comm_share": share, **known, **parts}
+
+
+def test_how_much_of_a_step_waits_for_communication() -> None:
+    rows = launches("ddp", [200.0], 1.0, **waiting(0.34)), launches("fsdp", [112.6], 1.0, **waiting(0.51))
+    said = "mlp on 2 × CPU rank: 34.0% (ddp) to 51.0% (fsdp) of a step waits for communication."
+    assert said in sentences(*rows)
+    alone = launches("ddp", [200.0], 1.0, **waiting(-0.02, "ablation"))  # noise
+    assert "mlp on 2 × CPU rank: 0.0% (ddp, by ablation) of a step waits for communication." in sentences(alone)
+    unknown = launches("ddp", [200.0], 1.0, **waiting(None))
+    assert not [said for said in sentences(unknown, launches("fsdp", [1.0], 1.0)) if "communication" in said]
+
+
+def test_communication_in_the_summary_is_by_one_method() -> None:
+    shares = [("profile", 0.2), ("ablation", 0.9), ("profile", 0.4), ("profile", None)]
+    rows = [
+        launches("ddp", [100.0], 1.0, **waiting(share, method), order=n, block=n)[0]
+        for n, (method, share) in enumerate(shares)
+    ]
+    summary = answer(rows, steps(Path("of no run"), print)).summary
+    assert (summary["comm_method"][0], summary["exposed_comm_share"][0]) == ("profile", pytest.approx(0.3))
+    assert summary["exposed_comm_ms"][0] == pytest.approx(3.0)
+
+
+def test_the_parts_of_a_profiled_step_are_drawn() -> None:
+    """They add up to the step; by ablation all that is known is what waits."""
+    rows = launches("ddp", [200.0], 1.0, **waiting(0.3)), launches("fsdp", [112.6], 1.0, **waiting(0.5, "ablation"))
+    found = answer([*itertools.chain(*rows)], steps(Path("no"), print))
+    [chart] = [chart for chart in charts(found) if chart.name.startswith("communication")]
+    parts = [name for name in chart.data if str(name).endswith(", ms")]
+    assert parts == ["computation, ms", "both at once, ms", "exposed communication, ms", "neither, or unknown, ms"]
+    table = chart.data.set_index("method")[parts]
+    assert table.loc["profile"].to_list() == [2.0, 1.0, 3.0, 4.0]
+    assert table.loc["ablation"].to_list()[2:] == [5.0, 5.0]
+    assert table.loc["ablation"].isna().to_list()[:2] == [True, True]
+    assert "fsdp fp32 waits most: 5 ms, 50% of its step. ddp fp32 waits least: 3 ms, 30% of its step." in chart.alt
+    drawn = [patch.get_width() for patch in chart.figure().axes[1].patches if isinstance(patch, Rectangle)]
+    assert drawn[-6:] == [2.0, 1.0, 3.0, 4.0, 5.0, 5.0]
+    assert not [c for c in charts(answer(launches("ddp", [1.0], 1.0), steps(Path("no"), print))) if "comm" in c.name]
+
+
+def test_tables_have_the_share_only_where_it_is_known() -> None:
+    def titles(*rows: list[LaunchRow]) -> list[str]:
+        found = answer([*itertools.chain(*rows)], steps(Path("no"), print))
+        return [column.title for column in next(table for table in tables(found) if table.name == "summary").columns]
+
+    assert "exposed comm" in titles(launches("ddp", [1.0], 1.0, **waiting(0.2)))
+    assert not [title for title in titles(launches("ddp", [1.0], 1.0)) if "comm" in title]

@@ -81,6 +81,8 @@ MEDIANS = (
     *("peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib", "peak_host_mib"),
     *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
     *("rest_ms", "outside_ms"),
+    # none of these launches has a profile
+    *("profiled_step_ms", "comm_ms", "compute_ms", "overlap_ms", "exposed_comm_ms", "exposed_comm_share"),
 )
 FLOATS = {*MEDIANS, "max_grad_norm", "throttled_share", "alloc_retries", "window_compilations"}
 FLOATS |= {"optimizer_steps_skipped"}
@@ -293,6 +295,7 @@ def summary_of(rows: Sequence[Row]) -> list[Row]:
         case["code"] = 0
         case["spread"] = (max(rates) - min(rates)) / statistics.median(rates) if len(rates) > 1 else None
         case["marks"] = "; ".join(marks_of(good)) or None
+        case["comm_method"] = None
         cases.append(case)
     for same in by_group(cases, "environment", "workload", "data", "global_batch"):
         keys = list(dict.fromkeys(case["work_key"] for case in same))

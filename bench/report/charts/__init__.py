@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from bench.analysis.answers import Answers
 from bench.report.charts.chart import Chart
+from bench.report.charts.communication import communication
 from bench.report.charts.heatmap import heatmap
 from bench.report.charts.memory import memory
 from bench.report.charts.models import models
@@ -22,7 +23,7 @@ __all__ = ["KINDS", "Chart", "charts", "svg"]
 
 # The kinds of charts, in the order of a report.
 KINDS: tuple[Callable[[Answers, Sequence[Question]], Iterator[Chart]], ...] = (
-    *(models, throughput, memory, scaling, heatmap, parts, steps, pareto),
+    *(models, throughput, memory, scaling, heatmap, parts, communication, steps, pareto),
 )
 
 
