@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.analysis.comms import is_comms
 from bench.analysis.failures import failures
 from bench.analysis.frames import launches
 from bench.analysis.scaling import scaling
@@ -40,16 +41,17 @@ class Answers:
 def answer(rows: Sequence[LaunchRow], steps: pd.DataFrame, within_gib: Iterable[float] = ()) -> Answers:
     """Answer all questions from the rows and steps of any number of runs.
 
-    Probes and controls appear in ``launches`` only.
+    Probes, controls and launches of collectives appear in ``launches`` only.
     """
     found = with_codes(with_environments(launches(counted(rows))))
-    summary = with_memory(summarise(found))
+    trained = found[~is_comms(found)]
+    summary = with_memory(summarise(trained))
     return Answers(
         launches=found,
         summary=summary,
-        scaling=scaling(summary, found),
-        tradeoff=tradeoff(summary, found, within_gib),
-        tuning=tuning(summary, found),
-        failures=failures(found),
-        noise=noise(found, steps),
+        scaling=scaling(summary, trained),
+        tradeoff=tradeoff(summary, trained, within_gib),
+        tuning=tuning(summary, trained),
+        failures=failures(trained),
+        noise=noise(trained, steps),
     )

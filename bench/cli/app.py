@@ -23,6 +23,11 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "run": Command("run", "run", "Run every combination of the axes, and record one row for each launch."),
+    "comms": Command(
+        "comms",
+        "comms",
+        "Measure collectives alone: time, algorithm and bus bandwidth by size, type and group of ranks.",
+    ),
     "report": Command(
         "report",
         "report",

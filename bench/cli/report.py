@@ -13,6 +13,7 @@ import bench
 from bench.cli.console import say, warn
 from bench.cli.shared_options import Given, keyword_parameter, with_parameters
 from bench.errors import EXIT_OK, ResultsError, UsageError
+from bench.plan.comms import COMMS
 from bench.report.format import wide_console
 from bench.store.columns import LaunchRow
 from bench.store.reader import read_launches
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.analysis.answers import Answers
+    from bench.analysis.comms import CommsAnswers
     from bench.report.tables import Table
 
 
@@ -68,20 +70,25 @@ def report(
     if not any(row.role == "measure" for row in rows):  # Probes are not results.
         raise ResultsError(f"no launch is recorded in {', '.join(map(str, folders))}", hint="Choose another run.")
     from bench.analysis.answers import answer
+    from bench.analysis.comms import comms_answers
+    from bench.api.comms import comms_rows
+    from bench.report.comms import comms_sentences, comms_tables
     from bench.report.files import report_json
     from bench.report.headline import headline
     from bench.report.tables import tables
     from bench.report.terminal import print_report
 
     answers = answer(rows, _steps(folders if files["html"] or files["plots"] else []), memory)
-    heading = _Heading(_title(rows), _about(rows), headline(answers, memory))
-    found = tables(answers)
+    comms = comms_answers(answers.launches, rows_of) if (rows_of := comms_rows(folders, warn)) else None
+    sentences = headline(answers, memory) if len(answers.summary) else []
+    heading = _Heading(_title(rows), _about(rows), [*sentences, *(comms_sentences(comms) if comms else [])])
+    found = [*tables(answers), *(comms_tables(comms) if comms else [])]
     try:
-        for file in _write(answers, heading, found, files):
+        for file in _write(answers, comms, heading, found, files):
             say(f"wrote {file}")
     finally:  # Show the results even if a file cannot be written.
         if as_json:
-            print(report_json(answers, heading.sentences))
+            print(report_json(answers, heading.sentences, comms))
         else:
             print_report(heading.sentences, found, wide_console())
     return EXIT_OK
@@ -95,19 +102,23 @@ class _Heading(NamedTuple):
     sentences: list[str]
 
 
-def _write(answers: Answers, heading: _Heading, found: Sequence[Table], files: Given) -> Iterator[Path]:
+def _write(
+    answers: Answers, comms: CommsAnswers | None, heading: _Heading, found: Sequence[Table], files: Given
+) -> Iterator[Path]:
     """Write every requested file, and yield its path."""
-    from bench.report.files import write_csv, write_text
+    from bench.report.files import write_comms_csv, write_csv, write_text
     from bench.report.markdown import markdown
 
     if files["csv"]:
         yield from write_csv(answers, files["csv"])
+        yield from write_comms_csv(comms, files["csv"]) if comms else ()
     if files["md"]:
         yield write_text(files["md"], markdown(*heading, found))
     if files["html"] or files["plots"]:
         from bench.report.charts import charts
+        from bench.report.charts.bandwidth import bandwidth
 
-        drawn = charts(answers)
+        drawn = [*charts(answers), *(bandwidth(comms) if comms else [])]
         if files["html"]:
             from bench.report.html import page
 
@@ -144,7 +155,7 @@ def _steps(folders: Sequence[Path]) -> pd.DataFrame:
 
 
 def _title(rows: Sequence[LaunchRow]) -> str:
-    names = list(dict.fromkeys(str(row.workload) for row in rows))
+    names = list(dict.fromkeys(str(row.workload).partition(f"{COMMS}:")[0] or COMMS for row in rows))
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f"{', '.join(names[:3])}{more}"
 

@@ -19,7 +19,8 @@ REPEATABLE = ("workload", "args", "data", "env")  # Their values may contain com
 Given = dict[str, Any]  # Option -> its value on the command line: a text, a list of texts, or None.
 
 
-def _parameter(option: Option, panel: str) -> inspect.Parameter:
+def option_parameter(option: Option, panel: str) -> inspect.Parameter:
+    """Return the parameter of a command for an option of a table, in a panel of its help."""
     default = "" if option.default is None else default_text(option.shown_default)
     words = option.allowed.replace("a whole number from", "≥")
     shown = typer.Option(
@@ -58,8 +59,8 @@ def _parameters(settings: Iterable[str]) -> tuple[inspect.Parameter, ...]:
         keyword_parameter("script", Annotated[str | None, SCRIPT], None),
         keyword_parameter("as_module", Annotated[bool, AS_MODULE], False),
         keyword_parameter("rest", Annotated[list[str] | None, REST], None),
-        *(_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
-        *(_parameter(SETTINGS[name], "Protocol") for name in settings),
+        *(option_parameter(option, "Axes (comma lists)") for option in (*AXES.values(), SELECTORS["scaling"])),
+        *(option_parameter(SETTINGS[name], "Protocol") for name in settings),
         keyword_parameter("suite", Annotated[str | None, SUITE], None),
         keyword_parameter("oversubscribe", Annotated[bool, OVERSUBSCRIBE], False),
     )
@@ -106,5 +107,5 @@ def _given(values: dict[str, Any]) -> Given:
 # Decorators of a command with a parameter ``given: Given``.
 with_run_options = with_parameters("given", _parameters(SETTINGS), _given)
 with_lock_options = with_parameters(
-    "given", (*_parameters(OF_LOCKS), _parameter(FAKE_RANKS, "Axes (comma lists)")), _given
+    "given", (*_parameters(OF_LOCKS), option_parameter(FAKE_RANKS, "Axes (comma lists)")), _given
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.messages.comms_record import CommsTimes
 from bench.messages.counts import Counts
 from bench.messages.step_profile import StepProfile
 from bench.plan.code_key import Source
@@ -191,9 +192,16 @@ class RankRecord:
     counts: Counts | None = None
     profile: StepProfile | None = None
     script: ScriptRecord | None = None
+    comms: list[CommsTimes] = field(default_factory=list)
+    comms_done: bool = False  # All rounds of collectives were measured.
     failure: Failure | None = None
     sources: list[str] = field(default_factory=list)  # Files imported from the watched folders.
     code: list[Source] = field(default_factory=list)  # All of the user's files that it imported.
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the rank measured all that it was to measure."""
+        return self.measurement is not None or self.comms_done
 
     def odd(self) -> str:
         """Return why this cannot be the record of a rank that has measured; an empty text if it can."""
@@ -236,6 +244,8 @@ class RankRecord:
         if record and (unknown := record.software.keys() - set(SOFTWARE)):
             raise NonsenseError(f"has an unknown software {min(unknown)[:40]!r}")
         if record and record.measurement and (why := record.measurement.odd() or record.odd()):
+            raise NonsenseError(why)
+        if record and (why := next(filter(None, (times.odd() for times in record.comms)), "")):
             raise NonsenseError(why)
         return record
 

@@ -69,6 +69,7 @@ class Spec:
     count_work: bool = False  # Count the work of the step after the window.
     profile: str = "off"  # One of PROFILES.
     methods: dict[str, list[str]] = field(default_factory=dict)  # As in Description.
+    nodes: list[int] = field(default_factory=list)  # The node of each rank.
 
     def write(self) -> Path:
         """Write ``spec.json`` and return its path."""

@@ -11,9 +11,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from bench.plan.comms import COMMS
 from bench.plan.options import AXES, Value, show
 from bench.plan.script_arguments import arguments
-from bench.plan.strategies import ONE_PROCESS
+from bench.plan.strategies import NONE, ONE_PROCESS
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 from bench.plan.workload_spec import WorkloadSpec, parse_workload
 
@@ -120,6 +121,16 @@ class Case:
         return bool(self.spec.script)
 
     @property
+    def is_comms(self) -> bool:
+        """Whether collectives alone are measured, and nothing is trained."""
+        return self.spec.comms is not None
+
+    @property
+    def is_workload(self) -> bool:
+        """Whether a workload is trained, of which torch knows more before it runs."""
+        return not (self.is_script or self.is_comms)
+
+    @property
     def arguments(self) -> list[str]:
         """Arguments of the script, with the values of this case."""
         return arguments(self.args, PLACEHOLDERS, lambda axis: show(getattr(self, axis)))
@@ -160,9 +171,11 @@ def _word(name: str, value: Value) -> str:
         return _slug(str(value))
     if name in ("strategy", "env"):
         return _slug(str(value))[:60]
+    if name == "workload" and str(value).partition(":")[0] == COMMS:
+        return COMMS  # its options are in the hash
     if name == "workload":
         return _slug(PurePath(str(value).partition("script=")[2] or str(value)).name)
-    if name == "args":
+    if name == "args" or (name, value) == ("strategy", NONE):
         return ""
     if name == "data":
         kind, _, path = str(value).partition("=")

@@ -316,10 +316,21 @@ OPTIMIZER = (
     ),
 )
 
+COMMS = (
+    Rule(
+        lambda case, facts: case.gpus < 2,
+        lambda case, facts: "a collective needs two ranks; give --gpus 2 or more",
+    ),
+    Rule(
+        lambda case, facts: case.fake_ranks,
+        lambda case, facts: "fake ranks do not communicate, so that there is nothing to time",
+    ),
+)
+
 RULES = (*OPTIMIZER, *DATA, *STRATEGY, *MODEL, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
 
 
 def refusal(case: Case, facts: Facts) -> str | None:
     """Return the reason of the first rule that the case breaks; None if the case can run."""
-    rules = BINDING if case.is_script else RULES
+    rules = RULES if case.is_workload else (*COMMS, *BINDING) if case.is_comms else BINDING
     return next((rule.reason(case, facts) for rule in rules if rule.broken(case, facts)), None)

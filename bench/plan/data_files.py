@@ -19,7 +19,7 @@ def check_inputs(case: Case, code_is_here: bool = True) -> int | None:
     spec = case.spec
     if spec.script == "script" and code_is_here and not os.path.isfile(spec.target):
         raise UsageError(option="--script", given=spec.target, allowed="a Python file that exists")
-    if spec.script:
+    if spec.script or spec.comms:
         return None
     if spec.entry is None and code_is_here:
         where = spec.target.rpartition(":")[0]

@@ -15,7 +15,7 @@ from bench.plan.case import PLACEHOLDERS, Case
 from bench.plan.device_counts import no_gpu
 from bench.plan.options import AUTO, AXES, LOADER_AXES
 from bench.plan.script_arguments import placeholders, split
-from bench.plan.strategies import ONE_PROCESS, SCRIPTS_OWN, STRATEGIES
+from bench.plan.strategies import NONE, ONE_PROCESS, SCRIPTS_OWN, STRATEGIES
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 from bench.plan.workload_spec import parse_workload
 
@@ -26,7 +26,7 @@ FROM_OUTSIDE = (
     "numa_binding",
     "placement",
     "env",
-)  # Axes that work on any script.
+)  # Axes that work on any script, and on collectives.
 GPU_AXES = ("pin_memory", "cudnn_benchmark", "numa_binding")
 
 
@@ -47,7 +47,8 @@ def make_case(values: Mapping[str, Any], machine: Machine, oversubscribe: bool =
         _check_nodes(machine)
         if given["gpus"] == 1 or spread.name in ONE_PROCESS:
             given["placement"] = "pack"  # one rank is on node 0 anyway
-    make = _script_case if parse_workload(given["workload"]).script else _workload_case
+    workload = parse_workload(given["workload"])
+    make = _script_case if workload.script else _comms_case if workload.comms else _workload_case
     return make(given, spread, on_gpus, shares)
 
 
@@ -75,8 +76,9 @@ def _refuse_what_only_scripts_have(given: Mapping[str, Any]) -> None:
     """Raise UsageError for values that only a script may have."""
     if given["args"]:
         raise UsageError("--args has no effect without a script", option="--args", hint="Add --script FILE.")
-    if given["strategy"] == SCRIPTS_OWN:
-        raise UsageError(option="--strategy", given=SCRIPTS_OWN, allowed=f"{', '.join(STRATEGIES)} for a workload")
+    if given["strategy"] in (SCRIPTS_OWN, NONE):
+        allowed = f"{', '.join(STRATEGIES)} for a workload"
+        raise UsageError(option="--strategy", given=given["strategy"], allowed=allowed)
 
 
 def _check_nodes(machine: Machine) -> None:
@@ -116,6 +118,18 @@ def _script_case(given: dict[str, Any], spread: StrategySpec, on_gpus: bool, sha
     for name in PLACEHOLDERS:
         if name not in (*named, *FROM_OUTSIDE):
             given[name] = SCRIPTS_OWN if name == "strategy" else None
+    if not on_gpus:
+        given["numa_binding"] = None
+    return Case(**given, oversubscribe=shares)
+
+
+def _comms_case(given: dict[str, Any], spread: StrategySpec, on_gpus: bool, shares: bool) -> Case:
+    """Return the case of collectives: only axes that work from outside have a value."""
+    if given["args"]:
+        raise UsageError("--args has no effect without a script", option="--args", hint="Add --script FILE.")
+    for name in PLACEHOLDERS:
+        if name not in FROM_OUTSIDE:
+            given[name] = NONE if name == "strategy" else None
     if not on_gpus:
         given["numa_binding"] = None
     return Case(**given, oversubscribe=shares)

@@ -142,7 +142,8 @@ class Option:
             raise UsageError(option=where, given=given, allowed=self.allowed, hint=hint) from None
 
 
-def _one_of(names: Iterable[str]) -> Callable[[str], str]:
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Return a parser of one of some names."""
     allowed = list(names)
 
     def parse(text: str) -> str:
@@ -153,11 +154,13 @@ def _one_of(names: Iterable[str]) -> Callable[[str], str]:
     return parse
 
 
-def _whole(minimum: int, most: int) -> Callable[[str], int]:
+def whole(minimum: int, most: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers."""
     return functools.partial(_number, int, minimum, most)
 
 
-def _real(minimum: float, most: float) -> Callable[[str], float]:
+def real(minimum: float, most: float) -> Callable[[str], float]:
+    """Return a parser of numbers."""
     return functools.partial(_number, float, minimum, most)
 
 
@@ -175,8 +178,8 @@ def _gpus(text: str) -> Value:
     if text == "all":
         return text
     if text.startswith("1.."):
-        return "1.." + (last if (last := text.removeprefix("1..")) == "all" else str(_whole(1, MOST_GPUS)(last)))
-    return _whole(1, MOST_GPUS)(text)
+        return "1.." + (last if (last := text.removeprefix("1..")) == "all" else str(whole(1, MOST_GPUS)(last)))
+    return whole(1, MOST_GPUS)(text)
 
 
 def _on_off(text: str) -> bool:
@@ -216,7 +219,7 @@ def _checkpointing(text: str) -> str:
 
 
 def _batch_size(text: str) -> Value:
-    return AUTO if text == AUTO else _whole(1, MOST_SAMPLES)(text)
+    return AUTO if text == AUTO else whole(1, MOST_SAMPLES)(text)
 
 
 def _environment(text: str) -> str:
@@ -283,12 +286,12 @@ AXES: dict[str, Option] = {
         ),
         Option(
             "device",
-            _one_of(("auto", "cuda", "cpu")),
+            one_of(("auto", "cuda", "cpu")),
             "auto, cuda, cpu",
             "auto",
             "device type; auto: cuda if there is a GPU",
         ),
-        Option("precision", _one_of(PRECISIONS), _words(PRECISIONS), "fp32", "precision of the computation"),
+        Option("precision", one_of(PRECISIONS), _words(PRECISIONS), "fp32", "precision of the computation"),
         Option(
             "activation_checkpointing",
             _checkpointing,
@@ -296,9 +299,7 @@ AXES: dict[str, Option] = {
             "none",
             "activations that the backward pass recomputes",
         ),
-        Option(
-            "compile", _one_of(COMPILE), _words(COMPILE), "off", "mode of torch.compile; each launch compiles again"
-        ),
+        Option("compile", one_of(COMPILE), _words(COMPILE), "off", "mode of torch.compile; each launch compiles again"),
         Option(
             "batch_size",
             _batch_size,
@@ -309,7 +310,7 @@ AXES: dict[str, Option] = {
         ),
         Option(
             "grad_accum_steps",
-            _whole(1, MOST_MICRO_BATCHES),
+            whole(1, MOST_MICRO_BATCHES),
             "a whole number from 1",
             1,
             "micro-batches per step; gradients are reduced after the last one",
@@ -317,7 +318,7 @@ AXES: dict[str, Option] = {
         ),
         Option(
             "max_grad_norm",
-            _real(0, MOST_NORM),
+            real(0, MOST_NORM),
             "a number from 0",
             0.0,
             "maximum norm of all gradients, by clipping; 0: no clipping",
@@ -332,14 +333,14 @@ AXES: dict[str, Option] = {
         ),
         Option(
             "lr_scheduler",
-            _one_of(SCHEDULERS),
+            one_of(SCHEDULERS),
             _words(SCHEDULERS),
             "none",
             "schedule of the learning rate, which changes after each step",
         ),
         Option(
             "init",
-            _one_of(INIT),
+            one_of(INIT),
             _words(INIT),
             "cpu",
             "where the model gets its first weights",
@@ -353,7 +354,7 @@ AXES: dict[str, Option] = {
         ),
         Option(
             "num_workers",
-            _whole(0, MOST_WORKERS),
+            whole(0, MOST_WORKERS),
             "a whole number from 0",
             2,
             "DataLoader workers per rank",
@@ -362,7 +363,7 @@ AXES: dict[str, Option] = {
         Option("pin_memory", _on_off, "on, off", True, "page-locked memory for batches (no effect on the CPU)"),
         Option(
             "prefetch_factor",
-            _whole(1, MOST_WORKERS),
+            whole(1, MOST_WORKERS),
             "a whole number from 1",
             2,
             "batches that each DataLoader worker loads in advance",
@@ -371,7 +372,7 @@ AXES: dict[str, Option] = {
         Option("persistent_workers", _on_off, "on, off", True, "DataLoader workers stay alive between epochs"),
         Option(
             "omp_num_threads",
-            _whole(1, MOST_THREADS),
+            whole(1, MOST_THREADS),
             "a whole number from 1",
             1,
             "OpenMP threads per rank",
@@ -379,7 +380,7 @@ AXES: dict[str, Option] = {
         ),
         Option(
             "seed",
-            _whole(0, MOST_SEED),
+            whole(0, MOST_SEED),
             "a whole number from 0",
             0,
             "seed of the weights and of the order of the data",
@@ -404,12 +405,12 @@ AXES: dict[str, Option] = {
         ),
         Option(
             "numa_binding",
-            _one_of(("off", *NUMA_BINDINGS)),
+            one_of(("off", *NUMA_BINDINGS)),
             _words(("off", *NUMA_BINDINGS)),
             "off",
             "torchrun's NUMA binding of ranks to the processors close to their GPU (GPUs only)",
         ),
-        Option("placement", _one_of(PLACEMENTS), _words(PLACEMENTS), "pack", "which of several nodes have the ranks"),
+        Option("placement", one_of(PLACEMENTS), _words(PLACEMENTS), "pack", "which of several nodes have the ranks"),
         Option(
             "env",
             _environment,
@@ -426,7 +427,7 @@ SETTINGS: dict[str, Option] = {
     for option in (
         Option(
             "warmup_steps",
-            _whole(0, MOST_STEPS),
+            whole(0, MOST_STEPS),
             "a whole number from 0",
             5,
             "steps before the window; at least 3, and enough to empty the DataLoader's queues",
@@ -434,7 +435,7 @@ SETTINGS: dict[str, Option] = {
         ),
         Option(
             "steps",
-            _whole(2, MOST_STEPS),
+            whole(2, MOST_STEPS),
             "a whole number from 2",
             30,
             "measured steps, which form the window",
@@ -442,7 +443,7 @@ SETTINGS: dict[str, Option] = {
         ),
         Option(
             "min_seconds",
-            _real(0, MOST_SECONDS),
+            real(0, MOST_SECONDS),
             "a number from 0",
             0.0,
             "minimum length of the window in seconds; steps are added to reach it",
@@ -450,7 +451,7 @@ SETTINGS: dict[str, Option] = {
         ),
         Option(
             "max_seconds",
-            _real(0, MOST_SECONDS),
+            real(0, MOST_SECONDS),
             "a number from 0",
             0.0,
             "maximum length of the window in seconds, by fewer steps, at least 2; 0: no limit",
@@ -458,7 +459,7 @@ SETTINGS: dict[str, Option] = {
         ),
         Option(
             "launches",
-            _whole(1, MOST_LAUNCHES),
+            whole(1, MOST_LAUNCHES),
             "a whole number from 1",
             3,
             "launches per case, each with new processes",
@@ -466,7 +467,7 @@ SETTINGS: dict[str, Option] = {
         ),
         Option(
             "timeout",
-            _real(1, MOST_SECONDS),
+            real(1, MOST_SECONDS),
             "seconds from 1",
             600.0,
             "maximum duration of a launch in seconds",
@@ -474,16 +475,16 @@ SETTINGS: dict[str, Option] = {
         ),
         Option(
             "hang_timeout",
-            _real(1, MOST_SECONDS),
+            real(1, MOST_SECONDS),
             "seconds from 1",
             60.0,
             "seconds without a step that end a launch (or 10 times its slowest step; 5 times this before the first)",
             most=MOST_SECONDS,
         ),
-        Option("launcher", _one_of(LAUNCHERS), _words(LAUNCHERS), "server", "program that starts the ranks"),
+        Option("launcher", one_of(LAUNCHERS), _words(LAUNCHERS), "server", "program that starts the ranks"),
         Option(
             "samples_per_step",
-            _whole(1, MOST_SAMPLES),
+            whole(1, MOST_SAMPLES),
             "a whole number from 1",
             None,
             "samples of a step of a script over all ranks, where no DataLoader tells",
@@ -513,7 +514,7 @@ SETTINGS: dict[str, Option] = {
         ),
         Option(
             "order_seed",
-            _whole(0, MOST_SEED),
+            whole(0, MOST_SEED),
             "a whole number from 0",
             0,
             "seed of the order of the cases, which differs in each round",
@@ -535,10 +536,10 @@ SETTINGS: dict[str, Option] = {
 SELECTORS: dict[str, Option] = {
     option.name: option
     for option in (
-        Option("scaling", _one_of(SCALING), _words(SCALING), "weak", "batch size for each number of --gpus"),
+        Option("scaling", one_of(SCALING), _words(SCALING), "weak", "batch size for each number of --gpus"),
         Option(
             "machine",
-            _one_of(MACHINES),
+            one_of(MACHINES),
             _words(MACHINES),
             None,
             "kind of machine that a matrix is for: with GPUs, or without",
@@ -548,7 +549,7 @@ SELECTORS: dict[str, Option] = {
 
 FAKE_RANKS = Option(
     "fake_ranks",
-    _whole(2, MOST_GPUS),
+    whole(2, MOST_GPUS),
     f"a whole number from 2 to {MOST_GPUS}",
     None,
     "in place of --gpus: count collectives and memory of rank 0 of so many, with one process on the CPU",

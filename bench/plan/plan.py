@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UsageError
 from bench.machine.environment import compiler_lacks, numactl
 from bench.machine.gpus import Machine
+from bench.plan import comms
 from bench.plan.case import PLACEHOLDERS, Case
 from bench.plan.constraints import Facts, refusal
 from bench.plan.data_files import check_inputs
 from bench.plan.device_counts import check_scaling, for_machine, places, with_global_batch_of
-from bench.plan.make_case import GPU_AXES, make_case
+from bench.plan.make_case import FROM_OUTSIDE, GPU_AXES, make_case
 from bench.plan.options import (
     AUTO,
     AXES,
@@ -34,7 +35,7 @@ from bench.plan.options import (
     split_list,
 )
 from bench.plan.script_arguments import as_text, split
-from bench.plan.strategies import SCRIPTS_OWN
+from bench.plan.strategies import NONE, SCRIPTS_OWN
 
 if TYPE_CHECKING:
     from bench.plan.description import Description
@@ -229,9 +230,19 @@ def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
     """Raise UsageError for an axis that was given and has no effect in any case."""
     if all(case.is_script for case in cases):
         _check_placeholders(typed, cases)
+    if all(case.is_comms for case in cases):
+        _check_of_comms(typed)
     for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
         if name in typed and all(getattr(case, name) is None for case in cases):
             raise _without_effect(name, cases)
+
+
+def _check_of_comms(typed: Sequence[str]) -> None:
+    """Raise UsageError for an axis of training, if nothing is trained."""
+    for name in typed:
+        if name not in ("workload", *FROM_OUTSIDE):
+            flag = KEYS[name].flag
+            raise UsageError(f"{flag} has no effect on collectives", option=flag, hint=f"Leave {flag} out.")
 
 
 def _check_placeholders(typed: Sequence[str], cases: Sequence[Case]) -> None:
@@ -277,10 +288,10 @@ def _without_effect(name: str, cases: Sequence[Case]) -> UsageError:
 
 def command(case: Case, protocol: Protocol) -> str:
     """Return the command line that runs this case alone."""
-    words = ["bench", "run", *(_script_words(case) if case.is_script else [AXES["workload"].flag, case.workload])]
+    words = ["bench", *_subject(case)]
     for name in AXES:
         value = getattr(case, name)
-        if name in ("workload", "args") or value in (None, SCRIPTS_OWN):
+        if name in ("workload", "args") or value in (None, SCRIPTS_OWN, NONE):
             continue
         if name == "env":
             words += [w for variable, text in case.environment.items() for w in (AXES[name].flag, f"{variable}={text}")]
@@ -288,11 +299,20 @@ def command(case: Case, protocol: Protocol) -> str:
             words += [AXES[name].flag, show(value)]
     for name, option in SETTINGS.items():
         value = getattr(protocol, name)
-        if value not in (option.default, None) and name not in NOT_OF_A_CASE:
+        of_comms = not case.is_comms or name in comms.SETTINGS
+        if value not in (option.default, None) and name not in NOT_OF_A_CASE and of_comms:
             words += [option.flag, show(value).removesuffix(".0")]
     words += [AXES["batch_size"].flag, AUTO] if case.auto_batch else []
     said = shlex.join([*words, *(["--oversubscribe"] if case.oversubscribe else [])])
     return f"{said} -- {as_text(split(case.args))}" if case.args else said
+
+
+def _subject(case: Case) -> list[str]:
+    """Return the words that say what to run, the subcommand first."""
+    if case.is_comms:
+        options = comms.options_of(case.workload)
+        return ["comms", *(word for name in options for word in (comms.OPTIONS[name].flag, options[name]))]
+    return ["run", *(_script_words(case) if case.is_script else [AXES["workload"].flag, case.workload])]
 
 
 def _script_words(case: Case) -> list[str]:

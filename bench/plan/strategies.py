@@ -69,3 +69,4 @@ STRATEGIES = {
 }
 ONE_PROCESS = ("single", "dp")
 SCRIPTS_OWN = "script"  # The strategy of a script that decides on it by itself.
+NONE = "none"  # That of collectives alone, which train no model.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.errors import UsageError, did_you_mean
-from bench.plan.strategies import SCRIPTS_OWN, STRATEGIES
+from bench.plan.strategies import NONE, SCRIPTS_OWN, STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class StrategySpec:
     @property
     def spec(self) -> str:
         """The same as text: the name, and the options that are not at their defaults, in the order of the table."""
-        known = STRATEGIES[self.name].options if self.name != SCRIPTS_OWN else {}
+        known = STRATEGIES[self.name].options if self.name in STRATEGIES else {}
         return ":".join([self.name, *(f"{k}={self.options[k]}" for k in known if self.options[k] != known[k].default)])
 
 
 @functools.lru_cache(4096)  # A plan of thousands of cases has few strategies.
 def parse_strategy(text: str) -> StrategySpec:
     """Parse ``name[:option=value…]``; UsageError for anything else."""
-    if text == SCRIPTS_OWN:
+    if text in (SCRIPTS_OWN, NONE):
         return StrategySpec(text, {})
     name, *rest = text.split(":")
     if name not in STRATEGIES:

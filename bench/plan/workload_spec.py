@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.errors import UsageError, did_you_mean
+from bench.plan.comms import COMMS, CommsSpec, parse_comms
 from workloads import ADAPTERS, WORKLOADS, Entry
 
 SCRIPTS = ("script", "module")  # Kinds of scripts: script=FILE, module=NAME.
@@ -19,13 +20,14 @@ WHOLE = range(-(2**63), 2**63)  # Whole numbers of a user's own option: those th
 
 @dataclass(frozen=True)
 class WorkloadSpec:
-    """A workload's name and options. ``entry`` is None for a user's own workload, and for a script."""
+    """A workload's name and options. ``entry`` is None for a user's own workload, a script, and collectives."""
 
     spec: str
     target: str
     given: Mapping[str, OptionValue]
     entry: Entry | None
     script: str = ""  # One of SCRIPTS for a user's script.
+    comms: CommsSpec | None = None  # For collectives alone, which train nothing.
 
     @property
     def options(self) -> dict[str, OptionValue]:
@@ -37,11 +39,14 @@ class WorkloadSpec:
 def parse_workload(text: str) -> WorkloadSpec:
     """Parse ``name[:option=value…]``, ``file.py:Name[:…]`` or ``package.module:Name[:…]``; else UsageError.
 
-    A script is ``script=FILE`` or ``module=NAME``.
+    A script is ``script=FILE`` or ``module=NAME``, and collectives alone are ``comms[:option=value…]``.
     """
     kind, equals, target = text.partition("=")
     if kind in SCRIPTS and equals:
         return _script(text, kind, target)
+    if text.partition(":")[0] == COMMS:
+        spec, comms = parse_comms(text)
+        return WorkloadSpec(spec, COMMS, {}, None, comms=comms)
     if "," in text:
         raise UsageError(given=text, allowed="a workload without a comma", hint="A comma separates workloads.")
     head, *rest = text.split(":")

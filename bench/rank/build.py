@@ -105,7 +105,7 @@ def place(spec: Spec) -> list[torch.device]:
     """Pin numerics, create the process group and return the devices of this rank, its own first."""
     case = spec.case
     pin_numerics(case)
-    device = _device(case)
+    device = device_of(case)
     if case.fake_ranks:
         join_fake_group(case.world_size)
     elif case.spread.name not in ONE_PROCESS:
@@ -180,7 +180,8 @@ def _backend(case: Case) -> str:
     return "cpu:gloo,cuda:nccl" if case.spread.options.get("offload") == "cpu" else "nccl"
 
 
-def _device(case: Case) -> torch.device:
+def device_of(case: Case) -> torch.device:
+    """Return the device of this rank, which becomes the current one."""
     if not case.on_accelerator:
         return torch.device("cpu")
     module, index = torch.get_device_module(case.device), int(os.environ["LOCAL_RANK"])

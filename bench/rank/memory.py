@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import psutil
 import torch
 
 MIB = 1 << 20
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CGROUPS = Path("/sys/fs/cgroup")
+CONTAINER = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 
 
 def resident_mib() -> float | None:
     """Return the present resident set in MiB; None if unknown."""
     return _status_mib("VmRSS")
+
+
+def free_bytes(device: torch.device) -> float:
+    """Return the free memory of a device or, for the CPU, of the host or of what its container leaves."""
+    if device.type != "cpu":
+        free: int = torch.get_device_module(device).mem_get_info(device)[0]
+        return free
+    return min(psutil.virtual_memory().available, *_left_by_container(), math.inf)
+
+
+def _left_by_container() -> list[int]:
+    """Return the bytes that a limit of this process's container leaves, by cgroups v2 and v1; none without a limit."""
+    found = []
+    for most, used in CONTAINER:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            found.append(int((CGROUPS / most).read_text()) - int((CGROUPS / used).read_text()))
+    return found
 
 
 def peaks_mib() -> tuple[float | None, float | None]:

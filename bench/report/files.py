@@ -13,11 +13,13 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.answers import Answers
+from bench.analysis.comms import CommsAnswers
 from bench.errors import ResultsError
 from bench.store.environments import known_values
 from bench.untrusted.files import write_bytes
 
 EXPORTED = ("summary", "scaling", "tradeoff", "tuning", "failures")
+COMMS_EXPORTED = {"models": "comms_models", "sizes": "comms_sizes"}  # Frames about collectives -> their files.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -28,6 +30,12 @@ def write_csv(answers: Answers, folder: Path) -> list[Path]:
     ResultsError if a file cannot be written.
     """
     return [write_text(folder / f"{name}.csv", csv_text(getattr(answers, name))) for name in EXPORTED]
+
+
+def write_comms_csv(answers: CommsAnswers, folder: Path) -> list[Path]:
+    """Write each of COMMS_EXPORTED as a CSV file, as ``write_csv`` does, and return the paths."""
+    found = COMMS_EXPORTED.items()
+    return [write_text(folder / f"{file}.csv", csv_text(getattr(answers, name))) for name, file in found]
 
 
 def write_text(file: Path, text: str) -> Path:
@@ -54,14 +62,29 @@ def csv_text(frame: pd.DataFrame) -> str:
     return stream.getvalue()
 
 
-def report_json(answers: Answers, sentences: Sequence[str]) -> str:
-    """Return the runs, the headline and EXPORTED as JSON, each frame as a list of objects; unknown values are null."""
-    frames = {name: getattr(answers, name) for name in EXPORTED}
-    tables = {
-        name: [dict(zip(frame.columns, row, strict=True)) for row in _values(frame)] for name, frame in frames.items()
-    }
+def report_json(answers: Answers, sentences: Sequence[str], comms: CommsAnswers | None = None) -> str:
+    """Return the runs, the headline and EXPORTED as JSON, each frame as a list of objects; unknown values are null.
+
+    With ``comms`` the frames about collectives are there as well.
+    """
+    tables = {name: _objects(getattr(answers, name)) for name in EXPORTED}
     runs = list(dict.fromkeys(answers.launches["run_id"]))
-    return json.dumps({"runs": runs, "headline": list(sentences), **tables}, allow_nan=False)
+    of_comms = _comms_objects(comms) if comms else {}
+    return json.dumps({"runs": runs, "headline": list(sentences), **tables, **of_comms}, allow_nan=False)
+
+
+def comms_json(folder: Path, answers: CommsAnswers) -> str:
+    """Return a run's id, the path of its comms.csv, and the frames about its collectives, as JSON."""
+    content = {"run_id": folder.name, "comms_csv": str(folder / "comms.csv"), **_comms_objects(answers)}
+    return json.dumps(content, allow_nan=False)
+
+
+def _comms_objects(answers: CommsAnswers) -> dict[str, list[dict[str, Any]]]:
+    return {file: _objects(getattr(answers, name)) for name, file in COMMS_EXPORTED.items()}
+
+
+def _objects(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [dict(zip(frame.columns, row, strict=True)) for row in _values(frame)]
 
 
 def _values(frame: pd.DataFrame) -> Iterator[list[Any]]:

@@ -34,6 +34,8 @@ SECTIONS: Sections = (
     ("environments", "Machine and software", ()),
     ("summary", "Cases", ("models", "throughput", "memory")),
     ("scaling", "Scaling", ("scaling",)),
+    ("collectives", "Collectives", ("bandwidth",)),
+    ("sizes", "Collectives by size", ()),
     ("tradeoff", "Speed against memory", ("pareto",)),
     ("tuning", "Threads and workers", ("tuning", "heatmap")),
     ("timeline", "Parts of a step, and steps", ("parts", "communication", "steps")),

@@ -82,7 +82,9 @@ class Plain(Quiet):
         if row.launch_id is None:
             self._print(Text(f"{row.status}: {row.case_id}: {row.reason}"))
             return
-        if row.status == "ok":
+        if row.status == "ok" and row.samples_per_s is None:
+            result = "ok"  # of collectives, which are in a table of their own
+        elif row.status == "ok":
             result = f"ok  {number(row.samples_per_s or 0)} samples/s  step p50 {number(row.step_ms or 0)} ms"
         else:
             result = f"{row.status}  {row.reason}"

@@ -74,7 +74,8 @@ def _key(column: Column, row: Row) -> float | str | None:
     return float(value) if column.numeric and value not in (None, "") else value
 
 
-def _figure(title: str, name: str, brief: bool = True, scale: float = 1) -> Column:
+def figure_column(title: str, name: str, brief: bool = True, scale: float = 1) -> Column:
+    """Return a column of numbers of the frame's column ``name``, divided by ``scale``."""
     return Column(title, lambda row: "" if row[name] is None else number(row[name] / scale), name, brief=brief)
 
 
@@ -82,15 +83,18 @@ def _share(title: str, name: str, brief: bool = True) -> Column:
     return Column(title, lambda row: "" if row[name] is None else _percent(row[name]), name, brief=brief)
 
 
-def _text(title: str, name: str, brief: bool = True) -> Column:
+def text_column(title: str, name: str, brief: bool = True) -> Column:
+    """Return a column of texts."""
     return Column(title, lambda row: "" if row[name] is None else str(row[name]), name, numeric=False, brief=brief)
 
 
-def _count(title: str, name: str, brief: bool = True) -> Column:
+def count_column(title: str, name: str, brief: bool = True) -> Column:
+    """Return a column of whole numbers."""
     return Column(title, lambda row: "" if row[name] is None else f"{int(row[name]):,}", name, brief=brief)
 
 
-def _range(title: str, name: str, show: Callable[[float], str]) -> Column:
+def range_column(title: str, name: str, show: Callable[[float], str]) -> Column:
+    """Return a column of intervals, from the frame's columns ``name`` with ``_low`` and ``_high``."""
     low, high = f"{name}_low", f"{name}_high"
 
     def words(row: Row) -> str:
@@ -109,72 +113,72 @@ def status_words(row: Row) -> str:
     return str(row["status"]) if alike else f"{row['failed']} of {row['launches']}"
 
 
-CASE = _text("case", "label")
+CASE = text_column("case", "label")
 SUMMARY = (
     CASE,
     Column("status", status_words, "status", numeric=False),
-    _count("launches", "ok", brief=False),
-    _figure("samples/s", "samples_per_s"),
-    _range("95 % interval", "samples_per_s", number),
-    _figure("samples/s per device", "samples_per_s_per_device", brief=False),
-    _figure("tokens/s", "tokens_per_s"),
-    _figure("step p50 ms", "step_ms"),
-    _figure("step p95 ms", "step_p95_ms", brief=False),
+    count_column("launches", "ok", brief=False),
+    figure_column("samples/s", "samples_per_s"),
+    range_column("95 % interval", "samples_per_s", number),
+    figure_column("samples/s per device", "samples_per_s_per_device", brief=False),
+    figure_column("tokens/s", "tokens_per_s"),
+    figure_column("step p50 ms", "step_ms"),
+    figure_column("step p95 ms", "step_p95_ms", brief=False),
     _share("data wait", "data_wait_share"),
     _share("exposed comm", "exposed_comm_share"),
     _figure("exposed comm ms", "exposed_comm_ms", brief=False),
     _text("by", "comm_method", brief=False),
     _share("MFU", "mfu"),
     _share("HFU", "hfu", brief=False),
-    _figure("memory GiB", "memory_mib", scale=MIB_A_GIB),
-    _figure("host RSS GiB", "peak_rss_mib", brief=False, scale=MIB_A_GIB),
-    _figure("host GiB with workers", "peak_host_mib", brief=False, scale=MIB_A_GIB),
-    _figure("J/sample", "joules_per_sample", brief=False),
-    _figure("compile s", "compile_s", brief=False),
-    _figure("start-up s", "startup_s", brief=False),
-    _text("marks", "marks"),
+    figure_column("memory GiB", "memory_mib", scale=MIB_A_GIB),
+    figure_column("host RSS GiB", "peak_rss_mib", brief=False, scale=MIB_A_GIB),
+    figure_column("host GiB with workers", "peak_host_mib", brief=False, scale=MIB_A_GIB),
+    figure_column("J/sample", "joules_per_sample", brief=False),
+    figure_column("compile s", "compile_s", brief=False),
+    figure_column("start-up s", "startup_s", brief=False),
+    text_column("marks", "marks"),
 )
 SCALING = (
     CASE,
-    _text("mode", "mode"),
-    _count("devices", "gpus"),
-    _text("base", "base_label", brief=False),
-    _figure("samples/s", "samples_per_s"),
-    _figure("speed-up", "speedup"),
+    text_column("mode", "mode"),
+    count_column("devices", "gpus"),
+    text_column("base", "base_label", brief=False),
+    figure_column("samples/s", "samples_per_s"),
+    figure_column("speed-up", "speedup"),
     _share("efficiency", "efficiency"),
-    _range("95 % interval", "efficiency", _percent),
-    _text("by", "interval", brief=False),
+    range_column("95 % interval", "efficiency", _percent),
+    text_column("by", "interval", brief=False),
     Column("remark", lambda row: row["flag"] or row["refused"] or "", "flag", numeric=False),
 )
 TRADEOFF = (
     CASE,
-    _figure("samples/s", "samples_per_s"),
+    figure_column("samples/s", "samples_per_s"),
     _share("slower", "loss"),
-    _range("95 % interval", "loss", _percent),
-    _figure("memory GiB", "memory_mib", scale=MIB_A_GIB),
+    range_column("95 % interval", "loss", _percent),
+    figure_column("memory GiB", "memory_mib", scale=MIB_A_GIB),
     Column("of", lambda row: MEASURES.get(row["memory_measure"], ""), "memory_measure", numeric=False, brief=False),
     Column("on the front", lambda row: "yes" if row["on_front"] else "", "on_front", numeric=False),
-    _text("choice", "choice"),
+    text_column("choice", "choice"),
 )
 TUNING = (
     CASE,
-    _count("OMP threads", "omp_num_threads", brief=False),
-    _count("workers", "num_workers", brief=False),
-    _count("prefetch", "prefetch_factor", brief=False),
-    _figure("samples/s", "samples_per_s"),
+    count_column("OMP threads", "omp_num_threads", brief=False),
+    count_column("workers", "num_workers", brief=False),
+    count_column("prefetch", "prefetch_factor", brief=False),
+    figure_column("samples/s", "samples_per_s"),
     _share("data wait", "data_wait_share"),
     _share("slower", "loss"),
-    _range("95 % interval", "loss", _percent),
+    range_column("95 % interval", "loss", _percent),
     Column("mark", lambda row: ", ".join(w for w in ("best", "default") if row[w]), numeric=False),
 )
 FAILURES = (
     CASE,
-    _text("status", "status"),
-    _count("launches", "launches"),
-    _text("reason", "reason"),
-    _text("logs", "log_path", brief=False),
+    text_column("status", "status"),
+    count_column("launches", "launches"),
+    text_column("reason", "reason"),
+    text_column("logs", "log_path", brief=False),
 )
-COMMANDS = (CASE, _text("case_id", "case_id"), _text("command", "command"))
+COMMANDS = (CASE, text_column("case_id", "case_id"), text_column("command", "command"))
 
 
 def tables(answers: Answers) -> list[Table]:
@@ -194,7 +198,7 @@ def tables(answers: Answers) -> list[Table]:
         Table("failures", "Failures", _FAILURES_NOTE, FAILURES, failures),
         Table("commands", "Commands", "", COMMANDS, answers.summary.assign(label=names["label"])),
     ]
-    return [_without_empty_columns(table) for table in found if len(table.frame)]
+    return [without_empty(table) for table in found if len(table.frame)]
 
 
 _SUMMARY_NOTE = (
@@ -235,13 +239,13 @@ def environments(answers: Answers) -> Table:
     letters = list(dict.fromkeys(answers.launches["environment"]))
     rows = [_environment(letter, letters[0], answers.launches) for letter in letters]
     columns = (
-        _text("environment", "environment"),
-        _text("runs", "runs"),
-        _text("host", "hostname"),
-        _text("devices", "devices"),
-        _text("processors", "processors"),
-        _text("software", "software"),
-        _text("differs from the first in", "unlike"),
+        text_column("environment", "environment"),
+        text_column("runs", "runs"),
+        text_column("host", "hostname"),
+        text_column("devices", "devices"),
+        text_column("processors", "processors"),
+        text_column("software", "software"),
+        text_column("differs from the first in", "unlike"),
     )
     return Table("environments", "Machine and software", "", columns, pd.DataFrame(rows))
 
@@ -270,7 +274,7 @@ def _with_labels(frame: pd.DataFrame, names: pd.DataFrame) -> pd.DataFrame:
     return frame.merge(names, on=list(GROUP), how="left")
 
 
-def _without_empty_columns(table: Table) -> Table:
+def without_empty(table: Table) -> Table:
     """Return the table without columns that have no value in any row."""
     cells = list(table.cells())
     kept = [c for i, c in enumerate(table.columns) if any(row[i] != UNKNOWN for row in cells)]

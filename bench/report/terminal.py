@@ -11,11 +11,13 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.comms import CommsAnswers
 from bench.analysis.frames import launches
 from bench.analysis.order import apart
 from bench.analysis.summary import summarise
 from bench.analysis.tradeoff import host_memory
 from bench.report import tables
+from bench.report.comms import comms_sentences, comms_tables
 from bench.report.format import by_reason, case_or_cases, number
 from bench.report.wide_tables import print_table
 from bench.store.code_versions import with_codes
@@ -84,6 +86,13 @@ def _hidden_memory(summary: pd.DataFrame) -> str:
 def print_rows(rows: Sequence[LaunchRow], console: Console) -> None:
     """Print the summary of a run's rows; rows that a later launch replaced do not count."""
     print_summary(summarise(with_codes(with_environments(launches(counted(rows))))), console)
+
+
+def print_comms(answers: CommsAnswers, console: Console) -> None:
+    """Print the tables of collectives, and below them what was found."""
+    print_report((), comms_tables(answers), console)
+    for sentence in comms_sentences(answers):
+        console.print(Text(f"• {sentence}"), soft_wrap=True)
 
 
 def print_summary(summary: pd.DataFrame, console: Console) -> None:

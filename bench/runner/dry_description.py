@@ -22,7 +22,7 @@ def described(plan: Plan, machine: Machine, notes: Notes) -> tuple[Plan, dict[st
     BenchError if no case is left that can run.
     """
     own = [one.case for one in plan.cases if one.skip is None and one.case.spec.entry is None]
-    if all(case.is_script for case in own):
+    if not any(case.is_workload for case in own):
         return plan, {}
     with tempfile.TemporaryDirectory(prefix="bench-dry-run-") as scratch:
         folders = (Path(scratch) / f"describe-{number}" for number in itertools.count())

@@ -76,7 +76,7 @@ def cause(evidence: Evidence) -> tuple[str, str]:
             silent, key=lambda rank: (evidence.gone.index(rank) if rank in evidence.gone else evidence.ranks, rank)
         )
         return _exit_code_reason(rank, silent[rank], evidence)
-    gone = [rank for rank, r in records.items() if not r.failure and not r.measurement]
+    gone = [rank for rank, r in records.items() if not r.failure and not r.is_complete]
     left = [rank for rank in gone if outcome.ok or outcome.exit_codes.get(rank) == 0]
     if left and not own:
         return "crashed", f"{evidence.name(left[0])}: ended with exit code 0 before it was done"

@@ -21,6 +21,7 @@ from bench.plan.case import Case
 from bench.plan.description import Description
 from bench.plan.plan import Protocol
 from bench.plan.strategies import STRATEGIES
+from bench.runner.comms_launched import CommsJudge
 from bench.runner.failure_cause import Evidence, cause, is_machine_failure
 from bench.runner.launch_request import LaunchRequests
 from bench.runner.launch_role import ALONE, Role
@@ -37,6 +38,7 @@ ATTEMPTS = 2  # if the first one failed because of the machine
 PRELOAD = (
     *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
     *("bench.rank.main", "bench.rank.describe", "bench.rank.script.main", "bench.rank.script.ending"),
+    "bench.rank.comms.main",
     *(f"bench.strategies.{name}" for name in STRATEGIES),
     *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
 )
@@ -119,7 +121,10 @@ class CaseLauncher:
         request, spec = self._requests.measuring(case, folder, protocol), None
         try:
             prepared = self._prepare(request, role)
-            spec = self._requests.spec(case, request, prepared.scratch, protocol, role.turns, description.methods)
+            nodes = prepared.elsewhere.nodes if prepared.elsewhere else {}
+            spec = self._requests.spec(
+                case, request, prepared.scratch, protocol, role.turns, description.methods, nodes
+            )
             end = self._watched(case, prepared, request, spec, role, protocol)
         except LaunchError as error:
             return Launched(role.stopped() or {"status": "crashed", "reason": str(error)})
@@ -128,7 +133,8 @@ class CaseLauncher:
                 shutil.rmtree(spec.compile_cache, ignore_errors=True)
             if spec is not None and spec.script is not None:
                 shutil.rmtree(spec.script.folder, ignore_errors=True)
-        launched = Judge(case, description, self._site, self.warn, protocol.samples_per_step).launched(end)
+        judge = CommsJudge if case.is_comms else Judge
+        launched = judge(case, description, self._site, self.warn, protocol.samples_per_step).launched(end)
         if launched.measured:
             _note_host_memory(launched, end.peaks_mib, case.processes)
             if protocol.max_seconds and "window_steps" in launched.row:
@@ -189,7 +195,7 @@ def _evidence(request: Request, outcome: Outcome, watchdog: Watchdog, kills: int
         records[rank] = dataclasses.replace(records[rank], measurement=None)
     for rank, failure in watchdog.last_words.items():
         record = records.get(rank) or RankRecord(rank, rank, socket.gethostname(), 0, True)
-        if not record.failure and not record.measurement:
+        if not record.failure and not record.is_complete:
             records[rank] = dataclasses.replace(record, failure=failure)
     return Evidence(
         records=records,

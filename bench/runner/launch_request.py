@@ -17,7 +17,7 @@ from bench.runner.script_folder import make_folder
 from launch import Request
 
 RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
-SCRIPT_ENTRY = "bench.rank.script.main:run"
+SCRIPT_ENTRY, COMMS_ENTRY = "bench.rank.script.main:run", "bench.rank.comms.main:run"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LaunchRequests:
     def measuring(self, case: Case, folder: Path, protocol: Protocol) -> Request:
         """Return the request of a launch that trains the case; its records go to ``folder``."""
         binding = case.numa_binding if case.numa_binding != "off" else None
-        entry = SCRIPT_ENTRY if case.is_script else RANK_ENTRY
+        entry = SCRIPT_ENTRY if case.is_script else COMMS_ENTRY if case.is_comms else RANK_ENTRY
         return self._request(
             entry, case, folder, protocol, ranks=case.processes, numa_binding=binding, even=case.placement == "even"
         )
@@ -47,16 +47,18 @@ class LaunchRequests:
         protocol: Protocol,
         turns: Turns | None = None,
         methods: Mapping[str, list[str]] | None = None,
+        elsewhere: Mapping[int, int] | None = None,
     ) -> Spec:
         """Write the spec of a request's ranks as a file, and return it. Raise ResultsError if it cannot be written.
 
-        ``methods`` of the models are those that the loss calls.
+        ``methods`` of the models are those that the loss calls. ``elsewhere`` has the node of each rank that is not on
+        this one.
         """
         workload, folder = case.spec, request.log
         own_cache = "TORCHINDUCTOR_CACHE_DIR" in {**self.variables, **case.environment}
         spec = Spec(
             case=case,
-            target="" if workload.script else self.site.target(absolute_target(workload.target)),
+            target="" if not case.is_workload else self.site.target(absolute_target(workload.target)),
             options=workload.options,
             data=absolute_data(case.data),
             warmup_steps=protocol.warmup_steps,
@@ -71,6 +73,7 @@ class LaunchRequests:
             turns=turns,
             script=self._script(case, protocol, folder) if case.is_script else None,
             methods=dict(methods or {}),
+            nodes=[(elsewhere or {}).get(rank, 0) for rank in range(request.ranks)],
             count_work=protocol.count_work,
             profile=protocol.profile,
         )

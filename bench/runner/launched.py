@@ -110,10 +110,10 @@ class Judge:
         row |= self._measured(end, str(row.get("device_name", ""))) if measured else self._failed(end)
         samples, columns = self._devices(end, row)
         others = {"ranks.csv": rank_rows(records, evidence.outcome.exit_codes), "devices.csv": samples}
-        others["ranks.csv"] = [end.role.own(one) | _node(one, end.nodes) for one in others["ranks.csv"]]
+        others["ranks.csv"] = [with_node(end.role.own(one), end.nodes) for one in others["ranks.csv"]]
         if any(one.clock_set for one in end.samples.values()):
             row["startup_s"] = None
-        row |= {**_nodes(self.case.processes, end.nodes), **end.node_facts}
+        row |= {**nodes_columns(self.case.processes, end.nodes), **end.node_facts}
         row |= {"command": None} if end.nodes else {}  # one command line does not make it again
         if measured:
             others["steps.csv"] = self._steps(ranks, records)
@@ -210,7 +210,7 @@ class Judge:
         return self.site.listed(files) or None
 
 
-def _nodes(ranks: int, elsewhere: Mapping[int, int]) -> Row:
+def nodes_columns(ranks: int, elsewhere: Mapping[int, int]) -> Row:
     """Return on how many nodes the ranks are, and how many on each; ``elsewhere`` has those that are not on node 0."""
     others = Counter(elsewhere.values())
     on_each = [ranks - len(elsewhere), *(others[node] for node in sorted(others))]
@@ -222,8 +222,9 @@ def _any_of(known: Sequence[bool | None]) -> bool | None:
     return True if True in known else None if None in known else False
 
 
-def _node(row: Row, nodes: Mapping[int, int]) -> Row:
-    return {"node": nodes.get(row["rank"], 0)}
+def with_node(row: Row, nodes: Mapping[int, int]) -> Row:
+    """Return the columns of a rank with its node; ``nodes`` has those that are not on node 0."""
+    return {**row, "node": nodes.get(row["rank"], 0)}
 
 
 def rank_facts(records: Mapping[int, RankRecord]) -> Row:

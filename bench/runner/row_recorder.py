@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from bench.machine import environment
+from bench.plan import comms
 from bench.plan.case import Case
 from bench.plan.data_files import absolute_data
 from bench.plan.description import Description
@@ -16,7 +17,7 @@ from bench.plan.plan import command
 from bench.plan.work_key import work_key
 from bench.runner.launched import Launched
 from bench.runner.machine_survey import Survey
-from bench.store.columns import SCHEMA, LaunchRow, Row
+from bench.store.columns import OF_THE_LAUNCH, SCHEMA, LaunchRow, Row
 from bench.store.env_key import env_key
 from bench.store.writer import Store
 from bench.untrusted.text import legible
@@ -96,7 +97,7 @@ class Recorder:
             "session": facts.session,
             "resumed_despite": facts.despite or None,
             **{name: getattr(case, name) for name in AXES},
-            **{name: getattr(protocol, name) for name in SETTINGS},
+            **{name: getattr(protocol, name) for name in SETTINGS if not case.is_comms or name in comms.SETTINGS},
             "oversubscribe": case.oversubscribe,
             "world_size": case.world_size,
             "global_batch": case.global_batch,
@@ -117,9 +118,10 @@ class Recorder:
             row["env_key"] = env_key(row)
         complete = LaunchRow.of(legible(row))
         self.rows.append(complete)
-        identity = {"run_id": complete.run_id, "launch_id": complete.launch_id}
+        known = complete.columns()
         for name, rows in (launched.others if launched else {}).items():
-            self.store.append(name, [{**identity, **one} for one in rows])
+            repeated = OF_THE_LAUNCH if name == "comms.csv" else ("run_id", "launch_id")
+            self.store.append(name, [{**{column: known[column] for column in repeated}, **one} for one in rows])
         self.store.append("launches.csv", [complete.columns()])
         self.observer.launch_ends(complete)
         return complete

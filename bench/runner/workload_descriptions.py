@@ -16,8 +16,8 @@ from bench.plan.plan import Planned, facts, joined, plan_case
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.row_recorder import Notes
 
-# What is known of a script before it runs.
-SCRIPT = Description("samples", 1, (), None, None, None, None, None)
+# What is known of a script before it runs, and of collectives.
+UNDESCRIBED = Description("samples", 1, (), None, None, None, None, None)
 Key = tuple[str, str, str | None, str | None, int | None, bool]
 
 
@@ -53,8 +53,8 @@ class WorkloadDescriptions:
 
     def of(self, case: Case) -> Description:
         """Return what torch knows of the workload with this batch. Raise BenchError if the workload is invalid."""
-        if case.is_script:
-            return SCRIPT
+        if not case.is_workload:
+            return UNDESCRIBED
         workload = case.workload, case.env
         if workload in self._refused:
             raise self._refused[workload]
@@ -73,8 +73,8 @@ class WorkloadDescriptions:
 
     def known(self, case: Case) -> Description | None:
         """Return what is known of the workload: with this batch, or without FLOPs while a batch is searched for."""
-        if case.is_script:
-            return SCRIPT
+        if not case.is_workload:
+            return UNDESCRIBED
         if found := self._of_ranks(case):
             return found
         other = self._found.get(_key(dataclasses.replace(case, batch_size=None, auto_batch=True)))
@@ -83,7 +83,7 @@ class WorkloadDescriptions:
         )
 
     def _complete(self, planned: Planned) -> Planned:
-        if planned.skip is not None or planned.case.is_script:
+        if planned.skip is not None or not planned.case.is_workload:
             return planned
         case = planned.case
         try:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 from bench.messages.counts import KINDS, PARTS
 from bench.messages.rank_record import MEMORY
+from bench.plan.comms import COLLECTIVES, GROUPS
 from bench.plan.options import AXES, SETTINGS
 
 SCHEMA = 8
@@ -617,12 +618,55 @@ COUNTS = {
 }
 COUNTED = tuple(name for name in COUNTS if name not in ("run_id", "launch_id"))
 
+# Columns of a launch that each row of its collectives repeats, so that comms.csv can be read alone.
+OF_THE_LAUNCH = (
+    *("schema", "run_id", "launch_id", "case_id", "role", "order", "block", "started_at"),
+    *("gpus", "device", "omp_num_threads", "numa_binding", "placement", "env", "launcher", "oversubscribe"),
+    *("world_size", "nodes", "nproc_per_node", "interface", "node_facts", *ENVIRONMENT),
+)
+COMMS = {
+    **{name: LAUNCHES[name] for name in OF_THE_LAUNCH[: OF_THE_LAUNCH.index("gpus")]},
+    "status": Column(
+        "text",
+        "",
+        "`ok`; `oom` if a rank has not enough memory for it; `skipped` if the backend does not have it, or memory or "
+        "ranks are too few; `invalid` if the result is wrong; `timeout`, `crashed` or `interrupted` if the launch "
+        "ended in it",
+    ),
+    "reason": Column("text", "", "why the status is not `ok`, in one line"),
+    "collective": Column("text", "", ", ".join(f"`{name}`: {one.about}" for name, one in COLLECTIVES.items())),
+    "group": Column("text", "", "; ".join(f"`{name}`: {about}" for name, about in GROUPS.items())),
+    "group_ranks": Column("text", "", "ranks of the process group, such as `0-3` or `0,4`"),
+    "group_size": Column("int", "ranks", "number of these ranks"),
+    "dtype": Column("text", "", "type of the numbers"),
+    "size_bytes": Column(
+        "int", "bytes", "size that was asked for, as nccl-tests counts it: of a gather the whole result"
+    ),
+    "message_bytes": Column(
+        "int", "bytes", "size that was measured: whole numbers, and as many for each rank where each has a part"
+    ),
+    "iterations": Column("int", "times", "how often it was timed; each iteration counts with its slowest rank"),
+    "time_us": Column("float", "µs", "median time of an iteration"),
+    "time_mean_us": Column("float", "µs", "mean of the same times"),
+    "time_min_us": Column("float", "µs", "smallest of the same times"),
+    "time_p95_us": Column("float", "µs", "95th percentile of the same times"),
+    "time_cv": Column("float", "share", "standard deviation / mean of the same times"),
+    "slowest_rank": Column("int", "", "rank that took longest, over all iterations"),
+    "algbw_gb_per_s": Column("float", "GB/s", "algorithm bandwidth: `message_bytes` / `time_us` (GB: 10^9 bytes)"),
+    "busbw_gb_per_s": Column(
+        "float", "GB/s", "bus bandwidth: `algbw_gb_per_s` x the factor of nccl-tests for the collective and the ranks"
+    ),
+    "correct": Column("bool", "", "true if the result of the first iteration was right on every rank"),
+    **{name: LAUNCHES[name] for name in OF_THE_LAUNCH[OF_THE_LAUNCH.index("gpus") :]},
+}
+
 FILES = {
     "launches.csv": LAUNCHES,
     "steps.csv": STEPS,
     "ranks.csv": RANKS,
     "devices.csv": DEVICES,
     "counts.csv": COUNTS,
+    "comms.csv": COMMS,
 }
 
 Row = dict[str, Any]  # A row of another file than launches.csv, or an incomplete row.
