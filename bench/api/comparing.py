@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.api.comms import comms_rows
 from bench.api.margins import share
 from bench.errors import ResultsError, UsageError, did_you_mean
 from bench.plan.options import AXES
 from bench.store.cells import cell
 from bench.store.columns import FILES, LAUNCHES, LaunchRow
+from bench.store.comms_rates import is_comms, with_rates
 from bench.store.reader import read_launches
 from bench.store.runs import find
 from bench.untrusted.files import read_json
@@ -155,7 +157,8 @@ class Comparing:
         file = Path(run)
         if not os.path.isfile(run) or file.name in FILES:
             file = find(self.out, run) / KIND
-        return read_launches(file, self.warn)
+        rows = read_launches(file, self.warn)
+        return with_rates(rows, comms_rows([file.parent], self.warn)) if any(map(is_comms, rows)) else rows
 
     def _groups(self, a: str, b: str, name: str) -> tuple[list[LaunchRow], list[LaunchRow]]:
         """Return the launches of the chosen runs with each of two values in a column."""

@@ -47,7 +47,7 @@ def comms(
         bool, typer.Option("--json", help="Print results as JSON on stdout instead of a table.")
     ] = False,
 ) -> int:
-    """Measure collectives alone: time, algorithm and bus bandwidth by size, type and process group.
+    """Measure collectives alone: time, algorithm and bus bandwidth by size, type and group of ranks.
 
     Each launch measures all of them, and checks each result once.
     """

@@ -21,6 +21,7 @@ from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.report.format import number, run_json, wide_console
 from bench.report.wide_tables import print_table
 from bench.store.columns import LaunchRow
+from bench.store.comms_rates import is_comms
 from bench.store.counting_rows import latest
 from bench.store.reader import read_launches
 from bench.store.runs import Run, busy, find, look, runs
@@ -212,10 +213,15 @@ def _protocol(folder: Path) -> str:
 
 
 def _print_rows(folder: Path, rows: Sequence[LaunchRow], console: Console) -> None:
-    from bench.report.terminal import print_rows
+    from bench.api.comms import comms_answers_of
+    from bench.report.terminal import print_comms, print_rows
 
-    console.print()
-    print_rows(rows, console)
+    trained = [row for row in rows if not is_comms(row)]
+    if trained:
+        console.print()
+        print_rows(trained, console)
+    if len(trained) < len(rows):
+        print_comms(comms_answers_of([folder], rows, warn), console)
     failed = [row for row in latest(rows).values() if row.status not in ("ok", "skipped") and row.launch_id]
     if failed:
         console.print("\nfailed launches, and their logs:")

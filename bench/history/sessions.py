@@ -13,6 +13,7 @@ from typing import NamedTuple
 from bench.errors import ResultsError, UsageError
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES, LaunchRow
+from bench.store.comms_rates import refuse_comms
 from bench.store.counting_rows import counted
 from bench.store.environment_diff import variables_of
 from bench.store.reader import read_launches
@@ -47,6 +48,7 @@ def session_of(run: str, rows: Sequence[LaunchRow]) -> SessionFile:
     ``run`` names it in messages. UsageError for a duet, whose sides slow each other down, for an id that is no file
     name, and for rows of several runs; ResultsError if nothing was measured.
     """
+    refuse_comms(run, rows)
     kept = in_trend(rows)
     if not kept:
         raise ResultsError(f"{run}: no launch of a case is recorded", option="run", given=run, hint="Add another run.")

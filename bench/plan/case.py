@@ -169,13 +169,15 @@ def _word(name: str, value: Value) -> str:
         return str(value)
     if name == "optimizer":
         return _slug(str(value))
+    if (name, value) == ("strategy", NONE):
+        return ""
     if name in ("strategy", "env"):
         return _slug(str(value))[:60]
     if name == "workload" and str(value).partition(":")[0] == COMMS:
         return COMMS  # its options are in the hash
     if name == "workload":
         return _slug(PurePath(str(value).partition("script=")[2] or str(value)).name)
-    if name == "args" or (name, value) == ("strategy", NONE):
+    if name == "args":
         return ""
     if name == "data":
         kind, _, path = str(value).partition("=")

@@ -507,7 +507,7 @@ SETTINGS: dict[str, Option] = {
         ),
         Option(
             "profile",
-            _one_of(PROFILES),
+            one_of(PROFILES),
             _words(PROFILES),
             "off",
             "find how much of a step waits for communication, by a few more steps after the window",

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.plan import comms
 from bench.plan.optimizers import HOW, OPTIMIZERS
-from bench.plan.options import AXES, CHECKPOINTING, COMPILE, INIT, PRECISIONS, PROFILES, SCHEDULERS, SETTINGS
+from bench.plan.options import AXES, CHECKPOINTING, COMPILE, INIT, PRECISIONS, PROFILES, SCHEDULERS, SETTINGS, Option
 from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
 from bench.store.columns import FILES, Column
@@ -40,10 +41,12 @@ def filled(page: str) -> str:
 def tables() -> dict[str, str]:
     """Return each table as Markdown, by name."""
     return {
-        "options": options_table(),
+        "options": options_table([*AXES.values(), *SETTINGS.values()]),
         "values": values_table(),
         "workloads": workloads_table(),
         "suites": suites_table(),
+        "comms": options_table(comms.OPTIONS.values()),
+        "collectives": collectives_table(),
         **{name: columns_table(columns) for name, columns in FILES.items()},
     }
 
@@ -54,10 +57,10 @@ def columns_table(columns: dict[str, Column]) -> str:
     return _table(("column", "kind", "unit", "meaning"), rows)
 
 
-def options_table() -> str:
-    """Return the axes and settings of ``bench run``."""
+def options_table(options: Iterable[Option]) -> str:
+    """Return options with their values and defaults."""
     rows = []
-    for option in OPTIONS.values():
+    for option in options:
         most = "" if option.most is None else f"; at most {option.most:,.10g}"
         rows.append((f"`{option.flag}`", option.allowed + most, option.shown_default, option.help))
     return _table(("option", "values", "default", "meaning"), rows)
@@ -92,6 +95,16 @@ def suites_table() -> str:
     """Return the built-in suites, each with the question that it answers."""
     rows = [(f"`{name}`", about.partition("?")[0] + "?") for name, about in suites().items()]
     return _table(("suite", "question"), rows)
+
+
+def collectives_table() -> str:
+    """Return the collectives of ``bench comms``, with their factors over 2 and over 8 ranks."""
+    titles = ("collective", "result", "busbw / algbw, 2 ranks", "8 ranks")
+    rows = [
+        (f"`{name}`", one.about, *("" if name == comms.BARRIER else f"{one.factor(n):g}" for n in (2, 8)))
+        for name, one in comms.COLLECTIVES.items()
+    ]
+    return _table(titles, rows)
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -92,10 +92,10 @@ def change(ratio: float | None) -> str:
 
 def _figures(verdict: Verdict) -> Iterator[str]:
     if verdict.samples_per_s_a is not None and verdict.samples_per_s_b is not None:
-        yield f"{number(verdict.samples_per_s_a)} → {number(verdict.samples_per_s_b)} samples/s"
+        yield f"{number(verdict.samples_per_s_a)} → {number(verdict.samples_per_s_b)} {verdict.unit}"
     elif verdict.verdict in ("new", "missing"):
         rates = {"A": verdict.samples_per_s_a, "B": verdict.samples_per_s_b}
-        yield from (f"{side} {number(rate)} samples/s" for side, rate in rates.items() if rate is not None)
+        yield from (f"{side} {number(rate)} {verdict.unit}" for side, rate in rates.items() if rate is not None)
     if verdict.memory in ("more", "less"):
         sides = (verdict.memory_mib_a, verdict.memory_mib_b)
         sizes = " → ".join(UNKNOWN if mib is None else number(mib) for mib in sides)
@@ -139,15 +139,17 @@ COLUMNS = (
     Column("memory", _memory),
     Column("blocks/launches", lambda one: f"{one.blocks}/{one.launches}" if one.launches else ""),
     Column("detectable", lambda one: "" if one.detectable is None else f"{one.detectable:.1%}"),
-    Column("A samples/s", lambda one: _number(one.samples_per_s_a)),
-    Column("B samples/s", lambda one: _number(one.samples_per_s_b)),
+    Column("A {unit}", lambda one: _number(one.samples_per_s_a)),
+    Column("B {unit}", lambda one: _number(one.samples_per_s_b)),
 )
 
 
 def table(gate: Gate) -> tuple[list[Column], list[list[str]]]:
     """Return the columns that have a value for any case, and one row of cells for each case, the worst first."""
     verdicts = worst_first(gate.verdicts)
-    columns = [column for column in COLUMNS if any(column.show(one) for one in verdicts)]
+    shown = [column for column in COLUMNS if any(column.show(one) for one in verdicts)]
+    units = " or ".join(dict.fromkeys(one.unit for one in verdicts))
+    columns = [dataclasses.replace(column, title=column.title.format(unit=units)) for column in shown]
     return columns, [[column.show(one) or UNKNOWN for column in columns] for one in verdicts]
 
 

@@ -15,6 +15,7 @@ from bench.stats.intervals import of_mean_log
 from bench.stats.power import Blocks
 from bench.stats.verdict import Control, Gate, Rules, Verdict
 from bench.store.columns import DEVICE_MEMORY, HOST_MEMORY, RANK_MEMORY, LaunchRow
+from bench.store.comms_rates import UNIT, is_comms
 from bench.store.environment_diff import differences
 
 OF_A_SIDE = 2  # launches in a block A B B A or B A A B
@@ -220,6 +221,7 @@ class CaseRows:
             case_a=self._case_id(self.a),
             case_b=self._case_id(self.b),
             workload=str(first.workload),
+            unit=UNIT if is_comms(first) else "samples/s",
             command=first.command,
             how=how,
             launches=launches,

@@ -53,6 +53,7 @@ class Verdict:
     case_a: str | None = None
     case_b: str | None = None
     workload: str = ""
+    unit: str = "samples/s"  # Of the throughputs of both sides.
     command: str | None = None
     how: str = ""
     ratio: float | None = None

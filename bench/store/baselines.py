@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.errors import IncomparableError, ResultsError, UsageError, did_you_mean
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES, SCHEMA, LaunchRow
+from bench.store.comms_rates import refuse_comms
 from bench.store.environment_diff import differences
 from bench.store.node_facts import differences_of_nodes
 from bench.store.reader import read_launches
@@ -143,6 +144,7 @@ def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[LaunchRow]]], w
 
 
 def _measured(run: str, rows: Sequence[LaunchRow]) -> list[LaunchRow]:
+    refuse_comms(run, rows)
     if any(row.side for row in rows):
         allowed = "a run of bench run or bench check, not a comparison of two sides"
         raise UsageError(option="run", given=run, allowed=allowed)

@@ -16,6 +16,7 @@ from bench.store.columns import ENVIRONMENT, FILES, LAUNCHES, Column, LaunchRow,
 # Numbers that count places or name things: they have no unit.
 PLACES = {
     *("schema", "order", "block", "stage", "turn", "session", "seed", "order_seed", "critical_rank", "step", "rank"),
+    "slowest_rank",
     *("local_rank", "node", "pid", "exit_code"),
 }
 

@@ -41,6 +41,7 @@ def test_new_run_has_every_file_with_its_header(tmp_path: Path) -> None:
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", store.run_id)
     assert store.folder == tmp_path / "deep" / "results" / "runs" / store.run_id
     assert sorted(path.name for path in store.folder.iterdir()) == [
+        "comms.csv",
         "counts.csv",
         "devices.csv",
         "launches.csv",

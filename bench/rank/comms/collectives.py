@@ -113,7 +113,8 @@ def _send_recv(of: _Buffers) -> Operation:
     after, before = (of.ranks[(of.own + step) % len(of.ranks)] for step in (1, -1))
 
     def call() -> None:
-        both = [dist.P2POp(dist.isend, sent, after, of.group), dist.P2POp(dist.irecv, received, before, of.group)]
+        # Gloo says on the same connection that it is ready to receive: after a long message it would be late.
+        both = [dist.P2POp(dist.irecv, received, before, of.group), dist.P2POp(dist.isend, sent, after, of.group)]
         for work in dist.batch_isend_irecv(both):
             work.wait()
 
