@@ -48,8 +48,7 @@ def is_comms(launches: pd.DataFrame) -> pd.Series:
 def comms_answers(launches: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> CommsAnswers:
     """Return the answers from rows of comms.csv; ``launches`` are those that count, with their ``environment``."""
     frame = _frame(launches, rows)
-    sizes = _sizes(frame)
-    return CommsAnswers(sizes, _models(frame, sizes), failures(launches[is_comms(launches)]))
+    return CommsAnswers(_sizes(frame), _models(frame), failures(launches[is_comms(launches)]))
 
 
 def _frame(launches: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -100,40 +99,34 @@ def _over_launches(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _models(frame: pd.DataFrame, sizes: pd.DataFrame) -> pd.DataFrame:
+def _models(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each SERIES with a message: the MODEL, and what was measured at both ends.
 
     ``latency_us`` is the time of the smallest size, ``busbw_gb_per_s`` the largest bus bandwidth, at ``best_bytes``.
     The model is unknown for fewer than three sizes, or where no positive latency and bandwidth fit them.
     """
     found = []
-    ok = sizes[(sizes["ok"] > 0) & (sizes["dtype"] != "")]
-    good = frame[frame["status"] == "ok"]
-    by_series = {key: of for key, of in good.groupby(list(SERIES), sort=False, dropna=False)}
-    for key, of in ok.groupby(list(SERIES), sort=False, dropna=False):
-        launches = by_series[key].groupby(["run_id", "launch_id"], sort=False)
-        fits = [fit(list(rows["message_bytes"]), list(rows["time_us"])) for _, rows in launches]
+    good = frame[(frame["status"] == "ok") & frame["size_bytes"].notna()]
+    for key, rows in good.groupby(list(SERIES), sort=False, dropna=False):
+        launches = rows.groupby(["run_id", "launch_id"], sort=False)
+        fits = [fit(list(of["message_bytes"]), list(of["time_us"])) for _, of in launches]
         model = over_launches([one for one in fits if one is not None])
-        best = of.iloc[int(of["busbw_gb_per_s"].astype("float64").argmax())]
-        smallest = of.iloc[int(of["size_bytes"].astype("int64").argmin())]
-        ends = {"least_bytes": smallest["size_bytes"], "latency_us": smallest["time_us"]}
-        ends |= {"best_bytes": best["size_bytes"], "busbw_gb_per_s": best["busbw_gb_per_s"]}
+        medians = rows.groupby("size_bytes")[["time_us", "busbw_gb_per_s"]].median().astype("float64")
+        best = int(medians["busbw_gb_per_s"].argmax())
+        ends = {"least_bytes": medians.index[0], "latency_us": medians["time_us"].iloc[0]}
+        ends |= {"best_bytes": medians.index[best], "busbw_gb_per_s": medians["busbw_gb_per_s"].iloc[best]}
         found.append({**dict(zip(SERIES, key, strict=True)), **ends, **(model._asdict() if model else {})})
     columns = [*SERIES, "least_bytes", "latency_us", "best_bytes", "busbw_gb_per_s", *MODEL]
-    return pd.DataFrame(found, columns=columns)
+    return _in_order(pd.DataFrame(found, columns=columns))
 
 
-def _in_order(sizes: pd.DataFrame) -> pd.DataFrame:
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows in the order of the tables of options."""
-    orders = {"collective": list(COLLECTIVES), "group": list(GROUPS), "dtype": ["", *TYPES]}
+    orders = {"collective": list(COLLECTIVES), "group": list(GROUPS), "dtype": list(TYPES)}
 
     def place(column: pd.Series) -> pd.Series:
         names = orders.get(str(column.name))
         return column if names is None else column.map({name: n for n, name in enumerate(["", *names])})
 
-    return sizes.sort_values(
-        [*WHERE[:9], "group", "group_ranks", "collective", "dtype", "size_bytes"],
-        key=place,
-        kind="stable",
-        ignore_index=True,
-    )
+    by = [name for name in (*WHERE[:9], "group", "group_ranks", "collective", "dtype", "size_bytes") if name in rows]
+    return rows.sort_values(by, key=place, kind="stable", ignore_index=True)

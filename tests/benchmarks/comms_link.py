@@ -1,6 +1,6 @@
 """Is the bus bandwidth of large collectives that of the link? They are measured beside a plain stream over TCP.
 
-    python tests/benchmarks/comms_link.py --rate 1gbit --rounds 3
+    python tests/benchmarks/comms_link.py --rate 100mbit --rounds 3
 
 Three hosts as network namespaces (which needs root) with one rank each, on the CPU over Gloo; the link of each has the
 given rate both ways. A round is streams, `bench comms`, and streams again. Each host sends a stream to the next one and
@@ -27,6 +27,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
@@ -35,8 +36,8 @@ from namespaces import Hosts, hosts, missing
 ROOT = Path(__file__).parents[2]
 PORT, BLOCK = 29600, 1 << 18
 WARMUP_S, STREAM_S = 1.0, 3.0
-SIZES = "4M,16M"
-WITHIN = {"all_reduce": 0.05, "all_gather": 0.05}  # Of the stream, at the largest size.
+SIZE = "16M"
+WITHIN = {"all_reduce": 0.05, "all_gather": 0.05}  # Of the stream.
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "broadcast", "all_to_all", "send_recv")
 
 
@@ -105,12 +106,19 @@ def streams(at: Hosts) -> float:
     return min(map(float, together(at, [[sys.executable, __file__, "--stream", address] for address in after])))
 
 
-def comms(at: Hosts, collectives: Sequence[str]) -> dict[str, float]:
-    """Return the bus bandwidth of collectives in GB/s, at the largest size; ValueError unless all results are right."""
+class Found(NamedTuple):
+    """Bus bandwidth: of the median iteration, and of the fastest one."""
+
+    median: float
+    best: float
+
+
+def comms(at: Hosts, collectives: Sequence[str]) -> dict[str, Found]:
+    """Return the bus bandwidth of collectives in GB/s; ValueError unless all results are right."""
     with tempfile.TemporaryDirectory() as out:
         number = len(at.names)
         command = [sys.executable, "-P", "-m", "bench", "comms", "--device", "cpu", "--gpus", str(number)]
-        command += ["--collectives", ",".join(collectives), "--sizes", SIZES, "--max-seconds", "4", "--quiet"]
+        command += ["--collectives", ",".join(collectives), "--sizes", SIZE, "--max-seconds", "4", "--quiet"]
         command += ["--launches", "1", "--nproc-per-node", "1", "--nnodes", str(number), "--out", out]
         command += ["--rdzv-endpoint", "n1:29500"]
         together(at, [[*command, "--node-rank", str(node)] for node in range(number)])
@@ -118,21 +126,25 @@ def comms(at: Hosts, collectives: Sequence[str]) -> dict[str, float]:
         rows = list(csv.DictReader(file.open()))
     if any((row["status"], row["correct"], row["interface"]) != ("ok", "true", "eth0") for row in rows):
         raise ValueError(str([(row["collective"], row["status"], row["reason"]) for row in rows]))
-    return {row["collective"]: float(row["busbw_gb_per_s"]) for row in rows}  # The largest size comes last.
+    rates = {row["collective"]: float(row["busbw_gb_per_s"]) for row in rows}
+    faster = {row["collective"]: float(row["time_us"]) / float(row["time_min_us"]) for row in rows}
+    return {name: Found(rate, rate * faster[name]) for name, rate in rates.items()}
 
 
-def compared(at: Hosts, collectives: Sequence[str]) -> dict[str, float]:
+def compared(at: Hosts, collectives: Sequence[str]) -> dict[str, Found]:
     """Return bus bandwidth / rate of the stream for each collective, of one round."""
     before = streams(at)
     found = comms(at, collectives)
     rate = (before + streams(at)) / 2
-    print(f"stream {rate:.4f} GB/s; " + ", ".join(f"{name} {one:.4f}" for name, one in found.items()), flush=True)
-    return {name: one / rate for name, one in found.items()}
+    print(
+        f"stream {rate:.4f} GB/s; " + ", ".join(f"{name} {one.median:.4f}" for name, one in found.items()), flush=True
+    )
+    return {name: Found(one.median / rate, one.best / rate) for name, one in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", default="1gbit")
+    parser.add_argument("--rate", default="100mbit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hosts", type=int, default=3)
     parser.add_argument("--stream", help=argparse.SUPPRESS)
@@ -146,9 +158,10 @@ def main() -> None:
         at.shape(args.rate)
         rounds = [compared(at, COLLECTIVES) for _ in range(args.rounds)]
     for name in COLLECTIVES:
-        ratio = statistics.median(one[name] for one in rounds)
+        ratio, best = (statistics.median(one[name][which] for one in rounds) for which in (0, 1))
         far = name in WITHIN and abs(ratio - 1) > WITHIN[name]
-        print(f"{name:<15} {ratio:.3f} of the stream" + (f", not within {WITHIN[name]:.0%}" if far else ""))
+        words = f", not within {WITHIN[name]:.0%}" if far else ""
+        print(f"{name:<15} {ratio:.3f} of the stream{words}; the fastest iteration {best:.3f}")
 
 
 if __name__ == "__main__":

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import statistics
+import subprocess
 from pathlib import Path
 
 import pytest
 from command_line import run_bench
 from namespaces import hosts, missing
+
+from bench.machine.gpus import this_machine
 
 BRIEF = ("--device", "cpu", "--iters", "3", "--quiet")
 
@@ -83,10 +88,29 @@ def test_what_does_not_work_is_a_row_with_a_reason(launching: None, tmp_path: Pa
 @pytest.mark.slow
 @pytest.mark.skipif(bool(missing()), reason=missing())
 def test_large_messages_over_a_shaped_link_are_as_fast_as_a_stream(launching: None, tmp_path: Path) -> None:
-    """Over three hosts, as `tests/benchmarks/comms_link.py` says; the link is slow, so that processors can be busy."""
+    """Over three hosts, as `tests/benchmarks/comms_link.py` says.
+
+    The link is slow, and the fastest iteration counts, so that processors may be busy.
+    """
     from comms_link import WITHIN, compared
 
     with hosts(3) as at:
-        at.shape("200mbit")
+        at.shape("100mbit")
         found = compared(at, tuple(WITHIN))
-    assert {name: abs(ratio - 1) <= WITHIN[name] for name, ratio in found.items()} == dict.fromkeys(WITHIN, True), found
+    assert all(abs(found[name].best - 1) <= within for name, within in WITHIN.items()), found
+
+
+@pytest.mark.launch
+@pytest.mark.slow
+@pytest.mark.gpu
+@pytest.mark.skipif(not shutil.which("all_reduce_perf"), reason="needs all_reduce_perf of nccl-tests")
+def test_an_all_reduce_is_as_fast_as_nccl_tests_say(launching: None, tmp_path: Path) -> None:
+    gpus = str(len(this_machine().gpus))
+    words = ("all_reduce_perf", "-b", "256M", "-e", "256M", "-g", gpus, "-n", "20", "-w", "5")
+    done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=True)
+    # size, count, type, redop, root; time, algbw, busbw and #wrong out of place; the same in place
+    [line] = [words for words in map(str.split, done.stdout.splitlines()) if words[:1] == [str(256 << 20)]]
+    theirs = float(line[11])
+    ours = run_bench(tmp_path, "comms", "--collectives", "all_reduce", "--sizes", "256M", "--gpus", gpus, "--quiet")
+    found = statistics.median(float(row["busbw_gb_per_s"]) for row in ours.rows("comms.csv"))
+    assert found == pytest.approx(theirs, rel=0.05)

@@ -35,7 +35,7 @@ class Hosts:
     def shape(self, rate: str) -> None:
         """Limit what each host sends, as ``1gbit``."""
         for name in self.names:
-            limit = ("rate", rate, "burst", "256kb", "latency", "1s")
+            limit = ("rate", rate, "burst", "256kb", "latency", "5ms")
             _run(
                 "ip", "netns", "exec", self._namespace(name), "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", *limit
             )
