@@ -46,6 +46,7 @@ class CommsJudge(Judge):
         for group in comms.groups:
             if not groups_at_once(group, nodes):
                 yield {"group": group, "status": "skipped", "reason": why_none(group, nodes)}
+        why = {"status": failed.get("status", "crashed"), "reason": failed.get("reason", "a rank has no times")}
         ended = False
         for number, one in enumerate(rounds(comms, nodes)):
             for ranks in one.groups:
@@ -55,7 +56,7 @@ class CommsJudge(Judge):
                 elif ended:
                     yield {**_identity(one, ranks), "status": "skipped", "reason": "the launch had ended before it"}
                 else:
-                    yield {**_identity(one, ranks), "status": "crashed", "reason": "a rank has no times", **failed}
+                    yield {**_identity(one, ranks), **why}
             ended = ended or not all(number in known.get(rank, {}) for ranks in one.groups for rank in ranks)
 
 

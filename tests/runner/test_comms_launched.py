@@ -19,6 +19,7 @@ from bench.runner.launch_role import ALONE
 from bench.runner.launched import End, Launched
 from bench.runner.rank_site import Site
 from bench.runner.workload_descriptions import UNDESCRIBED
+from bench.store.columns import COMMS
 from launch import Outcome
 
 US = 1000  # ns
@@ -43,6 +44,7 @@ def judged(
     evidence = Evidence(records, Outcome({1: 1} if failure else {}), len(records), beats={0: Beat(planned=5)})
     end = End(evidence, "", {}, 0, ALONE, nodes or {})
     found = CommsJudge(planned.case, UNDESCRIBED, Site(), lambda _: None).launched(end)
+    assert all(set(row) <= set(COMMS) for row in found.others["comms.csv"])
     return found, found.others["comms.csv"]
 
 

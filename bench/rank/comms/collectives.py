@@ -45,7 +45,7 @@ def make(collective: str, dtype: str, size: int, ranks: Sequence[int], group: Gr
     ``ranks`` are global ones, and ``size`` is in bytes.
     """
     if collective == BARRIER:
-        ids = [device.index] if device.type == "cuda" else None
+        ids = [device.index] if dist.get_backend(group) == "nccl" else None  # else it would guess the device
         return Operation(lambda: dist.barrier(group, device_ids=ids), [], None, [])
     number = message_bytes(collective, dtype, size, len(ranks)) // DTYPES[dtype]
     return MAKERS[collective](_Buffers(getattr(torch, dtype), number, ranks, group, device))
