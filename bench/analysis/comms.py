@@ -42,7 +42,7 @@ class CommsAnswers:
 
 def is_comms(launches: pd.DataFrame) -> pd.Series:
     """Return which launches measured collectives."""
-    return launches["workload"].fillna("").astype("str").str.partition(":")[0] == COMMS
+    return launches["workload"].fillna("").astype("str").str.fullmatch(f"{COMMS}(:.*)?")
 
 
 def comms_answers(launches: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> CommsAnswers:
@@ -103,14 +103,15 @@ def _models(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each SERIES with a message: the MODEL, and what was measured at both ends.
 
     ``latency_us`` is the time of the smallest size, ``busbw_gb_per_s`` the largest bus bandwidth, at ``best_bytes``.
-    The model is unknown for fewer than three sizes, or where no positive latency and bandwidth fit them.
+    The model is unknown for fewer than three sizes, or where no positive latency and bandwidth fit those of a launch.
     """
     found = []
     good = frame[(frame["status"] == "ok") & frame["size_bytes"].notna()]
     for key, rows in good.groupby(list(SERIES), sort=False, dropna=False):
         launches = rows.groupby(["run_id", "launch_id"], sort=False)
         fits = [fit(list(of["message_bytes"]), list(of["time_us"])) for _, of in launches]
-        model = over_launches([one for one in fits if one is not None])
+        known = [one for one in fits if one is not None]
+        model = over_launches(known) if len(known) == len(fits) else None  # those with a solution would be a selection
         medians = rows.groupby("size_bytes")[["time_us", "busbw_gb_per_s"]].median().astype("float64")
         best = int(medians["busbw_gb_per_s"].argmax())
         ends = {"least_bytes": medians.index[0], "latency_us": medians["time_us"].iloc[0]}
