@@ -37,7 +37,10 @@ def slurm(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def begun(slurm: dict[str, str], folder: Path, *words: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-P", "-m", "bench", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=folder, env=slurm, text=True, **pipes)  # type: ignore[call-overload,no-any-return]
+    hears = {
+        "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    }  # which a job in the background ignores
+    return subprocess.Popen(command, cwd=folder, env=slurm, text=True, **pipes, **hears)  # type: ignore[call-overload,no-any-return]
 
 
 def bench(slurm: dict[str, str], folder: Path, *words: str) -> tuple[int, str]:
