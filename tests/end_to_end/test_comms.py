@@ -48,6 +48,7 @@ def test_every_collective_is_right_and_has_a_row(launching: None, tmp_path: Path
         assert run_bench(tmp_path, *refused).code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_pairs_are_measured_one_by_one_and_a_run_can_be_resumed(launching: None, tmp_path: Path) -> None:
     words = ("--gpus", "3", "--sizes", "1K", "--collectives", "all_reduce,send_recv", "--groups", "pairs,across")

@@ -50,6 +50,7 @@ def test_launches_fill_node_0_first_and_train_on_both(launching: None, tmp_path:
     assert int(over["collectives"]) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_ranks_are_on_one_node_or_evenly_on_both(launching: None, tmp_path: Path) -> None:
     nodes = Nodes(tmp_path)
@@ -69,6 +70,7 @@ def test_ranks_are_on_one_node_or_evenly_on_both(launching: None, tmp_path: Path
     assert sorted(on_nodes) == [("0", "0"), ("0", "0"), ("1", "0"), ("1", "1"), ("2", "1"), ("3", "1")]
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_a_script_trains_over_both(launching: None, tmp_path: Path) -> None:
     """Its ranks agree on their window, and each node writes what the script saves into a folder of its own."""

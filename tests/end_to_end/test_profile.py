@@ -94,6 +94,7 @@ def test_a_profile_is_part_of_no_statistic_and_its_traces_are_kept(bench: Any) -
         assert of_critical["exposed_comm_ms"] == row["exposed_comm_ms"]
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_a_compiled_step_on_the_cpu_is_compared_with_one_without_collectives(bench: Any) -> None:
     words = ("--workload", "mlp", "--device", "cpu", "--gpus", "2", "--launches", "1", "--steps", "4")

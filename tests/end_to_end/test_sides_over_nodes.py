@@ -73,6 +73,7 @@ def told(nodes: Nodes, row: LaunchRow) -> list[str]:
     return [next(line for line in log.splitlines() if line.startswith("from ")) for log in logs]
 
 
+@pytest.mark.slow
 def test_each_node_runs_its_own_checkout_of_a_revision(
     monkeypatch: pytest.MonkeyPatch, repo: Path, temporary: Path
 ) -> None:
@@ -159,6 +160,7 @@ def test_a_repository_that_a_node_lacks_ends_with_four(
     assert line.endswith("Clone it there.")
 
 
+@pytest.mark.slow
 def test_ranks_of_a_side_run_under_its_interpreter_on_both_nodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
