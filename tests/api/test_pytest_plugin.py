@@ -103,6 +103,7 @@ def test_several(bench_case):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_launches_are_rounds_of_pytest_benchmark(launching: None, tmp_path: Path) -> None:
     for name in ("mine.py", "flags.py", "pytest.ini"):

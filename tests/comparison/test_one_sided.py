@@ -266,6 +266,7 @@ def test_a_name_is_missing_only_if_it_is_its_own(tmp_path: Path, monkeypatch: py
             load(target, {})
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_real_ranks_say_what_is_not_there(repo: Repo, bench: Any) -> None:
     net = """

@@ -179,6 +179,7 @@ def test_each_side_runs_its_own_revision(monkeypatch: pytest.MonkeyPatch, repo: 
 EDITABLE = WORKLOAD.replace("HELPED = Path(__file__).parent", "HELPED = Path({!r})")
 
 
+@pytest.mark.slow
 def test_an_import_from_another_checkout_ends_with_four(repo: Path, bench: Any) -> None:
     """As an editable install of the repository would have it: B would be A under another name."""
     (repo / "nets" / "mine.py").write_text(EDITABLE.format(str(repo / "nets")))

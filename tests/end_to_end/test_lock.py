@@ -215,6 +215,7 @@ def habits(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_habits_of_users_are_found(habits: Path) -> None:
     lock = tomllib.loads((habits / "bench.lock").read_text())
     scripts = {case["axes"]["args"]: name for name, case in lock["cases"].items() if "args" in case["axes"]}
@@ -402,6 +403,7 @@ def test_a_thousand_fake_ranks(fake: Path) -> None:
     assert numbers_of(fake, ranks, "ddp")["backward", "collective_bytes", "all-reduce ×1024 float32"] == P
 
 
+@pytest.mark.slow
 def test_a_habit_shows_with_fake_ranks(fake: Path) -> None:
     before = (fake / "bench.lock").read_text()
     assert found(fake, "--check")[0] == 0
