@@ -17,8 +17,9 @@ import pytest
 
 Handle = pynvml.c_nvmlDevice_t
 SUCCESS, INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, INSUFFICIENT_SIZE = 0, 2, 3, 6, 7
+AGGREGATE = 1  # NVML_AGGREGATE_ECC: errors in the life of the device
 DRIVER_NOT_LOADED, LOST, VERSION_MISMATCH = 9, 15, 25
-NVML_CLOCK_SM, NVML_TEMPERATURE_GPU = 1, 0
+NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
 
 # A reading, in NVML's own units. What a frame leaves out is not supported; an Error is the code that the call returns.
 Frame = dict[str, Any]
@@ -80,6 +81,17 @@ class Library:
             "nvmlDeviceGetName": (self._name, Handle, text, c_uint),
             "nvmlDeviceGetCudaComputeCapability": (self._capability, Handle, POINTER(c_int), POINTER(c_int)),
             "nvmlDeviceGetMigMode": (self._mig, Handle, number, number),
+            "nvmlDeviceGetEnforcedPowerLimit": (self._number("limit_milliwatts"), Handle, number),
+            "nvmlDeviceGetMaxClockInfo": (self._of_kind("max_clocks"), Handle, c_uint, number),
+            "nvmlDeviceGetApplicationsClock": (self._of_kind("application_clocks"), Handle, c_uint, number),
+            "nvmlDeviceGetEccMode": (self._ecc, Handle, number, number),
+            "nvmlDeviceGetTotalEccErrors": (self._ecc_errors, Handle, c_uint, c_uint, wide),
+            "nvmlDeviceGetPersistenceMode": (self._number("persistence"), Handle, number),
+            "nvmlDeviceGetMaxPcieLinkGeneration": (self._number("pcie_generation"), Handle, number),
+            "nvmlDeviceGetCurrPcieLinkWidth": (self._number("pcie_width"), Handle, number),
+            "nvmlDeviceGetNvLinkState": (self._of_kind("nvlinks"), Handle, c_uint, number),
+            "nvmlDeviceGetTopologyCommonAncestor": (self._ancestor, Handle, Handle, number),
+            "nvmlDeviceGetPciInfo_v3": (self._pci, Handle, POINTER(pynvml.nvmlPciInfo_t)),
             "nvmlDeviceGetMemoryInfo": (self._memory, Handle, memory),
             "nvmlDeviceGetMemoryInfo_v2": (self._memory_v2, Handle, memory_v2),
             "nvmlDeviceGetTotalEnergyConsumption": (self._energy, Handle, POINTER(c_uint64)),
@@ -166,6 +178,25 @@ class Library:
         current[0], pending[0] = value, 0
         return SUCCESS
 
+    def _ecc(self, handle: Any, current: Any, pending: Any) -> int:
+        pending[0] = 0
+        return _put(self._device(handle).now("ecc"), current)
+
+    def _ecc_errors(self, handle: Any, kind: int, counter: int, out: Any) -> int:
+        if counter != AGGREGATE:
+            return INVALID_ARGUMENT
+        return self._of_kind("ecc_errors")(handle, kind, out)  # type: ignore[no-any-return]
+
+    def _ancestor(self, one: Any, other: Any, out: Any) -> int:
+        levels = self._device(one).now("ancestors")
+        return _put(levels if isinstance(levels, Error) else levels[self._device(other).uuid], out)
+
+    def _pci(self, handle: Any, out: Any) -> int:
+        place = self._device(handle).now("pci")
+        if isinstance(place, Error):
+            return place.code
+        return _fill(out[0], **dict(zip(("domain", "bus", "device"), place, strict=True)))
+
     def _memory(self, handle: Any, out: Any) -> int:
         return _fill(out[0], total=self._device(handle).now("total"))
 
@@ -202,6 +233,15 @@ class Library:
         for index, pid in enumerate(pids):
             out[index].pid = pid
         return SUCCESS
+
+    def _of_kind(self, name: str) -> Any:
+        """A number for each kind (of clock, of error) or link, by its number; others are invalid."""
+
+        def call(handle: Any, kind: int, out: Any) -> int:
+            numbers = self._device(handle).now(name)
+            return _put(numbers if isinstance(numbers, Error) else numbers.get(kind, Error(INVALID_ARGUMENT)), out)
+
+        return call
 
     def _number(self, name: str) -> Any:
         return lambda handle, out: _put(self._device(handle).now(name), out)
