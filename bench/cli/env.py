@@ -47,7 +47,8 @@ def env(
         print(json.dumps(facts))
         return EXIT_OK
     table = Table("what", "value", show_edge=False, pad_edge=False)
-    for name, value in facts.items():
+    about_hardware = json.loads(facts.pop("hardware"))
+    for name, value in [*facts.items(), *about_hardware.items()]:
         text = "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
         table.add_row(name, Text(text or "—"))
     wide_console().print(table)

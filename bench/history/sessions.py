@@ -16,6 +16,7 @@ from bench.store.columns import LAUNCHES, LaunchRow
 from bench.store.comms_rates import refuse_comms
 from bench.store.counting_rows import counted
 from bench.store.environment_diff import variables_of
+from bench.store.hardware_facts import hardware_of
 from bench.store.reader import read_launches
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -100,6 +101,8 @@ def read_sessions(
             found = read_launches(Path(name), warn, only, content)
             for row in {row.settings: row for row in found if row.settings}.values():
                 variables_of(row.columns())  # Whether they are JSON.
+            for row in {row.hardware: row for row in found if row.hardware}.values():
+                hardware_of(row.columns())
             rows += found
         except ResultsError as error:
             warn(f"a session is left out: {error}")

@@ -19,6 +19,7 @@ from typing import Any
 import bench
 from bench.machine.cgroups import cpu_quota
 from bench.machine.gpus import Machine
+from bench.machine.hardware import hardware
 
 SETTINGS = (
     "NCCL_",
@@ -74,6 +75,7 @@ def host_facts(machine: Machine, environment: Mapping[str, str], work: Path | No
         "work_commit": work_commit,
         "work_dirty": dirty,
         "settings": settings(environment),
+        "hardware": json.dumps(hardware(machine, environment)),
     }
 
 

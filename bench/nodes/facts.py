@@ -8,6 +8,8 @@ from typing import Any
 from bench.machine import environment
 from bench.machine.gpus import Machine
 from bench.store.env_key import in_key
+from bench.store.environment_diff import between
+from bench.store.hardware_facts import HARDWARE, hardware_in_key
 
 # Columns of a host (and versions of packages) that must be equal.
 EQUAL = {
@@ -42,9 +44,16 @@ def unlike(own: Mapping[str, Any], other: Mapping[str, Any], name: str) -> str:
         for fact in UNLIKE
         if in_key(fact, own.get(fact)) != in_key(fact, other.get(fact))
     ]
+    found += [f"{one.name} {one.a[0]!r} and {one.b[0]!r}" for one in between(own, other, [HARDWARE]) if one.in_env_key]
     return f"node 0 and {name} are unlike: {'; '.join(found)}" if found else ""
 
 
 def machine_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that stay while a run lasts."""
-    return {name: facts.get(name) for name in ("hostname", *UNLIKE)}
+    """Return the facts about the machine."""
+    return {name: facts.get(name) for name in ("hostname", *UNLIKE, HARDWARE)}
+
+
+def same_machine(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether the facts may be those of one machine at two times, when counts of errors may differ."""
+    kept = ({**machine_of(facts), HARDWARE: hardware_in_key(facts)} for facts in (one, other))
+    return next(kept) == next(kept)

@@ -21,7 +21,7 @@ from bench import interrupts
 from bench.errors import BenchError, IncomparableError, UsageError
 from bench.machine.gpus import Gpu
 from bench.nodes.channel import Channel, Message, Refused, accept
-from bench.nodes.facts import difference, machine_of
+from bench.nodes.facts import difference, same_machine
 from bench.nodes.options import is_loopback
 from bench.runner.rank_site import Site
 from bench.untrusted.rank_files import NonsenseError, checked
@@ -289,7 +289,7 @@ class Head:
                 why = difference(self.facts, peer.facts, peer.name)
                 if why:
                     self._refusal = IncomparableError(why, hint="Install the same on all nodes.")
-                elif before and machine_of(before.facts) != machine_of(peer.facts):
+                elif before and not same_machine(before.facts, peer.facts):
                     why = f"{peer.name} came back as another machine"
                     self._refusal = IncomparableError(why, hint="Start the run anew.")
             if why:

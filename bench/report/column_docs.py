@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from bench.machine.hardware import FACTS
 from bench.plan import comms
 from bench.plan.optimizers import HOW, OPTIMIZERS
 from bench.plan.options import AXES, CHECKPOINTING, COMPILE, INIT, PRECISIONS, PROFILES, SCHEDULERS, SETTINGS, Option
@@ -48,6 +49,7 @@ def tables() -> dict[str, str]:
         "comms": options_table(comms.OPTIONS.values()),
         "collectives": collectives_table(),
         **{name: columns_table(columns) for name, columns in FILES.items()},
+        "hardware": hardware_table(),
     }
 
 
@@ -105,6 +107,12 @@ def collectives_table() -> str:
         for name, one in comms.COLLECTIVES.items()
     ]
     return _table(titles, rows)
+
+
+def hardware_table() -> str:
+    """Return the facts in the column ``hardware``, and whether they are in env_key."""
+    rows = [(f"`{name}`", "yes" if fact.in_env_key else "", fact.about) for name, fact in FACTS.items()]
+    return _table(("fact", "in `env_key`", "meaning"), rows)
 
 
 def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -12,7 +12,7 @@ from bench.messages.rank_record import MEMORY
 from bench.plan.comms import COLLECTIVES, GROUPS
 from bench.plan.options import AXES, SETTINGS
 
-SCHEMA = 8
+SCHEMA = 9
 STATUSES = {
     "ok": "measured, and all checks passed",
     "oom": "a rank ran out of device or host memory",
@@ -133,7 +133,9 @@ class LaunchRow(NamedTuple):
         Text, "", "number of ranks on each node, written as SLURM_TASKS_PER_NODE is: `2(x3),1` are four nodes"
     ] = None
     node_facts: Annotated[
-        Text, "", "hostname, processor, memory, driver, GPUs and settings of each other node that took part, as JSON"
+        Text,
+        "",
+        "hostname, processor, memory, driver, GPUs, settings and hardware of each other node that took part, as JSON",
     ] = None
     interface: Annotated[Text, "", "with several nodes: the network interface by which node 0 reaches the others"] = (
         None
@@ -422,7 +424,7 @@ class LaunchRow(NamedTuple):
         "equal for rows about the same work: workload, data, global batch, version of the measurement",
     ] = None
     env_key: Annotated[
-        Text, "", "equal for rows with the same kind of machine, software, settings, launcher and window"
+        Text, "", "equal for rows with the same kind of machine, hardware, software, settings, launcher and window"
     ] = None
     code_key: Annotated[
         Text,
@@ -480,6 +482,11 @@ class LaunchRow(NamedTuple):
         Text,
         "",
         "JSON: environment variables that configure libraries, such as NCCL_*, OMP_*, TORCH_* and CUDA_*",
+    ] = None
+    hardware: Annotated[
+        Text,
+        "",
+        "JSON: facts about the hardware of node 0 and its settings, by the names in the last table; null if unknown",
     ] = None
     command: Annotated[Text, "", "command line that runs this case again"] = None
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.plan.options import SETTINGS
 from bench.plan.work_key import short_hash
+from bench.store.hardware_facts import HARDWARE, hardware_in_key
 
 MACHINE_COLUMNS = (
     *("cpu_model", "cpu_cores", "cpu_threads", "cpus_allowed", "cpu_quota", "ram_gib", "device_name", "driver"),
@@ -24,11 +25,13 @@ def env_key(row: Mapping[str, Any]) -> str:
     """Return a key of the kind of machine, the software, the settings, the launcher and the window of a row.
 
     Neither the hostname nor the UUIDs of devices enter it. Of several nodes it has the facts of all, in any order.
+    Rows without facts about hardware, as older versions wrote them, keep their key.
     """
     steering = json.loads(row.get("settings") or "{}")
     steering.pop("CUDA_VISIBLE_DEVICES", None)  # It selects devices and not their kind.
     columns = [in_key(column, row.get(column)) for column in ENV_KEY_COLUMNS]
-    return "e" + short_hash([steering, *columns, *_other_nodes(row)])
+    facts = hardware_in_key(row)
+    return "e" + short_hash([steering, *columns, *([facts] if facts else []), *_other_nodes(row)])
 
 
 def _other_nodes(row: Mapping[str, Any]) -> list[str]:
@@ -40,7 +43,10 @@ def _other_nodes(row: Mapping[str, Any]) -> list[str]:
         own = {name: in_key(name, facts.get(name)) for name in (*MACHINE_COLUMNS, "gpus", "ranks")}
         steering = json.loads(facts.get("settings") or "{}")
         steering.pop("CUDA_VISIBLE_DEVICES", None)
-        found.append(json.dumps({**own, "settings": steering}, sort_keys=True))
+        told = {**own, "settings": steering}
+        if known := hardware_in_key({**facts, "device_name": row.get("device_name")}):
+            told[HARDWARE] = known
+        found.append(json.dumps(told, sort_keys=True))
     return [*sorted(found), str(row.get("interface"))]
 
 

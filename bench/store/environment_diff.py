@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.errors import ResultsError
+from bench.machine.hardware import FACTS
 from bench.store.cells import cell
 from bench.store.columns import ENVIRONMENT, LAUNCHES, LaunchRow
 from bench.store.env_key import ENV_KEY_COLUMNS, MEASURED_BY, in_key
+from bench.store.hardware_facts import HARDWARE, hardware_of
 
 SETTINGS = "settings"
+OBJECTS = (SETTINGS, HARDWARE)  # Columns with a JSON object, which are compared name by name.
 # Columns that describe neither a machine nor its software: keys, properties of a case, and which devices it used.
 NO_ENVIRONMENT = ("work_key", "env_key", "code_changed", "command", "sources", "device_uuids")
 # Columns of the environment; those of env_key come first.
 COLUMNS = (
     *ENV_KEY_COLUMNS,
     SETTINGS,
-    *(c for c in ENVIRONMENT if c not in {*ENV_KEY_COLUMNS, SETTINGS, *NO_ENVIRONMENT}),
+    HARDWARE,
+    *(c for c in ENVIRONMENT if c not in {*ENV_KEY_COLUMNS, SETTINGS, HARDWARE, *NO_ENVIRONMENT}),
 )
 NOT_IN_ENV_KEY = {"CUDA_VISIBLE_DEVICES"}  # Variables in the column settings.
 NEVER_EMPTY = ("cpus_allowed", *MEASURED_BY)  # Except in rows of older versions without these columns.
@@ -27,7 +31,7 @@ NEVER_EMPTY = ("cpus_allowed", *MEASURED_BY)  # Except in rows of older versions
 
 @dataclass(frozen=True)
 class Difference:
-    """A column, or a variable in ``settings``, whose values differ between A and B.
+    """A column, a variable in ``settings``, or a fact in ``hardware``, whose values differ between A and B.
 
     ``a`` and ``b``: the distinct values as cells; an empty text is an empty cell, None a variable that is not set.
     ``in_env_key``: whether the difference changes env_key, so that results cannot be compared with a baseline.
@@ -47,13 +51,16 @@ def differences(a_rows: Iterable[LaunchRow], b_rows: Iterable[LaunchRow]) -> lis
     """Return the differences between the environments of two runs, from their rows of launches.csv.
 
     Differences in env_key come first. A run may have several values of a column. An empty cell counts only if all are
-    empty, as launches that failed early leave cells empty. ResultsError if a row's settings are not a JSON object.
+    empty, as launches that failed early leave cells empty. ResultsError if a row's settings or hardware are not a JSON
+    object.
     """
     return compared([row.columns() for row in a_rows], [row.columns() for row in b_rows], COLUMNS)
 
 
 def between(a: Mapping[str, Any], b: Mapping[str, Any], columns: Collection[str]) -> list[Difference]:
-    """Return the differences between two rows in these columns of launches.csv; ``settings`` variable by variable.
+    """Return the differences between two rows in these columns of launches.csv.
+
+    ``settings`` is compared variable by variable, ``hardware`` fact by fact.
 
     None, an empty text and a missing value are empty cells. ResultsError as for ``differences``.
     """
@@ -64,9 +71,11 @@ def compared(
     a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], columns: Collection[str]
 ) -> list[Difference]:
     """Return the differences between two lists of rows in these columns, as ``between`` does for one row each."""
-    found = [_difference(name, _of_column(a, name), _of_column(b, name)) for name in columns if name != SETTINGS]
+    found = [_difference(name, _of_column(a, name), _of_column(b, name)) for name in columns if name not in OBJECTS]
     if SETTINGS in columns:
         found += _settings_compared(a, b)
+    if HARDWARE in columns:
+        found += _hardware_compared(a, b)
     unlike = [difference for difference in found if set(difference.a) != set(difference.b)]
     return sorted(unlike, key=lambda difference: not difference.in_env_key)
 
@@ -93,6 +102,17 @@ def _settings_compared(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, 
 
 def _of_variable(settings: Sequence[Mapping[str, str]], name: str) -> tuple[str | None, ...]:
     return tuple(dict.fromkeys(variables.get(name) for variables in settings))
+
+
+def _hardware_compared(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """Compare the facts that both sides have, as older versions recorded none, or fewer."""
+    in_a, in_b = ([hardware_of(row) for row in rows] for rows in (a, b))
+    both = [name for name in FACTS if all(any(name in facts for facts in side) for side in (in_a, in_b))]
+    return [Difference(n, _of_fact(in_a, n), _of_fact(in_b, n), FACTS[n].in_env_key) for n in both]
+
+
+def _of_fact(hardware: Sequence[Mapping[str, str | None]], name: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(facts[name] or "" for facts in hardware if name in facts))
 
 
 def variables_of(row: Mapping[str, Any]) -> dict[str, str]:

@@ -14,13 +14,14 @@ import pandas as pd
 
 from bench.store.env_key import ENV_KEY_COLUMNS, MEASURED_BY, in_key
 from bench.store.environment_diff import NEVER_EMPTY, NOT_IN_ENV_KEY, SETTINGS, Difference, between, variables_of
+from bench.store.hardware_facts import FACTS_IN_KEY, HARDWARE, hardware_in_key
 
 # Variables that a case itself sets.
 OF_THE_CASE = ("OMP_NUM_THREADS",)
 IDENTITY = ("run_id", "case_id", "work_key")
 MEASURED = ("ok", "invalid")  # Statuses of launches that were completed.
 # Columns that determine the environment.
-DISTINCT = ("run_id", "session", "role", "status", "env", *ENV_KEY_COLUMNS, SETTINGS)
+DISTINCT = ("run_id", "session", "role", "status", "env", *ENV_KEY_COLUMNS, SETTINGS, HARDWARE)
 COLUMNS = ("launch_id", *DISTINCT)
 OF_NODES = ("nproc_per_node", "world_size")
 
@@ -31,6 +32,7 @@ Row = Mapping[str, Any]
 class _Environment:
     """What is known of an environment.
 
+    ``columns``: also the facts about hardware that are in env_key, by their names.
     ``variables``: None if unknown. ``own``: variables that are unknown because a case sets them itself.
     """
 
@@ -119,8 +121,14 @@ def _differences(a: Iterable[Row], b: Iterable[Row]) -> list[Difference]:
     columns = [name for name in ENV_KEY_COLUMNS if name in one.columns and name in other.columns]
     if one.variables is not None and other.variables is not None:
         columns.append(SETTINGS)
-    told = ({**of.columns, SETTINGS: json.dumps(of._shared(but))} for of, but in ((one, other), (other, one)))
-    return [difference for difference in between(next(told), next(told), columns) if difference.in_env_key]
+    told = (_told(of, but) for of, but in ((one, other), (other, one)))
+    return [difference for difference in between(next(told), next(told), [*columns, HARDWARE]) if difference.in_env_key]
+
+
+def _told(one: _Environment, other: _Environment) -> dict[str, Any]:
+    """Return an environment as a row."""
+    facts = {name: one.columns[name] for name in FACTS_IN_KEY if name in one.columns}
+    return {**one.columns, SETTINGS: json.dumps(one._shared(other)), HARDWARE: json.dumps(facts)}
 
 
 def _known(row: Row) -> _Environment:
@@ -138,6 +146,7 @@ def _known(row: Row) -> _Environment:
         del columns["device_name"]
     for name in MEASURED_BY if row["role"] == "probe" else ():
         columns.pop(name, None)
+    columns |= hardware_in_key(row)
     if not row[SETTINGS]:
         return _Environment(columns, None, frozenset())
     own = {*OF_THE_CASE, *NOT_IN_ENV_KEY, *_set_by(row["env"])}

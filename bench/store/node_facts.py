@@ -11,13 +11,17 @@ from bench.errors import ResultsError
 from bench.store.columns import LaunchRow
 from bench.store.env_key import MACHINE_COLUMNS
 from bench.store.environment_diff import SETTINGS, Difference, compared
+from bench.store.hardware_facts import HARDWARE
 
 PLACES = ("nproc_per_node", "interface")
-COLUMNS = (*MACHINE_COLUMNS, "os", SETTINGS)
+COLUMNS = (*(name for name in MACHINE_COLUMNS if name != "device_name"), "os", SETTINGS, HARDWARE)
 
 
 def others(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the facts of each node but node 0; ResultsError if the cell is no list of JSON objects."""
+    """Return the facts of each node but node 0, with the ``device_name`` of the launch.
+
+    ResultsError if the cell is no list of JSON objects.
+    """
     text = row.get("node_facts") or "[]"
     try:
         found = json.loads(text)
@@ -30,7 +34,7 @@ def others(row: Mapping[str, Any]) -> list[dict[str, Any]]:
             allowed="a list of JSON objects",
             hint="Restore the file from a copy.",
         )
-    return found
+    return [{**one, "device_name": row.get("device_name")} for one in found]
 
 
 def between_nodes(rows: Iterable[LaunchRow]) -> dict[str, list[Difference]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import ResultsError
+from bench.machine.hardware import FACTS
 from bench.messages.rank_record import RankRecord
 from bench.plan.case import Case
 from bench.plan.code_key import Code, Source, digest, other_now
@@ -21,6 +22,7 @@ from bench.store.columns import LaunchRow
 from bench.store.counting_rows import Key, latest
 from bench.store.env_key import MACHINE_COLUMNS
 from bench.store.environment_diff import between
+from bench.store.hardware_facts import HARDWARE
 from bench.store.plan_file import asked_of, case_of, read_plan
 from bench.untrusted.rank_files import NonsenseError, read_json
 
@@ -150,8 +152,8 @@ def changed_plan(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def changed_facts(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return the differences in stepbench, machine and software that are known before a rank runs."""
-    columns = ["tool_version", "tool_commit", *(c for c in MACHINE_COLUMNS if c not in TOLD_BY_RANKS), "settings"]
-    said = _said(old, new, columns)
+    of_machine = [name for name in MACHINE_COLUMNS if name not in TOLD_BY_RANKS]
+    said = _said(old, new, ["tool_version", "tool_commit", *of_machine, "settings", HARDWARE])
     if old.get("gpus") != new.get("gpus"):
         said.append(f"gpus: {old.get('gpus') or 'none'} when it began, {new.get('gpus') or 'none'} now")
     before, now = old.get("workloads") or {}, new.get("workloads") or {}
@@ -186,7 +188,7 @@ def changed_rows(rows: Iterable[LaunchRow], row: Mapping[str, Any]) -> list[str]
         return []
     # Another case may use other devices, and has settings of its own.
     columns = (
-        [*MACHINE_COLUMNS, "settings", "nodes", "interface"]
+        [*MACHINE_COLUMNS, "settings", HARDWARE, "nodes", "interface"]
         if same
         else [c for c in MACHINE_COLUMNS if c != "device_name"]
     )
@@ -194,9 +196,12 @@ def changed_rows(rows: Iterable[LaunchRow], row: Mapping[str, Any]) -> list[str]
 
 
 def _said(old: Mapping[str, Any], new: Mapping[str, Any], columns: Collection[str]) -> list[str]:
-    """Return differences in words, without small changes of memory, which an update of the kernel may cause."""
+    """Return differences in words, but not all of the machine: other facts than those in env_key may change.
+
+    So may the memory by a little, after an update of the kernel.
+    """
     found = between(old, new, columns)
-    return [d.words("when it began", "now") for d in found if d.in_env_key or d.name not in MACHINE_COLUMNS]
+    return [d.words("when it began", "now") for d in found if d.in_env_key or d.name not in (*MACHINE_COLUMNS, *FACTS)]
 
 
 def _listed(what: str, some: Collection[str], others: Collection[str]) -> list[str]:

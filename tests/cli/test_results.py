@@ -21,6 +21,7 @@ import pytest
 
 from bench.cli.results import _size
 from bench.errors import EXIT_FAILED, ResultsError
+from bench.machine.hardware import FACTS
 from bench.store.runs import Run, busy, find, folders, look, runs
 
 OLD, NEW = "20260101-120000-00aa", "20260102-080000-00bb"
@@ -599,3 +600,18 @@ def test_env_without_diff_shows_this_machine(tmp_path: Path) -> None:
     facts = json.loads(done.out)
     assert done.code == 0
     assert {"hostname", "cpu_model", "settings", "torch", "gpus", "note"} <= facts.keys()
+    table = bench(tmp_path, "env").out.splitlines()
+    assert [line.split()[0] for line in table if line.split()[0] in FACTS] == list(json.loads(facts["hardware"]))
+
+
+def test_hardware_that_differs_is_said_fact_by_fact(tmp_path: Path) -> None:
+    for run_id, governor, kernel in ((OLD, "performance", "6.8"), (NEW, "powersave", "6.9\x1b")):
+        with io.StringIO(newline="") as text:
+            facts = json.dumps({"cpu_governor": governor, "kernel": kernel, "smt": "on"})
+            csv.writer(text).writerows([["run_id", "launch_id", "settings", "hardware"], [run_id, "l", "{}", facts]])
+            make_run(tmp_path / "results", run_id, text.getvalue())
+    assert bench(tmp_path, "env", "--diff", OLD, NEW).out == (
+        f"A: results/runs/{OLD}\nB: results/runs/{NEW}\n\n"
+        "bench check refuses a baseline with these differences:\n  cpu_governor: performance in A, powersave in B\n\n"
+        "other differences:\n  kernel: 6.8 in A, '6.9\\x1b' in B\n"
+    )

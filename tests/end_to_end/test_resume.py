@@ -388,6 +388,15 @@ def test_changes_of_the_machine_in_words() -> None:
     ]
 
 
+def test_a_run_goes_on_with_other_hardware_only_if_that_changes_no_speed() -> None:
+    old = {"torch": "2.11.0", "hardware": json.dumps({"cpu_governor": "performance", "kernel": "6.8"})}
+    assert changed_facts(old, {**old, "hardware": json.dumps({"cpu_governor": "performance", "kernel": "6.9"})}) == []
+    assert changed_facts(old, {**old, "hardware": json.dumps({"cpu_governor": "powersave", "kernel": "6.9"})}) == [
+        "cpu_governor: performance when it began, powersave now"
+    ]
+    assert changed_facts({"torch": "2.11.0"}, old) == []  # It began with a version that did not record them.
+
+
 def test_changes_that_only_ranks_can_tell() -> None:
     row = {"env_key": "e", "device": "cuda", "case_id": "a", "device_name": "NVIDIA H200", "settings": "{}"}
     other = {**row, "env_key": "f", "device_name": "NVIDIA H100"}

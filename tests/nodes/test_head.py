@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import pytest
 from bench.errors import BenchError, IncomparableError, UsageError
 from bench.nodes import head as module
 from bench.nodes.channel import Channel, Refused, connect
-from bench.nodes.facts import unlike
+from bench.nodes.facts import same_machine, unlike
 from bench.nodes.head import Condition, Head, Peer
 
 TOKEN = "s"
@@ -270,6 +271,17 @@ def test_machines_may_differ_and_that_is_said() -> None:
     assert unlike({"ram_gib": 8.0}, {"ram_gib": 8.0}, "node 1 (n2)") == ""
     words = unlike({"ram_gib": 8.0, "driver": "1"}, {"ram_gib": 16.0, "driver": "1"}, "node 1 (n2)")
     assert words == "node 0 and node 1 (n2) are unlike: ram_gib 8.0 and 16.0"
+    here, there = ({"hardware": json.dumps({"smt": smt, "kernel": smt})} for smt in ("on", "off"))
+    assert unlike(here, there, "node 1 (n2)") == "node 0 and node 1 (n2) are unlike: smt 'on' and 'off'"
+
+
+def test_errors_of_memory_make_no_other_machine() -> None:
+    facts = {"hostname": "n2", "hardware": json.dumps({"smt": "on", "gpu_ecc_errors": "0 corrected / 0 not"})}
+    assert same_machine(
+        facts, {**facts, "hardware": json.dumps({"smt": "on", "gpu_ecc_errors": "1 corrected / 0 not"})}
+    )
+    assert not same_machine(facts, {**facts, "hardware": json.dumps({"smt": "off"})})
+    assert not same_machine(facts, {**facts, "hostname": "n3"})
 
 
 @pytest.mark.parametrize("hour", [3600, -3600])

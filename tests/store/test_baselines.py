@@ -168,6 +168,19 @@ def test_another_machine_or_software_is_refused_and_what_differs_named(five: Pat
     assert len(held(five)) == 2
 
 
+def test_other_hardware_is_refused_but_not_where_the_baseline_has_no_facts(five: Path) -> None:
+    fast, slow = (json.dumps({"cpu_governor": said}) for said in ("performance", "powersave"))
+    run(five, B, session([100.0], **{**HERE, "hardware": fast, "env_key": "fast"}))
+    run(five, C, session([100.0], **{**HERE, "hardware": slow, "env_key": "slow"}))
+    old = [launch(run_id="old", started_at="2025-12-31T23:00:00", **{**HERE, "schema": 8})]
+    write(five / "results" / "baselines", old, [name for name in LAUNCHES if name != "hardware"], "main.csv")
+    assert bench(five, "add", "main", B).code == 0
+    assert bench(five, "add", "other", B).code == 0
+    refused = bench(five, "add", "other", C)
+    assert refused.code == 4
+    assert "cpu_governor: performance in the baseline, powersave now" in refused.err
+
+
 def test_another_host_of_the_same_kind_is_none_of_another_machine(five: Path) -> None:
     bench(five, "add", "main", A)
     run(five, B, session([100.0], **{**HERE, "hostname": "elsewhere"}))

@@ -45,3 +45,42 @@ def test_the_order_of_nodes_does_not_matter_but_their_number_and_way_do() -> Non
     third = {**OTHER, "driver": "560"}
     assert key(OTHER, third) == key(third, OTHER)
     assert len({key(), key(OTHER), key(OTHER, OTHER), key(OTHER, interface="ib0")}) == 4
+
+
+HARDWARE = {
+    "cpu_governor": "performance",
+    "smt": None,
+    "kernel": "6.8",
+    "gpu_power_limit_w": "700",
+    "gpu_ecc_errors": "0",
+}
+
+
+def with_hardware(device: str = "NVIDIA H200", **changes: str | None) -> str:
+    return env_key({"torch": "2.14", "device_name": device, "hardware": json.dumps({**HARDWARE, **changes})})
+
+
+def test_hardware_that_changes_speed_is_in_it() -> None:
+    assert with_hardware(cpu_governor="powersave") != with_hardware()
+    assert with_hardware(smt="on") != with_hardware()
+    assert with_hardware(gpu_power_limit_w="500") != with_hardware()
+    assert with_hardware(kernel="6.9", gpu_ecc_errors="3") == with_hardware()
+
+
+def test_a_launch_on_the_cpu_asks_for_no_gpu() -> None:
+    assert with_hardware("cpu", gpu_power_limit_w="500") == with_hardware("cpu")
+    assert with_hardware("cpu", cpu_governor="powersave") != with_hardware("cpu")
+
+
+def test_a_row_without_facts_about_hardware_keeps_its_key() -> None:
+    row = {"torch": "2.14", "settings": "{}"}
+    assert env_key({**row, "hardware": None}) == env_key({**row, "hardware": "{}"}) == env_key(row)
+    old = json.dumps([OTHER])
+    assert env_key({**row, "node_facts": old, "hardware": None}) == env_key({**row, "node_facts": old})
+
+
+def test_hardware_of_other_nodes_is_in_it() -> None:
+    one, other = ({**OTHER, "hardware": json.dumps({**HARDWARE, "smt": smt})} for smt in ("on", "off"))
+    errors = {**OTHER, "hardware": json.dumps({**HARDWARE, "smt": "on", "gpu_ecc_errors": "9"})}
+    assert key(one) == key(errors)
+    assert len({key(OTHER), key(one), key(other)}) == 3

@@ -63,7 +63,7 @@ def test_columns_are_all_of_the_environment_but_keys_and_what_is_no_property_of_
     assert {"launcher", "warmup_steps", "steps", "min_seconds"} <= set(MEASURED_BY)
     assert not {"launches", "timeout", "hang_timeout", "order_seed", "budget"} & set(MEASURED_BY)
     assert len(COLUMNS) == len(set(COLUMNS))
-    assert COLUMNS[: len(ENV_KEY_COLUMNS) + 1] == (*ENV_KEY_COLUMNS, "settings")
+    assert COLUMNS[: len(ENV_KEY_COLUMNS) + 2] == (*ENV_KEY_COLUMNS, "settings", "hardware")
 
 
 def test_keys_the_command_and_what_was_measured_are_no_environment() -> None:
@@ -146,3 +146,43 @@ def test_rows_that_do_not_know_their_processors_are_of_no_other_environment() ->
     assert (difference.words(), difference.in_env_key) == ("cpus_allowed: empty in A, 192 in B", False)
     [difference] = differences([row(cpus_allowed=8)], [row(cpus_allowed=192)])
     assert difference.in_env_key
+
+
+def hardware(**facts: str | None) -> str:
+    return json.dumps(facts)
+
+
+def test_hardware_is_compared_fact_by_fact() -> None:
+    a = row(hardware=hardware(cpu_governor="performance", kernel="6.8", smt="on", cpu_turbo=None))
+    b = row(hardware=hardware(cpu_governor="powersave", kernel="6.9", smt="on", cpu_turbo="on"))
+    assert [(one.words(), one.in_env_key) for one in differences([a], [b])] == [
+        ("cpu_governor: performance in A, powersave in B", True),
+        ("cpu_turbo: empty in A, on in B", True),
+        ("kernel: 6.8 in A, 6.9 in B", False),
+    ]
+    assert words(differences([a, b], [b])) == [
+        "cpu_governor: performance and powersave in A, powersave in B",
+        "cpu_turbo: empty and on in A, on in B",
+        "kernel: 6.8 and 6.9 in A, 6.9 in B",
+    ]
+
+
+def test_facts_that_a_version_did_not_record_are_no_difference() -> None:
+    new = row(hardware=hardware(cpu_governor="performance", smt="on"))
+    assert differences([row()], [new]) == []
+    assert differences([row(hardware=hardware(smt="on"))], [new]) == []
+
+
+def test_facts_about_gpus_do_not_matter_on_the_cpu() -> None:
+    a, b = (row(hardware=hardware(gpu_power_limit_w=watts), device_name="cpu") for watts in ("700", "500"))
+    assert differences([a], [b]) == []
+    [found] = differences([a.but(device_name="NVIDIA H200")], [b.but(device_name="NVIDIA H200")])
+    assert found.words() == "gpu_power_limit_w: 700 in A, 500 in B"
+
+
+@pytest.mark.parametrize("cell", ["{", "[]", '{"smt": 1}'])
+def test_hardware_that_is_no_json_object_of_texts_is_told(cell: str) -> None:
+    with pytest.raises(ResultsError) as error:
+        differences([row()], [row(hardware=cell)])
+    assert (error.value.option, error.value.given) == ("launch l of run r, column hardware", cell)
+    assert error.value.allowed == "a JSON object of texts"

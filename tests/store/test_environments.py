@@ -238,3 +238,25 @@ def test_probes_controls_and_good_launches_are_no_failures() -> None:
         )
         == []
     )
+
+
+def test_hardware_that_changes_speed_is_the_environments() -> None:
+    def of(run_id: str, **facts: str | None) -> LaunchRow:
+        return row(run_id, hardware=json.dumps({"cpu_governor": "performance", "kernel": "6.8", **facts}))
+
+    rows = [of("r"), of("s", kernel="6.9"), of("t", cpu_governor="powersave"), of("u", cpu_governor=None)]
+    assert letters(*rows) == "AABC"
+    [found] = unlike(with_environments(launches(rows)), "A", "B")
+    assert found.words() == "cpu_governor: performance in A, powersave in B"
+
+
+def test_rows_of_versions_without_facts_about_hardware_make_no_environment() -> None:
+    rows = [row("old"), *(row(f"r{n}", hardware=json.dumps({"cpu_governor": said})) for n, said in enumerate("xxy"))]
+    assert letters(*rows) == "AAAB"
+    assert letters(rows[1], row("r", hardware=json.dumps({"cpu_governor": "x", "smt": "on"})), rows[0]) == "AAA"
+
+
+def test_facts_about_gpus_make_no_environment_on_the_cpu() -> None:
+    watts = [json.dumps({"gpu_power_limit_w": said}) for said in ("700", "500")]
+    assert letters(*(row(f"r{n}", hardware=facts, device_name="cpu") for n, facts in enumerate(watts))) == "AA"
+    assert letters(*(row(f"r{n}", hardware=facts) for n, facts in enumerate(watts))) == "AB"

@@ -49,3 +49,18 @@ def test_two_runs_differ_in_their_other_nodes_and_in_where_ranks_were() -> None:
 def test_a_damaged_cell_is_told(cell: str) -> None:
     with pytest.raises(ResultsError, match="column node_facts"):
         between_nodes([row(node_facts=cell, run_id="r", launch_id="l")])
+
+
+def test_hardware_of_nodes_is_compared_in_what_the_launch_used() -> None:
+    here, there = (
+        json.dumps({"smt": smt, "gpu_power_limit_w": watts}) for smt, watts in (("on", "700"), ("off", "500"))
+    )
+    on_cpu, on_gpus = (row(other("n2", hardware=there), hardware=here, device_name=name) for name in ("cpu", "H100"))
+    found = [[one.words("on node 0", "there") for one in between_nodes([of])["n2"]] for of in (on_cpu, on_gpus)]
+    assert found[0] == ["smt: on on node 0, off there"]
+    assert found[1] == [*found[0], "gpu_power_limit_w: 700 on node 0, 500 there"]
+    equal = row(other("n2", hardware=here), hardware=here, device_name="H100")
+    assert [one.words() for one in differences_of_nodes([equal], [on_gpus])] == [
+        "smt of other nodes: on in A, off in B",
+        "gpu_power_limit_w of other nodes: 700 in A, 500 in B",
+    ]
