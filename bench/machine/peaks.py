@@ -38,6 +38,7 @@ PEAKS: dict[str, Peak] = {
     "NVIDIA H20": _ampere(None, 74, 148, "H20"),
     "NVIDIA GH200 480GB": _ampere(67, 494.5, 989, "GH200"),
     "NVIDIA B200": _ampere(None, None, 2250, "DGX B200"),
+    "NVIDIA B300 SXM6 AC": Peak(None, None, 2250, 2250, "NVIDIA NeMo RL, nemo_rl/utils/flops_tracker.py, dense"),
     "NVIDIA L4": _ampere(30.3, 60, 121, "L4"),
     "NVIDIA L40S": _ampere(91.6, 183, 362, "L40S"),
     "NVIDIA A10": _ampere(31.2, 62.5, 125, "A10"),

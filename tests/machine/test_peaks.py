@@ -81,6 +81,10 @@ H200, T4, V100 = "NVIDIA H200 SXM datasheet, dense", "NVIDIA T4 datasheet", "NVI
         ("Tesla V100-SXM2-32GB", "bf16", None),
         ("NVIDIA B200", "tf32", None),
         ("NVIDIA B200", "bf16", (2250, "NVIDIA DGX B200 datasheet, dense")),
+        # 4500 with sparsity; NVIDIA's sources for GB200 and GB300 differ from each other, so these have no peak
+        ("NVIDIA B300 SXM6 AC", "bf16", (2250, "NVIDIA NeMo RL, nemo_rl/utils/flops_tracker.py, dense")),
+        ("NVIDIA B300 SXM6 AC", "tf32", None),
+        ("NVIDIA GB200", "bf16", None),
         ("NVIDIA H20", "fp32", None),
         ("NVIDIA H20", "tf32", (74, "NVIDIA H20 datasheet, dense")),
     ],
