@@ -23,7 +23,7 @@ def hardware_of(row: Mapping[str, Any]) -> dict[str, str | None]:
         return {}
     try:
         found = json.loads(row[HARDWARE])
-    except ValueError:
+    except (TypeError, ValueError):  # In node_facts it may be anything.
         found = None
     if not isinstance(found, dict) or not all(value is None or isinstance(value, str) for value in found.values()):
         raise ResultsError(

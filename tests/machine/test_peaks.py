@@ -81,7 +81,7 @@ H200, T4, V100 = "NVIDIA H200 SXM datasheet, dense", "NVIDIA T4 datasheet", "NVI
         ("Tesla V100-SXM2-32GB", "bf16", None),
         ("NVIDIA B200", "tf32", None),
         ("NVIDIA B200", "bf16", (2250, "NVIDIA DGX B200 datasheet, dense")),
-        # 4500 with sparsity; NVIDIA's sources for GB200 and GB300 differ from each other, so these have no peak
+        # 4500 with sparsity; sources for GB200 and GB300 say 2450 and 2500, so these have no peak
         ("NVIDIA B300 SXM6 AC", "bf16", (2250, "NVIDIA NeMo RL, nemo_rl/utils/flops_tracker.py, dense")),
         ("NVIDIA B300 SXM6 AC", "tf32", None),
         ("NVIDIA GB200", "bf16", None),

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from bench.machine.hardware import FACTS
+from bench.store.columns import LAUNCHES
 from bench.store.env_key import env_key
 
 OTHER = {
@@ -84,3 +86,8 @@ def test_hardware_of_other_nodes_is_in_it() -> None:
     errors = {**OTHER, "hardware": json.dumps({**HARDWARE, "smt": "on", "gpu_ecc_errors": "9"})}
     assert key(one) == key(errors)
     assert len({key(OTHER), key(one), key(other)}) == 3
+
+
+def test_facts_have_names_that_no_column_has() -> None:
+    """Environments are compared by both together."""
+    assert not set(FACTS) & set(LAUNCHES)

@@ -64,3 +64,9 @@ def test_hardware_of_nodes_is_compared_in_what_the_launch_used() -> None:
         "smt of other nodes: on in A, off in B",
         "gpu_power_limit_w of other nodes: 700 in A, 500 in B",
     ]
+
+
+@pytest.mark.parametrize("damaged", ["{", 3, {"smt": "on"}])
+def test_damaged_hardware_of_a_node_is_told(damaged: object) -> None:
+    with pytest.raises(ResultsError, match="column hardware"):
+        between_nodes([row(other("n2", hardware=damaged), hardware='{"smt": "on"}')])
