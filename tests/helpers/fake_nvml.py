@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Callable
 from ctypes import POINTER, c_char, c_char_p, c_int, c_uint, c_uint64, c_ulonglong
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,7 +186,7 @@ class Library:
     def _ecc_errors(self, handle: Any, kind: int, counter: int, out: Any) -> int:
         if counter != AGGREGATE:
             return INVALID_ARGUMENT
-        return self._of_kind("ecc_errors")(handle, kind, out)  # type: ignore[no-any-return]
+        return self._of_kind("ecc_errors")(handle, kind, out)
 
     def _ancestor(self, one: Any, other: Any, out: Any) -> int:
         levels = self._device(one).now("ancestors")
@@ -234,7 +235,7 @@ class Library:
             out[index].pid = pid
         return SUCCESS
 
-    def _of_kind(self, name: str) -> Any:
+    def _of_kind(self, name: str) -> Callable[[Any, int, Any], int]:
         """A number for each kind (of clock, of error) or link, by its number; others are invalid."""
 
         def call(handle: Any, kind: int, out: Any) -> int:

@@ -141,11 +141,14 @@ def test_files_that_cannot_be_read_are_left_out_with_a_warning(tmp_path: Path) -
     assert "Upgrade stepbench." in warnings[2]
 
 
-def test_a_session_with_settings_that_are_not_json_is_left_out() -> None:
+def test_a_session_with_settings_or_hardware_that_are_not_json_is_left_out() -> None:
     made = session_of("a run", session(RATES, settings="{}"))
     warnings: list[str] = []
     assert read_sessions([("a.csv", made.content.replace(b"{}", b"oops"))], warnings.append) == []
     assert "column settings: got 'oops'" in warnings[0]
+    told = session_of("a run", session(RATES, settings="{}", hardware="[]"))
+    assert read_sessions([("a.csv", told.content)], warnings.append) == []
+    assert "column hardware: got '[]'" in warnings[1]
 
 
 def test_rows_of_older_versions_keep_their_schema() -> None:
