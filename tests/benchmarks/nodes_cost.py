@@ -69,7 +69,7 @@ def ours(at: Hosts) -> list[float]:
         return [float(row["startup_s"]) for row in csv.DictReader(file.open())]
 
 
-BATCH, WARMUP, STEPS = 4, 10, 80
+BATCH, WARMUP, STEPS = 4, 10, 240
 
 
 def bare(at: Hosts) -> float:
