@@ -365,6 +365,7 @@ def counted_numbers(counted: Run, row: dict[str, Any]) -> dict[tuple[str, str, s
     return numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "ranks", "accumulated"),
     [
