@@ -107,14 +107,15 @@ class Nodes:
         wanted = {planned.case for planned in cases if planned.skip is None}
         for at, planned in enumerate(cases):
             packed = dataclasses.replace(planned.case, placement="pack")
-            if planned.skip is None and packed != planned.case and packed in wanted:
-                parts = [
-                    placed(case.processes, self._places, case.placement == "even") for case in (planned.case, packed)
-                ]
-                if parts[0] == parts[1]:
-                    why = f"its ranks are where --placement pack has them: {per_node(parts[0])}"
-                    cases[at] = dataclasses.replace(planned, skip=why)
+            twice = planned.skip is None and packed != planned.case and packed in wanted
+            if twice and (parts := self._parts(planned.case)) == self._parts(packed):
+                why = f"its ranks are where --placement pack has them: {per_node(parts)}"
+                cases[at] = dataclasses.replace(planned, skip=why)
         return dataclasses.replace(plan, cases=tuple(cases))
+
+    def _parts(self, case: Case) -> list[int]:
+        """Return the ranks of a case on each node that has any; ValueError if they cannot be placed."""
+        return placed(case.processes, self._places, even=case.placement == "even")
 
     def _planned(self, planned: Planned) -> Planned:
         """Refuse what these nodes have no places for.
@@ -129,7 +130,7 @@ class Nodes:
             why = f"{case.strategy} is one process, which has the {here} GPUs of its node; use ddp"
             return dataclasses.replace(planned, skip=why)
         try:
-            parts = placed(case.processes, self._places, even=case.placement == "even")
+            parts = self._parts(case)
         except ValueError as error:
             return dataclasses.replace(planned, skip=f"--placement {case.placement}: {error}")
         if len(set(parts)) == 1 or case.spread.options.get("replicate", "1") == "1":

@@ -19,14 +19,8 @@ from bench.plan.strategies import NONE, ONE_PROCESS, SCRIPTS_OWN, STRATEGIES
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 from bench.plan.workload_spec import parse_workload
 
-FROM_OUTSIDE = (
-    "gpus",
-    "device",
-    "omp_num_threads",
-    "numa_binding",
-    "placement",
-    "env",
-)  # Axes that work on any script, and on collectives.
+# Axes that work on any script, and on collectives.
+FROM_OUTSIDE = ("gpus", "device", "omp_num_threads", "numa_binding", "placement", "env")
 GPU_AXES = ("pin_memory", "cudnn_benchmark", "numa_binding")
 
 
@@ -74,11 +68,15 @@ def _workload_case(given: dict[str, Any], spread: StrategySpec, on_gpus: bool, s
 
 def _refuse_what_only_scripts_have(given: Mapping[str, Any]) -> None:
     """Raise UsageError for values that only a script may have."""
-    if given["args"]:
-        raise UsageError("--args has no effect without a script", option="--args", hint="Add --script FILE.")
+    _refuse_arguments(given)
     if given["strategy"] in (SCRIPTS_OWN, NONE):
         allowed = f"{', '.join(STRATEGIES)} for a workload"
         raise UsageError(option="--strategy", given=given["strategy"], allowed=allowed)
+
+
+def _refuse_arguments(given: Mapping[str, Any]) -> None:
+    if given["args"]:
+        raise UsageError("--args has no effect without a script", option="--args", hint="Add --script FILE.")
 
 
 def _check_nodes(machine: Machine) -> None:
@@ -125,8 +123,7 @@ def _script_case(given: dict[str, Any], spread: StrategySpec, on_gpus: bool, sha
 
 def _comms_case(given: dict[str, Any], spread: StrategySpec, on_gpus: bool, shares: bool) -> Case:
     """Return the case of collectives: only axes that work from outside have a value."""
-    if given["args"]:
-        raise UsageError("--args has no effect without a script", option="--args", hint="Add --script FILE.")
+    _refuse_arguments(given)
     for name in PLACEHOLDERS:
         if name not in FROM_OUTSIDE:
             given[name] = NONE if name == "strategy" else None

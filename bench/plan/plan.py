@@ -40,12 +40,8 @@ from bench.plan.strategies import NONE, SCRIPTS_OWN
 if TYPE_CHECKING:
     from bench.plan.description import Description
 
-NOT_OF_A_CASE = (
-    "order_seed",
-    "budget",
-    "count_work",
-    "profile",
-)  # Settings of a run that have no effect on a single case.
+# Settings of a run that have no effect on a single case.
+NOT_OF_A_CASE = ("order_seed", "budget", "count_work", "profile")
 
 Axes = dict[str, list[Value]]
 
