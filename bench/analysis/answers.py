@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from bench.analysis.comms import is_comms
 from bench.analysis.failures import failures
 from bench.analysis.frames import launches
 from bench.analysis.scaling import scaling
+from bench.analysis.slow_ranks import slow_ranks
 from bench.analysis.step_noise import noise
 from bench.analysis.summary import summarise
 from bench.analysis.tradeoff import tradeoff, with_memory
@@ -36,10 +38,16 @@ class Answers:
     tuning: pd.DataFrame
     failures: pd.DataFrame
     noise: pd.DataFrame
+    slow_ranks: pd.DataFrame
 
 
-def answer(rows: Sequence[LaunchRow], steps: pd.DataFrame, within_gib: Iterable[float] = ()) -> Answers:
-    """Answer all questions from the rows and steps of any number of runs.
+def answer(
+    rows: Sequence[LaunchRow],
+    steps: pd.DataFrame,
+    within_gib: Iterable[float] = (),
+    ranks: Sequence[Mapping[str, Any]] = (),
+) -> Answers:
+    """Answer all questions from the rows, steps and rows of ranks.csv of any number of runs.
 
     Probes, controls and launches of collectives appear in ``launches`` only.
     """
@@ -54,4 +62,5 @@ def answer(rows: Sequence[LaunchRow], steps: pd.DataFrame, within_gib: Iterable[
         tuning=tuning(summary, trained),
         failures=failures(trained),
         noise=noise(trained, steps),
+        slow_ranks=slow_ranks(trained, ranks),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from bench.errors import EXIT_OK, ResultsError, UsageError
 from bench.plan.comms import COMMS
 from bench.report.format import wide_console
 from bench.store.columns import LaunchRow
-from bench.store.reader import read_launches
+from bench.store.reader import read, read_launches
 from bench.store.runs import LATEST, find
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ FILES = (
     keyword_parameter("plots", Annotated[Path | None, _file("Write every chart as PNG and SVG.", "DIR")], None),
     keyword_parameter(
         "csv",
-        Annotated[Path | None, _file("Write summary, scaling, trade-off, tuning and failures as CSV.", "DIR")],
+        Annotated[Path | None, _file("Write summary, scaling, trade-off, tuning, ranks and failures as CSV.", "DIR")],
         None,
     ),
 )
@@ -78,7 +79,8 @@ def report(
     from bench.report.tables import tables
     from bench.report.terminal import print_report
 
-    answers = answer(rows, _steps(folders if files["html"] or files["plots"] else []), memory)
+    steps = _steps(folders if files["html"] or files["plots"] else [])
+    answers = answer(rows, steps, memory, _ranks(folders if any((row.world_size or 1) > 1 for row in rows) else []))
     comms = comms_answers(answers.launches, rows_of) if (rows_of := comms_rows(folders, warn)) else None
     sentences = headline(answers, memory) if len(answers.summary) else []
     heading = _Heading(_title(rows), _about(rows), [*sentences, *(comms_sentences(comms) if comms else [])])
@@ -152,6 +154,19 @@ def _steps(folders: Sequence[Path]) -> pd.DataFrame:
         except ResultsError as error:
             warn(f"the report has no steps of {folder.name}: {error}")
     return pd.concat([frame for frame in found if len(frame)] or found, ignore_index=True)
+
+
+def _ranks(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the ranks of all runs, without those of files that cannot be read, of which the user is warned."""
+    from bench.analysis.slow_ranks import READ
+
+    found = []
+    for file in (folder / "ranks.csv" for folder in folders):
+        try:
+            found += read(file, warn, only=READ) if os.path.lexists(file) else []
+        except ResultsError as error:
+            warn(f"the report does not compare the ranks of {file.parent.name}: {error}")
+    return found
 
 
 def _title(rows: Sequence[LaunchRow]) -> str:

@@ -73,7 +73,7 @@ class Contest:
             )
         nodes = nodes or OneNode()
         # Its verdict is about times alone, and counting would take more of them.
-        asked = dataclasses.replace(asked, settings={"count_work": False, **asked.settings})
+        asked = dataclasses.replace(asked, settings={"count_work": False, "stragglers": False, **asked.settings})
         here = not may_lack(sides)
         whole = nodes.machine(machine)
         plans = {side.name: make_plan(side.asked(asked), whole, code_is_here=here) for side in sides}

@@ -191,6 +191,7 @@ class RankRecord:
     observed: Observed | None = None
     counts: Counts | None = None
     profile: StepProfile | None = None
+    own_ns: list[int] = field(default_factory=list)  # Of steps after the window: time outside of collectives.
     script: ScriptRecord | None = None
     comms: list[CommsTimes] = field(default_factory=list)
     comms_done: bool = False  # All rounds of collectives were measured.

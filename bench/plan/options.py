@@ -513,6 +513,13 @@ SETTINGS: dict[str, Option] = {
             "find how much of a step waits for communication, by a few more steps after the window",
         ),
         Option(
+            "stragglers",
+            _on_off,
+            "on, off",
+            True,
+            "find the slow rank also where all wait for it in the forward pass, by a few more steps after the window",
+        ),
+        Option(
             "order_seed",
             whole(0, MOST_SEED),
             "a whole number from 0",

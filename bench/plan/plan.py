@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bench.plan.description import Description
 
 # Settings of a run that have no effect on a single case.
-NOT_OF_A_CASE = ("order_seed", "budget", "count_work", "profile")
+NOT_OF_A_CASE = ("order_seed", "budget", "count_work", "profile", "stragglers")
 
 Axes = dict[str, list[Value]]
 
@@ -64,6 +64,7 @@ class Protocol:
     count_flops: bool = False
     count_work: bool = True
     profile: str = "off"
+    stragglers: bool = True
 
 
 @dataclass(frozen=True)

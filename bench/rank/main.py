@@ -7,7 +7,7 @@ import dataclasses
 import os
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from bench.rank.extra_step import take_step
 from bench.rank.measure import measure
 from bench.rank.memory import resident_mib
 from bench.rank.observe import observe
+from bench.rank.own_time import has_own_steps, own_times_ns
 from bench.rank.profiling.method import ENDED_EARLY, profile_of
 from bench.rank.recorded import recorded
 from bench.rank.software import device_facts, imported, software
@@ -33,6 +34,7 @@ from bench.rank.work.device import with_kernels
 KEPT: list[Training] = []
 OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # limit of the step after the window
 PROFILING_SECONDS, PROFILING_STEPS = 60.0, 50  # limit of the steps for --profile
+OWN_SECONDS, OWN_STEPS = 20.0, 200  # limit of the steps for --stragglers
 
 
 def run(spec_path: str) -> None:
@@ -61,6 +63,8 @@ def run(spec_path: str) -> None:
         await_sample(spec.scratch, launch)
         slowest_step_s = max(measurement.steps_ns) / 1e9
         record = add_observations(training, record, spec, slowest_step_s)
+        if spec.stragglers and has_own_steps(training, in_duet=spec.turns is not None):
+            record = add_own_times(training, record, spec, heartbeat, slowest_step_s)
         if spec.profile != "off":
             add_profile(training, record, spec, heartbeat, slowest_step_s)
         heartbeat.enter(STAGE["done"])  # the launch is complete, even if this process fails now
@@ -88,14 +92,34 @@ def add_profile(
     """Add to the record how much of a step waits for communication."""
     record = dataclasses.replace(record, profile=StepProfile(BY_PROFILE, note=ENDED_EARLY))
     record.write(spec.folder)
+    moved = _beats(record, heartbeat, slowest_step_s)
+    with patience(PROFILING_SECONDS + PROFILING_STEPS * slowest_step_s):
+        profile = profile_of(training, spec.profile, moved, spec.folder, record.rank)
+    dataclasses.replace(record, profile=profile).write(spec.folder)
+
+
+def add_own_times(
+    training: Training, record: RankRecord, spec: Spec, heartbeat: Heartbeat, slowest_step_s: float
+) -> RankRecord:
+    """Return the record with this rank's own time in a few more steps, if they succeed."""
+    assert record.measurement is not None
+    window_ns, steps = record.measurement.window_ns, len(record.measurement.steps_ns)
+    with patience(OWN_SECONDS + OWN_STEPS * slowest_step_s):
+        try:
+            own_ns = own_times_ns(training, window_ns, steps, _beats(record, heartbeat, slowest_step_s))
+            record = dataclasses.replace(record, own_ns=own_ns)
+            record.write(spec.folder)
+        except Exception:
+            traceback.print_exc()
+            print("the steps for --stragglers failed: the rank's own time is not known")
+    return record
+
+
+def _beats(record: RankRecord, heartbeat: Heartbeat, slowest_step_s: float) -> Callable[[], None]:
+    """Return a function to call after each step that follows the window, so that the watchdog sees it."""
     assert record.measurement is not None
     done = count(record.measurement.warmup_steps + len(record.measurement.steps_ns) + 1)
-    step_ns = round(slowest_step_s * 1e9)
-    with patience(PROFILING_SECONDS + PROFILING_STEPS * slowest_step_s):
-        profile = profile_of(
-            training, spec.profile, lambda: heartbeat.synced(next(done), step_ns), spec.folder, record.rank
-        )
-    dataclasses.replace(record, profile=profile).write(spec.folder)
+    return lambda: heartbeat.synced(next(done), round(slowest_step_s * 1e9))
 
 
 def add_observations(training: Training, record: RankRecord, spec: Spec, slowest_step_s: float) -> RankRecord:

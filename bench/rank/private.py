@@ -108,6 +108,21 @@ def group_of(boxed: Any) -> Any:
         return None
 
 
+def work_of(boxed: Any) -> Any:
+    """Return the work of a collective in a script object; None if there is another object in it."""
+    from torch._C._distributed_c10d import Work
+
+    try:
+        return Work.unbox(boxed)
+    except (RuntimeError, TypeError):
+        return None
+
+
+def wait_for_functional(result: torch.Tensor) -> None:
+    """Wait for the functional collective whose result this is."""
+    torch.ops._c10d_functional.wait_tensor(result)
+
+
 def group_named(name: str) -> Any:
     """Return the process group of a name; None if there is none."""
     module: Any = importlib.import_module("torch.distributed.distributed_c10d")

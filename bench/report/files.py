@@ -18,7 +18,7 @@ from bench.errors import ResultsError
 from bench.store.environments import known_values
 from bench.untrusted.files import write_bytes
 
-EXPORTED = ("summary", "scaling", "tradeoff", "tuning", "failures")
+EXPORTED = ("summary", "scaling", "tradeoff", "tuning", "slow_ranks", "failures")
 COMMS_EXPORTED = {"models": "comms_models", "sizes": "comms_sizes"}  # Frames about collectives -> their files.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -9,13 +9,14 @@ import pandas as pd
 
 from bench.analysis.answers import Answers
 from bench.analysis.order import labels
+from bench.analysis.slow_ranks import NODE
 from bench.analysis.summary import BY_PROFILE, GROUP, MARKS, each_of
 from bench.analysis.tradeoff import QUESTION
 from bench.errors import shorten
 from bench.report.format import first_few, number
 from bench.report.tables import MIB_A_GIB
 
-SHOWN = 3  # Warnings about the machine.
+SHOWN = 3  # Warnings about the machine, and slow ranks.
 
 
 def headline(answers: Answers, within_gib: Iterable[float] = ()) -> list[str]:
@@ -30,6 +31,7 @@ def headline(answers: Answers, within_gib: Iterable[float] = ()) -> list[str]:
         *_throughput(answers, list(within_gib)),
         *_scaling(answers),
         *_communication(answers),
+        *_slow_ranks(answers),
         *_tuning(answers),
         *_machine(answers),
         *_disturbed(answers),
@@ -172,6 +174,36 @@ def _communication(answers: Answers) -> Iterator[str]:
 def _waits(case: Mapping[Any, Any]) -> str:
     by = "" if case["comm_method"] == BY_PROFILE else ", by ablation"
     return f"{max(case['exposed_comm_share'], 0):.1%} ({case['words']}{by})"
+
+
+def _slow_ranks(answers: Answers) -> Iterator[str]:
+    """Yield which rank or node the others wait for, for each case in which one is slow."""
+    slow = answers.slow_ranks[answers.slow_ranks["slow"].notna()]
+    of_node = (slow["slow"] == NODE) & slow.duplicated([*GROUP, "slow", "node"])
+    slow = slow[~of_node].sort_values("slow_by", ascending=False, kind="stable")
+    cases = answers.summary.assign(label=labels(answers.summary))[[*GROUP, "workload", "label", "device"]]
+    for one in slow.head(SHOWN).merge(cases, on=list(GROUP)).to_dict("records"):
+        if one["slow"] == NODE:
+            who, others = f"node {one['node']} ({one['host']})", "the other nodes"
+        else:
+            who, others = f"rank {one['rank']} ({_place(one)})", "the other ranks"
+        slower = _slower_than(one, f"the median of {others}")
+        yield f"{one['workload']}, {one['label']}: {who} {slower}, and is the last in {one['slow_last']:.0%} of steps."
+    if len(slow) > SHOWN:
+        yield f"Slow ranks: {_plural(len(slow) - SHOWN, 'more is', 'more are')} named in the table of ranks."
+
+
+def _place(rank: Mapping[Any, Any]) -> str:
+    device = "" if rank["device"] == "cpu" else f", GPU {rank['local_rank']}"
+    return f"{rank['host']}{device}"
+
+
+def _slower_than(one: Mapping[Any, Any], others: str) -> str:
+    """Return by how much a rank or node is slower, and by how much at least."""
+    by, low = one["slow_by"], one["slow_low"]
+    if by < 1:
+        return f"is {by:.1%} slower than {others} (at least {low:.1%})"
+    return f"takes {1 + by:.2g} times as long as {others} (at least {1 + low:.2g} times)"
 
 
 def _tuning(answers: Answers) -> Iterator[str]:

@@ -13,6 +13,7 @@ from bench.analysis.order import labels
 from bench.analysis.scaling import BASE
 from bench.analysis.summary import GROUP
 from bench.report.format import UNKNOWN, number
+from bench.stats.slow_rank import CONFIDENCE, FLOOR, FLOOR_OF_FEW, LEAST_LAUNCHES
 from bench.store.environments import known_values, unlike
 
 MIB_A_GIB = 1024
@@ -178,6 +179,25 @@ FAILURES = (
     text_column("reason", "reason"),
     text_column("logs", "log_path", brief=False),
 )
+SLOW_RANKS = (
+    CASE,
+    count_column("rank", "rank"),
+    count_column("node", "node", brief=False),
+    text_column("host", "host"),
+    count_column("local rank", "local_rank", brief=False),
+    text_column("device", "device_name", brief=False),
+    count_column("launches", "launches", brief=False),
+    figure_column("own ms", "own_ms"),
+    figure_column("wait ms", "data_wait_ms", brief=False),
+    figure_column("copy ms", "copy_ms", brief=False),
+    figure_column("forward ms", "forward_ms", brief=False),
+    _share("spread", "own_cv"),
+    _share("last in", "last_share"),
+    _share("slower", "excess"),
+    _share("at least", "excess_low"),
+    text_column("slow", "slow"),
+    text_column("by", "own_method", brief=False),
+)
 COMMANDS = (CASE, text_column("case_id", "case_id"), text_column("command", "command"))
 
 
@@ -195,6 +215,7 @@ def tables(answers: Answers) -> list[Table]:
         Table("scaling", "Scaling", _SCALING_NOTE, SCALING, scaling),
         Table("tradeoff", "Speed against memory", _TRADEOFF_NOTE, TRADEOFF, _with_labels(answers.tradeoff, names)),
         Table("tuning", "Threads and workers", _TUNING_NOTE, TUNING, _with_labels(answers.tuning, names)),
+        Table("slow_ranks", "Ranks", _SLOW_RANKS_NOTE, SLOW_RANKS, _with_labels(answers.slow_ranks, names)),
         Table("failures", "Failures", _FAILURES_NOTE, FAILURES, failures),
         Table("commands", "Commands", "", COMMANDS, answers.summary.assign(label=names["label"])),
     ]
@@ -224,6 +245,13 @@ _TUNING_NOTE = (
     "Slower: than the best of the cases that differ only in threads, workers and prefetch factor, by the ratio of the "
     "medians. If the interval includes 0 %, the case cannot be distinguished from the best. Intervals allow for having "
     "chosen the best of many cases."
+)
+_SLOW_RANKS_NOTE = (
+    "Own time: what a step takes the rank before its first collective; by steps after the window, all time outside of "
+    "collectives. Spread: standard deviation / mean over steps. Last in: share of steps in which no other rank has as "
+    "much. Slower: than the median of the other ranks, over launches. A rank is slow if the lower bound of that, which "
+    f"holds for all ranks of a case with {CONFIDENCE:.0%}, is above {FLOOR:.0%} (above {FLOOR_OF_FEW:.0%} with fewer "
+    f"than {LEAST_LAUNCHES} launches); a node, if all its ranks are slower."
 )
 _FAILURES_NOTE = "Every failed launch, and every case that was not launched."
 

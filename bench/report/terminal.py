@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -14,7 +15,7 @@ from rich.text import Text
 from bench.analysis.comms import CommsAnswers
 from bench.analysis.frames import launches
 from bench.analysis.order import apart
-from bench.analysis.summary import summarise
+from bench.analysis.summary import GROUP, summarise
 from bench.analysis.tradeoff import host_memory
 from bench.report import tables
 from bench.report.comms import comms_sentences, comms_tables
@@ -116,10 +117,18 @@ def print_report(sentences: Sequence[str], found: Sequence[tables.Table], consol
     for sentence in sentences:
         console.print(Text(f"• {sentence}"))
     for table in found:
-        if table.name not in NOT_ON_TERMINALS:
+        if table.name == "slow_ranks":
+            table = _with_slow(table)
+        if table.name not in NOT_ON_TERMINALS and len(table.frame):
             console.print(Text(f"\n{table.title}", "bold"))
             print_table(_brief_table(table), console)
             console.print(Text(table.note, "dim"))
+
+
+def _with_slow(table: tables.Table) -> tables.Table:
+    """Return the table of ranks with those cases only in which one is slow."""
+    of_case = table.frame.groupby(list(GROUP), sort=False, dropna=False)["slow"]
+    return replace(table, frame=table.frame[of_case.transform(lambda slow: slow.notna().any()).astype(bool)])
 
 
 def _brief_table(table: tables.Table) -> Table:

@@ -76,6 +76,7 @@ class LaunchRequests:
             nodes=[(elsewhere or {}).get(rank, 0) for rank in range(request.ranks)],
             count_work=protocol.count_work,
             profile=protocol.profile,
+            stragglers=protocol.stragglers,
         )
         try:
             if spec.script:

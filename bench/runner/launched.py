@@ -29,6 +29,7 @@ from bench.runner.metrics import (
     window_of,
 )
 from bench.runner.node_sampler import NodeSamples
+from bench.runner.own_time import own_times
 from bench.runner.rank_site import Site
 from bench.runner.script_steps import metrics, script_steps, united, verdict
 from bench.runner.step_counts import count_rows, counted
@@ -165,7 +166,8 @@ class Judge:
         case, records = self.case, end.records
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
-        row = launch_metrics(ranks, end.requested_at_ns, self.description.tokens_per_sample, devices)
+        tokens, own = self.description.tokens_per_sample, own_times(records)
+        row = launch_metrics(ranks, end.requested_at_ns, tokens, devices, own)
         row |= efficiency(row, self.description, self._peak(device_name))
         if row["flops_note"] != self.description.flops_note:
             self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bench.messages.rank_record import MEMORY, Measurement, RankRecord
 from bench.plan.description import Description
 from bench.runner.communication import of_rank
+from bench.runner.own_time import OwnTimes, critical_rank, own_time_ns, own_times
 from bench.store.columns import Row
 
 STEADY_WITHIN = 0.05
@@ -22,11 +23,15 @@ Array = NDArray[np.float64]
 
 
 def launch_metrics(
-    ranks: Sequence[Measurement], requested_at_ns: int, tokens_per_sample: int | None, devices: int | None = None
+    ranks: Sequence[Measurement],
+    requested_at_ns: int,
+    tokens_per_sample: int | None,
+    devices: int | None = None,
+    own: OwnTimes | None = None,
 ) -> Row:
     """Return the METRICS and MEMORY columns of a launch, except those that need the peak rate of its device.
 
-    ``devices`` is the number of devices if it is not one for each rank.
+    ``devices`` is the number of devices if it is not one for each rank. ``own`` are the ranks' own times, if known.
     """
     devices = devices or len(ranks)
     steps = _steps_ms(ranks)
@@ -37,7 +42,7 @@ def launch_metrics(
     tokens_per_s = _tokens(ranks, samples, tokens_per_sample, window_s)
     first, second = np.array_split(slowest, 2)
     drift = float(np.median(second) / np.median(first) - 1)
-    critical = critical_rank(ranks)
+    critical = own.slowest if own else critical_rank(ranks)
     losses = np.mean([m.losses for m in ranks], axis=0) if ranks[0].losses else None  # a script does not tell
     parts = part_means_ms(ranks[critical])
     return {
@@ -164,6 +169,7 @@ def step_rows(ranks: Sequence[Measurement]) -> list[Row]:
 
 def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) -> list[Row]:
     """Return the RANKS columns, one row for each rank with a record."""
+    own = own_times(records)
     return [
         {
             "rank": record.rank,
@@ -176,6 +182,7 @@ def rank_rows(records: Mapping[int, RankRecord], exit_codes: Mapping[int, int]) 
             "failure": record.failure.message if record.failure else None,
             **({"num_threads": record.state.num_threads} if record.state else {}),
             **(_rank_metrics(record.measurement) if record.measurement else {}),
+            **(own.of_rank(record.rank) if own else {}),
             **of_rank(record.profile),
         }
         for _, record in sorted(records.items())
@@ -223,29 +230,6 @@ def _starved_ms(parts: Row) -> float:
     """
     gap_ms: float | None = parts["device_gap_ms"]
     return float(parts["data_wait_ms"]) if gap_ms is None else gap_ms
-
-
-def own_time_ns(ranks: Sequence[Measurement]) -> Array | None:
-    """Return each rank's time before it first waits for another, (ranks, steps); None if there is no other.
-
-    It has the wait and the copy, and the forward pass if it is free of collectives. Of a script it has the wait, and
-    what comes before it.
-    """
-    if "outside" in ranks[0].parts_ns:
-        parts = ["data_wait", "outside"]
-        if len(ranks) == 1:
-            return None
-    elif ranks[0].forward_is_local is None:
-        return None
-    else:
-        parts = ["data_wait", "copy", *(["forward"] if ranks[0].forward_is_local else [])]
-    return np.array([np.sum([m.parts_ns[part] for part in parts], axis=0) for m in ranks], dtype=np.float64)
-
-
-def critical_rank(ranks: Sequence[Measurement]) -> int:
-    """Return the rank that the others wait for: the one with most own time over the window."""
-    own = own_time_ns(ranks)
-    return 0 if own is None else int(own.sum(axis=1).argmax())
 
 
 def _end_ns(m: Measurement) -> int:

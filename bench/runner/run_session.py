@@ -281,4 +281,5 @@ def _plan_json(plan: Plan, machine: Machine, host: Row) -> dict[str, Any]:
 
 def probing(protocol: Settings) -> Settings:
     """Return a protocol with as few steps as show the memory that they need."""
-    return dataclasses.replace(protocol, warmup_steps=0, steps=PROBE_STEPS, min_seconds=0.0, profile="off")
+    short = dataclasses.replace(protocol, warmup_steps=0, steps=PROBE_STEPS, min_seconds=0.0)
+    return dataclasses.replace(short, profile="off", stragglers=False)

@@ -12,7 +12,7 @@ from bench.messages.rank_record import MEMORY
 from bench.plan.comms import COLLECTIVES, GROUPS
 from bench.plan.options import AXES, SETTINGS
 
-SCHEMA = 9
+SCHEMA = 10
 STATUSES = {
     "ok": "measured, and all checks passed",
     "oom": "a rank ran out of device or host memory",
@@ -121,6 +121,7 @@ class LaunchRow(NamedTuple):
     count_flops: Annotated[Bool, "", SETTINGS["count_flops"].help] = None
     count_work: Annotated[Bool, "", SETTINGS["count_work"].help] = None
     profile: Annotated[Text, "", SETTINGS["profile"].help] = None
+    stragglers: Annotated[Bool, "", SETTINGS["stragglers"].help] = None
     order_seed: Annotated[Int, "", SETTINGS["order_seed"].help] = None
     budget: Annotated[Float, "s", SETTINGS["budget"].help] = None
     # -- derived from the case -----------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ class LaunchRow(NamedTuple):
     critical_rank: Annotated[
         Int,
         "",
-        "rank that spends the most time before its first collective, over the window",
+        "rank that the others wait for: the one with the most own time, see `own_ms` in ranks.csv",
     ] = None
     data_wait_ms: Annotated[
         Float,
@@ -537,6 +538,9 @@ HOST_MEMORY = ("peak_host_mib", *RANK_MEMORY)
 # How much of a step waits for communication, of a launch and of each of its ranks.
 COMMUNICATION = ("profiled_step_ms", "comm_ms", "compute_ms", "overlap_ms", "exposed_comm_ms", "exposed_comm_share")
 
+# How each rank's own time was found, in the column own_method.
+IN_WINDOW, AFTER_WINDOW = "window", "steps after the window"
+
 STEPS = {
     "run_id": LAUNCHES["run_id"],
     "launch_id": LAUNCHES["launch_id"],
@@ -578,6 +582,23 @@ RANKS = {
     "optimizer_ms": Column("float", "ms", "mean time of clipping, optimizer step and zero_grad"),
     "rest_ms": LAUNCHES["rest_ms"],
     "outside_ms": LAUNCHES["outside_ms"],
+    "own_method": Column(
+        "text",
+        "",
+        f"where its own time is known from: `{IN_WINDOW}`, if a step of it computes before its first collective; "
+        f"`{AFTER_WINDOW}` (`--stragglers`), in which each collective is waited for at once; empty if it has no peers",
+    ),
+    "own_ms": Column(
+        "float",
+        "ms",
+        f"mean own time of a step: in the `{IN_WINDOW}` until its first collective, else all time outside of "
+        "collectives",
+    ),
+    "own_cv": Column("float", "share", "standard deviation / mean of the own time over steps"),
+    "last_share": Column("float", "share", "share of steps in which no other rank had as much own time"),
+    "own_steps_ms": Column(
+        "text", "", "own times of the steps in ms, joined by `;`; of more than 100 steps means of neighbours"
+    ),
     **{
         name: LAUNCHES[name]._replace(meaning=LAUNCHES[name].meaning.replace("the critical rank", "the rank"))
         for name in COMMUNICATION

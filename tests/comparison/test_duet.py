@@ -52,7 +52,7 @@ SHORT_S = 0.02  # of a burst
 SOON_S = 60.0  # for what must not take the 660 s that a rank would wait for the other side
 BRIEF = Protocol(
     **{name: option.default for name, option in SETTINGS.items()}  # type: ignore[arg-type]
-    | {"warmup_steps": 3, "steps": 16, "launches": 1, "count_work": False}  # as comparisons do
+    | {"warmup_steps": 3, "steps": 16, "launches": 1, "count_work": False, "stragglers": False}  # as comparisons do
 )
 
 

@@ -560,7 +560,7 @@ def same(text: str, value: Any) -> bool:
     return text != "" and math.isclose(float(text), value, rel_tol=1e-9, abs_tol=1e-12)
 
 
-FILES = ("summary", "scaling", "tradeoff", "tuning", "failures")
+FILES = ("summary", "scaling", "tradeoff", "tuning", "slow_ranks", "failures")
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,9 @@ from bench.messages.rank_record import Failure, Measurement, RankRecord
 from bench.plan.description import Description
 from bench.runner.metrics import (
     bursts_ns,
-    critical_rank,
     efficiency,
     faults,
     launch_metrics,
-    own_time_ns,
     rank_rows,
     step_rows,
     window_of,
@@ -129,30 +127,6 @@ def test_drift_compares_the_halves(steps: list[int], drift: float, steady: bool)
     found = launch_metrics([rank(steps)], 0, None)
     assert found["step_drift"] == pytest.approx(drift)
     assert found["steady"] is steady
-
-
-@pytest.mark.parametrize(
-    ("forward_is_local", "critical", "own_ms"),
-    [
-        (True, 1, [7, 13]),  # wait, copy and forward: 5 + 1 + 1 and 3 + 2 + 8
-        (False, 0, [6, 5]),  # wait and copy: 5 + 1 and 3 + 2
-    ],
-)
-def test_critical_rank_has_the_most_time_before_the_first_collective(
-    forward_is_local: bool, critical: int, own_ms: list[int]
-) -> None:
-    ranks = [dataclasses.replace(m, forward_is_local=forward_is_local) for m in RANKS]
-    own = own_time_ns(ranks)
-    assert own is not None
-    assert own.tolist() == [[own_ms[0] * MS] * 4, [own_ms[1] * MS] * 4]
-    assert critical_rank(ranks) == critical
-
-
-def test_rank_alone_is_critical_and_waits_for_nobody() -> None:
-    alone = [rank([10, 10], forward_is_local=None)]
-    assert own_time_ns(alone) is None
-    assert critical_rank(alone) == 0
-    assert [row["critical_rank"] for row in step_rows(alone)] == [None, None]
 
 
 @pytest.mark.parametrize(
