@@ -32,6 +32,7 @@ from bench.store import baselines
 from bench.store.baselines import Baseline
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES
+from bench.store.comms_rates import beside_rates, figures
 from bench.store.reader import read_launches
 from bench.store.runs import find
 
@@ -169,6 +170,7 @@ def check_run(kept: Baseline, gate_rules: Rules, out: Path, run: str, warn: Call
 
     folder = find(out, run)
     rows = [row for row in read_launches(folder / "launches.csv", warn) if row.side is None]
+    rows = beside_rates(folder, rows, warn)
     if not any(row.role == "measure" for row in rows):
         raise ResultsError(
             f"{folder} records no launch", option="run", given=run, hint="Name another run, or resume this one."
@@ -178,7 +180,7 @@ def check_run(kept: Baseline, gate_rules: Rules, out: Path, run: str, warn: Call
         raise UsageError(
             f"run {rows[0].run_id} is part of baseline {kept.name}", option="run", given=run, hint="Name a later run."
         )
-    return against(kept.rows, rows, gate_rules, kept.name, None)
+    return against(figures(kept.rows), figures(rows), gate_rules, kept.name, None)
 
 
 def check_now(
@@ -209,7 +211,7 @@ def check_now(
         with contextlib.closing(session):
             checked = Check(kept, session, gate_rules, observer.note)
             checked.run()
-    return against(kept.rows, session.rows, gate_rules, kept.name, checked.control)
+    return against(figures(kept.rows), checked.rows, gate_rules, kept.name, checked.control)
 
 
 # -- two results -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from bench.errors import EXIT_OK, ResultsError
 from bench.report.format import wide_console
 from bench.report.wide_tables import print_table
 from bench.store import baselines
+from bench.store.comms_rates import beside_rates, figures
 from bench.store.reader import read_launches
 from bench.store.runs import find
 
@@ -36,8 +37,9 @@ def add(
 
     `bench check` needs 5 sessions, best from different days, because it compares a run with how much they differ.
     """
-    rows = [(one, read_launches(find(out, one) / "launches.csv", warn)) for one in run]
-    found = baselines.add(out, name, rows, warn)
+    folders = [find(out, one) for one in run]
+    rows = [beside_rates(folder, read_launches(folder / "launches.csv", warn), warn) for folder in folders]
+    found = baselines.add(out, name, zip(run, rows, strict=True), warn)
     for line in _still_lacking(found, out):
         say(line, on_stdout=True)
     return EXIT_OK
@@ -93,7 +95,7 @@ def list_(out: Out = Path("results")) -> int:
 def _about(out: Path, name: str) -> Iterator[str]:
     """Yield the cells of a baseline; none, with a warning, if it cannot be read."""
     try:
-        rows = baselines.load(out, name, warn).rows
+        rows = figures(baselines.load(out, name, warn).rows)
     except ResultsError as error:
         warn(str(error))
         return

@@ -14,7 +14,6 @@ from pathlib import Path
 from bench.errors import IncomparableError, ResultsError, UsageError, did_you_mean
 from bench.store.cells import cell
 from bench.store.columns import LAUNCHES, SCHEMA, LaunchRow
-from bench.store.comms_rates import refuse_comms
 from bench.store.environment_diff import differences
 from bench.store.node_facts import differences_of_nodes
 from bench.store.reader import read_launches
@@ -117,10 +116,10 @@ def settled(baseline: Baseline, warn: Callable[[str], None]) -> Baseline:
 def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[LaunchRow]]], warn: Callable[[str], None]) -> Baseline:
     """Add the measured launches of all ``runs``, or of none, to a baseline, which is created if it does not exist.
 
-    ``runs``: names and rows. UsageError if a run is in the baseline already, or is a comparison; ResultsError if none
-    of its launches has status ok; IncomparableError if its machine, software or settings (env_key) or its work
-    (work_key) differ from the baseline's, or within the run. Sessions of other code are accepted with a warning, as a
-    baseline may be the history of a code base.
+    ``runs``: names and rows; launches of collectives have their rates beside them. UsageError if a run is in the
+    baseline already, or is a comparison; ResultsError if none of its launches has status ok; IncomparableError if its
+    machine, software or settings (env_key) or its work (work_key) differ from the baseline's, or within the run.
+    Sessions of other code are accepted with a warning, as a baseline may be the history of a code base.
     """
     file = path(out, name)
     found = load(out, name, warn) if os.path.exists(file) else Baseline(name, file, [])
@@ -144,7 +143,6 @@ def add(out: Path, name: str, runs: Iterable[tuple[str, Sequence[LaunchRow]]], w
 
 
 def _measured(run: str, rows: Sequence[LaunchRow]) -> list[LaunchRow]:
-    refuse_comms(run, rows)
     if any(row.side for row in rows):
         allowed = "a run of bench run or bench check, not a comparison of two sides"
         raise UsageError(option="run", given=run, allowed=allowed)

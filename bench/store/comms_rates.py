@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.errors import UsageError
-from bench.plan.comms import COMMS, size_text
+from bench.plan.comms import COLLECTIVES, COMMS, size_text
 from bench.store.columns import LaunchRow
+from bench.store.reader import read
 
 UNIT = "calls/s"
 
@@ -42,6 +45,25 @@ def with_rates(launches: Iterable[LaunchRow], rows: Iterable[Mapping[str, Any]])
         own = by_launch.get((launch.run_id, launch.launch_id), ()) if is_comms(launch) else ()
         found += [_rate(launch, row) for row in own if row["collective"]] or [launch]
     return found
+
+
+def is_rate(row: LaunchRow) -> bool:
+    """Return whether a row is the rate of one collective."""
+    return is_comms(row) and str(row.workload).partition(":")[2].partition(":")[0] in COLLECTIVES
+
+
+def beside_rates(folder: Path, launches: Sequence[LaunchRow], warn: Callable[[str], None]) -> list[LaunchRow]:
+    """Return the launches of a run, and after them the rates of those that measured collectives."""
+    file = folder / "comms.csv"
+    if not any(map(is_comms, launches)) or not os.path.lexists(file):
+        return [*launches]
+    return [*launches, *filter(is_rate, with_rates(launches, read(file, warn)))]
+
+
+def figures(rows: Sequence[LaunchRow]) -> list[LaunchRow]:
+    """Return the rows that have a figure of their own: without launches whose rates are among the rows."""
+    measured = {(row.run_id, row.launch_id) for row in rows if is_rate(row)}
+    return [row for row in rows if is_rate(row) or (row.run_id, row.launch_id) not in measured]
 
 
 def _rate(launch: LaunchRow, row: Mapping[str, Any]) -> LaunchRow:

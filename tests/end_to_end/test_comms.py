@@ -44,8 +44,28 @@ def test_every_collective_is_right_and_has_a_row(launching: None, tmp_path: Path
     run = launch["run_id"]
     compared = run_bench(tmp_path, "compare", run, run, "--session-spread", "1%")
     assert "all_reduce-64K-float32-all-0-2-x3-cpu" in compared.stdout, compared.stderr
-    for refused in (("baseline", "add", "mine", run), ("history", "add", run)):
-        assert run_bench(tmp_path, *refused).code == 2
+    assert run_bench(tmp_path, "history", "add", run).code == 2
+    added = run_bench(tmp_path, "baseline", "add", "mine", run)
+    assert (added.code, "1 of 5 sessions" in added.stdout) == (0, True), added.stderr
+    assert run_bench(tmp_path, "check", "--baseline", "mine", "--run", run).code == 2  # it is part of it
+
+
+@pytest.mark.slow
+@pytest.mark.launch
+def test_a_check_measures_the_collectives_of_a_baseline_again(launching: None, tmp_path: Path) -> None:
+    words = ("--gpus", "2", "--sizes", "1K", "--collectives", "all_reduce,barrier", "--launches", "1")
+    sessions = [run_bench(tmp_path, "comms", *BRIEF, *words).rows()[0]["run_id"] for _ in range(2)]
+    assert run_bench(tmp_path, "baseline", "add", "net", *sessions).code == 0
+    checked = run_bench(tmp_path, "check", "--baseline", "net", "--quiet", "--json")
+    assert checked.code == 3, checked.stderr  # two sessions decide nothing
+    told = json.loads(checked.stdout)
+    assert {one["case"]: one["verdict"] for one in told["verdicts"]} == {
+        "all_reduce-1K-float32-all-0-1-x2-cpu": "inconclusive",
+        "barrier-all-0-1-x2-cpu": "inconclusive",
+    }
+    assert told["control"]["blocks"] == 5
+    again = run_bench(tmp_path, "check", "--baseline", "net", "--run", "latest", "--json")
+    assert len(json.loads(again.stdout)["verdicts"]) == 2
 
 
 @pytest.mark.slow
