@@ -21,7 +21,7 @@ from bench.locking.lock_file import Lock, LockedCase
 from bench.machine.gpus import this_machine
 from bench.messages.counts import CountLine
 from bench.plan.case import Case
-from bench.plan.options import FAKE_RANKS
+from bench.plan.options import FAKE_RANKS, Value
 from bench.plan.plan import Asked, make_plan
 from bench.plan.plan import asked as asked_of
 from bench.stats.verdict import EXIT_SLOWER
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 FILE = "bench.lock"
 # As few steps as possible: counts do not depend on how many there are.
-LEAST = {"warmup_steps": 3, "steps": 2, "min_seconds": 0.0, "max_seconds": 0.0, "count_work": True}
+LEAST: dict[str, Value] = {
+    **{"warmup_steps": 3, "steps": 2, "min_seconds": 0.0, "max_seconds": 0.0},
+    **{"count_work": True, "matmul_peak": "off"},
+}
 WRITING, CHECKING = 2, 1  # Launches of a case.
 SAME, MORE, LESS, NEW, FAILED, OTHER = "same", "more", "less", "new", "failed", "incomparable"
 CODES = {FAILED: EXIT_FAILED, OTHER: EXIT_INCOMPARABLE, NEW: EXIT_INCOMPARABLE, MORE: EXIT_SLOWER}

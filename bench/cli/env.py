@@ -16,10 +16,11 @@ from rich.text import Text
 from bench.cli.console import warn
 from bench.errors import EXIT_OK, ResultsError
 from bench.machine.environment import host_facts, installed, rank_environment
-from bench.machine.gpus import this_machine
-from bench.report.format import wide_console
+from bench.machine.gpus import Machine, device_names, this_machine
+from bench.report.format import number, wide_console
 from bench.store.columns import LaunchRow
 from bench.store.environment_diff import Difference, differences
+from bench.store.matmul_peaks import StoredPeak, all_stored, machine_facts
 from bench.store.node_facts import between_nodes, differences_of_nodes
 from bench.store.reader import read_launches
 from bench.store.runs import find
@@ -43,16 +44,37 @@ def env(
         "gpus": [f"{gpu.name} {gpu.memory_mib:.0f} MiB {gpu.uuid}" for gpu in machine.gpus],
         "note": machine.note,
     }
+    peaks = _peaks(machine, facts)
     if as_json:
-        print(json.dumps(facts))
+        print(json.dumps({**facts, "matmul_peaks": [_of_peak(one) for one in peaks]}))
         return EXIT_OK
     table = Table("what", "value", show_edge=False, pad_edge=False)
     about_hardware = json.loads(facts.pop("hardware"))
     for name, value in [*facts.items(), *about_hardware.items()]:
         text = "; ".join(value) if isinstance(value, list) else "" if value is None else str(value)
         table.add_row(name, Text(text or "—"))
+    for one in peaks:
+        table.add_row(*map(Text, _peak_words(one)))
     wide_console().print(table)
     return EXIT_OK
+
+
+def _peaks(machine: Machine, facts: dict[str, Any]) -> list[StoredPeak]:
+    """Return the stored peaks of matrix products that a run here uses."""
+    devices = ["cpu", *([device_names(machine)] if machine.gpus else [])]
+    return [one for device in devices for one in all_stored(machine_facts(facts, device, facts["torch"]))]
+
+
+def _of_peak(one: StoredPeak) -> dict[str, Any]:
+    return {"tflops": one.peak.tflops, **dataclasses.asdict(one)}
+
+
+def _peak_words(one: StoredPeak) -> tuple[str, str]:
+    """Return what a peak is of, and its rate with the shape of the product and the date."""
+    peak, best = one.peak, one.peak.best
+    on = peak.device if peak.device != "cpu" else f"cpu, threads: {peak.threads}"
+    shape = f"({best.m:,} x {best.k:,}) by ({best.k:,} x {best.n:,})"
+    return f"matmul peak, {peak.type}", f"{number(peak.tflops)} TFLOP/s; {on}; {shape}; {one.measured_at}"
 
 
 def _diff(out: Path, a: str, b: str, as_json: bool) -> int:

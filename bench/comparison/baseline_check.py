@@ -37,7 +37,7 @@ def asked_again(baseline: Baseline) -> Asked:
             {name: [_read(baseline, row, name)] for name in AXES if getattr(row, name) is not None} for row in cases
         ),
         settings={name: value for name, value in settings.items() if value is not None}
-        | {"launches": max(rounds, LEAST_BLOCKS)},
+        | {"launches": max(rounds, LEAST_BLOCKS), "matmul_peak": "off"},  # The verdict is about times alone.
         oversubscribe=any(row.oversubscribe for row in cases),
     )
 

@@ -18,6 +18,7 @@ from bench.comparison.sides import Side, asked_sites
 from bench.errors import Interrupted, ResultsError, UsageError
 from bench.machine.environment import installed
 from bench.machine.gpus import Machine, this_machine
+from bench.plan.options import Value
 from bench.plan.plan import Asked, Plan, Protocol, make_plan
 from bench.runner.estimate import earlier_rows
 from bench.runner.launch_case import CaseLauncher
@@ -72,8 +73,9 @@ class Contest:
                 hint="Leave --duet out, or compare on one node.",
             )
         nodes = nodes or OneNode()
-        # Its verdict is about times alone, and counting would take more of them.
-        asked = dataclasses.replace(asked, settings={"count_work": False, "stragglers": False, **asked.settings})
+        # Its verdict is about times alone, and the rest would take more of them.
+        less: dict[str, Value] = {"count_work": False, "stragglers": False, "matmul_peak": "off"}
+        asked = dataclasses.replace(asked, settings={**less, **asked.settings})
         here = not may_lack(sides)
         whole = nodes.machine(machine)
         plans = {side.name: make_plan(side.asked(asked), whole, code_is_here=here) for side in sides}
@@ -259,11 +261,11 @@ class _Competition:
         return dataclasses.replace(judged, notes=(*judged.notes, *notes))
 
     def _overhead(self) -> float:
-        """Return the seconds spent on descriptions of workloads, on probes and on cases of one side only."""
+        """Return the seconds spent on preparing sessions, on probes and on cases of one side only."""
         alone = {one.name for one in self.one_sided}
         others = [row for row in self._ab.rows if row.role == "probe" or row.pair in alone]
         return sum(row.launch_s or 0.0 for row in others) + sum(
-            session.workloads.seconds for session in self.sessions.values()
+            session.preparing_s for session in self.sessions.values()
         )
 
 

@@ -49,6 +49,11 @@ class Machine:
     nodes: int = 1
 
 
+def device_names(machine: Machine) -> str:
+    """Return the distinct names of a machine's GPUs, joined by ``;``, as in the column ``device_name``."""
+    return ";".join(dict.fromkeys(gpu.name for gpu in machine.gpus))
+
+
 def this_machine() -> Machine:
     """Return the GPUs that NVML lists and CUDA_VISIBLE_DEVICES does not hide; no GPUs without NVML."""
     import pynvml

@@ -73,6 +73,11 @@ PROFILES = {
     TRACES: "like on, and the Chrome trace of each rank is kept beside its log",
     ABLATION: "by the difference to steps without their collectives",
 }
+MATMUL_PEAK = {
+    "on": "measured once for each device, type and number of threads, in a few seconds, and stored",
+    "again": "measured again, and stored in place of the earlier one",
+    "off": "neither measured nor used",
+}
 MACHINES = {"gpu": "cuda", "cpu": "cpu"}  # machine = "gpu" in a suite: ranks compute on CUDA devices.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # Control characters, which no value may contain.
 # Variables that stepbench itself sets for ranks, or must know before it plans.
@@ -518,6 +523,13 @@ SETTINGS: dict[str, Option] = {
             "on, off",
             True,
             "find the slow rank also where all wait for it in the forward pass, by a few more steps after the window",
+        ),
+        Option(
+            "matmul_peak",
+            one_of(MATMUL_PEAK),
+            _words(MATMUL_PEAK),
+            "on",
+            "rate of the fastest matrix products of a rank, which mfu_achievable is a share of",
         ),
         Option(
             "order_seed",

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from bench.plan.description import Description
 
 # Settings of a run that have no effect on a single case.
-NOT_OF_A_CASE = ("order_seed", "budget", "count_work", "profile", "stragglers")
+NOT_OF_A_CASE = ("order_seed", "budget", "count_work", "profile", "stragglers", "matmul_peak")
 
 Axes = dict[str, list[Value]]
 
@@ -65,6 +65,7 @@ class Protocol:
     count_work: bool = True
     profile: str = "off"
     stragglers: bool = True
+    matmul_peak: str = "on"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import time
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import torch
 
 from bench.messages.rank_record import PARTS
 
-SCHEDSTAT = "/proc/self/schedstat"
+SCHEDSTAT, OF_ALL_THREADS = "/proc/self/schedstat", "/proc/self/task/*/schedstat"
 
 
 class Clock(Protocol):
@@ -142,13 +143,18 @@ class AcceleratorClock(HostClock):
         return super().parts_ns()
 
 
-def run_delay_ns() -> int:
+def run_delay_ns(all_threads: bool = False) -> int:
     """Return how many nanoseconds the main thread of this process has waited for a processor while it could run.
 
-    0 where the kernel does not count it (proc(5), schedstat).
+    With ``all_threads`` the sum over the threads that are there. 0 where the kernel does not count it (proc(5),
+    schedstat).
     """
+    return sum(map(_run_delay_ns, glob.iglob(OF_ALL_THREADS) if all_threads else [SCHEDSTAT]))
+
+
+def _run_delay_ns(file: str) -> int:
     try:
-        descriptor = os.open(SCHEDSTAT, os.O_RDONLY)
+        descriptor = os.open(file, os.O_RDONLY)
         try:
             return int(os.read(descriptor, 100).split()[1])
         finally:

@@ -10,7 +10,18 @@ from pathlib import Path
 from bench.machine.hardware import FACTS
 from bench.plan import comms
 from bench.plan.optimizers import HOW, OPTIMIZERS
-from bench.plan.options import AXES, CHECKPOINTING, COMPILE, INIT, PRECISIONS, PROFILES, SCHEDULERS, SETTINGS, Option
+from bench.plan.options import (
+    AXES,
+    CHECKPOINTING,
+    COMPILE,
+    INIT,
+    MATMUL_PEAK,
+    PRECISIONS,
+    PROFILES,
+    SCHEDULERS,
+    SETTINGS,
+    Option,
+)
 from bench.plan.strategies import STRATEGIES
 from bench.plan.suite_file import suites
 from bench.store.columns import FILES, Column
@@ -24,6 +35,7 @@ VALUES = {
     "lr_scheduler": SCHEDULERS,
     "init": INIT,
     "profile": PROFILES,
+    "matmul_peak": MATMUL_PEAK,
 }
 OPTIONS = {**AXES, **SETTINGS}
 PLACE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)

@@ -131,6 +131,7 @@ SUMMARY = (
     text_column("by", "comm_method", brief=False),
     _share("MFU", "mfu"),
     _share("HFU", "hfu", brief=False),
+    _share("MFU achievable", "mfu_achievable"),
     figure_column("memory GiB", "memory_mib", scale=MIB_A_GIB),
     figure_column("host RSS GiB", "peak_rss_mib", brief=False, scale=MIB_A_GIB),
     figure_column("host GiB with workers", "peak_host_mib", brief=False, scale=MIB_A_GIB),

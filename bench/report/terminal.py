@@ -41,6 +41,7 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("wait", "data_wait_share", lambda row: f"{row['data_wait_share']:.1%}"),
     ("exposed comm", "exposed_comm_share", lambda row: f"{row['exposed_comm_share']:.1%}"),
     ("MFU", "mfu", lambda row: f"{row['mfu']:.1%}"),
+    ("MFU ach.", "mfu_achievable", lambda row: f"{row['mfu_achievable']:.1%}"),
     ("J/sample", "joules_per_sample", lambda row: number(row["joules_per_sample"])),
     ("compile s", "compile_s", lambda row: number(row["compile_s"])),
     ("GPU MiB", "peak_allocated_mib", lambda row: number(row["peak_allocated_mib"])),

@@ -30,7 +30,7 @@ SPARKS, GAP = "▁▂▃▄▅▆▇█", "×"
 SPARKED = 24  # Sessions in a sparkline.
 # Units of which more is better, and of which it is worse.
 HIGHER, LOWER = ("samples/s", "tokens/s", "TFLOP/s"), ("ms", "s", "MiB", "J", "W")
-SHARES = ("mfu", "hfu")
+SHARES = ("mfu", "hfu", "mfu_achievable")
 
 ADVICE = (
     f"Change points are advice and not a verdict: where nothing changes, and sessions are independent, at most "

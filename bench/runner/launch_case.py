@@ -15,6 +15,8 @@ from bench import interrupts
 from bench.errors import BenchError, MissingWorkloadError, UsageError
 from bench.machine.gpus import Machine
 from bench.messages.heartbeat import Beat
+from bench.messages.matmul_peak import FILE as MATMUL_FILE
+from bench.messages.matmul_peak import MatmulPeak
 from bench.messages.rank_record import RankRecord, disagreement
 from bench.messages.spec import Spec
 from bench.plan.case import Case
@@ -33,12 +35,13 @@ from bench.untrusted.rank_files import NonsenseError
 from launch import LAUNCHERS, Elsewhere, Launcher, LaunchError, Outcome, Prepared, Request
 from workloads import WORKLOADS
 
+MATMUL_SECONDS = 120.0  # limit of the launch that times matrix products; they take 3 s, the start may take longer
 ATTEMPTS = 2  # if the first one failed because of the machine
 # Modules that ranks import: the fork server imports them once. torch._dynamo is imported by the first optimizer.
 PRELOAD = (
     *("torch._dynamo", "torch.distributed.fsdp", "torchvision"),
     *("bench.rank.main", "bench.rank.describe", "bench.rank.script.main", "bench.rank.script.ending"),
-    "bench.rank.comms.main",
+    *("bench.rank.comms.main", "bench.rank.matmul_peak"),
     *(f"bench.strategies.{name}" for name in STRATEGIES),
     *sorted({entry.target.partition(":")[0] for entry in WORKLOADS.values()}),
 )
@@ -88,31 +91,50 @@ class CaseLauncher:
         for attempt in range(1, ATTEMPTS + 1):
             folder = new_folder()  # the second attempt must not read records of the first
             request = self._requests.describing(case, folder, self.protocol)
-            try:
-                prepared = self._prepare(request, ALONE)
-                spec = self._requests.spec(case, request, prepared.scratch, self.protocol)
-                watchdog = self._watchdog(request, spec, self.protocol, ALONE)
-                outcome = prepared.launch(lambda: ALONE.ends(watchdog))  # noqa: B023, as it is called at once
-            except LaunchError as error:
-                interrupts.check()
-                raise BenchError(str(error)) from None
-            interrupts.check()
-            watchdog.look(last=True)
-            if outcome.ok or watchdog.done:
+            evidence, verdict = self._one_rank(case, request, self.protocol)
+            if evidence is None:
                 return _description(case, folder)
-            evidence = _evidence(request, outcome, watchdog, 0)
-            reason = watchdog.verdict or cause(evidence)[1]
-            words = reason.partition(": ")[2] if reason.startswith("rank 0") else reason
+            words = _words(evidence, verdict)
             failed = any(record.failure for record in evidence.records.values())
             if not failed and (known := Description.found(folder)):  # its process ended while it counted FLOPs
                 return dataclasses.replace(known, flops_note=f"the process that counted them ended: {words}")
             if attempt == ATTEMPTS or not is_machine_failure(evidence):
                 break
+        assert evidence is not None
         log = next(filter(Path.exists, (folder / "rank0.log", folder / "torchrun.log")), self._log)
         kind = UsageError if case.spec.entry is None and failed else BenchError
         if kind is UsageError and any(map(_says_missing, evidence.records.values())):
             kind = MissingWorkloadError
         raise kind(f"--workload {case.workload}: {words}", hint=f"See {log}")
+
+    def matmul_peak(self, case: Case, folder: Path) -> MatmulPeak:
+        """Return the fastest matrix products of one rank in the case's precision. Raise BenchError if it fails."""
+        protocol = dataclasses.replace(self.protocol, timeout=MATMUL_SECONDS, hang_timeout=MATMUL_SECONDS)
+        evidence, verdict = self._one_rank(case, self._requests.multiplying(case, folder, protocol), protocol)
+        if evidence is not None:
+            raise BenchError(_words(evidence, verdict))
+        try:
+            return MatmulPeak.read(folder)
+        except NonsenseError as error:
+            raise BenchError(f"the rank's {folder / MATMUL_FILE} {error}") from None
+
+    def _one_rank(self, case: Case, request: Request, protocol: Protocol) -> tuple[Evidence | None, str]:
+        """Launch one rank that trains nothing; return what is known of its failure, if it failed, and the verdict.
+
+        Raise BenchError if it cannot be launched.
+        """
+        try:
+            prepared = self._prepare(request, ALONE)
+            spec = self._requests.spec(case, request, prepared.scratch, protocol)
+            watchdog = self._watchdog(request, spec, protocol, ALONE)
+            outcome = prepared.launch(lambda: ALONE.ends(watchdog))
+        except LaunchError as error:
+            interrupts.check()
+            raise BenchError(str(error)) from None
+        interrupts.check()
+        watchdog.look(last=True)
+        done = outcome.ok or watchdog.done
+        return (None if done else _evidence(request, outcome, watchdog, 0)), watchdog.verdict
 
     def launch(
         self, case: Case, description: Description, folder: Path, protocol: Protocol, role: Role = ALONE
@@ -174,6 +196,12 @@ class CaseLauncher:
         scratch, hang_s, timeout_s = Path(spec.scratch), protocol.hang_timeout, protocol.timeout
         turn = role.others_turn
         return Watchdog(request.log, scratch, request.ranks, hang_s, timeout_s, self.tell, turn, elsewhere)
+
+
+def _words(evidence: Evidence, verdict: str) -> str:
+    """Return why a launch of one rank failed; ``verdict``: why it was ended from outside, if it was."""
+    reason = verdict or cause(evidence)[1]
+    return reason.partition(": ")[2] if reason.startswith("rank 0") else reason
 
 
 def _says_missing(record: RankRecord) -> bool:

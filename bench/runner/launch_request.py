@@ -17,6 +17,7 @@ from bench.runner.script_folder import make_folder
 from launch import Request
 
 RANK_ENTRY, DESCRIBE_ENTRY = "bench.rank.main:run", "bench.rank.describe:run"
+MATMUL_ENTRY = "bench.rank.matmul_peak:run"
 SCRIPT_ENTRY, COMMS_ENTRY = "bench.rank.script.main:run", "bench.rank.comms.main:run"
 
 
@@ -38,6 +39,10 @@ class LaunchRequests:
     def describing(self, case: Case, folder: Path, protocol: Protocol) -> Request:
         """Return the request of a launch of one rank that describes the case's workload."""
         return self._request(DESCRIBE_ENTRY, case, folder, protocol, ranks=1, measures=False)
+
+    def multiplying(self, case: Case, folder: Path, protocol: Protocol) -> Request:
+        """Return the request of a launch of one rank that times matrix products in the case's precision."""
+        return self._request(MATMUL_ENTRY, case, folder, protocol, ranks=1, measures=False)
 
     def spec(
         self,

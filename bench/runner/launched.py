@@ -41,7 +41,8 @@ class Launched:
     """The result of a launch: columns of its row, and the rows of the other files by file.
 
     ``bursts_ns`` has the bursts of a duet, each on its slowest rank; ``code`` is what ranks imported of the user's
-    files. ``machine_failure`` says that it failed because of the machine, before anything was trained.
+    files. ``machine_failure`` says that it failed because of the machine, before anything was trained. ``precision`` is
+    that of the computation, of a script as it was seen; None if unknown.
     """
 
     row: Row
@@ -49,6 +50,7 @@ class Launched:
     machine_failure: bool = False
     bursts_ns: list[int] = field(default_factory=list)
     code: Code = frozenset()
+    precision: str | None = None
 
     @property
     def measured(self) -> bool:
@@ -123,7 +125,13 @@ class Judge:
             others["counts.csv"] = count_rows(records)
         fault = not measured and not end.verdict and is_machine_failure(evidence)
         bursts = bursts_ns(ranks) if measured else []
-        return Launched({**end.role.own(row), **columns}, others, fault, bursts, imported(records))
+        own = {**end.role.own(row), **columns}
+        return Launched(own, others, fault, bursts, imported(records), self._precision(records))
+
+    def _precision(self, records: Mapping[int, RankRecord]) -> str | None:
+        """Return the precision of the computation; None if it is not known, as of some scripts."""
+        seen = (record.script.precision for _, record in sorted(records.items()) if record.script)
+        return self.case.precision or next(seen, None)
 
     def _failed(self, end: End) -> Row:
         """Return why a rank has no measurement, and the last peaks of memory."""
@@ -152,7 +160,7 @@ class Judge:
         steps = script_steps(records, self.samples_per_step, self.case.batch_size)
         scripts = [record.script for record in records.values() if record.script]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or self.case.devices
-        peak = peak_tflops(device_name, self.case.precision or scripts[0].precision)
+        peak = peak_tflops(device_name, self._precision(records))
         row = metrics(steps, scripts, end.requested_at_ns, devices, peak)
         effect, without_effect = effects(self.case, records)
         marks = "; ".join(filter(None, [effect.pop("not_as_asked", None), *steps.marks])) or None

@@ -121,6 +121,24 @@ def efficiency(row: Row, description: Description | None, peak: tuple[float, str
     }
 
 
+def achieved(row: Row, peak: float | None, why: str = "") -> Row:
+    """Return the share of the fastest matrix products that a launch reached, and its ``flops_note``.
+
+    ``row`` has the columns of ``efficiency``, ``peak`` is the rate of those products in TFLOP/s; ``why`` says why it is
+    None. An impossible share is left empty, and the note says so.
+    """
+    tflops, notes = row["tflops_per_device"], [row["flops_note"], why]
+    share = tflops / peak if peak and tflops else None
+    if share is not None and share > 1:
+        notes.append(f"mfu_achievable would be {share:.3f}; check FLOPs, and measure the peak again")
+        share = None
+    return {
+        "matmul_peak_tflops": peak,
+        "mfu_achievable": share,
+        "flops_note": "; ".join(filter(None, notes)) or None,
+    }
+
+
 def faults(ranks: Sequence[Measurement], rank_samples: int | None, real: bool = True) -> list[str]:
     """Return in words why a row is ``invalid``.
 

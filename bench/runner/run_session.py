@@ -32,6 +32,7 @@ from bench.runner.launch_case import ATTEMPTS, CaseLauncher, OverNodes, here_alo
 from bench.runner.launch_role import ALONE, Role
 from bench.runner.launched import Launched
 from bench.runner.machine_survey import Survey
+from bench.runner.matmul_peaks import MatmulPeaks
 from bench.runner.rank_site import Site
 from bench.runner.row_recorder import Notes, Observer, Recorder, RunFacts
 from bench.runner.workload_descriptions import WorkloadDescriptions
@@ -81,11 +82,20 @@ class Session:
         self.workloads = WorkloadDescriptions(
             self.launcher, survey.machine, lambda: store.new_folder("describe"), self.notes
         )
+        self.matmul_peaks = MatmulPeaks(
+            *(self.launcher, survey.machine, host, self.site.versions or environment.installed()["torch"]),
+            *(lambda: store.new_folder("matmul-peak"), self.notes, plan.protocol.matmul_peak),
+        )
 
     @property
     def rows(self) -> list[LaunchRow]:
         """All launches so far."""
         return self.recorder.rows
+
+    @property
+    def preparing_s(self) -> float:
+        """Seconds that it took so far to describe workloads and to measure peaks."""
+        return self.workloads.seconds + self.matmul_peaks.seconds
 
     def renew(self) -> None:
         """End the launch servers, so that the next launch comes from a new one."""
@@ -118,6 +128,9 @@ class Session:
             description = self.workloads.known(case)
             for warning in self.survey.of_case(case, description.parameters if description else None):
                 self.notes.warn(warning)
+            if description and description.flops_per_sample:
+                self.matmul_peaks.of(case, case.precision)  # now, so that no launch has to wait for it
+                interrupts.check()
             return case
         if (case.case_id, None) not in self.earlier.done:
             row = self.blank(case, status="crashed" if planned.failed else "skipped", reason=skip, **(more or {}))
@@ -241,7 +254,8 @@ class Opened:
         """Record a launch that has ended, and return its row."""
         earlier = self.session.earlier
         known = {"launch_s": self.seconds, "code_changed": earlier.edited_files(self.row, launched)}
-        row = legible({**self.row, **launched.row, **known})
+        achieved = self.session.matmul_peaks.columns(self.case, {**self.row, **launched.row}, launched.precision)
+        row = legible({**self.row, **launched.row, **achieved, **known})
         if changes := earlier.machine_changes(row):  # a later resume on the original machine launches it again
             row |= {"status": "interrupted", "reason": f"the run was stopped: {'; '.join(changes)}"}
         return self.session.recorder.record(row, launched)

@@ -89,8 +89,8 @@ class Rounds:
                 self._out_of_memory.add(case.case_id)
 
     def _spent(self) -> float:
-        """Return the seconds of all launches, and those that this session took to describe workloads."""
-        return spent(self.session.rows) + self.session.workloads.seconds
+        """Return the seconds of all launches, and those that this session took to prepare them."""
+        return spent(self.session.rows) + self.session.preparing_s
 
 
 def shuffled(cases: Iterable[Case], block: int, seed: int) -> list[Case]:

@@ -12,7 +12,7 @@ from bench.messages.rank_record import MEMORY
 from bench.plan.comms import COLLECTIVES, GROUPS
 from bench.plan.options import AXES, SETTINGS
 
-SCHEMA = 10
+SCHEMA = 11
 STATUSES = {
     "ok": "measured, and all checks passed",
     "oom": "a rank ran out of device or host memory",
@@ -122,6 +122,7 @@ class LaunchRow(NamedTuple):
     count_work: Annotated[Bool, "", SETTINGS["count_work"].help] = None
     profile: Annotated[Text, "", SETTINGS["profile"].help] = None
     stragglers: Annotated[Bool, "", SETTINGS["stragglers"].help] = None
+    matmul_peak: Annotated[Text, "", SETTINGS["matmul_peak"].help] = None
     order_seed: Annotated[Int, "", SETTINGS["order_seed"].help] = None
     budget: Annotated[Float, "s", SETTINGS["budget"].help] = None
     # -- derived from the case -----------------------------------------------------------------------------------------
@@ -166,7 +167,7 @@ class LaunchRow(NamedTuple):
     flops_note: Annotated[
         Text,
         "",
-        "why FLOPs, `mfu` or `hfu` are empty, or that the workload states its FLOPs itself",
+        "why FLOPs, `mfu`, `hfu` or `mfu_achievable` are empty, or that the workload states its FLOPs itself",
     ] = None
     script_step: Annotated[Text, "", "a script's step: an update by this optimizer, or `stepbench.step`"] = None
     script_seen: Annotated[
@@ -266,12 +267,21 @@ class LaunchRow(NamedTuple):
     )
     mfu: Annotated[Float, "share", "model FLOPs utilisation: `tflops_per_device` / `peak_tflops`"] = None
     hfu: Annotated[Float, "share", "hardware FLOPs utilisation: the same with `hardware_flops_per_sample`"] = None
+    mfu_achievable: Annotated[
+        Float, "share", "share of what the device can do: `tflops_per_device` / `matmul_peak_tflops`"
+    ] = None
     peak_tflops: Annotated[
         Float,
         "TFLOP/s",
         "dense peak rate of the device at this precision; empty for unknown devices",
     ] = None
     peak_source: Annotated[Text, "", "where `peak_tflops` comes from"] = None
+    matmul_peak_tflops: Annotated[
+        Float,
+        "TFLOP/s",
+        "rate of the fastest matrix products of one rank alone on this device, in the type of this precision; on a CPU"
+        " with the threads of a rank",
+    ] = None
     num_threads: Annotated[Int, "threads", "threads that PyTorch used after the window; minimum over ranks"] = None
     took_effect: Annotated[
         Text,

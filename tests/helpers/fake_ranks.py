@@ -20,12 +20,13 @@ from bench.comparison.sides import Side
 from bench.machine.gpus import Machine
 from bench.machine.preflight import Look
 from bench.messages.counts import CountLine, Counts
+from bench.messages.matmul_peak import MatmulPeak, Product
 from bench.messages.rank_record import MEMORY, PARTS, Failure, Measurement, RankRecord
 from bench.messages.spec import Spec
 from bench.plan.case import Case
 from bench.plan.description import Description
 from bench.plan.plan import Asked, asked
-from bench.runner.launch_request import DESCRIBE_ENTRY
+from bench.runner.launch_request import DESCRIBE_ENTRY, MATMUL_ENTRY
 from bench.runner.run_session import Session
 from bench.stats.power import Blocks
 from bench.store.columns import LaunchRow
@@ -66,6 +67,10 @@ class Ranks(Launcher):
     name: str = "NVIDIA H200"
     fits: int = 1 << 30  # a larger batch runs out of memory
     units: tuple[str, ...] = ("resident",)
+    multiplies: bool = True  # else the rank that measures the matmul peak exits with 1
+    multiplied: int = 0  # times
+    product_s: list[float] = dataclasses.field(default_factory=lambda: [1e-3])  # of each measurement, the last again
+    waited: float = 0.0  # share of that time
 
     def prepare(self, request: Request, watch: Watch = never_stop) -> Prepared:
         return _Ready(self, request)
@@ -77,6 +82,8 @@ class Ranks(Launcher):
         if request.entry == DESCRIBE_ENTRY:
             Description("samples", 64, self.units, None, 10, 2, 6e9, 6e9).write(request.log)
             return Outcome({})
+        if request.entry == MATMUL_ENTRY:
+            return self._multiply(spec, request)
         for rank, uuids in enumerate(self.uuids[: request.ranks]):
             record = RankRecord(rank, rank, "host", RANK_PIDS[rank], True, self.name, uuids, {"torch": TORCH})
             if self.fails or (spec.case.batch_size or 0) > self.fits:
@@ -86,6 +93,16 @@ class Ranks(Launcher):
             done.write(request.log)
         failed = self.fails or (spec.case.batch_size or 0) > self.fits
         return Outcome(dict.fromkeys(range(request.ranks), 1) if failed else {})
+
+    def _multiply(self, spec: Spec, request: Request) -> Outcome:
+        """One product of 2 x 1000 x 500 x 1000 FLOPs, by default in a millisecond: a peak of 1 TFLOP/s."""
+        threads, self.multiplied = int(request.environment["OMP_NUM_THREADS"]), self.multiplied + 1
+        if self.multiplies:
+            seconds = self.product_s.pop(0) if len(self.product_s) > 1 else self.product_s[0]
+            products = [Product(1000, 500, 1000, 5, seconds)]
+            peak = MatmulPeak(self.name, str(spec.case.precision), threads, TORCH, products, self.waited)
+            peak.write(request.log)
+        return Outcome({} if self.multiplies else {0: 1})
 
     def _measured(self, spec: Spec) -> Measurement:
         step_ns = 5 * len(PARTS) * SECONDS // 10
@@ -141,7 +158,7 @@ class Turns(Ranks):
 
     def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
         spec = Spec.read(request.argument)
-        if request.entry != DESCRIBE_ENTRY:
+        if request.entry not in (DESCRIBE_ENTRY, MATMUL_ENTRY):
             if self.never_starts:
                 raise LaunchError("the launch server did not start")
             self.servers += not self.is_up
@@ -165,6 +182,7 @@ class Turns(Ranks):
 def plain(monkeypatch: pytest.MonkeyPatch, ranks: Ranks) -> None:
     """Every launch from now on is made by ``ranks``, on a machine without GPUs that nobody looks at."""
     monkeypatch.setattr("bench.runner.launch_case.make_launcher", lambda *_: ranks)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(ranks.folder / "cache"))  # where no real peak is
     for module in ("bench.comparison.setup", "bench.machine.gpus"):
         monkeypatch.setattr(f"{module}.this_machine", Machine)
     monkeypatch.setattr("bench.runner.machine_survey.look", lambda *_: Look())

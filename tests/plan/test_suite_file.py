@@ -131,7 +131,7 @@ AXIS_NAMES = (
     "max_grad_norm, optimizer, lr_scheduler, init, data, num_workers, pin_memory, prefetch_factor, persistent_workers, omp_num_threads, seed, "
     "channels_last, deterministic, cudnn_benchmark, numa_binding, placement, env, scaling, machine, script, as_module"
 )
-SETTING_NAMES = "warmup_steps, steps, min_seconds, max_seconds, launches, timeout, hang_timeout, launcher, samples_per_step, count_flops, count_work, profile, stragglers, order_seed, budget"
+SETTING_NAMES = "warmup_steps, steps, min_seconds, max_seconds, launches, timeout, hang_timeout, launcher, samples_per_step, count_flops, count_work, profile, stragglers, matmul_peak, order_seed, budget"
 
 
 @pytest.mark.parametrize(

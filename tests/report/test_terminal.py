@@ -85,6 +85,12 @@ def test_table_on_gpus_and_reasons_that_look_like_markup() -> None:
     assert lines(shown(summarise(launches(rows)), width=130)) == lines(GPU_TABLE)
 
 
+def test_the_share_of_the_measured_peak_is_shown_where_it_is_known() -> None:
+    table = lines(shown(summarise(launches([row("a", 0, **FIRST, mfu_achievable=0.5678)]))))
+    assert table[0].split("┃")[5:7] == [" wait ", " MFU ach. "]
+    assert table[2].split("│")[5:7] == [" 2.1% ", "    56.8% "]
+
+
 def test_where_workers_vary_the_memory_is_theirs_as_well() -> None:
     rows = [row("a", 0, **FIRST, num_workers=0, peak_host_mib=500.0), row("b", 1, **SECOND, num_workers=2)]
     assert "RSS MiB" in shown(summarise(launches(rows)))  # it is not known of b

@@ -11,6 +11,7 @@ from made_up_measurements import MS, NO_MEMORY, rank
 from bench.messages.rank_record import Failure, Measurement, RankRecord
 from bench.plan.description import Description
 from bench.runner.metrics import (
+    achieved,
     bursts_ns,
     efficiency,
     faults,
@@ -364,6 +365,42 @@ def test_a_utilisation_that_cannot_be_is_left_empty_and_said(
     row = efficiency({"samples_per_s_per_device": 200.0}, description(flops, hardware_flops), (400.0, "a sheet"))
     assert {name: row[name] for name in left} == left
     assert (row["flops_note"], row["flops_per_sample"]) == (note, flops)
+
+
+# -- the share of a measured peak -----------------------------------------------------------------------------------
+
+
+def with_flops(tflops: float | None, note: str | None = None) -> dict[str, float | str | None]:
+    return {"tflops_per_device": tflops, "flops_note": note}
+
+
+@pytest.mark.parametrize(
+    ("row", "peak", "why", "share", "note"),
+    [
+        (with_flops(60.0), 80.0, "", 0.75, None),
+        (with_flops(60.0, "the workload says so"), 80.0, "", 0.75, "the workload says so"),
+        (with_flops(80.0), 80.0, "", 1.0, None),
+        (
+            with_flops(100.0, "known"),
+            80.0,
+            "",
+            None,
+            "known; mfu_achievable would be 1.250; check FLOPs, and measure the peak again",
+        ),
+        (with_flops(0.0, "no operation of the model has FLOPs"), 80.0, "", None, "no operation of the model has FLOPs"),
+        (with_flops(60.0), None, "no matmul peak: it failed", None, "no matmul peak: it failed"),
+        (with_flops(60.0), None, "", None, None),
+        (with_flops(None, "nobody knows"), 80.0, "", None, "nobody knows"),
+    ],
+)
+def test_share_of_the_fastest_products(
+    row: dict[str, float | str | None], peak: float | None, why: str, share: float | None, note: str | None
+) -> None:
+    assert achieved(row, peak, why) == {
+        "matmul_peak_tflops": peak,
+        "mfu_achievable": share,
+        "flops_note": note,
+    }
 
 
 def test_what_is_not_compiled_or_scaled_has_no_such_figures() -> None:

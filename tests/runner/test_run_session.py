@@ -22,7 +22,7 @@ from bench.messages.rank_record import Failure, RankRecord
 from bench.messages.spec import Spec
 from bench.plan.description import Description
 from bench.plan.plan import Asked, Axes, asked, make_plan
-from bench.runner.launch_request import DESCRIBE_ENTRY, RANK_ENTRY
+from bench.runner.launch_request import DESCRIBE_ENTRY, MATMUL_ENTRY, RANK_ENTRY
 from bench.runner.machine_survey import Survey
 from bench.runner.run_session import Session, begun
 from bench.runner.schedule import Rounds
@@ -36,6 +36,12 @@ from workloads.data import paths
 
 MIB = 2**20
 FIRST, SECOND = "GPU-bbbb", "GPU-aaaa"  # in NVML's order, which differs from CUDA's
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Peaks of made-up ranks are kept apart from real ones."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def gpu(uuid: str, pids: tuple[int, ...], used_mib: int, reasons: int = 0) -> fake_nvml.Device:
@@ -314,11 +320,13 @@ def test_what_does_not_fit_the_machine_is_in_the_rows_of_its_case(
 class Timed(Ranks):
     """Ranks on a fake clock.
 
-    A launch takes the next of the ``seconds`` of its case's seed, a description takes ``describing`` seconds.
+    A launch takes the next of the ``seconds`` of its case's seed, a description takes ``describing`` seconds, and a
+    matmul peak ``multiplying``.
     """
 
     seconds: dict[int, list[float]] = dataclasses.field(default_factory=dict)
     describing: float = 0
+    multiplying: float = 0
     now: float = 1000.0
     stops_at: float = float("inf")
 
@@ -327,9 +335,9 @@ class Timed(Ranks):
 
     def launch(self, request: Request, watch: Watch = never_stop) -> Outcome:
         spec = Spec.read(request.argument)
-        describes = request.entry == DESCRIBE_ENTRY
+        alone = {DESCRIBE_ENTRY: self.describing, MATMUL_ENTRY: self.multiplying}
         left = self.seconds.get(spec.case.seed, [1])
-        self.now += self.describing if describes else left.pop(0) if len(left) > 1 else left[0]
+        self.now += alone[request.entry] if request.entry in alone else left.pop(0) if len(left) > 1 else left[0]
         if self.now > self.stops_at:
             raise KeyboardInterrupt
         return super().launch(request, watch)
@@ -357,7 +365,7 @@ def rounds(
 ) -> tuple[list[tuple[int, int | None]], Told, Path]:
     """Return (block, seed) of the run's launches in their order, what the observer was told, and the folder."""
     monkeypatch.setattr("bench.runner.launch_case.make_launcher", lambda *_: ranks)
-    for module in ("run_session", "workload_descriptions"):
+    for module in ("run_session", "workload_descriptions", "matmul_peaks"):
         monkeypatch.setattr(f"bench.runner.{module}.monotonic", ranks.clock)
     given = {k: [v] for k, v in {"workload": "mlp", "strategy": "single", "device": "cpu", **axes}.items()}
     plan, told = make_plan(asked(given, settings), Machine()), Told()
@@ -404,6 +412,17 @@ def test_a_budget_says_how_many_rounds_there_are(monkeypatch: pytest.MonkeyPatch
         (1, 20.0, None, 120.0),
     }
     assert not any("budget" in row.command or "launches" in row.command for row in rows_of(folder))
+
+
+def test_a_matmul_peak_takes_time_of_the_budget_of_the_run_that_measures_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """4 s for the peak, 3 s to describe the workload, 30 s for a round; a later run finds the peak."""
+    for spent in ("1m37s", "1m33s"):
+        ranks = Timed(tmp_path, [[]], seconds={0: [10], 1: [20]}, describing=3, multiplying=4)
+        _, told, folder = rounds(monkeypatch, tmp_path, ranks, {"budget": "2m"}, seed="0,1")
+        assert told.notes[-1] == f"budget: 3 launches a case in {spent} of 2m00s"
+        assert {row.launch_s for row in rows_of(folder)} == {10.0, 20.0}
 
 
 def test_a_round_is_expected_to_take_what_each_case_took_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

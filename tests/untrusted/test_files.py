@@ -16,9 +16,10 @@ from hostile_paths import Ended, run
 from made_up_rows import blocks, launch, session, write
 
 from bench.comparison.baseline_check import asked_again
-from bench.errors import ResultsError
+from bench.errors import BenchError, ResultsError
 from bench.machine import environment
 from bench.machine.gpus import Machine
+from bench.messages.matmul_peak import MatmulPeak
 from bench.plan.description import Description
 from bench.plan.options import AXES
 from bench.plan.plan import asked, make_plan
@@ -140,12 +141,17 @@ def fill(out: Path, name: str, plan: dict[str, Any], rows: list[LaunchRow]) -> N
     store.close()
 
 
+def not_launched(*_: object) -> MatmulPeak:
+    raise BenchError("not launched")
+
+
 @pytest.fixture
 def bench(
     sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[Path], str], list[str]], tuple[str, Ended]]:
     """Edit a copy of the results, and run a command on it that launches nothing."""
     monkeypatch.setattr(CaseLauncher, "describe", lambda *_: KNOWN)
+    monkeypatch.setattr(CaseLauncher, "matmul_peak", not_launched)
     monkeypatch.setattr(CaseLauncher, "launch", lambda *_: Launched({"status": "crashed", "reason": "not launched"}))
     monkeypatch.chdir(tmp_path)
 

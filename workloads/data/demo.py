@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
-import stat
 import sys
 import sysconfig
 import tempfile
@@ -13,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from workloads.data import criteo, mnist_idx
+from workloads.data.cache import caches, is_ours, writable
 
 CLASSES, IMAGES_A_CLASS, SIDE = 8, 64, 160
 IMAGES, DIGITS, CLICKS = CLASSES * IMAGES_A_CLASS, 4096, 4096
@@ -24,37 +23,15 @@ def path(kind: str) -> Path:
     Raise OSError if they cannot be made.
     """
     name, make = _DEMOS[kind]
-    there = (cache / name for cache in _caches() if os.path.exists(cache / name) and _is_ours(cache))
+    there = (cache / name for cache in caches() if os.path.exists(cache / name) and is_ours(cache))
     target = next(there, None)
     if target is None:
-        target = _writable() / name
+        target = writable() / name
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             made = Path(scratch) / "made"
             make(made)
             _publish(made, target)
     return target
-
-
-def _caches() -> list[Path]:
-    """Return the user's cache, and a temporary folder in case it is not writable, as in many containers."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    folders = [Path(home, "stepbench")] if os.path.isabs(home) else []  # "~" stays if the user has no home folder
-    return [*folders, Path(tempfile.gettempdir(), f"stepbench-{os.getuid()}")]
-
-
-def _is_ours(cache: Path) -> bool:
-    """Return whether a cache belongs to this user; in a shared folder it may belong to another one."""
-    return cache.stat().st_uid == os.getuid() or not cache.parent.stat().st_mode & stat.S_IWOTH
-
-
-def _writable() -> Path:
-    """Return the first cache that is writable; make it if it is missing."""
-    for cache in _caches():
-        with contextlib.suppress(OSError):
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_ours(cache) and os.access(cache, os.W_OK):
-                return cache
-    raise PermissionError(f"none of {', '.join(map(str, _caches()))} can be written to")
 
 
 def _publish(made: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from bench.rank.private import CHECKPOINT_FUNCTION, CHECKPOINT_GENERATORS, compiler_counters
 from bench.rank.replaced import replaced
+from bench.rank.settings import settings
 
 WRAPPERS = {DistributedDataParallel: "ddp", FullyShardedDataParallel: "fsdp1", DataParallel: "dp"}
 SHORT = {torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -78,12 +79,18 @@ class Seen:
         ]
 
     def precision(self) -> str | None:
-        """Return the precision as ``--precision`` names it, if what was seen tells it."""
+        """Return the precision as ``--precision`` names it, if what was seen tells it.
+
+        On an accelerator float32 does not tell it: convolutions and products may compute in TF32, each by its setting.
+        """
         types = {p.dtype for p in self._parameters() if p.is_floating_point()}
+        on_cpu = {p.device.type for p in self._parameters()} == {"cpu"}
         if len(self._autocast) == 1 and types == {torch.float32}:
             return {torch.bfloat16: "amp-bf16", torch.float16: "amp-fp16"}.get(next(iter(self._autocast)))
         if not self._autocast and types == {torch.bfloat16}:
             return "bf16"
+        if not self._autocast and types == {torch.float32} and on_cpu:
+            return "fp32" if settings()["float32_matmul_precision"] == "highest" else None
         return None
 
     def parameters(self) -> int | None:
