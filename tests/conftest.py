@@ -82,7 +82,8 @@ def page(request: pytest.FixtureRequest) -> Iterator[Page]:
 @pytest.fixture(scope="session")
 def launcher(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerLauncher]:
     """A warm launcher whose ranks can import the modules of this folder; its servers last, as nothing is timed."""
-    environment = {**os.environ, "PYTHONPATH": str(TESTS / "helpers"), "PYTHONSAFEPATH": "1"}
+    path = os.pathsep.join(filter(None, [str(TESTS / "helpers"), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     launcher = ServerLauncher(environment, PRELOAD, tmp_path_factory.mktemp("launcher") / "launcher.log", 40)
     yield launcher
     launcher.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
 from bench.plan.options import AXES, LOADER_AXES
+from bench.plan.strategies import REPLICATED
 
 if TYPE_CHECKING:
     from bench.plan.description import Description
@@ -51,8 +52,9 @@ def _has_gpu_before(facts: Facts, capability: tuple[int, int]) -> bool:
 
 
 def _option(case: Case, strategy: str, option: str) -> str:
-    """Return the value of a strategy's option; an empty text for other strategies."""
-    return case.spread.options[option] if case.spread.name == strategy else ""
+    """Return the value of a strategy's option; an empty text for other strategies. ``zero1`` has those of ``ddp``."""
+    name = "ddp" if case.spread.name in REPLICATED else case.spread.name
+    return case.spread.options[option] if name == strategy else ""
 
 
 def _shards(case: Case) -> int:
@@ -153,14 +155,14 @@ STRATEGY = (
         lambda case, facts: _option(case, "ddp", "static-graph") == "on" and case.micro_batches > 1,
         lambda case, facts: (
             "under no_sync, DDP's static graph leaves out the all-reduce or fails (pytorch/pytorch#187732); "
-            "use ddp:static-graph=off"
+            f"use {case.spread.name}:static-graph=off"
         ),
     ),
     Rule(
         lambda case, facts: (
             _option(case, "ddp", "static-graph") == "on" and _option(case, "ddp", "find-unused") == "on"
         ),
-        lambda case, facts: "DDP's static graph finds unused parameters itself; use ddp:find-unused=off",
+        lambda case, facts: f"DDP's static graph finds unused parameters itself; use {case.spread.name}:find-unused=off",
     ),
 )
 
@@ -276,7 +278,8 @@ COMPILE = (
     Rule(
         lambda case, facts: case.compile != "off" and _option(case, "ddp", "static-graph") == "on",
         lambda case, facts: (
-            "torch.compile's DDP support does not include static graphs (torchdynamo#1237); use ddp:static-graph=off"
+            "torch.compile's DDP support does not include static graphs (torchdynamo#1237); "
+            f"use {case.spread.name}:static-graph=off"
         ),
     ),
 )
@@ -302,6 +305,12 @@ OPTIMIZER = (
         ),
         lambda case, facts: (
             f"{case.workload} has its own optimizers(model), so --optimizer and --lr-scheduler have no effect"
+        ),
+    ),
+    Rule(
+        lambda case, facts: bool(facts.description and facts.description.own_optimizer) and case.spread.name == "zero1",
+        lambda case, facts: (
+            f"{case.workload} has its own optimizers(model), whose state zero1 cannot shard; use ddp or fsdp"
         ),
     ),
     Rule(

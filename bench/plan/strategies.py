@@ -37,18 +37,22 @@ class Strategy:
     options: Mapping[str, Choice] = field(default_factory=dict)
 
 
+_DDP = {
+    "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1, most=2**20),
+    "static-graph": Choice("promise that the graph never changes", "off", ("on", "off")),
+    "find-unused": Choice("search each step for parameters without a gradient", "off", ("on", "off")),
+    "bucket-view": Choice("gradients are views of their buckets: one copy less", "off", ("on", "off")),
+    "hook": Choice("compress gradients for the all-reduce", "none", ("none", "fp16", "bf16")),
+}
 STRATEGIES = {
     "single": Strategy("one device, no process group: the baseline"),
     "dp": Strategy("nn.DataParallel: one process copies the model to all its GPUs each step; CUDA only"),
     "ddp": Strategy(
         "DistributedDataParallel: replicas, gradients all-reduced in buckets during the backward pass",
-        {
-            "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1, most=2**20),
-            "static-graph": Choice("promise that the graph never changes", "off", ("on", "off")),
-            "find-unused": Choice("search each step for parameters without a gradient", "off", ("on", "off")),
-            "bucket-view": Choice("gradients are views of their buckets: one copy less", "off", ("on", "off")),
-            "hook": Choice("compress gradients for the all-reduce", "none", ("none", "fp16", "bf16")),
-        },
+        _DDP,
+    ),
+    "zero1": Strategy(
+        "DistributedDataParallel with ZeroRedundancyOptimizer: optimizer state sharded over all ranks", _DDP
     ),
     "fsdp": Strategy(
         "fully_shard per layer (FSDP2): parameters, gradients and optimizer state sharded over all ranks",
@@ -68,5 +72,6 @@ STRATEGIES = {
     ),
 }
 ONE_PROCESS = ("single", "dp")
+REPLICATED = ("ddp", "zero1")  # Each rank has the whole model in DistributedDataParallel.
 SCRIPTS_OWN = "script"  # The strategy of a script that decides on it by itself.
 NONE = "none"  # That of collectives alone, which train no model.

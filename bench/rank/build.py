@@ -19,7 +19,7 @@ from bench.plan.case import Case
 from bench.plan.strategies import ONE_PROCESS
 from bench.rank.compiling import CompileLog
 from bench.rank.loader import Batches, batches, to_device
-from bench.rank.optimizers import Optimizers, optimizers_of
+from bench.rank.optimizers import Optimizers, by_class, optimizers_of
 from bench.rank.parallelize import parallelize
 from bench.rank.private import FakeStore
 from bench.rank.recorded import PATIENCE_S
@@ -140,7 +140,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         workload=workload,
         strategy=strategy,
         model=model,
-        optimizers=optimizers_of(workload, model, case),
+        optimizers=optimizers_of(workload, model, case, getattr(strategy, "optimizer", by_class)),
         scaler=torch.amp.GradScaler(device.type, growth_interval=NEVER, enabled=case.precision == "amp-fp16"),
         batches=batches(workload, spec.data, case, device),
         device=device,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,32 +51,45 @@ class Optimizers:
             scheduler.step()
 
 
-def optimizers_of(workload: Checked, model: nn.Module, case: Case) -> Optimizers:
-    """Return the workload's own optimizers if it has any, else those of the case."""
+Make = Callable[..., torch.optim.Optimizer]
+
+
+def by_class(kind: type[torch.optim.Optimizer], parameters: Sequence[nn.Parameter], **options: Any) -> Any:
+    """Return the optimizer as its class makes it."""
+    return kind(parameters, **options)
+
+
+def state_of(optimizer: torch.optim.Optimizer) -> Iterable[dict[str, Any]]:
+    """Return what an optimizer keeps of each parameter on this rank."""
+    return getattr(optimizer, "optim", optimizer).state.values()  # ZeroRedundancyOptimizer's is in its local optimizer
+
+
+def optimizers_of(workload: Checked, model: nn.Module, case: Case, make: Make = by_class) -> Optimizers:
+    """Return the workload's own optimizers if it has any, else those of the case, by ``make`` of the strategy."""
     if workload.has_optimizers:
         pairs = workload.optimizers(model)
         return Optimizers([optimizer for optimizer, _ in pairs], [s for _, s in pairs if s is not None])
-    optimizers = _built_in(model, str(case.optimizer))
+    optimizers = _built_in(model, str(case.optimizer), make)
     return Optimizers(optimizers, [s for o in optimizers if (s := _scheduler(o, case.lr_scheduler)) is not None])
 
 
-def _built_in(model: nn.Module, text: str) -> list[torch.optim.Optimizer]:
+def _built_in(model: nn.Module, text: str, make: Make) -> list[torch.optim.Optimizer]:
     name, implementation = parse_optimizer(text)
     how, parameters = IMPLEMENTATIONS[implementation], list(model.parameters())
     if name == "adamw":
-        return [torch.optim.AdamW(parameters, **how, **GPT3_ADAM, **DECAY)]
+        return [make(torch.optim.AdamW, parameters, **how, **GPT3_ADAM, **DECAY)]
     if name == "adam":
-        return [torch.optim.Adam(parameters, **how, **GPT3_ADAM)]
+        return [make(torch.optim.Adam, parameters, **how, **GPT3_ADAM)]
     if name == "rmsprop":
-        return [torch.optim.RMSprop(parameters, lr=1e-4, **how)]
+        return [make(torch.optim.RMSprop, parameters, lr=1e-4, **how)]
     if name == "adafactor":
-        return [torch.optim.Adafactor(parameters, lr=1e-3, **how)]
+        return [make(torch.optim.Adafactor, parameters, lr=1e-3, **how)]
     if name == "muon":
         matrices = [parameter for parameter in parameters if parameter.dim() == 2]
         others = [parameter for parameter in parameters if parameter.dim() != 2]
-        found: list[torch.optim.Optimizer] = [torch.optim.Muon(matrices, lr=1e-3, **DECAY)] if matrices else []
-        return found + ([torch.optim.AdamW(others, foreach=True, **GPT3_ADAM, **DECAY)] if others else [])
-    return [torch.optim.SGD(parameters, **how, **SGD)]
+        found = [make(torch.optim.Muon, matrices, lr=1e-3, **DECAY)] if matrices else []
+        return found + ([make(torch.optim.AdamW, others, foreach=True, **GPT3_ADAM, **DECAY)] if others else [])
+    return [make(torch.optim.SGD, parameters, **how, **SGD)]
 
 
 def _scheduler(optimizer: torch.optim.Optimizer, name: str | None) -> Any:

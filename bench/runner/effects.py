@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from bench.messages.rank_record import Measurement, Observed, RankRecord, State
 from bench.plan.case import Case
+from bench.plan.strategies import REPLICATED
 from bench.store.columns import Row
 
 COMPUTED_IN = {
@@ -152,7 +153,7 @@ def _trained(case: Case, seen: Seen) -> Found:
 
 
 def _ddp(case: Case, seen: Seen) -> Found:
-    if case.spread.name != "ddp":
+    if case.spread.name not in REPLICATED:
         return Found()
     forwards = [state.forwards for state in seen.states.values() if state.forwards is not None]
     steps = len(seen.measurements[0].losses)
@@ -162,6 +163,16 @@ def _ddp(case: Case, seen: Seen) -> Found:
     if least < steps:
         return Found(said, f"DDP had no effect in {steps - least} of {steps} steps: {BYPASSES_DDP}")
     return _reduced(case, seen, "all-reduce", said, case.spread.options["hook"])
+
+
+def _zero1(case: Case, seen: Seen) -> Found:
+    """Check that ranks broadcast what they have updated; padding of the buffers is broadcast as well."""
+    if case.spread.name != "zero1" or seen.observed is None or not seen.observed.gradients or case.world_size == 1:
+        return Found()
+    numbers = seen.numbers("broadcast", "optimizer")
+    if numbers < seen.observed.gradients:
+        return Found(fault=f"zero1 had no effect: ranks broadcast {numbers:,} updated numbers")
+    return Found(f"{numbers:,} updated numbers broadcast")
 
 
 def _fsdp(case: Case, seen: Seen) -> Found:
@@ -307,7 +318,7 @@ def _attention(case: Case, seen: Seen) -> Found:
 
 
 CHECKS: tuple[Callable[[Case, Seen], Found], ...] = (
-    *(_ddp, _fsdp, _accumulation, _replicas, _trained, _precision, _checkpointing, _compiled),
+    *(_ddp, _zero1, _fsdp, _accumulation, _replicas, _trained, _precision, _checkpointing, _compiled),
     *(_layout, _clipping, _attention, _settings, _batch, _threads),
 )
 

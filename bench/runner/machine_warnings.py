@@ -45,12 +45,19 @@ def state_mib(case: Case, parameters: int) -> float:
     """Return the MiB of parameters, gradients and optimizer state of one rank, without activations.
 
     An optimizer keeps numbers for each parameter, of its type: float32, under ``bf16`` bfloat16. Nothing is counted
-    for a workload's own. ``fsdp`` shards all of it over the ranks of a replica.
+    for a workload's own. ``fsdp`` shards all of it over the ranks of a replica, ``zero1`` the optimizer's numbers.
     """
-    copies = 2 + (OPTIMIZERS[parse_optimizer(case.optimizer)[0]].state if case.optimizer else 0)
+    state = OPTIMIZERS[parse_optimizer(case.optimizer)[0]].state if case.optimizer else 0
     replicas = int(case.spread.options.get("replicate", 1))
-    shards = case.world_size // replicas if case.spread.name == "fsdp" else 1
-    return parameters * copies * (2 if case.precision == "bf16" else 4) / max(shards, 1) / 2**20
+    shards = max(case.world_size // replicas, 1)
+    copies = (
+        (2 + state) / shards
+        if case.spread.name == "fsdp"
+        else 2 + state / shards
+        if case.spread.name == "zero1"
+        else 2 + state
+    )
+    return parameters * copies * (2 if case.precision == "bf16" else 4) / 2**20
 
 
 def _memory_warning(case: Case, look: Look, parameters: int) -> str:

@@ -12,6 +12,8 @@ Each file has
     returns whether a rank's forward pass waits for no other rank; None without other ranks;
 ``remove_collectives(model, case) -> bool``
     makes all further steps exchange nothing, and returns True; False if the strategy has no way to do so;
+``optimizer(kind, parameters, **options) -> Optimizer``, optional
+    returns an optimizer of a class of torch.optim; by default the class itself makes it;
 ``OWN_PRECISION``
     is True if the strategy implements mixed precision itself, so that autocast must not.
 

@@ -54,8 +54,8 @@ def test_the_page_runs_as_it_stands(ranks: Turns) -> None:
     assert gate.exit_code in (0, 1, 3)  # type: ignore[attr-defined]
     assert comparison.verdicts["verdict"].tolist() == ["inconclusive"]  # type: ignore[attr-defined]
     refused, fields, first, done = said.getvalue().splitlines()
-    assert fields == "--strategy; single, dp, ddp, fsdp; Did you mean 'dp' or 'ddp'?"
-    assert refused == "--strategy: got 'dpp'; allowed: single, dp, ddp, fsdp. Did you mean 'dp' or 'ddp'?"
+    assert fields == "--strategy; single, dp, ddp, zero1, fsdp; Did you mean 'dp' or 'ddp'?"
+    assert refused == "--strategy: got 'dpp'; allowed: single, dp, ddp, zero1, fsdp. Did you mean 'dp' or 'ddp'?"
     assert first == "1/1 mlp-single-x1-cpu-84c3a454"
     assert done.startswith("ok ")
 

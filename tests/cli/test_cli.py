@@ -27,7 +27,7 @@ CPU = ("--device", "cpu")
     ("words", "message"),
     [
         (["--workload", "resnet81"], "--workload: got 'resnet81'; allowed: resnet18, resnet50, vit-b-16, mnist-cnn, gpt, gpt-nano, gpt-124m, gpt-350m, llama, llama-nano, llama-1b, llama-8b, bert, dlrm, mlp, timm, torchvision, hf, file.py:Name. Did you mean 'resnet18' or 'resnet50'?"),
-        (["--strategy", "fdsp"], "--strategy: got 'fdsp'; allowed: single, dp, ddp, fsdp. Did you mean 'fsdp' or 'dp'?"),
+        (["--strategy", "fdsp"], "--strategy: got 'fdsp'; allowed: single, dp, ddp, zero1, fsdp. Did you mean 'fsdp' or 'dp'?"),
         (["--gpus", "0", *CPU], "--gpus: got '0'; allowed: a whole number from 1, all, 1..N, 1..all."),
         (["--steps", "many", *CPU], "--steps: got 'many'; allowed: a whole number from 2."),
         (["--num-workers", "2", *CPU], "--num-workers has no effect with --data resident, which needs no DataLoader. Add --data synthetic (or files)."),

@@ -99,7 +99,9 @@ POINTS = [
         id=f"{strategy}-{precision}-{checkpointing}",
         marks=[pytest.mark.slow] if precision != "fp32" and checkpointing != "none" else [],
     )
-    for strategy, precision, checkpointing in itertools.product(("single", "ddp", "fsdp"), TOLERANCE, CHECKPOINTING)
+    for strategy, precision, checkpointing in itertools.product(
+        ("single", "ddp", "zero1", "fsdp"), TOLERANCE, CHECKPOINTING
+    )
 ]
 
 
@@ -114,6 +116,8 @@ LIKE = {
     "ddp:find-unused=on": "fp32",
     "ddp:hook=bf16": "amp-bf16",
     "ddp:hook=fp16": "amp-fp16",
+    "zero1": "fp32",
+    "zero1:bucket-view=on": "fp32",
     "fsdp:reshard=off": "fp32",
     "fsdp:reduce=bf16": "amp-bf16",
     "single": "fp32",
@@ -144,7 +148,7 @@ def test_static_graph(seen: Seen, reference: Seen) -> None:
     [
         case_of(strategy, gpus=4, grad_accum_steps=accumulation, activation_checkpointing=checkpointing)
         for strategy, accumulation, checkpointing in itertools.product(
-            ("ddp", "fsdp", "fsdp:replicate=2", "fsdp:reshard=2"), (1, 2), ("none", "full")
+            ("ddp", "zero1", "fsdp", "fsdp:replicate=2", "fsdp:reshard=2"), (1, 2), ("none", "full")
         )
     ],
     ids=lambda case: case.case_id,
@@ -159,7 +163,7 @@ IMAGES = "mnist-cnn"
 @pytest.mark.parametrize("plain", [case_of("single", workload=IMAGES)], ids=["plain"])
 @pytest.mark.parametrize(
     "case",
-    [case_of(strategy, workload=IMAGES, channels_last=True) for strategy in ("single", "ddp", "fsdp")],
+    [case_of(strategy, workload=IMAGES, channels_last=True) for strategy in ("single", "ddp", "zero1", "fsdp")],
     ids=lambda case: case.strategy,
 )
 def test_images_in_channels_last(trainings: Trainings, seen: Seen, plain: Case) -> None:
@@ -194,7 +198,7 @@ NORM = 0.2
             precision,
             id=f"{strategy}-{precision}",
         )
-        for strategy, precision in itertools.product(("single", "ddp", "fsdp"), ("fp32", "amp-fp16"))
+        for strategy, precision in itertools.product(("single", "ddp", "zero1", "fsdp"), ("fp32", "amp-fp16"))
     ],
 )
 def test_clipping_bounds_the_norm_of_all_gradients(seen: Seen, reference: Seen, precision: str) -> None:
@@ -227,7 +231,7 @@ def test_compiled_code_trains_the_same(seen: Seen, reference: Seen) -> None:
     ("case", "optimizer"),
     [
         pytest.param(case_of(strategy, optimizer=optimizer), optimizer, id=f"{strategy}-{optimizer}")
-        for strategy, optimizer in itertools.product(("single", "fsdp"), ("sgd", "adamw"))
+        for strategy, optimizer in itertools.product(("single", "zero1", "fsdp"), ("sgd", "adamw"))
     ],
 )
 def test_the_first_step_is_the_optimizers(seen: Seen, optimizer: str) -> None:

@@ -589,6 +589,7 @@ def test_the_variables_of_the_shell_are_looked_at(tmp_path: Path, monkeypatch: p
         ({"precision": "bf16"}, 8.0),
         ({"strategy": "fsdp", "gpus": 4}, 4.0),
         ({"strategy": "fsdp:replicate=2", "gpus": 4}, 8.0),
+        ({"strategy": "zero1", "gpus": 4}, 10.0),  # parameters and gradients 8, a quarter of 8
         ({"strategy": "single", "gpus": 1}, 16.0),
     ],
 )

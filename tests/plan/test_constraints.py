@@ -194,6 +194,8 @@ def test_static_graph_and_accumulation() -> None:
         "use ddp:static-graph=off"
     )
     assert why(case(strategy="ddp:static-graph=on", grad_accum_steps=2)) == reason
+    zero1 = case(strategy="zero1:static-graph=on", grad_accum_steps=2)
+    assert why(zero1) == reason.replace("use ddp", "use zero1")
     assert why(case(strategy="ddp:static-graph=on", grad_accum_steps=1)) is None
     assert why(case(strategy="ddp:bucket-view=on", grad_accum_steps=2)) is None
 

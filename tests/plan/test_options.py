@@ -133,8 +133,8 @@ DATA = "resident, synthetic, folder=PATH, text=PATH, mnist=PATH, criteo=PATH (PA
 @pytest.mark.parametrize(
     ("name", "given", "allowed", "hint"),
     [
-        ("strategy", "dpp", "single, dp, ddp, fsdp", "Did you mean 'dp' or 'ddp'?"),
-        ("strategy", "", "single, dp, ddp, fsdp", None),
+        ("strategy", "dpp", "single, dp, ddp, zero1, fsdp", "Did you mean 'dp' or 'ddp'?"),
+        ("strategy", "", "single, dp, ddp, zero1, fsdp", None),
         ("precision", "amp-bf61", "fp32, tf32, amp-bf16, amp-fp16, bf16", "Did you mean 'amp-bf16' or 'amp-fp16'?"),
         ("gpus", "0", "a whole number from 1, all, 1..N, 1..all", None),
         ("gpus", "two", "a whole number from 1, all, 1..N, 1..all", None),
@@ -223,7 +223,7 @@ def test_values_are_shown_as_they_are_typed() -> None:
     ("name", "given", "text"),
     [
         ("data", "resident=", f"here: got 'resident='; allowed: {DATA}. resident takes no path."),
-        ("strategy", "dpp", "here: got 'dpp'; allowed: single, dp, ddp, fsdp. Did you mean 'dp' or 'ddp'?"),
+        ("strategy", "dpp", "here: got 'dpp'; allowed: single, dp, ddp, zero1, fsdp. Did you mean 'dp' or 'ddp'?"),
         ("strategy", "fsdp:offload=on", "here: fsdp:offload: got 'on'; allowed: off, cpu."),
         ("workload", "gpt:layers", "here: gpt: got 'layers'; allowed: option=value."),
     ],

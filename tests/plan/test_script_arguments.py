@@ -94,12 +94,18 @@ def test_case_ids_differ_by_arguments_and_name_the_script() -> None:
         ({"scaling": ["strong"], "gpus": ["1", "2"]}, "--scaling has no effect: --args does not contain {batch_size}"),
         ({"args": ["--bs {batch_size}"]}, "--batch-size: got 'nothing'; allowed: a whole number from 1, as --args has"),
         ({"args": ["{batch_size}"], "batch_size": ["auto"]}, "--batch-size: got 'auto'; allowed: a whole number"),
-        ({"args": ["{strategy}"], "strategy": ["script"]}, "--strategy: got 'script'; allowed: single, dp, ddp, fsdp"),
+        (
+            {"args": ["{strategy}"], "strategy": ["script"]},
+            "--strategy: got 'script'; allowed: single, dp, ddp, zero1, fsdp",
+        ),
         ({"args": ["--bs '3"]}, "--args cannot be split into words: No closing quotation"),
         ({"workload": ["script=nowhere.py"]}, "--script: got 'nowhere.py'; allowed: a Python file that exists"),
         ({"workload": ["module=a..b"]}, "--script: got 'a..b'; allowed: the name of a module"),
         ({"workload": ["mlp"], "args": ["--x"]}, "--args has no effect without a script"),
-        ({"workload": ["mlp"], "strategy": ["script"]}, "--strategy: got 'script'; allowed: single, dp, ddp, fsdp"),
+        (
+            {"workload": ["mlp"], "strategy": ["script"]},
+            "--strategy: got 'script'; allowed: single, dp, ddp, zero1, fsdp",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_with_words(axes: dict[str, list[str]], message: str) -> None:

@@ -83,12 +83,12 @@ IN_DDP, IN_FSDP = "bucket-mb, static-graph, find-unused, bucket-view, hook", "re
 @pytest.mark.parametrize(
     ("text", "option", "given", "allowed", "hint"),
     [
-        ("", None, "", "single, dp, ddp, fsdp", None),
-        (":", None, "", "single, dp, ddp, fsdp", None),
-        ("fsdp2", None, "fsdp2", "single, dp, ddp, fsdp", "Did you mean 'fsdp'?"),
-        ("fsdp,ddp", None, "fsdp,ddp", "single, dp, ddp, fsdp", "Did you mean 'fsdp'?"),
-        (" ddp", None, " ddp", "single, dp, ddp, fsdp", "Did you mean 'ddp' or 'dp'?"),
-        ("fsdp=off", None, "fsdp=off", "single, dp, ddp, fsdp", "Did you mean 'fsdp'?"),
+        ("", None, "", "single, dp, ddp, zero1, fsdp", None),
+        (":", None, "", "single, dp, ddp, zero1, fsdp", None),
+        ("fsdp2", None, "fsdp2", "single, dp, ddp, zero1, fsdp", "Did you mean 'fsdp'?"),
+        ("fsdp,ddp", None, "fsdp,ddp", "single, dp, ddp, zero1, fsdp", "Did you mean 'fsdp'?"),
+        (" ddp", None, " ddp", "single, dp, ddp, zero1, fsdp", "Did you mean 'ddp' or 'dp'?"),
+        ("fsdp=off", None, "fsdp=off", "single, dp, ddp, zero1, fsdp", "Did you mean 'fsdp'?"),
         ("single:gpus=1", "single", "gpus", "no options", None),
         ("dp:bucket-mb=1", "dp", "bucket-mb", "no options", None),
         ("ddp:reshard=on", "ddp", "reshard", f"the options {IN_DDP}", None),
@@ -158,7 +158,7 @@ def test_default_of_every_option_may_be_given(name: str) -> None:
 
 def test_every_strategy_has_its_file_with_all_that_a_rank_asks_of_it() -> None:
     files = {path.stem for path in Path(bench.strategies.__path__[0]).glob("*.py")} - {"__init__"}
-    assert files == set(STRATEGIES) == {"single", "dp", "ddp", "fsdp"}
+    assert files == set(STRATEGIES) == {"single", "dp", "ddp", "zero1", "fsdp"}
     modules = {name: importlib.import_module(f"bench.strategies.{name}") for name in STRATEGIES}
     for asked in ("apply", "compiled", "gradient_sync", "forward_is_local"):
         assert [name for name, module in modules.items() if not callable(getattr(module, asked, None))] == []

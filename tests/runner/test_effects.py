@@ -82,6 +82,19 @@ def test_what_could_not_be_looked_at_costs_no_row() -> None:
         (ddp(), [state(forwards=13), state(forwards=12)], SEEN, "DDP had no effect in 1 of 13 steps"),
         (ddp(), [state()] * 2, seen(collectives=reduced(99)), "all-reduce of 99 numbers in a step of 100 gradients"),
         (ddp(), [state()] * 2, seen(collectives={}), "ddp had no effect: all-reduce of 0 numbers"),
+        (
+            ddp("zero1"),
+            [state(forwards=0)] * 2,
+            seen(collectives=reduced(100, "broadcast", phase="optimizer")),
+            "DDP had no effect in 13 of 13 steps",
+        ),
+        (ddp("zero1"), [state()] * 2, seen(collectives=reduced(100)), "zero1 had no effect: ranks broadcast 0 updated"),
+        (
+            ddp("zero1"),
+            [state()] * 2,
+            seen(collectives=reduced(100) | reduced(99, "broadcast", phase="optimizer")),
+            "zero1 had no effect: ranks broadcast 99 updated numbers",
+        ),
         (ddp("ddp:hook=fp16"), [state()] * 2, seen(collectives=reduced(100)), "gradients were reduced in float32"),
         (
             ddp(),

@@ -222,7 +222,7 @@ def test_five_hundred_edits(bench: Callable[..., tuple[str, Ended]], first: int)
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        ({"strategy": "nonsense"}, "b.csv, column strategy: got 'nonsense'; allowed: single, dp, ddp, fsdp."),
+        ({"strategy": "nonsense"}, "b.csv, column strategy: got 'nonsense'; allowed: single, dp, ddp, zero1, fsdp."),
         ({"gpus": -5}, "b.csv, column gpus: got -5; allowed: a whole number from 1, all, 1..N, 1..all."),
         ({"seed": 2**63 - 1}, f"b.csv, column seed: got {2**63 - 1}; allowed: a whole number from 0. At most 4,294,967,295."),
         ({"steps": 10**9}, "b.csv, column steps: got 1000000000; allowed: a whole number from 2. At most 1,000,000."),

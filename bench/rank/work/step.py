@@ -17,6 +17,7 @@ from bench.rank.build import Training
 from bench.rank.compiling import CompileLog
 from bench.rank.extra_step import BETWEEN, EARLY
 from bench.rank.flops import counting
+from bench.rank.optimizers import state_of
 from bench.rank.private import generated_kernels
 from bench.rank.work.collectives import Collectives, futures_of_done_work
 from bench.rank.work.device import DeviceWatch
@@ -120,7 +121,7 @@ class StepCounter:
         """Yield what is in memory between two steps."""
         yield "parameters", list(self._of.parameters)
         yield "buffers", list(self._of.buffers)
-        states = [value for one in self._of.optimizers for state in one.state.values() for value in state.values()]
+        states = [value for one in self._of.optimizers for state in state_of(one) for value in state.values()]
         yield "optimizer state", [value for value in states if isinstance(value, Tensor)]
 
 
