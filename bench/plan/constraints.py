@@ -162,7 +162,9 @@ STRATEGY = (
         lambda case, facts: (
             _option(case, "ddp", "static-graph") == "on" and _option(case, "ddp", "find-unused") == "on"
         ),
-        lambda case, facts: f"DDP's static graph finds unused parameters itself; use {case.spread.name}:find-unused=off",
+        lambda case, facts: (
+            f"DDP's static graph finds unused parameters itself; use {case.spread.name}:find-unused=off"
+        ),
     ),
 )
 

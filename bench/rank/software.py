@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,8 @@ TRAINING_PACKAGES = (
     *("pytorch_lightning", "sentence_transformers", "timm", "torch_geometric", "torchao", "torchaudio", "torchdata"),
     *("torchrec", "torchtitan", "torchtune", "transformers", "trl", "xformers"),
 )
+# The file of a plugin at the end of a line of /proc/PID/maps: networks, tuners and profilers.
+NCCL_PLUGIN = re.compile(r"/(lib(?:nccl|rccl)-(?:net|tuner|profiler)[^/\n]*?\.so)[^/\n]*$", re.MULTILINE)
 NEVER_THE_USERS = {*sys.stdlib_module_names, "__main__", "__mp_main__", "bench", "launch", "workloads"}
 
 
@@ -31,10 +35,23 @@ def software() -> dict[str, str]:
         "packages": ";".join(f"{name} {version}" for name in TRAINING_PACKAGES if (version := _version(name))),
         "cuda": (torch.version.cuda or "") if cuda else "",
         "cudnn": str(torch.backends.cudnn.version() or "") if cuda else "",
-        "nccl": ".".join(map(str, torch.cuda.nccl.version())) if cuda and dist.is_nccl_available() else "",
+        "nccl": _nccl() if cuda and dist.is_nccl_available() else "",
         "backend": dist.get_backend() if dist.is_initialized() else "",
         "loader_start_method": torch.multiprocessing.get_start_method(),
     }
+
+
+def _nccl() -> str:
+    """Return the version of NCCL, and the plugins that this process has loaded: ``2.27.5 (libnccl-net-ofi.so)``."""
+    version, plugins = ".".join(map(str, torch.cuda.nccl.version())), ""
+    with contextlib.suppress(OSError):
+        plugins = nccl_plugins(Path("/proc/self/maps").read_text(errors="replace"))
+    return f"{version} ({plugins})" if plugins else version
+
+
+def nccl_plugins(maps: str) -> str:
+    """Return the plugins of NCCL or RCCL among the files that a process has mapped, in order, joined by commas."""
+    return ", ".join(sorted({match[1] for match in NCCL_PLUGIN.finditer(maps)}))
 
 
 def _version(package: str) -> str:

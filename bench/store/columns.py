@@ -474,7 +474,7 @@ class LaunchRow(NamedTuple):
     ] = None
     cuda: Annotated[Text, "", "version of CUDA that PyTorch was built with; empty without a GPU"] = None
     cudnn: Annotated[Text, "", "version of cuDNN"] = None
-    nccl: Annotated[Text, "", "version of NCCL"] = None
+    nccl: Annotated[Text, "", "version of NCCL, and in brackets the plugins that are loaded"] = None
     driver: Annotated[Text, "", "version of the NVIDIA driver"] = None
     backend: Annotated[Text, "", "backend of the process group, `nccl` or `gloo`; empty for `single`"] = None
     loader_start_method: Annotated[Text, "", "how DataLoader workers are started: `fork`, `spawn` or `forkserver`"] = (
