@@ -47,11 +47,11 @@ def is_comms(launches: pd.DataFrame) -> pd.Series:
 
 def comms_answers(launches: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> CommsAnswers:
     """Return the answers from rows of comms.csv; ``launches`` are those that count, with their ``environment``."""
-    frame = _frame(launches, rows)
+    frame = comms_frame(launches, rows)
     return CommsAnswers(_sizes(frame), _models(frame), failures(launches[is_comms(launches)]))
 
 
-def _frame(launches: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def comms_frame(launches: pd.DataFrame, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the rows of launches that count, with columns typed and without unknown values in what identifies them."""
     kinds = {name: DTYPES[COLUMNS[name].kind] for name in COLUMNS}
     frame = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in kinds.items()})

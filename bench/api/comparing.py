@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api.comms import comms_rows
 from bench.api.margins import share
+from bench.api.prices import prices
+from bench.api.side_rows import SideRows, side_rows
 from bench.errors import ResultsError, UsageError, did_you_mean
 from bench.plan.options import AXES
 from bench.store.cells import cell
-from bench.store.columns import FILES, LAUNCHES, LaunchRow
-from bench.store.comms_rates import is_comms, with_rates
-from bench.store.reader import read_launches
+from bench.store.columns import LAUNCHES, LaunchRow
 from bench.store.runs import find
 from bench.untrusted.files import read_json
 
 if TYPE_CHECKING:
+    from bench.analysis.two_sides import Side, TwoSides
     from bench.stats.between_sessions import Spread
     from bench.stats.power import Blocks
     from bench.stats.verdict import Gate, Rules
 
-KIND = "launches.csv"
 Condition = Callable[[LaunchRow], bool]
 
 
@@ -39,16 +37,43 @@ class Comparing:
     runs: Sequence[str] = ()
     where: Sequence[str] = ()
     session_spread: str | float | None = None
+    price: str | Mapping[str, Any] | None = None
 
-    def gate(self, a: str, b: str | None, gate_rules: Rules) -> Gate:
-        """Compare two results, or the two sides of a run of ``bench ab`` if ``b`` is None; UsageError, ResultsError."""
-        from bench.stats.ab_gate import gate
-        from bench.stats.between_sessions import Spread
+    def gate(self, a: str, b: str | None, gate_rules: Rules) -> tuple[Gate, TwoSides | None]:
+        """Compare two results, and say what there is to say about both.
+
+        If ``b`` is None, compare the two sides of a run of ``bench ab``, of which there is a gate alone. UsageError,
+        ResultsError.
+        """
+        from bench.analysis.two_sides import two_sides
         from bench.stats.comparison import compare as compared
 
         given = self.session_spread
         spread = None if given in (None, "") else share("--session-spread", given)
         conditions = [_condition(text) for text in self.where]
+        self._check_options(b, spread)
+        if b is None:
+            return self._gate_of_ab(a, conditions, gate_rules), None
+        column = _column("--by", self.by) if self.by else None
+        names, by = ((f"{column}={a}", f"{column}={b}"), [column]) if column else ((a, b), [])
+        paid = prices(self.price, (a, b))
+        found = self._groups(a, b, column) if column else (self._rows(a), self._rows(b))
+        sides = [_side(side, conditions) for side in found]
+        for name, side in zip((a, b), sides, strict=True):
+            self._check(name, side.rows)
+        chosen = _judged(*sides)
+        gate = compared(*chosen, gate_rules, names, by, self._spreads(chosen, spread))
+        return gate, two_sides(gate, sides[0], sides[1], by, paid)
+
+    def _gate_of_ab(self, run: str, conditions: Sequence[Condition], gate_rules: Rules) -> Gate:
+        """Return the gate of a run of ``bench ab``."""
+        from bench.stats.ab_gate import gate
+
+        rows = self._of_ab(run, conditions)
+        return gate(rows, gate_rules, *self._words(run), self._blocks(run))
+
+    def _check_options(self, b: str | None, spread: float | None) -> None:
+        """Raise UsageError for options without effect."""
         if self.runs and not self.by:
             raise UsageError(
                 "--run has no effect without --by COLUMN: A and B are the runs",
@@ -56,24 +81,18 @@ class Comparing:
                 given=list(self.runs),
                 hint="Add --by COLUMN, or leave --run out.",
             )
-        if b is None:
-            if self.by or spread:
-                flag, value = ("--by", self.by) if self.by else ("--session-spread", given)
-                raise UsageError(
-                    f"{flag} needs two arguments, A and B", option=flag, given=value, hint="Give B as well."
-                )
-            rows = self._of_ab(a, conditions)
-            return gate(rows, gate_rules, *self._words(a), self._blocks(a))
-        column = _column("--by", self.by) if self.by else None
-        sides = self._groups(a, b, column) if column else (self._rows(a), self._rows(b))
-        chosen = [_measured(side, conditions) for side in sides]
-        for name, side in zip((a, b), chosen, strict=True):
-            self._check(name, side)
-        spreads = (
-            {str(row.case_id): Spread(spread) for row in chosen[0]} if spread else self._spreads_by_calibration(chosen)
-        )
-        names = (f"{column}={a}", f"{column}={b}") if column else (a, b)
-        return compared(chosen[0], chosen[1], gate_rules, names, [column] if column else [], spreads)
+        needing = {"--by": self.by, "--session-spread": spread and self.session_spread, "--price": self.price}
+        flag, value = next(((flag, value) for flag, value in needing.items() if value), ("", None))
+        if b is None and flag:
+            raise UsageError(f"{flag} needs two arguments, A and B", option=flag, given=value, hint="Give B as well.")
+
+    def _spreads(self, sides: Sequence[Sequence[LaunchRow]], spread: float | None) -> dict[str, Spread]:
+        """Return by case_id how far sessions differ: the given spread, or by calibrations."""
+        from bench.stats.between_sessions import Spread
+
+        if spread:
+            return {str(row.case_id): Spread(spread) for row in sides[0]}
+        return self._spreads_by_calibration(sides)
 
     def _spreads_by_calibration(self, sides: Sequence[Sequence[LaunchRow]]) -> dict[str, Spread]:
         """Return by case_id how far sessions differ, from calibrations with the same torch, data and window.
@@ -95,7 +114,7 @@ class Comparing:
 
     def _of_ab(self, run: str, conditions: Sequence[Condition]) -> list[LaunchRow]:
         """Return the launches of a run of `bench ab` that fit the conditions, always with its control pair."""
-        rows = [row for row in self._rows(run) if row.side]
+        rows = [row for row in self._rows(run).launches if row.side]
         if not any(row.role == "measure" for row in rows):
             raise UsageError(
                 option="A", given=run, allowed="a run of bench ab, where B is not given", hint="Give B as well."
@@ -152,17 +171,14 @@ class Comparing:
             return {}
         return plan if isinstance(plan, dict) else {}
 
-    def _rows(self, run: str) -> list[LaunchRow]:
-        """Return the launches of a run, or of any file with the columns of launches.csv."""
-        file = Path(run)
-        if not os.path.isfile(run) or file.name in FILES:
-            file = find(self.out, run) / KIND
-        rows = read_launches(file, self.warn)
-        return with_rates(rows, comms_rows([file.parent], self.warn)) if any(map(is_comms, rows)) else rows
+    def _rows(self, name: str) -> SideRows:
+        """Return the launches that a name of a side means."""
+        return side_rows(self.out, name, self.warn)
 
-    def _groups(self, a: str, b: str, name: str) -> tuple[list[LaunchRow], list[LaunchRow]]:
+    def _groups(self, a: str, b: str, name: str) -> tuple[SideRows, SideRows]:
         """Return the launches of the chosen runs with each of two values in a column."""
-        rows = [row for one in dict.fromkeys(self.runs or ["latest"]) for row in self._rows(one)]
+        found = [self._rows(one) for one in dict.fromkeys(self.runs or ["latest"])]
+        rows, comms = ([row for one in found for row in of] for of in zip(*found, strict=True))
         texts = [cell(getattr(row, name), LAUNCHES[name]) for row in rows]
         there = list(dict.fromkeys(filter(None, texts)))
         for value in (a, b):
@@ -170,7 +186,7 @@ class Comparing:
                 known = ", ".join(there) or "no value, as no launch has one"
                 raise UsageError(option=f"--by {name}", given=value, allowed=known, hint=did_you_mean(value, there))
         sides = [[row for row, text in zip(rows, texts, strict=True) if text == value] for value in (a, b)]
-        return sides[0], sides[1]
+        return SideRows(sides[0], comms), SideRows(sides[1], comms)
 
 
 def _at(value: Any, name: str) -> Any:
@@ -198,5 +214,17 @@ def _column(flag: str, name: str) -> str:
     return known
 
 
-def _measured(rows: Sequence[LaunchRow], conditions: Sequence[Condition]) -> list[LaunchRow]:
-    return [row for row in rows if row.role == "measure" and all(holds(row) for holds in conditions)]
+def _side(found: SideRows, conditions: Sequence[Condition]) -> Side:
+    """Return the measured launches that fit the conditions."""
+    from bench.analysis.two_sides import Side
+
+    rows = [row for row in found.launches if row.role == "measure" and all(holds(row) for holds in conditions)]
+    return Side(rows, found.comms)
+
+
+def _judged(a: Side, b: Side) -> tuple[Sequence[LaunchRow], Sequence[LaunchRow]]:
+    """Return the launches that verdicts are about: those that trained, or all where a side has collectives alone.
+
+    Hundreds of collectives beside a few cases would take all of these verdicts' level (Holm).
+    """
+    return (a.trained, b.trained) if a.trained and b.trained else (a.rows, b.rows)

@@ -7,9 +7,11 @@ import dataclasses
 import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bench
 from bench.api.comparing import Comparing
 from bench.api.keywords import (
     ASKING,
@@ -39,20 +41,25 @@ from bench.store.runs import find
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.analysis.two_sides import TwoSides
     from bench.comparison.sides import Side
     from bench.runner.row_recorder import Observer
     from bench.runner.several_nodes import SeveralNodes
     from bench.stats.verdict import Gate, Rules
 
-COMPARING = ("by", "run", "where", "session_spread")
+COMPARING = ("by", "run", "where", "session_spread", "price")
 SHOWN = ("case", "verdict", "ratio", "low", "high", "reason")  # Columns in a notebook.
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The result of comparing B with A; ``gate`` has all details."""
+    """The result of comparing B with A; ``gate`` has all details.
+
+    ``beside`` has what there is to say about two results beside the verdicts; it is None for ``ab`` and ``check``.
+    """
 
     gate: Gate
+    beside: TwoSides | None = None
 
     @property
     def verdicts(self) -> pd.DataFrame:
@@ -73,6 +80,46 @@ class Comparison:
     def sentence(self) -> str:
         """The result in one sentence."""
         return self.gate.sentence
+
+    @property
+    def findings(self) -> list[str]:
+        """Where each difference comes from and which side costs less, one sentence each."""
+        from bench.report.two_sides import sentences
+
+        return sentences(self._both)
+
+    @property
+    def split(self) -> pd.DataFrame:
+        """A row for each case and part of its mean step: both sides in ms, the change with its bounds and its share."""
+        return self._both.split
+
+    @property
+    def links(self) -> pd.DataFrame:
+        """A row for each collective that ``bench comms`` measured on both sides, with the ratios B / A."""
+        return self._both.links
+
+    @property
+    def scaling(self) -> pd.DataFrame:
+        """A row for each case and mode of which both sides have a speed-up."""
+        return self._both.scaling
+
+    @property
+    def costs(self) -> pd.DataFrame:
+        """A row for each case with a price or joules: dollars per million samples and tokens, joules of each."""
+        return self._both.costs
+
+    def html(self) -> str:
+        """Return a whole page that needs no network and no other file."""
+        from bench.report.two_sides_page import page_of
+
+        when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return page_of(self._both, [f"stepbench {bench.__version__}, {when}"])
+
+    @property
+    def _both(self) -> TwoSides:
+        if self.beside is None:
+            raise UsageError("only a comparison of two results has this", option="compare", hint="Use bench.compare.")
+        return self.beside
 
     def _repr_html_(self) -> str:
         table = self.verdicts[list(SHOWN)].to_html(index=False, na_rep="", border=0)
@@ -221,11 +268,12 @@ def check_now(
 def compare(
     a: Run | str | Path, b: Run | str | Path | None = None, *, out: str | Path = "results", **options: Any
 ) -> Comparison:
-    """Compare two results case by case, and decide whether B is slower than A.
+    """Compare two results case by case, decide whether B is slower than A, and say where that comes from.
 
-    ``a`` and ``b``: runs (objects, ids or paths), or with ``by`` two values of that column; ``a`` alone is a run of
-    ``bench ab``. ``where``: a mapping; only launches with these values are used. ``run``: the runs for ``by``.
-    ``session_spread``: how far sessions differ, as a share. ``detect``, ``floor``, ``floor_memory``, ``strict``: the
+    ``a`` and ``b``: runs (objects, ids or paths), folders with the runs of several sessions, or baselines; with ``by``
+    two values of that column; ``a`` alone is a run of ``bench ab``. ``where``: a mapping; only launches with these
+    values are used. ``run``: the runs for ``by``. ``session_spread``: how far sessions differ, as a share. ``price``:
+    dollars per device and hour, as ``{"A": 2.5, "B": 4}``. ``detect``, ``floor``, ``floor_memory``, ``strict``: the
     margins of the verdicts. Raises a child of BenchError.
     """
     check_names(options, (*COMPARING, *MARGINS))
@@ -234,11 +282,11 @@ def compare(
         raise UsageError(option="by", given=by, allowed="the name of a column")
     found = Comparing(
         *(folder_of(out), warner(), by, words_of("run", options.get("run"))),
-        *(_conditions(options.get("where")), options.get("session_spread")),
+        *(_conditions(options.get("where")), options.get("session_spread"), options.get("price")),
     )
     gate_rules = rules(**{name: options[name] for name in MARGINS if name in options})
     names = [None if one is None else _cell(by, one) if by else run_name(one) for one in (a, b)]
-    return Comparison(found.gate(str(names[0]), names[1], gate_rules))
+    return Comparison(*found.gate(str(names[0]), names[1], gate_rules))
 
 
 def _conditions(where: Any) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from bench.errors import EXIT_INCOMPARABLE, IncomparableError, ResultsError, Usa
 from bench.report.format import wide_console
 
 if TYPE_CHECKING:
+    from bench.analysis.two_sides import TwoSides
     from bench.stats.verdict import Gate, Rules
 
 PANEL = "Verdict"
@@ -97,38 +97,53 @@ class VerdictOptions:
                 file.unlink(missing_ok=True)
             raise
 
-    def report(self, gate: Gate) -> int:
+    def report(self, gate: Gate, beside: TwoSides | None = None) -> int:
         """Print the verdicts, write the requested files, and publish them on GitHub Actions; return the exit code.
 
-        All files are tried before ResultsError is raised for the first one that cannot be written. If the sides are
-        incomparable, that exit code counts, and files that cannot be written are warnings. A closed stdout
-        (``bench ab | head``) does not change the exit code.
+        ``beside`` is what there is to say about both sides, which follows the verdicts everywhere but on GitHub. All
+        files are tried before ResultsError is raised for the first one that cannot be written. If the sides are
+        incomparable, that exit code counts, and files that cannot be written are warnings. A closed stdout (``bench ab
+        | head``) does not change the exit code.
         """
         from bench.export.github import publish
-        from bench.report.gate import gate_json, print_gate
+        from bench.report.gate import print_gate
+        from bench.report.two_sides import print_two_sides
 
         with ignore_broken_pipe():
             if self.as_json:
-                print(gate_json(gate))
+                print(_json(gate, beside))
             else:
                 print_gate(gate, wide_console())
+                if beside:
+                    print_two_sides(beside, wide_console())
         with ignore_broken_pipe():
             publish(gate, os.environ)
-        errors = [error for file, text in self._texts(gate) if (error := _error_of(file, text))]
+        errors = [error for file, text in self._texts(gate, beside) if (error := _error_of(file, text))]
         if errors and gate.exit_code != EXIT_INCOMPARABLE:
             raise errors[0]
         for error in errors:
             warn(str(error))
         return gate.exit_code
 
-    def _texts(self, gate: Gate) -> Iterator[tuple[Path, Callable[[], str]]]:
+    def _texts(self, gate: Gate, beside: TwoSides | None = None) -> Iterator[tuple[Path, Callable[[], str]]]:
         """Yield the requested files, each with the function that makes its text."""
         from bench.export.junit import junit
-        from bench.report.gate import comment, gate_json
+        from bench.report.gate import comment
+        from bench.report.two_sides import comment_of
 
-        for file, text in ((self.junit, junit), (self.md, comment), (self.json_file, gate_json)):
-            if file:
-                yield file, functools.partial(text, gate)
+        if self.junit:
+            yield self.junit, lambda: junit(gate)
+        if self.md:
+            yield self.md, lambda: comment_of(beside) if beside else comment(gate)
+        if self.json_file:
+            yield self.json_file, lambda: _json(gate, beside)
+
+
+def _json(gate: Gate, beside: TwoSides | None) -> str:
+    from bench.report.gate import gate_json
+    from bench.report.two_sides import as_objects
+
+    return gate_json(gate, as_objects(beside) if beside else None)
 
 
 def _verdict_options(given: Mapping[str, Any]) -> VerdictOptions:

@@ -67,7 +67,7 @@ def report_json(answers: Answers, sentences: Sequence[str], comms: CommsAnswers 
 
     With ``comms`` the frames about collectives are there as well.
     """
-    tables = {name: _objects(getattr(answers, name)) for name in EXPORTED}
+    tables = {name: objects(getattr(answers, name)) for name in EXPORTED}
     runs = list(dict.fromkeys(answers.launches["run_id"]))
     of_comms = _comms_objects(comms) if comms else {}
     return json.dumps({"runs": runs, "headline": list(sentences), **tables, **of_comms}, allow_nan=False)
@@ -80,10 +80,11 @@ def comms_json(folder: Path, answers: CommsAnswers) -> str:
 
 
 def _comms_objects(answers: CommsAnswers) -> dict[str, list[dict[str, Any]]]:
-    return {file: _objects(getattr(answers, name)) for name, file in COMMS_EXPORTED.items()}
+    return {file: objects(getattr(answers, name)) for name, file in COMMS_EXPORTED.items()}
 
 
-def _objects(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def objects(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as objects for JSON; None for unknown values."""
     return [dict(zip(frame.columns, row, strict=True)) for row in _values(frame)]
 
 

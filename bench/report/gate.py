@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -211,11 +211,16 @@ def gate_markdown(gate: Gate, limit: int | None = None) -> str:
     lines += [*table_lines([(column.title, column.numeric) for column in columns], rows), ""] if rows else []
     found = noteworthy(gate)
     lines += [f"- {escaped(_names(cases))}: {escaped(message(cases[0]))}" for cases in _by_message(found)]
-    text = _cut([line.replace("@", "@\u200b") for line in lines], limit)
+    text = _cut(list(map(not_notifying, lines)), limit)
     commands = [_command(one) for one in found if one.fails and one.command]
     block = "\nCommands to reproduce them:\n\n" + fenced(commands) + "\n" if commands else ""
     fits = limit is None or len((text + block).encode()) <= limit
     return text + block if fits else text
+
+
+def not_notifying(text: str) -> str:
+    """Return the text with a zero-width space after each @, so that it notifies nobody."""
+    return text.replace("@", "@\u200b")
 
 
 def comment(gate: Gate) -> str:
@@ -223,10 +228,10 @@ def comment(gate: Gate) -> str:
     return f"{MARKER}\n{gate_markdown(gate, COMMENT_BYTES)}"
 
 
-def gate_json(gate: Gate) -> str:
-    """Return everything about a gate as JSON; figures are not rounded, unknown values are null."""
+def gate_json(gate: Gate, more: Mapping[str, Any] | None = None) -> str:
+    """Return everything about a gate as JSON, and ``more``; figures are not rounded, unknown values are null."""
     result = {"outcome": outcome(gate), "exit_code": gate.exit_code, "sentence": gate.sentence}
-    return to_json(result | dataclasses.asdict(gate))
+    return to_json(result | dataclasses.asdict(gate) | dict(more or {}))
 
 
 def _command(verdict: Verdict) -> str:

@@ -20,12 +20,18 @@ def markdown(title: str, about: Sequence[str], sentences: Sequence[str], tables:
     All text from rows is escaped.
     """
     parts = [f"# {escaped(title)}", "\n".join(f"{escaped(line)}  " for line in about)]
-    parts.append("\n".join(f"- {escaped(sentence)}" for sentence in sentences))
+    return "\n\n".join([*parts, *section_parts(sentences, tables)]) + "\n"
+
+
+def section_parts(sentences: Sequence[str], tables: Sequence[Table]) -> Iterator[str]:
+    """Yield the sentences as a list, and each table with its title and its note."""
+    if sentences:
+        yield "\n".join(f"- {escaped(sentence)}" for sentence in sentences)
     for table in tables:
-        parts.append(f"## {escaped(table.title)}")
-        parts.append(_commands(table) if table.name == "commands" else "\n".join(_lines(table)))
-        parts += [escaped(table.note)] if table.note else []
-    return "\n\n".join(parts) + "\n"
+        yield f"## {escaped(table.title)}"
+        yield _commands(table) if table.name == "commands" else "\n".join(_lines(table))
+        if table.note:
+            yield escaped(table.note)
 
 
 def escaped(text: str) -> str:

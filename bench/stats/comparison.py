@@ -54,7 +54,7 @@ def compare(
     pairs = _pairs(a_rows, b_rows, by)
     measured = {key: pair for key, pair in pairs.items() if all(map(_good, pair.sides)) and not _not_comparable(pair)}
     found = _found(measured, rules, session_spread or {})
-    verdicts = tuple(_verdict(pair, found.get(key), rules, _distinction(key)) for key, pair in pairs.items())
+    verdicts = tuple(_verdict(pair, found.get(key), rules, _name(key, pair)) for key, pair in pairs.items())
     ratio, low, high = geometric_mean(verdicts)
     return Gate(
         a=names[0],
@@ -68,6 +68,22 @@ def compare(
         low=low,
         high=high,
     )
+
+
+def matched(a_rows: Sequence[LaunchRow], b_rows: Sequence[LaunchRow], by: Sequence[str] = ()) -> dict[str, Pair]:
+    """Return the launches with a number of each case that both sides have and that can be compared.
+
+    The keys are the ``case`` of the verdicts of ``compare``.
+    """
+    return {
+        _name(key, pair): Pair(_good(pair.a), _good(pair.b), pair.shared)
+        for key, pair in _pairs(a_rows, b_rows, by).items()
+        if all(map(_good, pair.sides)) and not _not_comparable(pair)
+    }
+
+
+def _name(key: Key, pair: Pair) -> str:
+    return str((pair.a or pair.b)[0].case_id) + _distinction(key)
 
 
 def _pairs(a_rows: Sequence[LaunchRow], b_rows: Sequence[LaunchRow], by: Sequence[str]) -> dict[Key, Pair]:
@@ -229,11 +245,10 @@ def _unknown_spread(pair: Pair, rules: Rules, cases: int) -> Found:
 # -- in words ------------------------------------------------------------------------------------------------------
 
 
-def _verdict(pair: Pair, found: Found | None, rules: Rules, apart: str) -> Verdict:
+def _verdict(pair: Pair, found: Found | None, rules: Rules, name: str) -> Verdict:
     a, b = pair.sides
     good_a, good_b = _good(a), _good(b)
     how = "" if found is None else "blocks" if len(_by_block(pair)) >= LEAST_BLOCKS else "unpaired"
-    name = str((a or b)[0].case_id) + apart
     case = CaseRows(a, b, good_a, good_b)
     of_memory = memory(good_a, good_b, rules)
     return case.verdict(name, how, found or _without_numbers(pair), of_memory, len(good_a) + len(good_b))

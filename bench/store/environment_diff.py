@@ -44,7 +44,7 @@ class Difference:
 
     def words(self, a: str = "in A", b: str = "in B") -> str:
         """Return one line such as ``torch: 2.11.0 in A, 2.15.0 in B``; ``a`` and ``b`` name the two places or times."""
-        return f"{self.name}: {_shown(self.a)} {a}, {_shown(self.b)} {b}"
+        return f"{self.name}: {shown(self.a)} {a}, {shown(self.b)} {b}"
 
 
 def differences(a_rows: Iterable[LaunchRow], b_rows: Iterable[LaunchRow]) -> list[Difference]:
@@ -131,5 +131,6 @@ def variables_of(row: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in found.items()}
 
 
-def _shown(values: tuple[str | None, ...]) -> str:
+def shown(values: tuple[str | None, ...]) -> str:
+    """Return the values of a side in words."""
     return " and ".join("not set" if v is None else (v if v.isprintable() else repr(v)) or "empty" for v in values)

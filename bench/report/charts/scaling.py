@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -64,13 +65,11 @@ class Scaling:
 
 def scaling(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
     """Yield charts of each workload, environment and mode that has a speed-up, with at most SERIES lines each."""
-    more = [name for name in (*AXES, "status", "reason", "ok") if name not in answers.scaling]
-    cases = answers.scaling.merge(answers.summary[[*GROUP, *more]], on=list(GROUP), how="left")
-    for (workload, letter), rows in cases.groupby(["workload", "environment"], sort=False, dropna=False):
+    for (workload, letter), rows in _cases(answers).groupby(["workload", "environment"], sort=False, dropna=False):
         lost = rows[rows["mode"].isna()]
         for mode in MODES:
             own = rows[rows["mode"] == mode]
-            grown = own[own["gpus"] > own["base_gpus"]]
+            grown = _grown(own)
             if grown.empty:
                 continue
             missing = pd.concat([own[own["speedup"].isna()], lost])
@@ -78,13 +77,48 @@ def scaling(answers: Answers, _: Sequence[Question] = ()) -> Iterator[Chart]:
             where = environment_words(letter, answers.summary, "-")
             stem = slug("scaling", mode, str(workload), *where)
             subject = ", ".join([short_name(workload), *environment_words(letter, answers.summary)])
-            yield from _charts(stem, f"{mode.capitalize()} scaling of {subject}", mode, grown, missing)
+            lines = _series(grown, mode)
+            yield from _charts(stem, f"{mode.capitalize()} scaling of {subject}", mode, grown, missing, lines)
 
 
-def _charts(stem: str, title: str, mode: str, grown: pd.DataFrame, missing: pd.DataFrame) -> Iterator[Chart]:
+def scaling_of_sides(answers: Mapping[str, Answers]) -> Iterator[Chart]:
+    """Yield charts of each workload and mode of which both sides, by name, have a speed-up; each by its own base."""
+    cases = {side: _cases(found) for side, found in answers.items()}
+    workloads = dict.fromkeys(name for rows in cases.values() for name in rows["workload"].dropna())
+    for workload, mode in itertools.product(workloads, MODES):
+        own = {side: rows[(rows["workload"] == workload) & (rows["mode"] == mode)] for side, rows in cases.items()}
+        grown = {side: _grown(rows) for side, rows in own.items()}
+        if any(rows.empty for rows in grown.values()):
+            continue
+        lines = {f"{side} {label}": points for side, rows in grown.items() for label, points in _of_side(rows, mode)}
+        title = f"{mode.capitalize()} scaling of {short_name(workload)} on both sides"
+        every = pd.concat(grown.values(), ignore_index=True)
+        yield from _charts(slug("scaling", mode, str(workload)), title, mode, every, every.iloc[:0], lines)
+
+
+def _of_side(grown: pd.DataFrame, mode: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the lines of a side with their labels, which name the environment if it has several."""
+    several = grown["environment"].nunique() > 1
+    for letter, rows in grown.groupby("environment", sort=False):
+        for label, points in _series(rows, mode).items():
+            yield (f"{label} (environment {letter})" if several else label), points
+
+
+def _cases(answers: Answers) -> pd.DataFrame:
+    more = [name for name in (*AXES, "status", "reason", "ok") if name not in answers.scaling]
+    return answers.scaling.merge(answers.summary[[*GROUP, *more]], on=list(GROUP), how="left")
+
+
+def _grown(cases: pd.DataFrame) -> pd.DataFrame:
+    return cases[cases["gpus"] > cases["base_gpus"]]
+
+
+def _charts(
+    stem: str, title: str, mode: str, grown: pd.DataFrame, missing: pd.DataFrame, series: dict[str, pd.DataFrame]
+) -> Iterator[Chart]:
     missing = with_labels(missing, ("strategy", "gpus", "precision")) if len(missing) else missing.assign(label="")
     missing = missing.assign(status=missing["status"].where(missing["ok"] == 0, "no base"))
-    lines = list(_series(grown, mode).items())
+    lines = list(series.items())
     devices = DEVICES.get(str(grown["device"].iloc[0]), "device") + "s"
     parts = range(0, len(lines), SERIES)
     for part, start in enumerate(parts, 1):
