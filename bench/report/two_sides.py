@@ -66,8 +66,8 @@ def _cause(case: CaseSplit, of: Split, links: pd.DataFrame) -> str:
     change = f"{_ms(step.a_ms)} → {_ms(step.b_ms)} ms"
     each = f"{of.count} {of.units if of.count > 1 else of.units.removesuffix('es').removesuffix('s')} a side"
     if cause is None:
-        what = "the difference of a step" if not step.is_shown else "a part of it"
-        return f"a step takes {change}, but {what} is not shown by {each}; measure more sessions of both"
+        what = "no part of the difference is" if step.is_shown else "a difference of steps is not"
+        return f"a step takes {change}, but {what} shown by {each}; measure more sessions of both"
     said = f"{of.share(cause):.0%} of the difference of a step ({change}) is {cause.name}, {_changed(cause)} by {each}"
     return said + (f"; {_link(case, links)}" if cause.name == COMMUNICATION else "")
 
@@ -144,8 +144,8 @@ SPLIT_NOTE = (
     "The change of the mean step of the window, in ms, and its parts, which add up to it exactly. Data is the time "
     "that a step waits for its batch. Exposed communication is the share of the profiled steps after the window that "
     "waits for communication, of the mean step; profiling may slow a step, so that this share is an estimate. The rest "
-    "is what remains. In brackets are 95 % intervals by Student's t over launches, or over sessions where both sides have "
-    "two or more; then the share of the step's change."
+    "is what remains. In brackets are 95 % intervals by Student's t over launches, or over sessions where both sides "
+    "have two or more; then the share of the step's change."
 )
 LINKS_NOTE = (
     "What bench comms measured on both sides: bus bandwidth at the largest common size, the time at the smallest, each "
@@ -187,7 +187,7 @@ def _split_row(case: CaseSplit, of: Split) -> dict[str, Any]:
 
 
 def _share(of: Split, part: Part) -> str:
-    return "" if math.isnan(of.share(part)) else f"{of.share(part):.0%}"
+    return "" if math.isnan(of.share(part)) else f"{round(of.share(part), 2) + 0:.0%}"  # + 0 turns -0.0 into 0.0.
 
 
 def _worded(title: str, name: str) -> Column:
@@ -293,8 +293,9 @@ def print_two_sides(found: TwoSides, console: Console) -> None:
 def comment_of(found: TwoSides) -> str:
     """Return the gate's Markdown for a comment, and the sentences and tables as far as a comment has room for them."""
     whole = comment(found.gate)
-    for part in section_parts(sentences(found), tables(found)):
-        longer = f"{whole}\n{not_notifying(part)}\n"
+    for said, shown in ((sentences(found), []), *(((), [table]) for table in tables(found))):
+        part = "\n\n".join(section_parts(said, shown))
+        longer = f"{whole}\n{not_notifying(part)}\n" if part else whole
         if len(longer.encode()) > COMMENT_BYTES:
             break
         whole = longer
