@@ -17,6 +17,7 @@ from bench.store.reader import read_launches
 from bench.store.runs import find
 
 KIND = "launches.csv"
+INSIDE = ("*", "runs/*", "slurm/*/runs/*")  # Where a folder has its runs: its own, those of `bench run`, those of jobs.
 Warn = Callable[[str], None]
 
 
@@ -32,7 +33,7 @@ def side_rows(out: Path, name: str, warn: Warn) -> SideRows:
     """Return the launches that a name of a side means; ResultsError if there is nothing of that name.
 
     It is a run's id, ``latest`` or a path as in ``find``, any file with the columns of launches.csv, a folder with runs
-    in it or in its folder ``runs``, or the name of a baseline in ``out``; the first of these that exists.
+    at INSIDE, or the name of a baseline in ``out``; the first of these that exists.
     """
     file = Path(name)
     if os.path.isfile(name) and file.name not in FILES:
@@ -51,7 +52,7 @@ def side_rows(out: Path, name: str, warn: Warn) -> SideRows:
 
 def _sessions(folder: Path) -> list[Path]:
     """Return the files of launches of a folder's runs, in the order of their names."""
-    inside = [*folder.glob(f"runs/*/{KIND}"), *folder.glob(f"*/{KIND}")] if os.path.isdir(folder) else []
+    inside = [file for where in INSIDE for file in folder.glob(f"{where}/{KIND}")] if os.path.isdir(folder) else []
     return sorted((file for file in inside if file.parent.name[0] != "."), key=lambda file: file.parent.name)
 
 

@@ -63,22 +63,18 @@ def _causes(found: TwoSides) -> Iterator[str]:
 def _cause(case: CaseSplit, of: Split, links: pd.DataFrame) -> str:
     """Return which part of the step makes the difference, or that none is shown."""
     step, cause = of.step, of.cause
-    change = f"{_ms(step.a_ms)} → {_ms(step.b_ms)} ms"
+    change = f"{number(step.a_ms)} → {number(step.b_ms)} ms"
     each = f"{of.count} {of.units if of.count > 1 else of.units.removesuffix('es').removesuffix('s')} a side"
     if cause is None:
         what = "no part of the difference is" if step.is_shown else "a difference of steps is not"
         return f"a step takes {change}, but {what} shown by {each}; measure more sessions of both"
-    said = f"{of.share(cause):.0%} of the difference of a step ({change}) is {cause.name}, {_changed(cause)} by {each}"
-    return said + (f"; {_link(case, links)}" if cause.name == COMMUNICATION else "")
+    said = f"{of.share(cause):.0%} of the difference of a step ({change}) is {cause.name}, {_changed(cause, ' ms')}"
+    return f"{said} by {each}" + (f"; {_link(case, links)}" if cause.name == COMMUNICATION else "")
 
 
-def _changed(part: Part) -> str:
+def _changed(part: Part, unit: str = "") -> str:
     bounds = "" if math.isnan(part.low_ms) else f" ({part.low_ms:+.4g}…{part.high_ms:+.4g})"
-    return f"{part.change_ms:+.4g} ms{bounds}"
-
-
-def _ms(value: float) -> str:
-    return number(value)
+    return f"{part.change_ms:+.4g}{unit}{bounds}"
 
 
 def _link(case: CaseSplit, links: pd.DataFrame) -> str:
@@ -99,14 +95,19 @@ def _collectives(strategy: str) -> tuple[str, ...]:
 def _bandwidth(row: Row) -> str:
     ratio = row["busbw_ratio"]
     of = "of A's bus bandwidth" if ratio < 1 else "times A's bus bandwidth"
-    return f"B's {row['collective']} of {size_text(int(row['largest_bytes']))} has {ratio:.2f} {of}"
+    return f"B's {row['collective']} of {size_text(int(row['largest_bytes']))} has {_times(ratio)} {of}"
 
 
 def _latency(row: Row) -> str:
     ratio, known = row["time_ratio"], row["time_low"] > 1 or row["time_high"] < 1
     if not known or abs(ratio - 1) < NOTABLE:
         return ""
-    return f", and one of {size_text(int(row['smallest_bytes']))} takes {ratio:.2g} times A's time"
+    return f", and one of {size_text(int(row['smallest_bytes']))} takes {_times(ratio)} times A's time"
+
+
+def _times(ratio: float) -> str:
+    """Return a ratio with two significant digits, without an exponent: ``0.25``, ``3.4``, ``120``."""
+    return number(float(f"{ratio:.2g}"))
 
 
 def _unknown(found: TwoSides) -> Iterator[str]:
@@ -198,8 +199,8 @@ SPLIT = (
     text_column("case", "label"),
     figure_column("A ms", "a_ms"),
     figure_column("B ms", "b_ms"),
-    _worded("step", "change"),
-    *(_worded(name, name) for name in PARTS),
+    _worded("step, ms", "change"),
+    *(_worded(f"{name}, ms", name) for name in PARTS),
     text_column("communication by", "method", brief=False),
     text_column("over", "over"),
 )

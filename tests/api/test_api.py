@@ -217,7 +217,7 @@ def test_there_is_no_such_run(tmp_path: Path) -> None:
 
 def test_every_option_of_the_commands_is_a_keyword() -> None:
     """But for those that say how a command prints and where it runs, and the words after --, which are keyword args."""
-    printing = {"quiet", "as_json", "dry_run", "junit", "md", "json_file", "help"}
+    printing = {"quiet", "as_json", "dry_run", "junit", "md", "json_file", "html", "plots", "help"}
     printing |= {option.name for option in (*node_options.OPTIONS, *slurm.OPTIONS)}
     for name, function in {"run": bench.run, "ab": bench.ab, "check": bench.check, "compare": bench.compare}.items():
         keywords = set(inspect.signature(function).parameters)

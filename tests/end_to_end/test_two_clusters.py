@@ -59,7 +59,7 @@ def test_a_slow_network_is_named_as_the_cause(launching: None, tmp_path: Path) -
     assert by_part["exposed communication"]["share"] > 0.8
     [link] = told["links"]
     assert link["busbw_ratio"] < 0.5
-    assert link["busbw_b"] <= GB_PER_S
+    assert link["busbw_b"] <= 1.05 * GB_PER_S
     [said] = told["findings"]
     assert "% slower for gpt-nano ddp ×2: " in said
     assert " ms) is exposed communication, " in said

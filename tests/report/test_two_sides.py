@@ -174,7 +174,7 @@ def test_the_table_of_parts() -> None:
     [table] = tables(found(A, B))
     [cells] = table.cells()
     assert cells[:3] == ["gpt-nano ddp ×4", "100", "200"]
-    assert cells[3].startswith("+100 ms (")
+    assert cells[3].startswith("+100 (")
     assert [text.split()[-1] for text in cells[4:7]] == ["0%", "100%", "0%"]
     assert cells[7:] == ["profile", "3 sessions"]
 
@@ -221,7 +221,10 @@ def test_text_from_rows_is_only_text(text: str) -> None:
 
 
 def test_a_comment_ends_before_it_is_too_long() -> None:
-    many = [[row.but(batch_size=size, workload="m" * 99) for size in range(1, 300) for row in side] for side in (A, B)]
+    many = [
+        [row.but(batch_size=size, case_id=f"a{size}", workload="m" * 99) for size in range(1, 300) for row in side]
+        for side in (A, B)
+    ]
     text = comment_of(found(*many))
     assert len(text.encode()) <= COMMENT_BYTES
     assert "## Where the difference comes from" not in text
@@ -289,6 +292,12 @@ def test_runs_right_in_a_folder_and_none_of_a_comparison(clusters: Path) -> None
     done = command(clusters, "mine", "slow", "--json")
     assert done.told["verdicts"][0]["samples_per_s_a"] == 40.0
     assert "warning: mine: without 20260109-000000-abab, which bench ab measured" in done.err
+
+
+def test_the_runs_of_jobs_are_sessions_as_well(clusters: Path) -> None:
+    for number, row in enumerate(A):
+        write(clusters / "jobs" / "slurm" / str(number) / "runs" / str(row.run_id), [row])
+    assert command(clusters, "jobs", "slow", "--json").told["split"][0]["count"] == 3
 
 
 def test_what_there_is_not(clusters: Path) -> None:

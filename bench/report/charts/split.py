@@ -37,8 +37,8 @@ def _chart(cases: Sequence[CaseSplit], page: str) -> Chart:
         name=slug("split", page),
         title=title,
         alt=f"Stacked bar chart, from zero: {title}. {said}.",
-        note="Means over launches of the mean step of the window, above of A and below of B. Exposed communication is "
-        "the share of the profiled steps that waits for communication, of the mean step.",
+        note="Means over launches of the mean step of the window: of each case A's bar is above B's. Exposed "
+        "communication is the share of the profiled steps that waits for communication, of the mean step.",
         data=frame,
         figure=partial(_figure, frame),
     )
