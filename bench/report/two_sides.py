@@ -44,7 +44,7 @@ NOTABLE = 0.1  # A ratio that far from 1 is worth a word.
 
 def sentences(found: TwoSides) -> list[str]:
     """Return the findings: where each difference comes from, for which cases that is unknown, what costs less."""
-    return [*_causes(found), *_unknown(found), *_cheaper(found)]
+    return [*_causes(found), *_unmeasured(found), *_unknown(found), *_cheaper(found)]
 
 
 def _causes(found: TwoSides) -> Iterator[str]:
@@ -69,7 +69,8 @@ def _cause(case: CaseSplit, of: Split, links: pd.DataFrame) -> str:
         what = "no part of the difference is" if step.is_shown else "a difference of steps is not"
         return f"a step takes {change}, but {what} shown by {each}; measure more sessions of both"
     said = f"{of.share(cause):.0%} of the difference of a step ({change}) is {cause.name}, {_changed(cause, ' ms')}"
-    return f"{said} by {each}" + (f"; {_link(case, links)}" if cause.name == COMMUNICATION else "")
+    link = _link(case, links) if cause.name == COMMUNICATION else ""
+    return f"{said} by {each}" + (f"; {link} (bench comms)" if link else "")
 
 
 def _changed(part: Part, unit: str = "") -> str:
@@ -78,13 +79,12 @@ def _changed(part: Part, unit: str = "") -> str:
 
 
 def _link(case: CaseSplit, links: pd.DataFrame) -> str:
-    """Return how the collective that the case spends most bytes on compares; what to run if it was not measured."""
-    gpus, strategy = case.first.gpus, str(case.first.strategy)
-    own = links[(links["gpus"] == gpus) & (links["group"] == "all")]
-    for collective in _collectives(strategy):
+    """Return how the collective that the case spends most bytes on compares; an empty text if it was not measured."""
+    own = links[(links["gpus"] == case.first.gpus) & (links["group"] == "all")]
+    for collective in _collectives(str(case.first.strategy)):
         for row in own[own["collective"] == collective].to_dict("records"):
-            return f"{_bandwidth(row)}{_latency(row)} (bench comms)"
-    return f"bench comms --gpus {gpus} on both sides says how their links compare"
+            return f"{_bandwidth(row)}{_latency(row)}"
+    return ""
 
 
 def _collectives(strategy: str) -> tuple[str, ...]:
@@ -108,6 +108,14 @@ def _latency(row: Row) -> str:
 def _times(ratio: float) -> str:
     """Return a ratio with two significant digits, without an exponent: ``0.25``, ``3.4``, ``120``."""
     return number(float(f"{ratio:.2g}"))
+
+
+def _unmeasured(found: TwoSides) -> Iterator[str]:
+    """Yield what to measure where communication is the cause and no collective says how the links compare."""
+    waiting = [case for case in found.splits if case.split and (of := case.split.cause) and of.name == COMMUNICATION]
+    counts = sorted({case.first.gpus or 0 for case in waiting if not _link(case, found.links)})
+    if counts:
+        yield f"bench comms --gpus {','.join(map(str, counts))} on both sides says how their links compare."
 
 
 def _unknown(found: TwoSides) -> Iterator[str]:
