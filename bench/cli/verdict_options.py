@@ -107,7 +107,6 @@ class VerdictOptions:
         """
         from bench.export.github import publish
         from bench.report.gate import print_gate
-        from bench.report.two_sides import print_two_sides
 
         with ignore_broken_pipe():
             if self.as_json:
@@ -115,6 +114,8 @@ class VerdictOptions:
             else:
                 print_gate(gate, wide_console())
                 if beside:
+                    from bench.report.two_sides import print_two_sides  # Imports pandas.
+
                     print_two_sides(beside, wide_console())
         with ignore_broken_pipe():
             publish(gate, os.environ)
@@ -128,22 +129,33 @@ class VerdictOptions:
     def _texts(self, gate: Gate, beside: TwoSides | None = None) -> Iterator[tuple[Path, Callable[[], str]]]:
         """Yield the requested files, each with the function that makes its text."""
         from bench.export.junit import junit
-        from bench.report.gate import comment
-        from bench.report.two_sides import comment_of
 
         if self.junit:
             yield self.junit, lambda: junit(gate)
         if self.md:
-            yield self.md, lambda: comment_of(beside) if beside else comment(gate)
+            yield self.md, lambda: _comment(gate, beside)
         if self.json_file:
             yield self.json_file, lambda: _json(gate, beside)
 
 
+def _comment(gate: Gate, beside: TwoSides | None) -> str:
+    from bench.report.gate import comment
+
+    if beside is None:
+        return comment(gate)
+    from bench.report.two_sides import comment_of
+
+    return comment_of(beside)
+
+
 def _json(gate: Gate, beside: TwoSides | None) -> str:
     from bench.report.gate import gate_json
+
+    if beside is None:
+        return gate_json(gate)
     from bench.report.two_sides import as_objects
 
-    return gate_json(gate, as_objects(beside) if beside else None)
+    return gate_json(gate, as_objects(beside))
 
 
 def _verdict_options(given: Mapping[str, Any]) -> VerdictOptions:

@@ -48,16 +48,21 @@ def sentences(found: TwoSides) -> list[str]:
 
 
 def _causes(found: TwoSides) -> Iterator[str]:
+    """Yield a sentence on each case that differs, or has a cause; one on all others that are not decided."""
     of_cases = {case.case: case for case in found.splits}
+    others = []
     for verdict in worst_first(list(found.verdicts.values())):
         case = of_cases[verdict.case]
-        if case.split is None or verdict.verdict not in ("slower", "faster", "inconclusive"):
-            continue
-        if verdict.verdict == "inconclusive":
-            head = f"Whether B is slower or faster for {case.label} is not decided"
-        else:
+        if case.split and verdict.verdict in ("slower", "faster"):
             head = f"B is {abs((verdict.ratio or math.nan) - 1):.0%} {verdict.verdict} for {case.label}"
-        yield f"{head}: {_cause(case, case.split, found.links)}."
+            yield f"{head}: {_cause(case, case.split, found.links)}."
+        elif case.split and verdict.verdict == "inconclusive" and case.split.cause:
+            yield f"Not decided for {case.label}, but {_cause(case, case.split, found.links)}."
+        elif case.split and verdict.verdict == "inconclusive":
+            others.append(case.label)
+    if others:
+        said = "Whether B is slower or faster, and where that comes from, is not decided for"
+        yield f"{said} {case_or_cases(others)}: measure more sessions of both."
 
 
 def _cause(case: CaseSplit, of: Split, links: pd.DataFrame) -> str:
@@ -66,8 +71,7 @@ def _cause(case: CaseSplit, of: Split, links: pd.DataFrame) -> str:
     change = f"{number(step.a_ms)} → {number(step.b_ms)} ms"
     each = f"{of.count} {of.units if of.count > 1 else of.units.removesuffix('es').removesuffix('s')} a side"
     if cause is None:
-        what = "no part of the difference is" if step.is_shown else "a difference of steps is not"
-        return f"a step takes {change}, but {what} shown by {each}; measure more sessions of both"
+        return f"a step takes {change}, but no part of that is shown by {each}; measure more sessions of both"
     said = f"{of.share(cause):.0%} of the difference of a step ({change}) is {cause.name}, {_changed(cause, ' ms')}"
     link = _link(case, links) if cause.name == COMMUNICATION else ""
     return f"{said} by {each}" + (f"; {link} (bench comms)" if link else "")

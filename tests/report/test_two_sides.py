@@ -127,15 +127,27 @@ def test_no_cause_is_guessed() -> None:
     """Two launches with steps 50 ms apart show nothing; one session a side decides nothing."""
     [said] = sentences(found(sessions("a", [75.0, 125.0], 0.1), sessions("b", [175.0, 225.0], 0.55)))
     assert said == (
-        "Whether B is slower or faster for gpt-nano ddp ×4 is not decided: a step takes 100 → 200 ms, but a "
-        "difference of steps is not shown by 2 sessions a side; measure more sessions of both."
+        "Whether B is slower or faster, and where that comes from, is not decided for gpt-nano ddp ×4: measure more "
+        "sessions of both."
     )
-    [said] = sentences(found(A[:1], B[:1]))
-    assert said.endswith("is not shown by 1 launch a side; measure more sessions of both.")
+    assert sentences(found(A[:1], B[:1])) == [said]
     uneven = [*sessions("bbbb", [199.8, 200.0, 200.2], 0.55)]
     uneven[0] = uneven[0].but(exposed_comm_share=0.1)
     [said] = sentences(found(A, uneven))
-    assert said.endswith("but no part of the difference is shown by 3 sessions a side; measure more sessions of both.")
+    assert said == (
+        "B is 50% slower for gpt-nano ddp ×4: a step takes 100 → 200 ms, but no part of that is shown by 3 sessions a "
+        "side; measure more sessions of both."
+    )
+
+
+def test_a_cause_that_launches_show_before_a_verdict_is_decided() -> None:
+    """One session a side, in which the launches agree; how far sessions differ is not known."""
+    a, b = ([row.but(run_id=side[0].run_id, block=n) for n, row in enumerate(side)] for side in (A, B))
+    said, *_ = sentences(found(a, b))
+    assert said.startswith(
+        "Not decided for gpt-nano ddp ×4, but 100% of the difference of a step (100 → 200 ms) is exposed"
+    )
+    assert said.endswith(" by 3 launches a side.")
 
 
 def test_where_nothing_is_known_the_option_is_named() -> None:
