@@ -178,7 +178,7 @@ class Comparing:
     def _groups(self, a: str, b: str, name: str) -> tuple[SideRows, SideRows]:
         """Return the launches of the chosen runs with each of two values in a column."""
         found = [self._rows(one) for one in dict.fromkeys(self.runs or ["latest"])]
-        rows, comms = ([row for one in found for row in of] for of in zip(*found, strict=True))
+        rows, comms = [row for one in found for row in one.launches], [row for one in found for row in one.comms]
         texts = [cell(getattr(row, name), LAUNCHES[name]) for row in rows]
         there = list(dict.fromkeys(filter(None, texts)))
         for value in (a, b):
