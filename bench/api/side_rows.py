@@ -12,7 +12,7 @@ from bench.api.comms import comms_rows
 from bench.errors import ResultsError
 from bench.store import baselines
 from bench.store.columns import FILES, LaunchRow
-from bench.store.comms_rates import is_comms, with_rates
+from bench.store.comms_rates import figures, is_comms, with_rates
 from bench.store.reader import read_launches
 from bench.store.runs import find
 
@@ -44,7 +44,7 @@ def side_rows(out: Path, name: str, warn: Warn) -> SideRows:
         if sessions := _sessions(file):
             return _without_comparisons(_read(sessions, warn), name, warn)
         if name in baselines.names(out):
-            return SideRows(baselines.settled(baselines.load(out, name, warn), warn).rows)
+            return SideRows(figures(baselines.settled(baselines.load(out, name, warn), warn).rows))
         allowed = f"{error.allowed}, a folder with runs, or the name of a baseline"
         raise ResultsError(option="run", given=name, allowed=allowed, hint=error.hint) from None
     return _read([run / KIND], warn)

@@ -22,6 +22,7 @@ from bench.report.two_sides_page import charts, page_of
 from bench.stats.comparison import compare
 from bench.stats.verdict import Rules
 from bench.store.columns import COMMS, LaunchRow
+from bench.store.comms_rates import with_rates
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{7*7}}", "a\x1b[2Jb", "@team")
 KNOWN = {"gpus": 4, "world_size": 4, "data_wait_share": 0.0, "comm_method": "profile", "workload": "gpt-nano"}
@@ -296,6 +297,16 @@ def test_a_baseline_is_a_side(clusters: Path) -> None:
     done = command(clusters, "usual", "slow", "--json")
     assert (done.code, done.told["a"], len(done.told["verdicts"])) == (1, "usual", 1)
     assert done.told["split"][0]["units"] == "sessions"
+
+
+def test_collectives_of_a_baseline_are_compared_without_their_launches(clusters: Path) -> None:
+    launches, rows = comms_rows("caaa", 1.0)
+    kept = [*launches, *with_rates(launches, rows)]
+    write(clusters / "results" / "baselines", kept, name="links.csv")
+    done = command(clusters, "links", "links", "--json")
+    assert [one["case"] for one in done.told["verdicts"]] == [
+        *("all_reduce-1K-float32-all-0-3-x4-cpu", "all_reduce-64M-float32-all-0-3-x4-cpu")
+    ]
 
 
 def test_runs_right_in_a_folder_and_none_of_a_comparison(clusters: Path) -> None:
