@@ -23,12 +23,15 @@ class Workload(Protocol):
 
     Optional attributes: ``data``, the kinds of ``--data`` that ``samples`` understands (default ``resident`` and
     ``synthetic``); ``tokens``, the number of tokens in a sample if ``unit`` is ``"tokens"``; ``flops_per_sample``, the
-    FLOPs of training on one sample without recomputation, to replace the count.
+    FLOPs of training on one sample without recomputation, to replace the count; ``max_split``, the most parts of a
+    layer under tensor parallel, of which the number of ranks must be a divisor.
 
     Optional methods: ``loader(rank, world_size, batch_size)`` returns this rank's batches in place of ``samples``;
     ``optimizers(model)`` returns optimizers; ``collate_fn(items)`` makes a batch of items; ``batch_size_of(batch)``
     returns the number of samples in a batch, by default the length of its first tensor; ``tokens_of(batch)`` returns
-    the tokens that count in it, as without padding.
+    the tokens that count in it, as without padding; ``split(model)`` returns how tensor parallel divides each module
+    with parameters, by its name (one of ``workloads.checks.SPLITS``); ``tie(model)`` shares again the parameters that
+    modules share, after each was divided by itself.
     """
 
     unit: str  # "samples" or "tokens": throughput is also given in this unit.

@@ -23,6 +23,7 @@ MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
 OF_BATCHES = ("collate_fn", "batch_size_of", "tokens_of", "loader")
 OPTIONAL = (*OF_BATCHES, "optimizers", "step", "activation_checkpoint")
+SPLITS = ("column", "row", "embedding", "positions", "norm", "head")
 OPTIMIZERS = "write optimizers(model), or choose one with --optimizer"
 SCHEDULERS = "optimizers(model) may return schedulers, or choose one with --lr-scheduler"
 STEPS = "a step is loss(model, batch), its backward pass and the optimizer, or step(model, batch, ctx)"
@@ -70,8 +71,14 @@ def check_members(target: str, workload: Any) -> None:
             raise WorkloadError(f"{target}: a workload in tokens needs {needs}")
         _check_whole(f"{target}: tokens", workload.tokens, MOST_TOKENS)
     _check_flops(f"{target}: flops_per_sample", getattr(workload, "flops_per_sample", None))
+    _check_split(target, workload)
     _check_kinds(f"{target}: data", getattr(workload, "data", DATA_KINDS))
     _check_unused(target, workload)
+
+
+def _check_split(target: str, workload: Any) -> None:
+    if _splits(workload):
+        _check_whole(f"{target}: max_split", workload.max_split, MOST_SAMPLES)
 
 
 def _check_unused(target: str, workload: Any) -> None:
@@ -182,6 +189,35 @@ class Checked:
             allowed = "None, as the model that it is given is to recompute its activations"
             raise _refused(f"{self._target}: activation_checkpoint() returned", given, allowed)
 
+    @property
+    def has_split(self) -> bool:
+        """Whether the workload says how tensor parallel divides the modules of its model."""
+        return _splits(self._workload)
+
+    def split(self, model: nn.Module) -> dict[str, str]:
+        """Return which of SPLITS each module is, by its name; every module with parameters of its own has one."""
+        given = self._workload.split(model)
+        name = f"{self._target}: split() returned"
+        if not isinstance(given, dict):
+            raise _refused(name, given, "a dictionary from names of modules to kinds")
+        known = dict(model.named_modules())
+        for part, kind in given.items():
+            if part not in known:
+                allowed = "names of its modules, such as 'blocks.0.up'"
+                raise WorkloadError(f"{name} {part!r}, which is no module of the model; allowed: {allowed}")
+            if kind not in SPLITS:
+                raise _refused(f"{self._target}: split() of {part!r} is", kind, ", ".join(map(repr, SPLITS)))
+        own = [part for part, module in known.items() if next(module.parameters(recurse=False), None) is not None]
+        if left := [part for part in own if part not in given]:
+            allowed = ", ".join(map(repr, SPLITS))
+            raise WorkloadError(f"{name} nothing for {left[0]!r}, which has parameters; allowed: {allowed}")
+        return given
+
+    def tie(self, model: nn.Module) -> None:
+        """Share again the parameters that modules share, after each was divided by itself."""
+        if _has(self._workload, "tie"):
+            self._workload.tie(model)
+
     def samples(self, data: str) -> Dataset[Any]:
         """Return the dataset."""
         dataset: Any = self._workload.samples(data)
@@ -290,6 +326,11 @@ class Checked:
 def _has(workload: Any, method: str) -> bool:
     """Return whether a workload has an optional method; a plain value of that name is something else of its own."""
     return callable(getattr(workload, method, None))
+
+
+def _splits(workload: Any) -> bool:
+    """Return whether a workload says how its layers are divided; a ``split`` alone may be of its data."""
+    return _has(workload, "split") and hasattr(workload, "max_split")
 
 
 def _needed(method: Any) -> str:

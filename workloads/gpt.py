@@ -18,20 +18,28 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.dim = width // heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x after the block."""
-        batch, seq, width = x.shape
-        qkv = self.qkv(self.norm1(x)).view(batch, seq, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        # Each head has its q, k and v side by side, so that a part of the columns has whole heads.
+        qkv = self.qkv(self.norm1(x)).unflatten(-1, (-1, 3, self.dim))
+        q, k, v = qkv.permute(3, 0, 2, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.out(attended.transpose(1, 2).reshape(batch, seq, width))
+        x = x + self.out(attended.transpose(1, 2).flatten(-2))
         mlp: Tensor = self.down(F.gelu(self.up(self.norm2(x)), approximate="tanh"))
         return x + mlp
+
+
+class Positions(nn.Embedding):
+    """Learned embeddings of the positions of tokens (batch, seq), as (seq, width)."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the first ``seq`` of them."""
+        return self.weight[: tokens.shape[1]]
 
 
 class Decoder(nn.Module):
@@ -39,7 +47,7 @@ class Decoder(nn.Module):
 
     def __init__(self, layers: int, heads: int, width: int, seq: int, vocab: int) -> None:
         super().__init__()
-        self.tokens, self.positions = nn.Embedding(vocab, width), nn.Embedding(seq, width)
+        self.tokens, self.positions = nn.Embedding(vocab, width), Positions(seq, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocab, bias=False)
@@ -48,7 +56,7 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits."""
-        x = self.tokens(tokens) + self.positions.weight[: tokens.shape[1]]
+        x = self.tokens(tokens) + self.positions(tokens)
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.head(self.norm(x))
@@ -77,6 +85,7 @@ class GPT:
     def __init__(self, layers: int = 4, heads: int = 4, width: int = 128, seq: int = 128, vocab: int = 256) -> None:
         self.n_layers, self.heads, self.width, self.seq, self.vocab = layers, heads, width, seq, vocab
         self.tokens = seq
+        self.max_split = math.gcd(heads, width, seq, vocab)
 
     def build(self) -> nn.Module:
         """Return the decoder."""
@@ -95,3 +104,13 @@ class GPT:
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
         """Return the blocks."""
         return list(model.get_submodule("blocks").children())
+
+    def split(self, model: nn.Module) -> dict[str, str]:
+        """Return how the modules divide over ranks."""
+        of_block = {"norm1": "norm", "qkv": "column", "out": "row", "norm2": "norm", "up": "column", "down": "row"}
+        blocks = {f"blocks.{n}.{name}": kind for n in range(self.n_layers) for name, kind in of_block.items()}
+        return {"tokens": "embedding", "positions": "positions", **blocks, "norm": "norm", "head": "head"}
+
+    def tie(self, model: nn.Module) -> None:
+        """Share the weights of the head and the embedding."""
+        model.get_submodule("head").weight = model.get_submodule("tokens").weight

@@ -130,6 +130,7 @@ class Llama:
         self.sizes = (layers, heads, kv_heads, width, hidden, vocab)
         self.seq, self.vocab, self.tied = seq, vocab, bool(tied)
         self.tokens = seq
+        self.max_split = math.gcd(kv_heads, heads, hidden, seq, vocab)
 
     def build(self) -> nn.Module:
         """Return the decoder.
@@ -139,8 +140,7 @@ class Llama:
         with torch.device("meta"):
             model = Decoder(*self.sizes)
         model.to_empty(device=torch.get_default_device())
-        if self.tied:
-            model.head.weight = model.tokens.weight
+        self.tie(model)
         model.init_weights()
         return model
 
@@ -157,3 +157,17 @@ class Llama:
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
         """Return the blocks."""
         return list(model.get_submodule("blocks").children())
+
+    def split(self, model: nn.Module) -> dict[str, str]:
+        """Return how the modules divide over ranks."""
+        projections = {f"attention.{name}": "column" for name in ("q", "k", "v")}
+        of_block = {"norm1": "norm", **projections, "attention.out": "row", "norm2": "norm"}
+        of_block |= {"gate": "column", "up": "column", "down": "row"}
+        layers, *_ = self.sizes
+        blocks = {f"blocks.{n}.{name}": kind for n in range(layers) for name, kind in of_block.items()}
+        return {"tokens": "embedding", **blocks, "norm": "norm", "head": "head"}
+
+    def tie(self, model: nn.Module) -> None:
+        """Share the weights of the head and the embedding, if they are tied."""
+        if self.tied:
+            model.get_submodule("head").weight = model.get_submodule("tokens").weight

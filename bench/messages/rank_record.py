@@ -107,8 +107,9 @@ class State:
     ``settings``: settings of PyTorch that differ from what the case set: name -> [set, found]. ``forwards``: number of
     forward passes through DistributedDataParallel whose gradients were to be reduced, from the first step on; None
     under other strategies. ``checksums``: one for each parameter, or for this rank's shard of it; equal on all ranks
-    with the same ``shard``. ``types``: how many numbers the parameters have in each floating-point type. ``batch``: one
-    of BATCH.
+    with the same ``shard``. ``split``: [numbers of the parameters that tensor parallel has divided over ranks, numbers
+    of all parameters]; empty without it. ``types``: how many numbers the parameters have in each floating-point type.
+    ``batch``: one of BATCH.
     """
 
     num_threads: int
@@ -117,6 +118,7 @@ class State:
     forwards: int | None = None
     checksums: dict[str, int] = field(default_factory=dict)
     shard: int = 0
+    split: list[int] = field(default_factory=list)
     types: dict[str, int] = field(default_factory=dict)
     batch: str = "as made"
 
@@ -127,7 +129,8 @@ class Observed:
 
     ``matmuls``: number of matrix products and convolutions of the forward pass by type. ``attention``: number of calls
     of scaled_dot_product_attention by kernel. ``convolutions``: how many have activations in [NHWC, any layout].
-    ``collectives``: ``phase kind type`` -> [calls, numbers]; the phase is ``forward`` or ``backward`` for the last
+    ``collectives``: ``phase kind type`` -> [calls, numbers]; the kind begins with ``tensor`` for ranks that share
+    layers; the phase is ``forward`` or ``backward`` for the last
     micro-batch, ``early forward`` or ``early backward`` for those before it. ``gradients``: number of values in the
     gradients that the optimizer received. ``gradient_norm``: their norm before clipping. ``checkpointed``: layers that
     the backward pass shall recompute. ``recomputed``: layers that it did recompute.

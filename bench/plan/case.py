@@ -78,6 +78,34 @@ class Case:
         return 1 if self.spread.name == "single" else self.gpus
 
     @property
+    def mesh(self) -> dict[str, int]:
+        """Ranks in each dimension of the mesh of ranks, outermost first.
+
+        Those of ``tensor`` have parts of the same layers and train the same samples. A dimension of which a rank has a
+        part of the model, as of pipeline, context or expert parallel, has its place here.
+        """
+        options = self.spread.options
+        tensor = int(options.get("tp", 1))
+        data = max(self.world_size // tensor, 1)
+        replicas = int(options["replicate"]) if "replicate" in options else data
+        return {"replicate": replicas, "shard": max(data // replicas, 1), "tensor": tensor}
+
+    @property
+    def tensor_ranks(self) -> int:
+        """Number of ranks that share each layer; 1 without tensor parallel."""
+        return self.mesh["tensor"]
+
+    @property
+    def data_ranks(self) -> int:
+        """Number of ranks, or of groups of them, that train different samples."""
+        return max(self.world_size // self.tensor_ranks, 1)
+
+    @property
+    def data_devices(self) -> int:
+        """Number of devices, or of groups of them, that train different samples."""
+        return max(self.devices // self.tensor_ranks, 1)
+
+    @property
     def micro_batches(self) -> int:
         """Number of micro-batches in a step of a workload."""
         return self.grad_accum_steps or 1
@@ -94,10 +122,10 @@ class Case:
 
     @property
     def global_batch(self) -> int | None:
-        """Samples of a step, over all devices and micro-batches; None if unknown, as for a script."""
+        """Samples of a step, over all data ranks and micro-batches; None if unknown, as for a script."""
         if self.batch_size is None or self.is_script:
             return None
-        return self.batch_size * self.devices * self.micro_batches
+        return self.batch_size * self.data_devices * self.micro_batches
 
     @property
     def environment(self) -> dict[str, str]:

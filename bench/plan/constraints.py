@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
+from bench.plan.optimizers import parse_optimizer
 from bench.plan.options import AXES, LOADER_AXES
-from bench.plan.strategies import REPLICATED
+from bench.plan.strategies import REPLICATED, STRATEGIES
 
 if TYPE_CHECKING:
     from bench.plan.description import Description
@@ -57,9 +58,14 @@ def _option(case: Case, strategy: str, option: str) -> str:
     return case.spread.options[option] if name == strategy else ""
 
 
+def _data_ranks(case: Case) -> int:
+    """Return the number of ranks with different samples; of ranks that cannot be divided so, all but the rest."""
+    return case.gpus // case.tensor_ranks
+
+
 def _shards(case: Case) -> int:
     """Return the number of ranks over which FSDP shards one replica."""
-    return case.gpus // int(case.spread.options["replicate"])
+    return _data_ranks(case) // int(case.spread.options["replicate"])
 
 
 def _binds(case: Case) -> bool:
@@ -83,6 +89,42 @@ def _models(facts: Facts, kind: str) -> str:
 
 def _every(case: Case) -> int:
     return int(str(case.activation_checkpointing).partition("every=")[2] or 1)
+
+
+def _is_tensor(case: Case) -> bool:
+    """Return whether ranks share layers."""
+    return case.tensor_ranks > 1
+
+
+def _unshown_options(case: Case) -> list[str]:
+    """Return the options of a strategy with tensor parallel that differ from their default and are not shown equal."""
+    name, given = case.spread.name, case.spread.options
+    defaults = {option: choice.default for option, choice in STRATEGIES[name].options.items()}
+    return [
+        f"{option}={value}"
+        for option, value in given.items()
+        if value != defaults[option] and option not in SHOWN_WITH_TENSOR and (option, value) != ("reshard", "off")
+    ]
+
+
+def _most_split(facts: Facts) -> int:
+    """Return ``max_split`` of the workload; 0 if it has none, or is not known."""
+    return (facts.description.max_split if facts.description else None) or 0
+
+
+def _own_of(facts: Facts) -> list[str]:
+    """Return the optional members of a workload, and methods of its model, that tensor parallel does not know."""
+    found = facts.description
+    if found is None:
+        return []
+    own = {
+        "optimizers(model)": found.own_optimizer,
+        "loader(rank, world_size, batch_size)": found.own_loader,
+        "activation_checkpoint(model)": found.own_checkpointing,
+        "step(model, batch, ctx)": found.own_step,
+        "methods that its loss calls": bool(found.methods),
+    }
+    return [name for name, has in own.items() if has]
 
 
 DATA = (
@@ -134,11 +176,12 @@ STRATEGY = (
     Rule(
         lambda case, facts: (
             case.spread.name == "fsdp"
-            and (case.gpus % (n := int(case.spread.options["replicate"])) > 0 or 1 < n == case.gpus)
+            and (_data_ranks(case) % (n := int(case.spread.options["replicate"])) > 0 or 1 < n == _data_ranks(case))
         ),
         lambda case, facts: (
-            f"fsdp:replicate={case.spread.options['replicate']} does not split {case.gpus} ranks into replicas of two "
-            "or more; give a smaller divisor of --gpus, or use ddp"
+            f"fsdp:replicate={case.spread.options['replicate']} does not split {_data_ranks(case)} "
+            f"{'data ' * _is_tensor(case)}ranks into replicas of two or more; "
+            f"give a smaller divisor of {'--gpus / tp' if _is_tensor(case) else '--gpus'}, or use ddp"
         ),
     ),
     Rule(
@@ -164,6 +207,91 @@ STRATEGY = (
         ),
         lambda case, facts: (
             f"DDP's static graph finds unused parameters itself; use {case.spread.name}:find-unused=off"
+        ),
+    ),
+)
+
+ELEMENTWISE_SHOWN = ("adamw", "sgd")
+SHOWN_WITH_TENSOR = ("tp", "loss-parallel", "replicate", "bucket-mb", "bucket-view")
+NOT_SHOWN = "which has not been shown to train the same as single"
+# Tensor parallel: what tests/end_to_end/test_tensor_parallel.py has not shown equal to `single` is refused.
+TENSOR = (
+    Rule(
+        lambda case, facts: case.spread.options.get("loss-parallel") == "on" and not _is_tensor(case),
+        lambda case, facts: (
+            f"{case.spread.name}:loss-parallel=on divides the logits over the ranks of tensor parallel, and there is "
+            "none; give tp=2 or more as well"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.gpus % case.tensor_ranks > 0,
+        lambda case, facts: (
+            f"tp={case.tensor_ranks} does not divide {case.gpus} ranks into groups; give a --gpus that it divides"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and case.spread.name == "fsdp" and _data_ranks(case) == 1,
+        lambda case, facts: (
+            f"tp={case.tensor_ranks} leaves one data rank of {case.gpus}, and fsdp nothing to shard; use "
+            f"ddp:tp={case.tensor_ranks}, or more --gpus"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and bool(_unshown_options(case)),
+        lambda case, facts: f"{case.strategy} has {' and '.join(_unshown_options(case))} with tp, {NOT_SHOWN}",
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and (case.fake_ranks or case.oversubscribe),
+        lambda case, facts: (
+            f"tensor parallel runs on {'fake ranks' if case.fake_ranks else 'ranks that share a GPU'}, {NOT_SHOWN}"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and bool(facts.description) and not _most_split(facts),
+        lambda case, facts: (
+            f"{case.workload} lacks split(model) and max_split, which say how tensor parallel divides its layers; "
+            "docs/workloads.md has what they are"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and _most_split(facts) % case.tensor_ranks > 0,
+        lambda case, facts: (
+            f"tp={case.tensor_ranks} does not divide max_split of {case.workload}, which is {_most_split(facts)}: "
+            "a rank has whole heads and equal parts of all else"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and bool(_own_of(facts)),
+        lambda case, facts: f"{case.workload} has its own {' and '.join(_own_of(facts))} under tp, {NOT_SHOWN}",
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and case.compile != "off",
+        lambda case, facts: f"--compile {case.compile} compiles around collectives of tensor parallel, {NOT_SHOWN}",
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and case.precision == "amp-fp16",
+        lambda case, facts: (
+            "GradScaler looks for infinities in the gradients that a rank has, so that ranks with different parts of "
+            "a layer would skip different steps; use amp-bf16 with tp"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and bool(case.channels_last),
+        lambda case, facts: f"--channels-last on is for images, and tensor parallel for sequences, {NOT_SHOWN}",
+    ),
+    Rule(
+        lambda case, facts: _is_tensor(case) and case.init == "meta",
+        lambda case, facts: f"--init meta fills shards of shards under tp, {NOT_SHOWN}; use --init cpu or device",
+    ),
+    Rule(
+        lambda case, facts: (
+            _is_tensor(case)
+            and case.optimizer is not None
+            and parse_optimizer(case.optimizer)[0] not in ELEMENTWISE_SHOWN
+        ),
+        lambda case, facts: (
+            f"--optimizer {case.optimizer} under tp would see a part of each matrix, {NOT_SHOWN}; "
+            f"use {' or '.join(ELEMENTWISE_SHOWN)}"
         ),
     ),
 )
@@ -338,7 +466,7 @@ COMMS = (
     ),
 )
 
-RULES = (*OPTIMIZER, *DATA, *STRATEGY, *MODEL, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
+RULES = (*OPTIMIZER, *DATA, *STRATEGY, *TENSOR, *MODEL, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
 
 
 def refusal(case: Case, facts: Facts) -> str | None:

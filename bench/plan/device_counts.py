@@ -125,11 +125,11 @@ def with_global_batch_of(case: Case, base: int) -> tuple[Case, str | None]:
     """
     assert case.batch_size is not None
     samples = case.batch_size * base
-    batch, rest = divmod(samples, case.devices)
+    batch, rest = divmod(samples, case.data_devices)
     if not rest:
         return dataclasses.replace(case, batch_size=batch), None
     return dataclasses.replace(case, batch_size=None), (
         f"strong scaling keeps the {case.batch_size} x {base} = {samples} samples of {base} "
-        f"{'device' if base == 1 else 'devices'}, and they do not divide evenly over {case.devices}; "
+        f"{'device' if base == 1 else 'devices'}, and they do not divide evenly over {case.data_devices}; "
         "give another --batch-size or other --gpus"
     )

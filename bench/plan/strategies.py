@@ -37,6 +37,13 @@ class Strategy:
     options: Mapping[str, Choice] = field(default_factory=dict)
 
 
+_TENSOR = {
+    "tp": Choice(
+        "tensor parallel with sequence parallel: N ranks share each layer's matrices and train the same samples",
+        *("1", (), 1),
+    ),
+    "loss-parallel": Choice("with tp: the logits stay divided by vocabulary in the loss", "off", ("on", "off")),
+}
 _DDP = {
     "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1, most=2**20),
     "static-graph": Choice("promise that the graph never changes", "off", ("on", "off")),
@@ -49,7 +56,7 @@ STRATEGIES = {
     "dp": Strategy("nn.DataParallel: one process copies the model to all its GPUs each step; CUDA only"),
     "ddp": Strategy(
         "DistributedDataParallel: replicas, gradients all-reduced in buckets during the backward pass",
-        _DDP,
+        {**_DDP, **_TENSOR},
     ),
     "zero1": Strategy(
         "DistributedDataParallel with ZeroRedundancyOptimizer: optimizer state sharded over all ranks", _DDP
@@ -62,12 +69,13 @@ STRATEGIES = {
                 "N: reshard to groups of N ranks",
                 *("on", ("on", "off"), 2),
             ),
-            "replicate": Choice("HSDP: N replicas, each sharded over world size / N ranks", "1", minimum=1),
+            "replicate": Choice("HSDP: N replicas, each sharded over data ranks / N ranks", "1", minimum=1),
             "offload": Choice("parameters, gradients and optimizer state live on the host", "off", ("off", "cpu")),
             "reduce": Choice(
                 "type that gradients are reduced in; own: float32, under --precision bf16 bfloat16",
                 *("own", ("own", "fp32", "bf16")),
             ),
+            **_TENSOR,
         },
     ),
 }

@@ -13,18 +13,23 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import loss_parallel
 
 from bench.messages.spec import Spec
 from bench.plan.case import Case
-from bench.plan.strategies import ONE_PROCESS
+from bench.plan.strategies import ONE_PROCESS, REPLICATED
 from bench.rank.compiling import CompileLog
 from bench.rank.loader import Batches, batches, to_device
+from bench.rank.mesh import mesh_of, of_tensor
 from bench.rank.optimizers import Optimizers, by_class, optimizers_of
 from bench.rank.parallelize import parallelize
 from bench.rank.private import FakeStore
 from bench.rank.recorded import PATIENCE_S
 from bench.rank.script.names import loopback_interface
 from bench.rank.settings import settings
+from bench.rank.tensor_parallel import clip
 from bench.strategies.dp import device_ids
 from workloads.base import Batch, load
 from workloads.batches import map_tensors
@@ -51,6 +56,7 @@ class Training:
     autocast: torch.dtype | None
     forward_is_local: bool | None
     compile_log: CompileLog | None
+    mesh: DeviceMesh | None  # of all ranks
     pinned: dict[str, str]  # PyTorch's settings before the workload's code ran
 
     @property
@@ -74,13 +80,20 @@ class Training:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a micro-batch, divided by the number of micro-batches in a step."""
-        with self.autocasting():
+        with self.autocasting(), self._of_divided_logits():
             loss = self.workload.loss(self.model, batch)
+            loss = loss.to_local() if isinstance(loss, DTensor) else loss
         return loss / self.case.micro_batches if self.case.micro_batches > 1 else loss
 
     def backward(self, loss: Tensor) -> None:
         """Compute the gradients, of a scaled loss under amp-fp16."""
-        self.scaler.scale(loss).backward()
+        with self._of_divided_logits():
+            self.scaler.scale(loss).backward()
+
+    def _of_divided_logits(self) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which a loss and its gradients are computed from parts of the logits, if asked for."""
+        asked = self.case.spread.options.get("loss-parallel") == "on"
+        return loss_parallel() if asked else contextlib.nullcontext()
 
     def update(self) -> Tensor | None:
         """Clip the gradients, take the optimizer step and free the gradients.
@@ -90,9 +103,17 @@ class Training:
         norm = None
         if self.case.max_grad_norm:
             self.optimizers.unscale(self.scaler)
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.case.max_grad_norm)
+            norm = self._clip(self.case.max_grad_norm)
         self.optimizers.step(self.scaler)
         return norm
+
+    def _clip(self, most: float) -> Tensor:
+        """Clip the gradients, and return the norm that they had over all ranks."""
+        parameters = list(self.model.parameters())
+        tensor = of_tensor(self.mesh)
+        if tensor is not None and self.case.spread.name in REPLICATED:
+            return clip(parameters, most, tensor)
+        return torch.nn.utils.clip_grad_norm_(parameters, most)
 
     def to_device(self, batch: Batch) -> Batch:
         """Return the batch on the device, in the type and layout that the model computes with."""
@@ -133,8 +154,9 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
     loaded()
     torch.manual_seed(case.seed)
     strategy = importlib.import_module(f"bench.strategies.{case.spread.name}")
+    mesh = mesh_of(case, device)
     compile_log = CompileLog() if case.compile != "off" else None
-    model, forward_is_local = parallelize(workload, case, strategy, device, spec.compile_cache, spec.methods)
+    model, forward_is_local = parallelize(workload, case, strategy, device, mesh, spec.compile_cache, spec.methods)
     return Training(
         case=case,
         workload=workload,
@@ -149,6 +171,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         autocast=None if strategy.OWN_PRECISION else AUTOCAST.get(str(case.precision)),
         forward_is_local=forward_is_local,
         compile_log=compile_log,
+        mesh=mesh,
         pinned=pinned,
     )
 

@@ -73,6 +73,8 @@ def descriptions(workload: Checked, micro: Micro, flops: bool = True) -> Iterato
         own_optimizer=workload.has_optimizers,
         own_loader=workload.has_loader,
         own_checkpointing=workload.has_checkpointing,
+        own_step=workload.has_step,
+        max_split=workload.max_split if workload.has_split else None,
         on_meta=on_meta is not None,
     )
     yield plain

@@ -23,7 +23,9 @@ from bench.messages.rank_record import Observed
 from bench.rank.build import Training
 from bench.rank.checkpointing import watch_layers
 from bench.rank.extra_step import BACKWARD, take_step
+from bench.rank.mesh import of_tensor
 from bench.rank.private import TorchDispatchMode
+from bench.rank.work.collectives import group_in
 from bench.rank.work.step import Held, StepCounter, compiled
 
 MATMULS = {
@@ -44,7 +46,8 @@ def observe(training: Training, counts: bool = False) -> tuple[Observed, Counts 
 
     The work inside of compiled code cannot be seen, and is not counted.
     """
-    watch = _Watch()
+    tensor = of_tensor(training.mesh)
+    watch = _Watch(None if tensor is None else tensor.get_group().group_name)
     counter = StepCounter(Held.by(training)) if counts and training.case.compile == "off" else None
     recomputed: set[int] = set()
     own = training.workload.has_checkpointing and training.case.activation_checkpointing != "none"
@@ -88,10 +91,14 @@ def observe(training: Training, counts: bool = False) -> tuple[Observed, Counts 
 
 
 class _Watch(TorchDispatchMode):
-    """Notes each operation that reaches the device, in autograd's threads as well."""
+    """Notes each operation that reaches the device, in autograd's threads as well.
 
-    def __init__(self) -> None:
+    ``tensor_group`` is the name of the group of ranks that share layers, if there is one.
+    """
+
+    def __init__(self, tensor_group: str | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.tensor_group = tensor_group
         self.phase = ""
         self.matmuls: Counter[str] = Counter()
         self.attention: Counter[str] = Counter()
@@ -106,13 +113,13 @@ class _Watch(TorchDispatchMode):
             return NotImplemented  # comes again as operations on local tensors
         result = operation(*args, **(kwargs or {}))
         with contextlib.suppress(Exception):  # an operation that cannot be noted is not counted
-            self._note(operation, args)
+            self._note(operation, args, kwargs or {})
         return result
 
-    def _note(self, operation: Any, args: Sequence[Any]) -> None:
+    def _note(self, operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         namespace, _, name = operation.name().partition(".")[0].partition("::")
         if "c10d" in namespace:
-            self._note_collective(name, args)
+            self._note_collective(name, args, kwargs)
         elif self.phase.endswith("forward") and namespace == "aten":
             if name.startswith(ATTENTION):
                 self.kernel = next((kernel for kernel in KERNELS if name.startswith(ATTENTION + kernel)), "math")
@@ -121,13 +128,15 @@ class _Watch(TorchDispatchMode):
             if name == "convolution":
                 self._note_layout(args[0])
 
-    def _note_collective(self, name: str, args: Sequence[Any]) -> None:
+    def _note_collective(self, name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         kind = next((kind for part, kind in COLLECTIVES.items() if part in name), "")
         tensors = list(_tensors(args[:2]))  # the larger tensor is the result of a gather, the argument of a scatter
         if not kind or not tensors:
             return
         # An all-reduce has a list of tensors; other collectives have one input and one output.
         numbers = sum(t.numel() for t in tensors) if kind == "all-reduce" else max(t.numel() for t in tensors)
+        if self.tensor_group is not None and group_in(args, kwargs).group_name == self.tensor_group:
+            kind = f"tensor {kind}"
         seen = self.collectives.setdefault(f"{self.phase} {kind} {_type(tensors[0])}", [0, 0])
         seen[0] += 1
         seen[1] += numbers

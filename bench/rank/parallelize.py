@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 
 from bench.plan.case import Case
-from bench.plan.strategies import ONE_PROCESS
+from bench.plan.strategies import REPLICATED
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import compile_parts
 from bench.rank.initialization import built, fill
+from bench.rank.mesh import of_data, of_tensor
 from bench.rank.model_calls import expose, lead_through_call
+from bench.rank.tensor_parallel import make_local, split
 from workloads.checks import Checked
 
 
@@ -25,10 +27,11 @@ def parallelize(
     case: Case,
     strategy: Any,
     device: torch.device,
+    mesh: DeviceMesh | None,
     compile_cache: str,
     methods: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[nn.Module, bool | None]:
-    """Build, checkpoint, compile and distribute the model, in this order: each wraps what came before.
+    """Build, split, checkpoint, compile and distribute the model, in this order: each wraps what came before.
 
     Several models become one module with their names, each distributed by itself. ``methods`` has for each model, or
     for "", the names of the methods that the loss calls.
@@ -36,7 +39,7 @@ def parallelize(
     Return the model, and whether its forward pass waits for no other rank (None without other ranks).
     """
     models, source = built(workload, case.init, device)
-    layers, way = workload.layers(models), _Way(case, strategy, device, compile_cache)
+    layers, way = workload.layers(models), _Way(workload, case, strategy, device, mesh, compile_cache)
     if workload.has_checkpointing and case.activation_checkpointing != "none":
         workload.activation_checkpoint(models)
         way = dataclasses.replace(way, checkpointing="none")
@@ -56,9 +59,11 @@ def parallelize(
 class _Way:
     """How each model of a case is distributed."""
 
+    workload: Checked
     case: Case
     strategy: Any
     device: torch.device
+    mesh: DeviceMesh | None
     compile_cache: str
     checkpointing: str | None = None  # in place of the case's
 
@@ -73,19 +78,14 @@ class _Way:
         if case.channels_last and case.spread.name != "fsdp":
             model.to(memory_format=torch.channels_last)
         lead_through_call(model, methods)
+        if (tensor := of_tensor(self.mesh)) is not None:
+            split(model, self.workload, tensor, self.device, case.spread.options["loss-parallel"] == "on")
+            if case.spread.name in REPLICATED:
+                make_local(model)
         checkpoint_layers(layers, self.checkpointing or str(case.activation_checkpointing))
         if case.compile != "off":
             compile_parts(strategy.compiled(model, layers), str(case.compile), self.compile_cache)
-        forward_is_local = strategy.forward_is_local(model)
-        outermost = strategy.apply(model, layers, _mesh(case, self.device), case, self.device)
+        forward_is_local = strategy.forward_is_local(model) if tensor is None else False
+        outermost = strategy.apply(model, layers, of_data(self.mesh, case), case, self.device)
         expose(outermost, model, methods)
         return outermost, forward_is_local
-
-
-def _mesh(case: Case, device: torch.device) -> DeviceMesh | None:
-    """Return a mesh of one dimension, or for hybrid sharding of two, (replicas, shards); None with one process."""
-    if case.spread.name in ONE_PROCESS:
-        return None
-    replicas = int(case.spread.options.get("replicate", 1))
-    shape = (case.world_size,) if replicas == 1 else (replicas, case.world_size // replicas)
-    return init_device_mesh(device.type, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from bench.messages.rank_record import State
 from bench.rank.build import Training
 from bench.rank.checksum import checksum
+from bench.rank.mesh import of_tensor
 from bench.rank.settings import settings, threads
+from bench.rank.tensor_parallel import divided
 
 
 def state_of(training: Training) -> State:
@@ -29,7 +32,8 @@ def state_of(training: Training) -> State:
         settings={name: [was, found[name]] for name, was in training.pinned.items() if found[name] != was},
         forwards=getattr(training.model, "exchanges", None),
         checksums={name: value for name, tensor in parameters.items() if (value := _checksum(tensor)) is not None},
-        shard=_shard(parameters),
+        shard=_shard(training.mesh),
+        split=[] if of_tensor(training.mesh) is None else list(divided(training.model)),
         types=_types(parameters),
         batch=resident.condition() if resident else "as made",
     )
@@ -52,12 +56,13 @@ def _checksum(parameter: Tensor) -> int | None:
         return None
 
 
-def _shard(parameters: Mapping[str, Tensor]) -> int:
-    """Return the position of this rank in the mesh's last dimension, which is that of the shards; 0 without shards."""
-    meshes = (tensor.device_mesh for tensor in parameters.values() if isinstance(tensor, DTensor))
-    mesh = next(meshes, None)
-    coordinate = mesh.get_coordinate() if mesh is not None else None
-    return coordinate[-1] if coordinate else 0
+def _shard(mesh: DeviceMesh | None) -> int:
+    """Return the position of this rank among those with different parts of the parameters; 0 if each has all."""
+    position = 0
+    if mesh is not None:
+        for name, size, at in zip(mesh.mesh_dim_names or (), mesh.shape, mesh.get_coordinate() or (), strict=True):
+            position = position if name == "replicate" else position * size + at
+    return position
 
 
 def _types(parameters: Mapping[str, Tensor]) -> dict[str, int]:

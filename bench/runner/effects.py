@@ -184,7 +184,7 @@ def _fsdp(case: Case, seen: Seen) -> Found:
     replicas = int(case.spread.options["replicate"])
     said = f"gathered {gathers[0]} times forward and {gathers[1]} times backward"
     found = _reduced(case, seen, "all-reduce", said, "none") if replicas > 1 else Found(said)
-    if found.fault or replicas == case.world_size:
+    if found.fault or replicas == case.data_ranks:
         return found
     return _reduced(case, seen, "reduce-scatter", found.said, case.spread.options["reduce"])
 
@@ -196,6 +196,8 @@ def _reduced(case: Case, seen: Seen, kind: str, said: str, asked: str) -> Found:
     numbers, expected = seen.numbers(kind), seen.observed.gradients
     if kind == "all-reduce" and case.spread.name == "fsdp":  # an all-reduce of shards
         expected = expected * int(case.spread.options["replicate"]) // case.world_size
+    elif case.spread.name == "fsdp":  # of the rank's parts of layers
+        expected //= case.tensor_ranks
     said = f"{said}, {kind} of {numbers:,} numbers for {seen.observed.gradients:,} gradients"
     types = seen.types(kind)
     said += f" in {' and '.join(types)}" if types else ""
@@ -209,8 +211,28 @@ def _reduced(case: Case, seen: Seen, kind: str, said: str, asked: str) -> Found:
     return Found(said)
 
 
+def _tensor(case: Case, seen: Seen) -> Found:
+    """Check that ranks have parts of the parameters, and exchange activations."""
+    if case.tensor_ranks == 1 or not seen.state.split:
+        return Found()
+    divided, every = seen.state.split
+    said = f"{divided:,} of {every:,} numbers of the parameters divided over {case.tensor_ranks} ranks"
+    if not divided:
+        return Found(said, f"tp={case.tensor_ranks} had no effect: no parameter is divided")
+    if seen.observed is None:
+        return Found(said)
+    kinds = ("tensor all-gather", "tensor reduce-scatter")
+    calls = {kind: [seen.calls(kind, phase) for phase in ("forward", "backward")] for kind in kinds}
+    if not any(map(any, calls.values())):
+        return Found(said, f"tp={case.tensor_ranks} had no effect: ranks exchanged no activations")
+    words = (
+        f"{kind.removeprefix('tensor ')} {both[0]} times forward and {both[1]} backward" for kind, both in calls.items()
+    )
+    return Found(f"{said}, activations: {', '.join(words)}")
+
+
 def _accumulation(case: Case, seen: Seen) -> Found:
-    if case.grad_accum_steps == 1 or seen.observed is None or not seen.observed.gradients or case.world_size == 1:
+    if case.grad_accum_steps == 1 or seen.observed is None or not seen.observed.gradients or case.data_ranks == 1:
         return Found()
     early = max(seen.numbers(kind, "early backward") for kind in ("all-reduce", "reduce-scatter"))
     if early >= seen.observed.gradients:
@@ -222,7 +244,7 @@ def _replicas(case: Case, seen: Seen) -> Found:
     """Check that ranks with the same parameters have equal bits in them."""
     groups: dict[int, list[int]] = defaultdict(list)
     for rank, state in seen.states.items():
-        groups[state.shard if case.spread.name == "fsdp" else 0].append(rank)
+        groups[state.shard].append(rank)
     names: dict[int, list[str]] = {}
     for first, *others in groups.values():
         of_first = seen.states[first].checksums
@@ -318,7 +340,7 @@ def _attention(case: Case, seen: Seen) -> Found:
 
 
 CHECKS: tuple[Callable[[Case, Seen], Found], ...] = (
-    *(_ddp, _zero1, _fsdp, _accumulation, _replicas, _trained, _precision, _checkpointing, _compiled),
+    *(_ddp, _zero1, _fsdp, _tensor, _accumulation, _replicas, _trained, _precision, _checkpointing, _compiled),
     *(_layout, _clipping, _attention, _settings, _batch, _threads),
 )
 

@@ -175,7 +175,7 @@ class Judge:
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
         tokens, own = self.description.tokens_per_sample, own_times(records)
-        row = launch_metrics(ranks, end.requested_at_ns, tokens, devices, own)
+        row = launch_metrics(ranks, end.requested_at_ns, tokens, devices, own, case.tensor_ranks)
         row |= efficiency(row, self.description, self._peak(device_name))
         if row["flops_note"] != self.description.flops_note:
             self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")

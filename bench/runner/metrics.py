@@ -28,18 +28,20 @@ def launch_metrics(
     tokens_per_sample: int | None,
     devices: int | None = None,
     own: OwnTimes | None = None,
+    alike: int = 1,
 ) -> Row:
     """Return the METRICS and MEMORY columns of a launch, except those that need the peak rate of its device.
 
     ``devices`` is the number of devices if it is not one for each rank. ``own`` are the ranks' own times, if known.
+    ``alike`` is the number of ranks that train the same samples, which count once.
     """
     devices = devices or len(ranks)
     steps = _steps_ms(ranks)
     slowest = steps.max(axis=0)
     window_s = max(m.window_ns for m in ranks) / 1e9
-    samples = sum(m.samples for m in ranks)
+    samples = sum(m.samples for m in ranks) // alike
     samples_per_s = samples / window_s
-    tokens_per_s = _tokens(ranks, samples, tokens_per_sample, window_s)
+    tokens_per_s = _tokens(ranks, samples, tokens_per_sample, window_s, alike)
     first, second = np.array_split(slowest, 2)
     drift = float(np.median(second) / np.median(first) - 1)
     critical = own.slowest if own else critical_rank(ranks)
@@ -78,11 +80,13 @@ def launch_metrics(
     }
 
 
-def _tokens(ranks: Sequence[Measurement], samples: int, tokens_per_sample: int | None, window_s: float) -> float | None:
+def _tokens(
+    ranks: Sequence[Measurement], samples: int, tokens_per_sample: int | None, window_s: float, alike: int
+) -> float | None:
     """Return tokens a second: as the workload counted them in each batch, else by the tokens of a sample."""
     counted = [m.tokens for m in ranks if m.tokens is not None]
     if counted:
-        return sum(counted) / window_s
+        return sum(counted) / alike / window_s
     return None if tokens_per_sample is None else samples * tokens_per_sample / window_s
 
 

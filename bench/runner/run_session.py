@@ -185,7 +185,7 @@ class Session:
         """Return the largest batch that fits, and how it was found: by probes, or by an earlier session of this run."""
         case, entry = planned.case, next(c for c in self._plan_json["cases"] if c["case_id"] == planned.case.case_id)
         if "search" not in entry:
-            shared = case.devices * case.micro_batches
+            shared = case.data_devices * case.micro_batches
             ceiling = max(1, planned.samples // shared) if planned.samples else CEILING
             protocol = probing(self.plan.protocol)
             self.notes.note(f"looking for the largest batch size of {case.case_id}")

@@ -90,7 +90,7 @@ def test_deterministic_and_cudnn_benchmark(monkeypatch: pytest.MonkeyPatch) -> N
 
 def model_of(workload: str, **changes: Any) -> nn.Module:
     case = dataclasses.replace(PLAIN, workload=workload, strategy="single", gpus=1, **changes)
-    model, _ = parallelize(load(case.spec.target, case.spec.options), case, single, CPU, "")
+    model, _ = parallelize(load(case.spec.target, case.spec.options), case, single, CPU, None, "")
     return model
 
 

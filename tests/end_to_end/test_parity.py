@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from same_training import TOLERANCE, Seen, assert_gradients, assert_same, case_of, gradients, read
 from torch.utils.data import default_collate
 from trainings import Trainings
 
-from bench.machine.gpus import Machine
 from bench.plan.case import Case
-from bench.plan.make_case import make_case
-from bench.plan.options import AXES
 from bench.rank.loader import GlobalBatches
 from launch.server_launcher import ServerLauncher
 from workloads.base import load
 
-GLOBAL_BATCH, STEPS = 8, 4
-# Of losses relative, of gradients relative to the largest. A rounding to bfloat16 is off by up to 2^-9 = 0.2 %, to
-# float16 by 2^-12 = 0.02 %; with bfloat16 parameters the update is rounded as well.
-TOLERANCE = {"fp32": (1e-5, 1e-5), "amp-bf16": (2e-3, 3e-2), "amp-fp16": (3e-4, 4e-3), "bf16": (5e-3, 3e-2)}
-
-Seen = dict[str, NDArray[np.float64]]
-
-
-def case_of(strategy: str, **axes: object) -> Case:
-    """Return a case of a small GPT on synthetic data, with the global batch that all have."""
-    values = {name: option.default for name, option in AXES.items()} | {
-        "workload": "gpt:layers=2:width=32:seq=16:heads=2",
-        "gpus": 2,
-        "device": "cpu",
-        "data": "synthetic",
-        "num_workers": 0,
-    }
-    case = make_case({**values, "strategy": strategy, **axes}, Machine())
-    case = dataclasses.replace(case, batch_size=GLOBAL_BATCH // (case.world_size * case.grad_accum_steps))
-    assert case.global_batch == GLOBAL_BATCH
-    return case
-
-
+STEPS = 4
 REFERENCE = case_of("single")
 
 
@@ -66,28 +40,6 @@ def seen(trainings: Trainings, case: Case) -> Seen:
 @pytest.fixture
 def reference(trainings: Trainings) -> Seen:
     return read(trainings, REFERENCE)
-
-
-def read(trainings: Trainings, case: Case) -> Seen:
-    return dict(np.load(trainings[case]))
-
-
-def gradients(seen: Seen) -> Seen:
-    """Return the gradients of the first step by parameter."""
-    return {name: value for name, value in seen.items() if name != "losses" and " " not in name}
-
-
-def assert_same(seen: Seen, reference: Seen, tolerance: tuple[float, float]) -> None:
-    of_losses, of_gradients = tolerance
-    assert seen.keys() == reference.keys()
-    np.testing.assert_allclose(seen["losses"], reference["losses"], rtol=of_losses)
-    assert_gradients(gradients(seen), gradients(reference), of_gradients)
-
-
-def assert_gradients(found: Seen, expected: Seen, tolerance: float) -> None:
-    assert found.keys() == expected.keys() != set()
-    for name, gradient in expected.items():
-        np.testing.assert_allclose(found[name], gradient, atol=tolerance * np.abs(gradient).max(), err_msg=name)
 
 
 CHECKPOINTING = ("none", "full", "selective", "every=2")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,10 @@ from command_line import Run
 
 pytestmark = pytest.mark.launch
 P = 820_352  # parameters of llama-nano
+NORMS, TENSORS = 1_152, 38  # of which numbers of norms, and how many parameters there are
+LAYERS, BATCH, SEQ, WIDTH, VOCAB = 4, 2, 128, 128, 256
+A = 4 * BATCH * SEQ * WIDTH  # bytes of the activations between two layers
+PART = (P - NORMS) // 2 + NORMS  # numbers that a rank has where two share each layer
 LLAMA = (
     "--workload",
     "llama-nano",
@@ -25,11 +30,14 @@ LLAMA = (
 )
 
 
+TWO = "ddp,zero1,ddp:tp=2,ddp:tp=2:loss-parallel=on"
+
+
 @pytest.fixture(scope="module")
 def ran(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     from command_line import run_bench
 
-    return run_bench(tmp_path_factory.mktemp("traffic"), "run", *LLAMA, "--gpus", "2", "--strategy", "ddp,zero1")
+    return run_bench(tmp_path_factory.mktemp("traffic"), "run", *LLAMA, "--gpus", "2", "--strategy", TWO)
 
 
 def counted(ran: Run, strategy: str, kind: str) -> dict[str, int]:
@@ -53,14 +61,71 @@ def test_zero1_also_broadcasts_all_parameters(ran: Run) -> None:
 def test_zero1_divides_the_state_of_the_optimizer(ran: Run) -> None:
     """AdamW keeps two numbers of a parameter, and its step for each tensor: ranks have whole tensors."""
     whole, shared = counted(ran, "ddp", "memory"), counted(ran, "zero1", "memory")
-    tensors = 38
-    assert whole["optimizer state"] == 8 * P + 4 * tensors
+    assert whole["optimizer state"] == 8 * P + 4 * TENSORS
     assert shared["parameters"] == whole["parameters"] == 4 * P
     assert shared["gradients"] == whole["gradients"] == 4 * P
     assert shared["optimizer state"] == pytest.approx(8 * P / 2, rel=0.001)
     assert ran.by_case()[1]["took_effect"].count("updated numbers broadcast") == 1
 
 
+def test_tensor_parallel_exchanges_activations_and_the_gradients_of_norms(ran: Run) -> None:
+    """Of a block each norm gathers what two ranks have of a sequence, and each row-wise layer scatters its sums."""
+    activations = (4 * LAYERS + 2) * A
+    logits, numbers = 4 * BATCH * SEQ * VOCAB, 4 * BATCH * SEQ
+    gradients = {"all-reduce ×1": 4 * PART, "reduce-scatter ×2": activations}
+    assert counted(ran, "ddp:tp=2", "collective") == {
+        **gradients,
+        "all-gather ×2": activations + logits,
+        "all-reduce ×2": 4 * NORMS,
+    }
+    # The largest logit of each token, the sum of exponentials and the logit of the target.
+    assert counted(ran, "ddp:tp=2:loss-parallel=on", "collective") == {
+        **gradients,
+        "all-gather ×2": activations,
+        "all-reduce ×2": 4 * NORMS + 3 * numbers,
+    }
+
+
+def test_tensor_parallel_divides_all_but_norms(ran: Run) -> None:
+    for strategy in ("ddp:tp=2", "ddp:tp=2:loss-parallel=on"):
+        held = counted(ran, strategy, "memory")
+        assert held["parameters"] == held["gradients"] == 4 * PART
+        assert held["optimizer state"] == 8 * PART + 4 * TENSORS
+        assert not counted(ran, strategy, "uncounted")
+
+
+def test_a_group_of_ranks_trains_its_samples_once(ran: Run) -> None:
+    by_strategy = {row["strategy"]: row for row in ran.rows()}
+    for strategy, data_ranks in (("ddp", 2), ("ddp:tp=2", 1)):
+        row = by_strategy[strategy]
+        assert (row["global_batch"], row["samples"]) == (str(BATCH * data_ranks), str(3 * BATCH * data_ranks))
+        per_device = float(row["samples_per_s"]) / 2
+        assert float(row["samples_per_s_per_device"]) == pytest.approx(per_device)
+        # Two devices did the work of these samples together.
+        assert float(row["tflops_per_device"]) == pytest.approx(per_device * float(row["flops_per_sample"]) / 1e12)
+        assert row["flops_per_sample"] == by_strategy["ddp"]["flops_per_sample"]
+    assert "819,200 of 820,352 numbers of the parameters divided over 2 ranks" in by_strategy["ddp:tp=2"]["took_effect"]
+
+
+@pytest.mark.slow
+def test_shards_of_shards(launching: None, tmp_path: Path) -> None:
+    """FSDP gathers and scatters what a rank has of a layer: in both passes, and of the rest once."""
+    from command_line import run_bench
+
+    ran = run_bench(tmp_path, "run", *LLAMA, "--gpus", "4", "--strategy", "fsdp:tp=2")
+    root = VOCAB * WIDTH // 2 + WIDTH  # the embedding, which is the head as well, and the last norm
+    activations, logits = (4 * LAYERS + 2) * A, 4 * BATCH * SEQ * VOCAB
+    assert counted(ran, "fsdp:tp=2", "collective") == {
+        "all-gather ×2": 4 * (2 * (PART - root) + root) + activations + logits,
+        "reduce-scatter ×2": 4 * PART + activations,
+        "all-reduce ×2": 4 * NORMS,
+    }
+    held = counted(ran, "fsdp:tp=2", "memory")
+    assert held["parameters"] == held["gradients"] == 4 * PART // 2
+    assert held["optimizer state"] == 8 * PART // 2 + 4 * TENSORS
+
+
 def test_the_same_losses(ran: Run) -> None:
-    first: Any = {(row["loss_first"], row["loss_last"]) for row in ran.rows()}
+    """Of the same global batch; that of the others is smaller."""
+    first: Any = {(row["loss_first"], row["loss_last"]) for row in ran.rows() if row["global_batch"] == str(2 * BATCH)}
     assert len(first) == 1

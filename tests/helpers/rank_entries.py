@@ -22,6 +22,7 @@ from bench.messages.spec import Spec
 from bench.rank.build import build, pin_numerics, place
 from bench.rank.main import KEPT
 from bench.rank.measure import _Run
+from bench.rank.tensor_parallel import layout_of
 
 
 def facts(folder: str) -> None:
@@ -67,16 +68,25 @@ def train(argument: str) -> None:
 
 
 def _train(spec: Spec) -> None:
-    """Rank 0 leaves all losses, and of the first step the gradients and the parameters before and after it."""
+    """Rank 0 leaves all losses and norms of gradients.
+
+    It also leaves, of the first step, the gradients and the parameters before and after it.
+    """
     training = build(spec, _placed(spec))
     seen = {f"{name} before": value for name, value in _parameters(training.model).items()}
 
+    norms: list[float] = []
+
     def keep_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
         scale = getattr(optimizer, "grad_scale", None)  # set where the fused kernel unscales
-        for name, parameter in training.model.named_parameters() if "losses" not in seen else ():
+        found = {}
+        for name, parameter in training.model.named_parameters():
             assert parameter.grad is not None, name
-            whole = _whole(parameter.grad) / (1 if scale is None else scale.item())
-            seen[name.removeprefix("module.")] = whole
+            whole = _whole(parameter.grad, parameter) / (1 if scale is None else scale.item())
+            found[name.removeprefix("module.")] = whole
+        norms.append(float(np.sqrt(sum(np.square(whole, dtype=np.float64).sum() for whole in found.values()))))
+        if "losses" not in seen:
+            seen.update(found)
 
     training.optimizers.optimizers[0].register_step_pre_hook(keep_gradients)
     run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
@@ -91,7 +101,7 @@ def _train(spec: Spec) -> None:
     training.batches.close()
     KEPT.append(training)
     if int(os.environ["RANK"]) == 0:
-        np.savez(Path(spec.folder, "seen.npz"), **{**seen, "losses": losses.numpy()})
+        np.savez(Path(spec.folder, "seen.npz"), **{**seen, "losses": losses.numpy(), "norms": np.array(norms)})
 
 
 def _one_after_the_other(argument: str, do: Callable[[Spec], None]) -> None:
@@ -115,10 +125,13 @@ def _placed(spec: Spec) -> list[torch.device]:
 
 
 def _parameters(model: torch.nn.Module) -> dict[str, np.ndarray]:
-    return {name.removeprefix("module."): _whole(parameter) for name, parameter in model.named_parameters()}
+    return {name.removeprefix("module."): _whole(p, p) for name, p in model.named_parameters()}
 
 
-def _whole(tensor: torch.Tensor) -> np.ndarray:
+def _whole(tensor: torch.Tensor, parameter: torch.Tensor) -> np.ndarray:
+    """Return a parameter or its gradient with the parts of all ranks."""
+    layout = layout_of(parameter)
+    tensor = tensor.detach() if layout is None else layout.whole(tensor.detach())
     whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return whole.detach().float().numpy().copy()
 

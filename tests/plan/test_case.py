@@ -227,6 +227,10 @@ def test_two_folders_of_one_name_have_two_ids() -> None:
         ("ddp:hook=fp16", 3, 5, 3, 3, 32, 480),
         ("fsdp:replicate=2", 4, 1, 4, 4, 32, 128),
         ("fsdp", 1, 2, 1, 1, 32, 64),
+        # ranks of one group of tp train the same samples
+        ("ddp:tp=2", 2, 1, 2, 2, 32, 32),
+        ("ddp:tp=2", 4, 3, 4, 4, 32, 192),
+        ("fsdp:replicate=2:tp=2", 8, 1, 8, 8, 32, 128),
     ],
 )
 def test_ranks_devices_and_batches(
@@ -237,6 +241,26 @@ def test_ranks_devices_and_batches(
     assert (asked.rank_batch, asked.global_batch) == (rank_batch, global_batch)
     unknown = dataclasses.replace(asked, batch_size=None)
     assert (unknown.rank_batch, unknown.global_batch) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "gpus", "mesh", "data_ranks"),
+    [
+        ("single", 4, (1, 1, 1), 1),
+        ("ddp", 4, (4, 1, 1), 4),
+        ("zero1", 2, (2, 1, 1), 2),
+        ("fsdp", 4, (1, 4, 1), 4),
+        ("fsdp:replicate=2", 4, (2, 2, 1), 4),
+        ("ddp:tp=4", 4, (1, 1, 4), 1),
+        ("ddp:tp=2", 8, (4, 1, 2), 4),
+        ("fsdp:tp=2", 8, (1, 4, 2), 4),
+        ("fsdp:replicate=2:tp=2", 8, (2, 2, 2), 4),
+    ],
+)
+def test_dimensions_of_the_mesh(strategy: str, gpus: int, mesh: tuple[int, ...], data_ranks: int) -> None:
+    asked = case(strategy=strategy, gpus=gpus)
+    assert tuple(asked.mesh.items()) == tuple(zip(("replicate", "shard", "tensor"), mesh, strict=True))
+    assert (asked.data_ranks, asked.tensor_ranks) == (data_ranks, mesh[-1])
 
 
 @pytest.mark.parametrize(
@@ -258,7 +282,7 @@ def test_strategy_is_understood() -> None:
     spread = case(strategy="fsdp:offload=cpu").spread
     assert (spread.name, spread.options) == (
         "fsdp",
-        {"reshard": "on", "replicate": "1", "offload": "cpu", "reduce": "own"},
+        {"reshard": "on", "replicate": "1", "offload": "cpu", "reduce": "own", "tp": "1", "loss-parallel": "off"},
     )
 
 

@@ -342,3 +342,66 @@ def test_everything_else_runs(changes: dict[str, Any]) -> None:
     assert why(case(**changes), description=description(data=("resident",), layers=4)) is None
     on_gpu = {"device": "cuda", "cudnn_benchmark": False, "numa_binding": "exclusive"}
     assert why(case(**changes, **on_gpu), A100, description=description(data=("resident",), layers=4)) is None
+
+
+# -- tensor parallel -----------------------------------------------------------------------------------------------
+
+
+def tensor(strategy: str = "ddp:tp=2", gpus: int = 4, **axes: Any) -> Case:
+    return case(**{"workload": "gpt", "strategy": strategy, "gpus": gpus, **axes})
+
+
+DIVIDED = description(data=("resident",), max_split=4)
+
+
+@pytest.mark.parametrize("strategy", ["ddp:tp=2", "ddp:tp=4", "ddp:bucket-mb=1:bucket-view=on:tp=2", "fsdp:tp=2"])
+@pytest.mark.parametrize("loss", ["", ":loss-parallel=on"])
+@pytest.mark.parametrize(
+    "axes", [{}, {"optimizer": "sgd:for-loop"}, {"precision": "bf16"}, {"activation_checkpointing": "full"}]
+)
+def test_what_tensor_parallel_was_shown_to_train(strategy: str, loss: str, axes: dict[str, Any]) -> None:
+    assert why(tensor(strategy + loss, **axes), description=DIVIDED) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (tensor("ddp:loss-parallel=on"), "and there is none; give tp=2 or more as well"),
+        (tensor("ddp:tp=3"), "tp=3 does not divide 4 ranks into groups"),
+        (tensor("ddp:tp=8"), "tp=8 does not divide 4 ranks into groups"),
+        (tensor("fsdp:tp=4"), "tp=4 leaves one data rank of 4, and fsdp nothing to shard; use ddp:tp=4"),
+        (tensor("fsdp:replicate=2:tp=2"), "does not split 2 data ranks into replicas of two or more"),
+        (tensor("fsdp:reshard=2:tp=2", 8), "has reshard=2 with tp, which has not been shown"),
+        (tensor("fsdp:offload=cpu:tp=2", device="cuda"), "has offload=cpu with tp"),
+        (tensor("fsdp:reduce=fp32:tp=2"), "has reduce=fp32 with tp"),
+        (tensor("ddp:hook=bf16:find-unused=on:tp=2"), "has find-unused=on and hook=bf16 with tp"),
+        (tensor("ddp:static-graph=on:tp=2"), "has static-graph=on with tp"),
+        (tensor(fake_ranks=True), "tensor parallel runs on fake ranks, which has not"),
+        (tensor(oversubscribe=True, device="cuda"), "tensor parallel runs on ranks that share a GPU, which has not"),
+        (tensor("ddp:tp=8", 8), "tp=8 does not divide max_split of gpt, which is 4"),
+        (tensor(compile="default"), "--compile default compiles around collectives"),
+        (tensor(precision="amp-fp16"), "GradScaler looks for infinities"),
+        (tensor(channels_last=True), "--channels-last on is for images"),
+        (tensor("fsdp:tp=2", init="meta"), "--init meta fills shards of shards"),
+        (tensor(optimizer="muon"), "--optimizer muon under tp would see a part of each matrix"),
+        (tensor(optimizer="adam"), "use adamw or sgd"),
+    ],
+)
+def test_what_tensor_parallel_was_not_shown_to_train_is_refused(asked: Case, reason: str) -> None:
+    assert reason in (why(asked, A100, A100, A100, A100, description=DIVIDED) or "")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "reason"),
+    [
+        ({"max_split": None}, "gpt lacks split(model) and max_split"),
+        ({"own_optimizer": True}, "gpt has its own optimizers(model) under tp"),
+        ({"own_loader": True}, "gpt has its own loader(rank, world_size, batch_size) under tp"),
+        ({"own_checkpointing": True}, "gpt has its own activation_checkpoint(model) under tp"),
+        ({"own_step": True}, "gpt has its own step(model, batch, ctx) under tp"),
+        ({"methods": {"": ["loss"]}}, "gpt has its own methods that its loss calls under tp"),
+    ],
+)
+def test_members_that_tensor_parallel_needs_or_does_not_know(lacks: dict[str, Any], reason: str) -> None:
+    assert reason in (why(tensor(), description=dataclasses.replace(DIVIDED, **lacks)) or "")
+    assert why(tensor("ddp"), description=dataclasses.replace(DIVIDED, **lacks)) is None

@@ -13,8 +13,9 @@ from bench.errors import EXIT_USAGE, UsageError
 from bench.plan.strategies import ONE_PROCESS, STRATEGIES, Choice
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 
-DDP = {"bucket-mb": "25", "static-graph": "off", "find-unused": "off", "bucket-view": "off", "hook": "none"}
-FSDP = {"reshard": "on", "replicate": "1", "offload": "off", "reduce": "own"}
+TENSOR = {"tp": "1", "loss-parallel": "off"}
+DDP = {"bucket-mb": "25", "static-graph": "off", "find-unused": "off", "bucket-view": "off", "hook": "none"} | TENSOR
+FSDP = {"reshard": "on", "replicate": "1", "offload": "off", "reduce": "own"} | TENSOR
 
 
 @pytest.mark.parametrize(
@@ -47,6 +48,8 @@ def test_name_and_a_value_for_every_option(text: str, name: str, options: dict[s
         ("fsdp:reshard=02", "fsdp:reshard=2"),
         ("fsdp:replicate=01", "fsdp"),
         ("fsdp:reshard=off:reshard=on", "fsdp"),
+        ("fsdp:tp=02:replicate=2", "fsdp:replicate=2:tp=2"),
+        ("ddp:tp=1", "ddp"),
         ("fsdp:replicate=123456789012345678901234567890", "fsdp:replicate=123456789012345678901234567890"),
     ],
 )
@@ -77,7 +80,8 @@ def test_every_value_is_taken_and_no_two_points_have_one_text(given: list[str], 
     assert [parse_strategy(text).spec for text in texts] == texts
 
 
-IN_DDP, IN_FSDP = "bucket-mb, static-graph, find-unused, bucket-view, hook", "reshard, replicate, offload, reduce"
+IN_DDP = "bucket-mb, static-graph, find-unused, bucket-view, hook, tp, loss-parallel"
+IN_FSDP = "reshard, replicate, offload, reduce, tp, loss-parallel"
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,9 @@ IN_DDP, IN_FSDP = "bucket-mb, static-graph, find-unused, bucket-view, hook", "re
         ("fsdp: reshard=on", "fsdp", " reshard", f"the options {IN_FSDP}", "Did you mean 'reshard'?"),
         ("fsdp:Reshard=on", "fsdp", "Reshard", f"the options {IN_FSDP}", "Did you mean 'reshard'?"),
         ("fsdp:=on", "fsdp", "", f"the options {IN_FSDP}", None),
+        ("ddp:tp=0", "ddp:tp", "0", "a whole number from 1", None),
+        ("ddp:loss-parallel=yes", "ddp:loss-parallel", "yes", "on, off", None),
+        ("zero1:tp=2", "zero1", "tp", "the options bucket-mb, static-graph, find-unused, bucket-view, hook", None),
         ("fsdp:reshard", "fsdp:reshard", "", "on, off, a whole number from 2", None),
         ("fsdp:reshard=", "fsdp:reshard", "", "on, off, a whole number from 2", None),
         ("fsdp:reshard=1", "fsdp:reshard", "1", "on, off, a whole number from 2", None),

@@ -63,6 +63,28 @@ def test_what_took_effect_is_said() -> None:
     }
 
 
+def test_tensor_parallel_says_what_is_divided_and_exchanged() -> None:
+    of_layers = {"forward tensor all-gather float32": [3, 6], "backward tensor reduce-scatter float32": [2, 6]}
+    asked = ddp("ddp:tp=2", grad_accum_steps=2)
+    states = [state(split=[80, 100], shard=rank, checksums={"a": rank}) for rank in range(2)]
+    looked = seen(collectives=reduced(100) | of_layers | {"early backward tensor all-reduce float32": [9, 900]})
+    row, faults = effects(asked, records(*states, observed=looked))
+    assert faults == []
+    assert "80 of 100 numbers of the parameters divided over 2 ranks" in row["took_effect"]
+    assert "all-gather 3 times forward and 0 backward, reduce-scatter 0 times forward and 2" in row["took_effect"]
+    assert "equal bit by bit" not in row["took_effect"]  # the two have different parts
+
+
+def test_tensor_parallel_without_effect_is_a_fault() -> None:
+    for split, collectives, said in (
+        ([0, 100], reduced(100), "tp=2 had no effect: no parameter is divided"),
+        ([80, 100], reduced(100), "tp=2 had no effect: ranks exchanged no activations"),
+    ):
+        states = [state(split=split, shard=rank) for rank in range(2)]
+        _, faults = effects(ddp("ddp:tp=2"), records(*states, observed=seen(collectives=collectives)))
+        assert faults == [said]
+
+
 def test_a_launch_of_which_nothing_was_seen_has_no_such_columns() -> None:
     assert effects(ddp(), {0: RankRecord(0, 0, "here", 1, True)}) == ({}, [])
 

@@ -95,6 +95,15 @@ def test_every_column_of_a_launch() -> None:
     )
 
 
+def test_ranks_that_train_the_same_samples_count_them_once() -> None:
+    apart = launch_metrics(RANKS, requested_at_ns=0, tokens_per_sample=100)
+    alike = launch_metrics(RANKS, requested_at_ns=0, tokens_per_sample=100, alike=2)
+    assert apart["samples"] == sum(one.samples for one in RANKS) == 2 * alike["samples"]
+    for name in ("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "tokens_per_s_per_device"):
+        assert alike[name] == pytest.approx(apart[name] / 2)
+    assert alike["step_ms"] == apart["step_ms"]
+
+
 def test_throughput_of_a_device_where_a_rank_has_several() -> None:
     found = launch_metrics(RANKS, requested_at_ns=0, tokens_per_sample=100, devices=4)
     assert found["samples_per_s_per_device"] == pytest.approx(64 / 0.090 / 4)

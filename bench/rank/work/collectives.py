@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,7 +61,7 @@ OPERATIONS: dict[str, tuple[Kind, str]] = {
     "_c10d_functional::all_to_all_single": (ALL_TO_ALL, "0"),
     **{"_c10d_functional::broadcast": (BROADCAST, "0"), "_c10d_functional::broadcast_": (BROADCAST, "0")},
 }
-NO_COLLECTIVES = ("_c10d_functional::wait_tensor",)
+NO_COLLECTIVES = ("_c10d_functional::wait_tensor", "_c10d_functional::_wrap_tensor_autograd")
 
 
 @dataclass
@@ -97,7 +97,7 @@ class Collectives:
         kind, place = OPERATIONS[name]
         message = out if place == "out" else args[int(place)] if place else ()
         tensors = [leaf for leaf in tree_leaves(message) if isinstance(leaf, Tensor)]
-        ranks = _ranks(args, kwargs)
+        ranks = int(group_in(args, kwargs).size())
         type_ = str(tensors[0].dtype).removeprefix("torch.") if tensors else ""
         sent = self.found.setdefault(part, {}).setdefault((f"{kind.name} ×{ranks}", type_), Sent())
         size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -106,14 +106,14 @@ class Collectives:
         sent.wire += round(size * kind.wire(ranks))
 
 
-def _ranks(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Return the number of ranks of the operation's group."""
+def group_in(args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the process group of an operation, which is one of its arguments; LookupError if none is."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, torch.ScriptObject):
             if (group := group_of(value)) is not None:
-                return int(group.size())
+                return group
         elif isinstance(value, str) and (group := group_named(value)) is not None:
-            return int(group.size())
+            return group
     raise LookupError("an operation of a process group without a group")
 
 

@@ -1,0 +1,112 @@
+"""Tensor parallel trains as `single` does: losses and norms of gradients over ten steps, and the first gradients."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import pytest
+from same_training import TOLERANCE, Seen, assert_same, case_of, read
+from trainings import Trainings
+
+from bench.plan.case import Case
+from launch.server_launcher import ServerLauncher
+
+pytestmark = pytest.mark.timeout(1800)  # The first test of a number of ranks trains all cases of it.
+STEPS = 10
+MODELS = {
+    "gpt": "gpt:layers=2:width=32:seq=16:heads=4",
+    "llama": "llama:layers=2:width=32:hidden=48:seq=16:heads=4:kv_heads=4",
+    "untied": "llama:layers=2:width=32:hidden=48:seq=16:heads=4:kv_heads=4:tied=0",
+}
+OF_BOTH = ("optimizer", "max_grad_norm")  # What `single` is to have as well.
+SGD: dict[str, object] = {"optimizer": "sgd"}  # Adam hides gradients of a wrong scale.
+
+
+@pytest.fixture(scope="module")
+def trainings(
+    request: pytest.FixtureRequest, launcher: ServerLauncher, tmp_path_factory: pytest.TempPathFactory
+) -> Trainings:
+    """The trainings of all cases that are parameters of the selected tests of this module."""
+    tests = [item for item in request.session.items if item.path == request.path]
+    values = [value for test in tests if hasattr(test, "callspec") for value in test.callspec.params.values()]
+    cases = [value for value in values if isinstance(value, Case)]
+    return Trainings(launcher, tmp_path_factory.mktemp("tensor"), "train", "seen.npz", cases, STEPS)
+
+
+def pairs(
+    strategies: Iterable[str], models: Iterable[str], *axes: dict[str, object], gpus: int = 2, fast: bool = False
+) -> list[object]:
+    """Return (alone, case) of each strategy, model and set of axes; the rest of a product is slow unless ``fast``."""
+    return [
+        pytest.param(
+            case_of("single", workload=MODELS[model], **{name: some[name] for name in OF_BOTH if name in some}),
+            case_of(strategy, workload=MODELS[model], gpus=gpus, **some),
+            id="-".join([strategy, model, *map(str, some.values())]),
+            marks=[] if fast else [pytest.mark.slow],
+        )
+        for strategy, model, some in itertools.product(strategies, models, axes)
+    ]
+
+
+def same(trainings: Trainings, alone: Case, case: Case) -> None:
+    found: Seen = read(trainings, case)
+    assert len(found["losses"]) == len(found["norms"]) == STEPS
+    of_losses, of_gradients = TOLERANCE[str(case.precision)]
+    assert_same(found, read(trainings, alone), (of_losses, max(of_gradients, 2e-5)))
+
+
+TWO = pairs(("ddp:tp=2",), MODELS, {}, SGD, fast=True)
+LOSS = pairs(("ddp:tp=2:loss-parallel=on",), ("gpt", "llama"), SGD, {"grad_accum_steps": 2}, fast=True)
+AXES = (
+    *({"activation_checkpointing": how, **SGD} for how in ("full", "selective", "every=2")),
+    *({"precision": precision} for precision in ("amp-bf16", "bf16")),
+    *({"optimizer": optimizer} for optimizer in ("adamw:foreach", "adamw:for-loop", "sgd:fused", "sgd:for-loop")),
+    {"grad_accum_steps": 4, **SGD},
+    {"max_grad_norm": 0.2, **SGD},
+    {"max_grad_norm": 0.2, "grad_accum_steps": 2, "activation_checkpointing": "full", "precision": "amp-bf16"},
+)
+OF_DDP = ("ddp:tp=2", "ddp:tp=2:loss-parallel=on")
+TOGETHER = pairs(OF_DDP, ("gpt", "llama"), *AXES)
+OPTIONS = pairs(("ddp:bucket-view=on:tp=2", "ddp:bucket-mb=1:tp=2"), ("gpt", "llama"), SGD)
+SOME = (
+    {"activation_checkpointing": "full", "grad_accum_steps": 2, "max_grad_norm": 0.2, **SGD},
+    {"activation_checkpointing": "selective", "precision": "amp-bf16"},
+    {"activation_checkpointing": "every=2", "precision": "bf16"},
+    {"optimizer": "adamw:foreach"},
+    {"optimizer": "adamw:for-loop", "max_grad_norm": 0.2},
+    {"optimizer": "sgd:for-loop", "grad_accum_steps": 4},
+)
+FOUR = [
+    *pairs(("ddp:tp=4", "ddp:tp=4:loss-parallel=on", *OF_DDP), MODELS, {}, SGD, gpus=4),
+    *pairs(OF_DDP, ("gpt", "llama"), *SOME, gpus=4),
+]
+
+
+@pytest.mark.parametrize(("alone", "case"), [*TWO, *LOSS, *TOGETHER, *OPTIONS])
+def test_two_ranks(trainings: Trainings, alone: Case, case: Case) -> None:
+    same(trainings, alone, case)
+
+
+@pytest.mark.parametrize(("alone", "case"), FOUR)
+def test_four_ranks(trainings: Trainings, alone: Case, case: Case) -> None:
+    same(trainings, alone, case)
+
+
+OF_FSDP = ("fsdp:tp=2", "fsdp:tp=2:loss-parallel=on", "fsdp:reshard=off:tp=2")
+
+
+@pytest.mark.parametrize(
+    ("alone", "case"),
+    [*pairs(OF_FSDP, MODELS, {}, SGD, gpus=4), *pairs(OF_FSDP[:2], ("gpt", "llama"), *SOME, gpus=4)],
+)
+def test_shards_of_shards(trainings: Trainings, alone: Case, case: Case) -> None:
+    same(trainings, alone, case)
+
+
+@pytest.mark.parametrize(
+    ("alone", "case"),
+    pairs(("fsdp:replicate=2:tp=2",), ("gpt", "llama"), {}, SGD, {"max_grad_norm": 0.2, "grad_accum_steps": 2}, gpus=8),
+)
+def test_replicas_of_shards_of_shards(trainings: Trainings, alone: Case, case: Case) -> None:
+    same(trainings, alone, case)
