@@ -13,6 +13,7 @@ from bench.errors import EXIT_OK, UsageError, did_you_mean
 from bench.plan.optimizers import OPTIMIZERS
 from bench.plan.options import AXES, CHECKPOINTING, COMPILE, PRECISIONS, SETTINGS
 from bench.plan.strategies import STRATEGIES
+from bench.plan.strategy_costs import COSTS, SYMBOLS
 from bench.plan.suite_file import suites
 from bench.report.format import wide_console
 from bench.report.wide_tables import print_table
@@ -23,12 +24,18 @@ def list_(
     what: Annotated[
         str | None, typer.Argument(metavar="WHAT", help="What to list; without it, the possible words.")
     ] = None,
+    long: Annotated[bool, typer.Option("--long", help="Of strategies: what each divides, sends and keeps.")] = False,
 ) -> int:
     """List workloads, strategies with their options, values of other axes, suites, or all options."""
+    if long and what != "strategies":
+        raise UsageError(option="--long", given=what or "no word", allowed="strategies", hint="Leave --long out.")
     if what is None:
         print("\n".join(f"bench list {name}" for name in _TABLES))
     elif what in _TABLES:
         print_table(_TABLES[what](), wide_console())
+        if long:
+            print(f"\n{SYMBOLS}\n")
+            print_table(_costs(), wide_console())
     else:
         raise UsageError(option="list", given=what, allowed=", ".join(_TABLES), hint=did_you_mean(what, _TABLES))
     return EXIT_OK
@@ -57,6 +64,15 @@ def _strategies() -> Table:
         table.add_row(name, "", "", Text(strategy.about))
         for option, choice in strategy.options.items():
             table.add_row(f"  :{option}=", choice.allowed, choice.default, Text(choice.about))
+    return table
+
+
+def _costs() -> Table:
+    table = _table(
+        "strategy", "what is divided", "collectives of a step, bytes", "parameters, gradients and state, bytes"
+    )
+    for name, costs in COSTS.items():
+        table.add_row(name, *map(Text, costs))
     return table
 
 

@@ -23,6 +23,7 @@ from bench.plan.options import (
     Option,
 )
 from bench.plan.strategies import STRATEGIES
+from bench.plan.strategy_costs import COSTS
 from bench.plan.suite_file import suites
 from bench.store.columns import FILES, Column
 from workloads import ADAPTERS, WORKLOADS
@@ -56,6 +57,7 @@ def tables() -> dict[str, str]:
     return {
         "options": options_table([*AXES.values(), *SETTINGS.values()]),
         "values": values_table(),
+        "strategy-costs": costs_table(),
         "workloads": workloads_table(),
         "suites": suites_table(),
         "comms": options_table(comms.OPTIONS.values()),
@@ -90,6 +92,14 @@ def values_table() -> str:
     for name, values in VALUES.items():
         rows += [(f"`{OPTIONS[name].flag}`", f"`{value}`", about) for value, about in values.items()]
     return _table(("option", "value", "meaning"), rows)
+
+
+def costs_table() -> str:
+    """Return what each strategy divides, sends and keeps."""
+    rows = ((f"`{name}`", *costs) for name, costs in COSTS.items())
+    return _table(
+        ("strategy", "what is divided", "collectives of a step, bytes", "parameters, gradients and state, bytes"), rows
+    )
 
 
 def workloads_table() -> str:

@@ -142,7 +142,11 @@ class LaunchRow(NamedTuple):
     interface: Annotated[Text, "", "with several nodes: the network interface by which node 0 reaches the others"] = (
         None
     )
-    global_batch: Annotated[Int, "samples", "samples per step, over all devices and micro-batches"] = None
+    global_batch: Annotated[
+        Int,
+        "samples",
+        "samples per step, over all data ranks and micro-batches; ranks of one group of `tp` train the same samples",
+    ] = None
     batch_search: Annotated[
         Text,
         "",
@@ -184,7 +188,9 @@ class LaunchRow(NamedTuple):
         "`samples_per_s` x `tokens_per_sample`, or tokens as the workload counts them in its batches",
     ] = None
     tokens_per_s_per_device: Annotated[Float, "tokens/s", "`tokens_per_s` / number of devices of the ranks"] = None
-    samples: Annotated[Int, "samples", "samples that all ranks trained in the window"] = None
+    samples: Annotated[
+        Int, "samples", "samples that were trained in the window; those of one group of `tp` count once"
+    ] = None
     window_s: Annotated[Float, "s", "wall time of the window on the slowest rank"] = None
     window_steps: Annotated[
         Int,

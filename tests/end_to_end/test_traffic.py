@@ -30,7 +30,7 @@ LLAMA = (
 )
 
 
-TWO = "ddp,zero1,ddp:tp=2,ddp:tp=2:loss-parallel=on"
+TWO = "ddp,zero1,fsdp,ddp:tp=2,ddp:tp=2:loss-parallel=on"
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,17 @@ def test_ddp_reduces_all_gradients(ran: Run) -> None:
 
 def test_zero1_also_broadcasts_all_parameters(ran: Run) -> None:
     assert counted(ran, "zero1", "collective") == {"all-reduce ×2": 4 * P, "broadcast ×2": 4 * P}
+
+
+def test_fsdp_gathers_layers_twice_and_the_rest_once(ran: Run) -> None:
+    root = VOCAB * WIDTH + WIDTH  # the embedding, which is the head as well, and the last norm
+    assert counted(ran, "fsdp", "collective") == {
+        "all-gather ×2": 4 * (2 * (P - root) + root),
+        "reduce-scatter ×2": 4 * P,
+    }
+    held = counted(ran, "fsdp", "memory")
+    assert held["parameters"] == held["gradients"] == 4 * P // 2
+    assert held["optimizer state"] == 8 * P // 2 + 4 * TENSORS
 
 
 def test_zero1_divides_the_state_of_the_optimizer(ran: Run) -> None:
