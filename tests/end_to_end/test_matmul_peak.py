@@ -29,6 +29,7 @@ def test_a_run_measures_the_peak_once_and_later_runs_use_it(bench: Any, tmp_path
     assert shown.stdout.count("matmul peak, fp32") == 2
 
 
+@pytest.mark.slow
 def test_a_script_in_float32_has_a_share_too(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(
         "import torch\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from command_line import Run
 
-pytestmark = pytest.mark.launch
+pytestmark = [pytest.mark.launch, pytest.mark.slow]
 P = 820_352  # parameters of llama-nano
 NORMS, TENSORS = 1_152, 38  # of which numbers of norms, and how many parameters there are
 LAYERS, BATCH, SEQ, WIDTH, VOCAB = 4, 2, 128, 128, 256
