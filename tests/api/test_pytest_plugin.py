@@ -59,6 +59,7 @@ def run(folder: Path, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_a_step_that_does_more_fails_a_test_of_the_user(launching: None, tmp_path: Path) -> None:
     for name, text in FILES.items():

@@ -56,6 +56,7 @@ def test_without_a_gpu_what_works_is_suggested(tmp_path: Path, monkeypatch: pyte
     assert (works.code, "warning" in works.err) == (0, False)
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_a_workload_of_ones_own_is_looked_at(bench: Any, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)

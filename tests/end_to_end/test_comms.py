@@ -86,6 +86,7 @@ def test_pairs_are_measured_one_by_one_and_a_run_can_be_resumed(launching: None,
     assert [row["block"] for row in resumed.rows()] == ["0", "1", "2"]
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_what_does_not_work_is_a_row_with_a_reason(launching: None, tmp_path: Path) -> None:
     words = ("--gpus", "2", "--collectives", "all_reduce,all_gather", "--launches", "1")

@@ -14,6 +14,7 @@ WORDS = ("--workload", "mlp", "--strategy", "single", "--device", "cpu", "--laun
 MEASURING = "measuring the fastest matrix products"
 
 
+@pytest.mark.slow
 def test_a_run_measures_the_peak_once_and_later_runs_use_it(bench: Any, tmp_path: Path) -> None:
     own = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     first, second = (bench("run", *WORDS, "--omp-num-threads", "1,2", environment=own) for _ in range(2))

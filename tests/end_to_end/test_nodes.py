@@ -90,6 +90,7 @@ def test_a_script_trains_over_both(launching: None, tmp_path: Path) -> None:
     assert sorted((row["rank"], row["node"]) for row in nodes.rows("ranks.csv")) == [("0", "0"), ("0", "0"), ("1", "1")]
 
 
+@pytest.mark.slow
 @pytest.mark.launch
 def test_node_0_may_be_killed_and_resumed(launching: None, tmp_path: Path) -> None:
     """The follower ends its ranks, waits, and joins the same run again; what was measured stays."""

@@ -97,6 +97,8 @@ def measured(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     (folder / "suite.toml").write_text("""
 [protocol]
 launches = 1
+stragglers = "off"
+matmul_peak = "off"
 steps = 16
 warmup_steps = 8
 [[matrix]]
