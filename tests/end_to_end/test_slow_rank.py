@@ -75,13 +75,14 @@ def test_no_steps_are_taken_if_they_are_not_wanted(bench: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(quota.missing() != "", reason=quota.missing())
 def test_a_quarter_of_a_processor_is_named_in_every_one_of_20_tries_and_nobody_in_40(
     bench: Any, tmp_path: Path
 ) -> None:
     """With 20 of 20 a slow rank is named at least 86 times of 100, with 0 of 40 nobody at most 7 times (95 %)."""
     (tmp_path / "mine.py").write_text(quota.WORKLOAD)
-    words = ("--workload", "mine.py:Limited", "--gpus", "2", "--launches", "3", "--device", "cpu", "--steps", "30")
+    words = ("--workload", "mine.py:Limited", "--gpus", "2", "--launches", "3", "--device", "cpu", "--steps", "12")
     words = ("run", *words, "--batch-size", "4", "--strategy", "ddp,fsdp", "--quiet")
     with quota.quota(0.25) as group:
         said = []
