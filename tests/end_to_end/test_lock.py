@@ -392,6 +392,7 @@ def test_fake_ranks_count_as_real_ones(counted: Run, fake: Path, strategy: str, 
     assert differ <= ({"copy_ float32"} if "fsdp" in strategy else {"copy_ float32", "mul float32", "div_ float32"})
 
 
+@pytest.mark.slow
 def test_a_thousand_fake_ranks(fake: Path) -> None:
     """FSDP gives each rank of 1,024 one row of a tensor at most, and pads what it gathers to a row for each."""
     ranks = 1024
