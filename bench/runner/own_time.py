@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,12 @@ class OwnTimes:
         """The rank with the most own time over all steps."""
         return self.ranks[int(self.ns.sum(axis=1).argmax())]
 
+    @functools.cached_property
+    def _last(self) -> NDArray[np.int64]:
+        """The position of the rank with the most own time, in each step."""
+        last: NDArray[np.int64] = self.ns.argmax(axis=0)
+        return last
+
     def of_rank(self, rank: int) -> Row:
         """Return the columns of a rank."""
         if rank not in self.ranks:
@@ -44,7 +51,7 @@ class OwnTimes:
             "own_method": self.method,
             "own_ms": mean,
             "own_cv": float(ms.std(ddof=1)) / mean if len(ms) > 1 and mean else None,
-            "last_share": float((self.ns.argmax(axis=0) == at).mean()),
+            "last_share": float((self._last == at).mean()),
             "own_steps_ms": ";".join(f"{part.mean():.4g}" for part in _groups(ms)),
         }
 

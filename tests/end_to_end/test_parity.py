@@ -9,7 +9,7 @@ import pytest
 import torch
 from same_training import TOLERANCE, Seen, assert_gradients, assert_same, case_of, gradients, read
 from torch.utils.data import default_collate
-from trainings import Trainings
+from trainings import Trainings, cases_of
 
 from bench.plan.case import Case
 from bench.rank.loader import GlobalBatches
@@ -25,9 +25,7 @@ def trainings(
     request: pytest.FixtureRequest, launcher: ServerLauncher, tmp_path_factory: pytest.TempPathFactory
 ) -> Trainings:
     """The trainings of all cases that are parameters of the selected tests of this module."""
-    tests = [item for item in request.session.items if item.path == request.path]
-    values = [value for test in tests if hasattr(test, "callspec") for value in test.callspec.params.values()]
-    cases = [REFERENCE, *(value for value in values if isinstance(value, Case))]
+    cases = [REFERENCE, *cases_of(request)]
     return Trainings(launcher, tmp_path_factory.mktemp("parity"), "train", "seen.npz", cases, STEPS)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 from same_training import TOLERANCE, Seen, assert_same, case_of, read
-from trainings import Trainings
+from trainings import Trainings, cases_of
 
 from bench.plan.case import Case
 from launch.server_launcher import ServerLauncher
@@ -28,10 +28,8 @@ def trainings(
     request: pytest.FixtureRequest, launcher: ServerLauncher, tmp_path_factory: pytest.TempPathFactory
 ) -> Trainings:
     """The trainings of all cases that are parameters of the selected tests of this module."""
-    tests = [item for item in request.session.items if item.path == request.path]
-    values = [value for test in tests if hasattr(test, "callspec") for value in test.callspec.params.values()]
-    cases = [value for value in values if isinstance(value, Case)]
-    return Trainings(launcher, tmp_path_factory.mktemp("tensor"), "train", "seen.npz", cases, STEPS)
+    folder = tmp_path_factory.mktemp("tensor")
+    return Trainings(launcher, folder, "train", "seen.npz", cases_of(request), STEPS)
 
 
 def pairs(

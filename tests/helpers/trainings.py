@@ -14,6 +14,14 @@ from bench.messages.spec import Spec
 from bench.plan.case import Case
 from launch import Launcher, Outcome, Request
 
+
+def cases_of(request: pytest.FixtureRequest) -> list[Case]:
+    """Return the cases that are parameters of the selected tests of the module that asks."""
+    tests = [item for item in request.session.items if item.path == request.path]
+    values = [value for test in tests if hasattr(test, "callspec") for value in test.callspec.params.values()]
+    return [value for value in values if isinstance(value, Case)]
+
+
 STUCK_S = 90.0  # without a case that is done
 
 
