@@ -13,7 +13,7 @@ from bench.analysis.order import labels
 from bench.analysis.scaling import BASE
 from bench.analysis.summary import GROUP
 from bench.report.format import UNKNOWN, number
-from bench.stats.slow_rank import CONFIDENCE, FLOOR, FLOOR_OF_FEW, LEAST_LAUNCHES
+from bench.stats.slow_rank import CONFIDENCE, FAR, FLOOR, LEAST_LAUNCHES
 from bench.store.environments import known_values, unlike
 
 MIB_A_GIB = 1024
@@ -251,8 +251,8 @@ _SLOW_RANKS_NOTE = (
     "Own time: what a step takes the rank before its first collective; by steps after the window, all time outside of "
     "collectives. Spread: standard deviation / mean over steps. Last in: share of steps in which no other rank has as "
     "much. Slower: than the median of the other ranks, over launches. A rank is slow if the lower bound of that, which "
-    f"holds for all ranks of a case with {CONFIDENCE:.0%}, is above {FLOOR:.0%} (above {FLOOR_OF_FEW:.0%} with fewer "
-    f"than {LEAST_LAUNCHES} launches); a node, if all its ranks are slower."
+    f"holds for all ranks of a case with {CONFIDENCE:.0%}, is above {FLOOR:.0%}, with {LEAST_LAUNCHES} launches or "
+    f"more; or if it is more than {FAR:.0%} slower in each launch. A node is slow if all its ranks are slower."
 )
 _FAILURES_NOTE = "Every failed launch, and every case that was not launched."
 

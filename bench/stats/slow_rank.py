@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # t's quantile; scipy.stats takes half a second to import
 
-CONFIDENCE = 0.95  # of all ranks of a case together
+CONFIDENCE = 0.99  # of all ranks of a case together: nobody looks after a rank that was named by chance twice
 FLOOR = 0.05  # a rank that is less slower than that is never named
 # With fewer launches nothing is known of how much a rank differs from launch to launch, such as by the processor that
-# it happens to run on, and the floor is higher.
-LEAST_LAUNCHES, FLOOR_OF_FEW = 3, 0.25
+# it happens to run on. Then, as with any number of launches, a rank is named that is slower by FAR in each of them.
+LEAST_LAUNCHES, FAR = 3, 0.25
 GROUPS = 10  # of consecutive steps of a launch
 
 Array = NDArray[np.float64]
@@ -38,19 +38,23 @@ def excesses(launches: Sequence[Array]) -> list[Excess]:
     The bound is the lower one of two. The first is Student's t over launches, if there are LEAST_LAUNCHES. The second
     is Student's t with the standard errors within the launches, by the jackknife over up to GROUPS groups of
     consecutive steps (Efron and Stein 1981), as steps that follow each other are alike. Both are one-sided and hold for
-    all ranks together (Bonferroni). A slow rank's bound exceeds FLOOR, or FLOOR_OF_FEW.
+    all ranks together (Bonferroni). A slow rank's bound exceeds FLOOR. Or it is far slower: the second bound exceeds
+    FAR, and so does its excess in each launch; then the smallest of these is the bound.
     """
     ranks, n = len(launches[0]), len(launches)
     level = 1 - (1 - CONFIDENCE) / ranks
-    floor = FLOOR if n >= LEAST_LAUNCHES else FLOOR_OF_FEW
     logs, errors, freedom = zip(*map(_excess_logs, launches), strict=True)
     mean = np.mean(logs, axis=0)
-    low = mean - _margin(np.sqrt(np.square(errors).sum(axis=0)) / n, sum(freedom), level)
+    within = mean - _margin(np.sqrt(np.square(errors).sum(axis=0)) / n, sum(freedom), level)
+    of_each = np.minimum(within, np.min(logs, axis=0))
+    far = np.expm1(of_each) > FAR
+    low, named = within, far
     if n >= LEAST_LAUNCHES:
-        low = np.minimum(low, mean - _margin(np.std(logs, axis=0, ddof=1) / math.sqrt(n), n - 1, level))
+        over = np.minimum(within, mean - _margin(np.std(logs, axis=0, ddof=1) / math.sqrt(n), n - 1, level))
+        low, named = np.where(far, of_each, over), far | (np.expm1(over) > FLOOR)
     return [
-        Excess(float(excess), float(bound), bool(bound > floor))
-        for excess, bound in zip(np.expm1(mean), np.expm1(low), strict=True)
+        Excess(float(excess), float(bound), bool(is_named))
+        for excess, bound, is_named in zip(np.expm1(mean), np.expm1(low), named, strict=True)
     ]
 
 
