@@ -31,7 +31,9 @@ class Workload(Protocol):
     returns the number of samples in a batch, by default the length of its first tensor; ``tokens_of(batch)`` returns
     the tokens that count in it, as without padding; ``split(model)`` returns how tensor parallel divides each module
     with parameters, by its name (one of ``workloads.checks.SPLITS``); ``tie(model)`` shares again the parameters that
-    modules share, after each was divided by itself.
+    modules share, after each was divided by itself; ``stages(model, count)`` returns the stages of a pipeline, modules
+    of which each takes what the one before it returned, and ``inputs(batch)`` what ``loss`` calls the model with, a
+    tuple of tensors: the first is for the first stage, the others are given to every stage after its own input.
     """
 
     unit: str  # "samples" or "tokens": throughput is also given in this unit.

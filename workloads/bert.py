@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from workloads.base import Batch
 from workloads.data.datasets import SyntheticTokens, Text, tokens
+from workloads.stages import stages_of
 
 MASK = 256  # The first token that is not a byte.
 MASKED = 0.15  # Share of the tokens of a sequence.
@@ -81,12 +82,18 @@ class Encoder(nn.Module):
         self.head.weight = self.tokens.weight
         self._init_weights()
 
-    def forward(self, tokens: Tensor, masked: Tensor) -> Tensor:
-        """Return the logits of the masked positions."""
-        # There is one sentence, so all tokens have the first type.
-        x = self.norm(self.tokens(tokens) + self.positions.weight[: tokens.shape[1]] + self.types.weight[0])
-        for block in self.blocks:
+    def forward(self, x: Tensor, masked: Tensor) -> Tensor:
+        """Return the logits of the masked positions of tokens.
+
+        As a stage of a pipeline it has some of its modules only; it takes what the stage before it returned.
+        """
+        if self.tokens is not None:
+            # There is one sentence, so all tokens have the first type.
+            x = self.norm(self.tokens(x) + self.positions.weight[: x.shape[1]] + self.types.weight[0])
+        for block in self.blocks.children():
             x = block(x)
+        if self.head is None:
+            return x
         x = x.gather(1, masked.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         logits: Tensor = self.head(self.head_norm(F.gelu(self.dense(x))))
         return logits
@@ -117,8 +124,8 @@ class BERT:
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of the masked tokens."""
-        sequences, positions, targets = batch
-        return F.cross_entropy(model(sequences, positions).flatten(0, 1).float(), targets.flatten())
+        *_, targets = batch
+        return F.cross_entropy(model(*self.inputs(batch)).flatten(0, 1).float(), targets.flatten())
 
     def samples(self, data: str) -> Dataset[tuple[Tensor, Tensor, Tensor]]:
         """Return masked sequences."""
@@ -127,3 +134,13 @@ class BERT:
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
         """Return the blocks."""
         return list(model.get_submodule("blocks").children())
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return what the loss calls the model with."""
+        sequences, positions, _ = batch
+        return sequences, positions
+
+    def stages(self, model: nn.Module, count: int) -> list[nn.Module]:
+        """Return the model as the stages of a pipeline."""
+        first, last = ("tokens", "positions", "types", "norm"), ("dense", "head_norm", "head")
+        return stages_of(model, count, "blocks", first, last)

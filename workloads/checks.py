@@ -218,6 +218,37 @@ class Checked:
         if _has(self._workload, "tie"):
             self._workload.tie(model)
 
+    @property
+    def has_stages(self) -> bool:
+        """Whether the workload says how pipeline parallel divides its model."""
+        return _has(self._workload, "stages") and _has(self._workload, "inputs")
+
+    def stages(self, model: nn.Module, count: int) -> list[nn.Module]:
+        """Return the model as ``count`` modules, of which each takes what the one before it returned."""
+        given = self._workload.stages(model, count)
+        name = f"{self._target}: stages() returned"
+        if not isinstance(given, (list, tuple)) or not all(isinstance(stage, nn.Module) for stage in given):
+            raise _refused(name, given, "a list of modules")
+        if len(given) != count:
+            raise WorkloadError(f"{name} {len(given)} modules; allowed: {count}, one for each stage")
+        whole = {id(parameter): parameter_name for parameter_name, parameter in model.named_parameters()}
+        for stage in given:
+            for parameter_name, parameter in stage.named_parameters():
+                if id(parameter) not in whole:
+                    allowed = "the parameters of the model itself, as workloads.stages.stages_of keeps them"
+                    raise WorkloadError(f"{name} a stage with a parameter {parameter_name!r} of its own; {allowed}")
+        kept = {id(parameter) for stage in given for parameter in stage.parameters()}
+        if left := [parameter_name for key, parameter_name in whole.items() if key not in kept]:
+            raise WorkloadError(f"{name} no stage with {left[0]!r}; allowed: stages that have all parameters together")
+        return list(given)
+
+    def inputs(self, batch: Any) -> tuple[Tensor, ...]:
+        """Return what the loss calls the model with: a tensor for the first stage, and tensors that each stage gets."""
+        given = self._workload.inputs(batch)
+        if not isinstance(given, tuple) or not given or not all(isinstance(one, Tensor) for one in given):
+            raise _refused(f"{self._target}: inputs() returned", given, "a tuple of tensors, at least of one")
+        return given
+
     def samples(self, data: str) -> Dataset[Any]:
         """Return the dataset."""
         dataset: Any = self._workload.samples(data)

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from workloads.base import Batch
 from workloads.data.datasets import tokens
+from workloads.stages import stages_of
 
 THETA = 500_000.0
 EPSILON = 1e-5
@@ -88,13 +89,16 @@ class Decoder(nn.Module):
         self.norm = nn.RMSNorm(width, EPSILON)
         self.head = nn.Linear(width, vocab, bias=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits."""
-        x = self.tokens(tokens)
-        for block in self.blocks:
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of tokens.
+
+        As a stage of a pipeline it has some of its modules only; it takes what the stage before it returned.
+        """
+        if self.tokens is not None:
+            x = self.tokens(x)
+        for block in self.blocks.children():
             x = block(x)
-        logits: Tensor = self.head(self.norm(x))
-        return logits
+        return x if self.head is None else self.head(self.norm(x))  # type: ignore[no-any-return]
 
     def init_weights(self) -> None:
         """Initialise the weights: normal(0.02), residual projections scaled by 1/sqrt(2 layers).
@@ -147,7 +151,7 @@ class Llama:
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the cross-entropy of the next tokens."""
         (sequences,) = batch  # (batch, seq + 1): targets are the inputs shifted by one token
-        logits = model(sequences[:, :-1])
+        logits = model(*self.inputs(batch))
         return F.cross_entropy(logits.flatten(0, 1).float(), sequences[:, 1:].flatten())
 
     def samples(self, data: str) -> torch.utils.data.Dataset[tuple[Tensor]]:
@@ -171,3 +175,12 @@ class Llama:
         """Share the weights of the head and the embedding, if they are tied."""
         if self.tied:
             model.get_submodule("head").weight = model.get_submodule("tokens").weight
+
+    def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Return what the loss calls the model with."""
+        (sequences,) = batch
+        return (sequences[:, :-1],)
+
+    def stages(self, model: nn.Module, count: int) -> list[nn.Module]:
+        """Return the model as the stages of a pipeline."""
+        return stages_of(model, count, "blocks", first=("tokens",), last=("norm", "head"))

@@ -15,13 +15,13 @@ from bench.store.columns import COMMUNICATION
 GROUP = ("environment", "case_id", "nproc_per_node", "work_key", "code_key")
 FIGURES = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
-    *("mfu", "hfu", "mfu_achievable", "startup_s", "first_step_ms", "compile_s", "joules_per_sample"),
+    *("mfu", "hfu", "mfu_achievable", "bubble_share", "startup_s", "first_step_ms", "compile_s", "joules_per_sample"),
     *("peak_allocated_mib", "peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib"),
     "peak_host_mib",
 )
 PARTS = (
     *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
-    *("rest_ms", "outside_ms"),
+    *("bubble_ms", "rest_ms", "outside_ms"),
 )
 BY_PROFILE = "profile"  # the value of comm_method that is preferred
 OF_THE_CASE = (*AXES, "oversubscribe", "world_size", "global_batch", "parameters", "device_name", "command")

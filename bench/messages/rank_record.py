@@ -18,6 +18,9 @@ PARTS = ("data_wait", "copy", "forward", "backward", "optimizer")
 # Parts of a step of a script: what is between the wait for a batch and the backward pass is the rest; outside is from
 # the end of a step to the first request of a batch.
 SCRIPT_PARTS = ("data_wait", "rest", "backward", "optimizer", "outside")
+# The part of a pipeline's step in which a rank waits for other stages, and computes nothing.
+BUBBLE = "bubble"
+PIPELINE_PARTS = (*PARTS[:-1], BUBBLE, PARTS[-1])
 # Columns of a row about the software of ranks.
 SOFTWARE = ("python", "torch", "torchvision", "packages", "cuda", "cudnn", "nccl", "backend", "loader_start_method")
 # Columns of a row about the memory of a rank.
@@ -47,11 +50,11 @@ class Failure:
 class Measurement:
     """What one rank measured in the window. Times are nanoseconds of its own clock, unless noted.
 
-    ``parts_ns``: for each of PARTS, or of SCRIPT_PARTS, its duration in each step; with gradient accumulation the sum
-    over micro-batches. On a GPU these are times of the device, and ``data_wait_host_ns`` has the times that the host
-    waited for a batch. ``waited_ns``: time of the window between steps in which the host waited for a processor.
-    ``losses``: one per step, warm-up included; none for a script. Values about the compiler are None where nothing is
-    compiled.
+    ``parts_ns``: for each of PARTS, of PIPELINE_PARTS or of SCRIPT_PARTS, its duration in each step; with gradient
+    accumulation the sum over micro-batches. On a GPU these are times of the device, and ``data_wait_host_ns`` has the
+    times that the host waited for a batch. ``waited_ns``: time of the window between steps in which the host waited for
+    a processor. ``losses``: one per step, warm-up included; none for a script, nor where ``has_loss`` is False, as in a
+    rank of a pipeline without its last stage. Values about the compiler are None where nothing is compiled.
 
     In a duet the window is the sum of the bursts of this side. ``bursts_ns``: duration of each burst. ``bursts_at_ns``:
     wall clock at its start. Untimed steps before each burst count as warm-up.
@@ -81,6 +84,7 @@ class Measurement:
     tokens: int | None = None  # That the workload counted in its batches.
     bursts_ns: list[int] = field(default_factory=list)
     bursts_at_ns: list[int] = field(default_factory=list)
+    has_loss: bool = True
 
     def odd(self) -> str:
         """Return why this cannot be the measurement of a window; an empty text if it can."""
@@ -88,11 +92,11 @@ class Measurement:
         if not sum(self.steps_ns) or not self.window_ns:
             return "measured no time"
         of_script = set(self.parts_ns) == set(SCRIPT_PARTS)
-        if set(self.parts_ns) != set(PARTS) and not of_script:
+        if set(self.parts_ns) not in (set(PARTS), set(PIPELINE_PARTS)) and not of_script:
             return f"has other parts of a step than {', '.join(PARTS)}"
         if any(len(one) != steps for one in (*self.parts_ns.values(), self.data_wait_host_ns)):
             return f"has parts of more or fewer than its {steps} steps"
-        if len(self.losses) != (0 if of_script else self.warmup_steps + steps):
+        if len(self.losses) != (0 if of_script or not self.has_loss else self.warmup_steps + steps):
             return f"has {len(self.losses)} losses of {self.warmup_steps} + {steps} steps"
         if not set(MEMORY) <= set(self.memory):
             return f"lacks {', '.join(sorted(set(MEMORY) - set(self.memory)))}"
@@ -130,10 +134,10 @@ class Observed:
     ``matmuls``: number of matrix products and convolutions of the forward pass by type. ``attention``: number of calls
     of scaled_dot_product_attention by kernel. ``convolutions``: how many have activations in [NHWC, any layout].
     ``collectives``: ``phase kind type`` -> [calls, numbers]; the kind begins with ``tensor`` for ranks that share
-    layers; the phase is ``forward`` or ``backward`` for the last
-    micro-batch, ``early forward`` or ``early backward`` for those before it. ``gradients``: number of values in the
-    gradients that the optimizer received. ``gradient_norm``: their norm before clipping. ``checkpointed``: layers that
-    the backward pass shall recompute. ``recomputed``: layers that it did recompute.
+    layers; the phase is ``forward`` or ``backward`` for the last micro-batch, ``early forward`` or ``early backward``
+    for those before it; in a pipeline it is ``between`` for what stages send each other. ``gradients``: number of
+    values in the gradients that the optimizer received. ``gradient_norm``: their norm before clipping.
+    ``checkpointed``: layers that the backward pass shall recompute. ``recomputed``: layers that it did recompute.
     """
 
     matmuls: dict[str, int] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from bench.plan.comms import COMMS
 from bench.plan.options import AXES, Value, show
 from bench.plan.script_arguments import arguments
-from bench.plan.strategies import NONE, ONE_PROCESS
+from bench.plan.strategies import NONE, ONE_PROCESS, PIPELINE_SCHEDULES
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 from bench.plan.workload_spec import WorkloadSpec, parse_workload
 
@@ -81,14 +81,16 @@ class Case:
     def mesh(self) -> dict[str, int]:
         """Ranks in each dimension of the mesh of ranks, outermost first.
 
-        Those of ``tensor`` have parts of the same layers and train the same samples. A dimension of which a rank has a
-        part of the model, as of pipeline, context or expert parallel, has its place here.
+        Those of ``pipeline`` have different layers, those of ``tensor`` parts of the same layers; both train the same
+        samples. A further dimension in which a rank has a part of the model, as of context or expert parallel, has its
+        place here.
         """
         options = self.spread.options
-        tensor = int(options.get("tp", 1))
-        data = max(self.world_size // tensor, 1)
+        tensor, pipeline = int(options.get("tp", 1)), int(options.get("pp", 1))
+        data = max(self.world_size // (tensor * pipeline), 1)
         replicas = int(options["replicate"]) if "replicate" in options else data
-        return {"replicate": replicas, "shard": max(data // replicas, 1), "tensor": tensor}
+        shards = max(data // replicas, 1)
+        return {"pipeline": pipeline, "replicate": replicas, "shard": shards, "tensor": tensor}
 
     @property
     def tensor_ranks(self) -> int:
@@ -96,14 +98,34 @@ class Case:
         return self.mesh["tensor"]
 
     @property
+    def pipeline_ranks(self) -> int:
+        """Number of ranks that have different layers of a model; 1 without pipeline parallel."""
+        return self.mesh["pipeline"]
+
+    @property
+    def stages(self) -> int:
+        """Number of stages of a pipeline, over all its ranks; 1 without pipeline parallel."""
+        return self.pipeline_ranks * self.stages_per_rank
+
+    @property
+    def stages_per_rank(self) -> int:
+        """Number of stages in each rank of a pipeline."""
+        return PIPELINE_SCHEDULES[self.spread.options.get("schedule", "gpipe")]
+
+    @property
+    def model_ranks(self) -> int:
+        """Number of ranks that have one model together, and train the same samples."""
+        return self.pipeline_ranks * self.tensor_ranks
+
+    @property
     def data_ranks(self) -> int:
         """Number of ranks, or of groups of them, that train different samples."""
-        return max(self.world_size // self.tensor_ranks, 1)
+        return max(self.world_size // self.model_ranks, 1)
 
     @property
     def data_devices(self) -> int:
         """Number of devices, or of groups of them, that train different samples."""
-        return max(self.devices // self.tensor_ranks, 1)
+        return max(self.devices // self.model_ranks, 1)
 
     @property
     def micro_batches(self) -> int:

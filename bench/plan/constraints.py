@@ -11,7 +11,7 @@ from bench.machine.gpus import Machine
 from bench.plan.case import Case
 from bench.plan.optimizers import parse_optimizer
 from bench.plan.options import AXES, LOADER_AXES
-from bench.plan.strategies import REPLICATED, STRATEGIES
+from bench.plan.strategies import PIPELINE_SCHEDULES, REPLICATED, STRATEGIES
 
 if TYPE_CHECKING:
     from bench.plan.description import Description
@@ -60,7 +60,7 @@ def _option(case: Case, strategy: str, option: str) -> str:
 
 def _data_ranks(case: Case) -> int:
     """Return the number of ranks with different samples; of ranks that cannot be divided so, all but the rest."""
-    return case.gpus // case.tensor_ranks
+    return case.gpus // case.model_ranks
 
 
 def _shards(case: Case) -> int:
@@ -96,15 +96,41 @@ def _is_tensor(case: Case) -> bool:
     return case.tensor_ranks > 1
 
 
+def _is_pipeline(case: Case) -> bool:
+    """Return whether ranks have different layers."""
+    return case.pipeline_ranks > 1
+
+
+def _is_divided(case: Case) -> bool:
+    """Return whether a rank has a part of the model that others of its samples have not."""
+    return case.model_ranks > 1
+
+
+def _of_model(case: Case) -> str:
+    """Return the options by which ranks have parts of one model, as they are written."""
+    return ":".join(f"{name}={n}" for name, n in (("tp", case.tensor_ranks), ("pp", case.pipeline_ranks)) if n > 1)
+
+
 def _unshown_options(case: Case) -> list[str]:
-    """Return the options of a strategy with tensor parallel that differ from their default and are not shown equal."""
+    """Return the options beside tp or pp that differ from their default and are not shown equal with them."""
     name, given = case.spread.name, case.spread.options
     defaults = {option: choice.default for option, choice in STRATEGIES[name].options.items()}
+    shown = SHOWN_WITH_PIPELINE if _is_pipeline(case) else SHOWN_WITH_TENSOR
     return [
         f"{option}={value}"
         for option, value in given.items()
-        if value != defaults[option] and option not in SHOWN_WITH_TENSOR and (option, value) != ("reshard", "off")
+        if value != defaults[option] and option not in shown and (option, value) != ("reshard", "off")
     ]
+
+
+def _schedule(case: Case) -> str:
+    """Return the schedule of a pipeline; an empty text for strategies without one."""
+    return case.spread.options.get("schedule", "")
+
+
+def _rounds(case: Case) -> int:
+    """Return in how many rounds the interleaved schedule takes the micro-batches (torch's ScheduleInterleaved1F1B)."""
+    return max(1, case.micro_batches // case.pipeline_ranks)
 
 
 def _most_split(facts: Facts) -> int:
@@ -113,7 +139,7 @@ def _most_split(facts: Facts) -> int:
 
 
 def _own_of(facts: Facts) -> list[str]:
-    """Return the optional members of a workload, and methods of its model, that tensor parallel does not know."""
+    """Return the optional members of a workload, and methods of its model, that tp and pp do not know."""
     found = facts.description
     if found is None:
         return []
@@ -180,8 +206,8 @@ STRATEGY = (
         ),
         lambda case, facts: (
             f"fsdp:replicate={case.spread.options['replicate']} does not split {_data_ranks(case)} "
-            f"{'data ' * _is_tensor(case)}ranks into replicas of two or more; "
-            f"give a smaller divisor of {'--gpus / tp' if _is_tensor(case) else '--gpus'}, or use ddp"
+            f"{'data ' * _is_divided(case)}ranks into replicas of two or more; "
+            f"give a smaller divisor of {f'--gpus / {case.model_ranks}' if _is_divided(case) else '--gpus'}, or use ddp"
         ),
     ),
     Rule(
@@ -213,9 +239,11 @@ STRATEGY = (
 
 ELEMENTWISE_SHOWN = ("adamw", "sgd")
 SHOWN_WITH_TENSOR = ("tp", "loss-parallel", "replicate", "bucket-mb", "bucket-view")
+SHOWN_WITH_PIPELINE = ("pp", "schedule", "bucket-mb", "bucket-view")
 NOT_SHOWN = "which has not been shown to train the same as single"
-# Tensor parallel: what tests/end_to_end/test_tensor_parallel.py has not shown equal to `single` is refused.
-TENSOR = (
+# Tensor and pipeline parallel: what tests/end_to_end/test_tensor_parallel.py and test_pipeline.py there have not shown
+# equal to `single` is refused.
+MODEL_PARALLEL = (
     Rule(
         lambda case, facts: case.spread.options.get("loss-parallel") == "on" and not _is_tensor(case),
         lambda case, facts: (
@@ -224,26 +252,32 @@ TENSOR = (
         ),
     ),
     Rule(
-        lambda case, facts: case.gpus % case.tensor_ranks > 0,
+        lambda case, facts: _is_tensor(case) and _is_pipeline(case),
+        lambda case, facts: f"{case.strategy} has tp and pp together, {NOT_SHOWN}; use one of them",
+    ),
+    Rule(
+        lambda case, facts: case.gpus % case.model_ranks > 0,
         lambda case, facts: (
-            f"tp={case.tensor_ranks} does not divide {case.gpus} ranks into groups; give a --gpus that it divides"
+            f"{_of_model(case)} does not divide {case.gpus} ranks into groups; give a --gpus that it divides"
         ),
     ),
     Rule(
-        lambda case, facts: _is_tensor(case) and case.spread.name == "fsdp" and _data_ranks(case) == 1,
+        lambda case, facts: _is_divided(case) and case.spread.name == "fsdp" and _data_ranks(case) == 1,
         lambda case, facts: (
-            f"tp={case.tensor_ranks} leaves one data rank of {case.gpus}, and fsdp nothing to shard; use "
-            f"ddp:tp={case.tensor_ranks}, or more --gpus"
+            f"{_of_model(case)} leaves one data rank of {case.gpus}, and fsdp nothing to shard; use "
+            f"ddp:{_of_model(case)}, or more --gpus"
         ),
     ),
     Rule(
-        lambda case, facts: _is_tensor(case) and bool(_unshown_options(case)),
-        lambda case, facts: f"{case.strategy} has {' and '.join(_unshown_options(case))} with tp, {NOT_SHOWN}",
+        lambda case, facts: _is_divided(case) and bool(_unshown_options(case)),
+        lambda case, facts: (
+            f"{case.strategy} has {' and '.join(_unshown_options(case))} with {_of_model(case)}, {NOT_SHOWN}"
+        ),
     ),
     Rule(
-        lambda case, facts: _is_tensor(case) and (case.fake_ranks or case.oversubscribe),
+        lambda case, facts: _is_divided(case) and (case.fake_ranks or case.oversubscribe),
         lambda case, facts: (
-            f"tensor parallel runs on {'fake ranks' if case.fake_ranks else 'ranks that share a GPU'}, {NOT_SHOWN}"
+            f"{_of_model(case)} runs on {'fake ranks' if case.fake_ranks else 'ranks that share a GPU'}, {NOT_SHOWN}"
         ),
     ),
     Rule(
@@ -261,36 +295,84 @@ TENSOR = (
         ),
     ),
     Rule(
-        lambda case, facts: _is_tensor(case) and bool(_own_of(facts)),
-        lambda case, facts: f"{case.workload} has its own {' and '.join(_own_of(facts))} under tp, {NOT_SHOWN}",
-    ),
-    Rule(
-        lambda case, facts: _is_tensor(case) and case.compile != "off",
-        lambda case, facts: f"--compile {case.compile} compiles around collectives of tensor parallel, {NOT_SHOWN}",
-    ),
-    Rule(
-        lambda case, facts: _is_tensor(case) and case.precision == "amp-fp16",
+        lambda case, facts: _is_pipeline(case) and bool(facts.description and not facts.description.has_stages),
         lambda case, facts: (
-            "GradScaler looks for infinities in the gradients that a rank has, so that ranks with different parts of "
-            "a layer would skip different steps; use amp-bf16 with tp"
+            f"{case.workload} lacks stages(model, count) and inputs(batch), which say how pipeline parallel divides "
+            "its model; docs/workloads.md has what they are"
         ),
     ),
     Rule(
-        lambda case, facts: _is_tensor(case) and bool(case.channels_last),
-        lambda case, facts: f"--channels-last on is for images, and tensor parallel for sequences, {NOT_SHOWN}",
+        lambda case, facts: _is_pipeline(case) and case.stages > (_layers(facts) or math.inf),
+        lambda case, facts: (
+            f"{case.strategy} has {case.stages} stages, and {case.workload} only {_layers(facts)} layers"
+        ),
     ),
     Rule(
-        lambda case, facts: _is_tensor(case) and case.init == "meta",
-        lambda case, facts: f"--init meta fills shards of shards under tp, {NOT_SHOWN}; use --init cpu or device",
+        lambda case, facts: not _is_pipeline(case) and _schedule(case) not in ("", next(iter(PIPELINE_SCHEDULES))),
+        lambda case, facts: (
+            f"schedule={_schedule(case)} orders the micro-batches of a pipeline, and there is none; give pp=2 or more"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_pipeline(case) and case.stages_per_rank > 1 and case.spread.name in REPLICATED,
+        lambda case, facts: (
+            f"with schedule={_schedule(case)} DistributedDataParallel's reducer fails an internal assertion (torch "
+            f"2.14); use fsdp, or {' or '.join(name for name, number in PIPELINE_SCHEDULES.items() if number == 1)}"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_pipeline(case) and _schedule(case) == "1f1b" and case.micro_batches < case.stages,
+        lambda case, facts: (
+            f"schedule=1f1b needs as many micro-batches as stages; give --grad-accum-steps {case.stages} or more, or "
+            "schedule=gpipe"
+        ),
     ),
     Rule(
         lambda case, facts: (
-            _is_tensor(case)
+            _is_pipeline(case) and _schedule(case) == "interleaved" and case.micro_batches % _rounds(case) > 0
+        ),
+        lambda case, facts: (
+            f"schedule=interleaved takes {case.micro_batches} micro-batches in {_rounds(case)} rounds, which does not "
+            f"divide them; give --grad-accum-steps {_rounds(case) * case.pipeline_ranks}"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_divided(case) and bool(_own_of(facts)),
+        lambda case, facts: (
+            f"{case.workload} has its own {' and '.join(_own_of(facts))} under {_of_model(case)}, {NOT_SHOWN}"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_divided(case) and case.compile != "off",
+        lambda case, facts: (
+            f"--compile {case.compile} compiles around what ranks exchange under {_of_model(case)}, {NOT_SHOWN}"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_divided(case) and case.precision == "amp-fp16",
+        lambda case, facts: (
+            "GradScaler looks for infinities in the gradients that a rank has, so that ranks with different parts of "
+            f"the model would skip different steps; use amp-bf16 with {_of_model(case)}"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_divided(case) and bool(case.channels_last),
+        lambda case, facts: f"--channels-last on is used with {_of_model(case)}, {NOT_SHOWN}",
+    ),
+    Rule(
+        lambda case, facts: _is_divided(case) and case.init == "meta",
+        lambda case, facts: (
+            f"--init meta fills parts of a model under {_of_model(case)}, {NOT_SHOWN}; use --init cpu or device"
+        ),
+    ),
+    Rule(
+        lambda case, facts: (
+            _is_divided(case)
             and case.optimizer is not None
             and parse_optimizer(case.optimizer)[0] not in ELEMENTWISE_SHOWN
         ),
         lambda case, facts: (
-            f"--optimizer {case.optimizer} under tp would see a part of each matrix, {NOT_SHOWN}; "
+            f"--optimizer {case.optimizer} would see a part of the model under {_of_model(case)}, {NOT_SHOWN}; "
             f"use {' or '.join(ELEMENTWISE_SHOWN)}"
         ),
     ),
@@ -466,7 +548,7 @@ COMMS = (
     ),
 )
 
-RULES = (*OPTIMIZER, *DATA, *STRATEGY, *TENSOR, *MODEL, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
+RULES = (*OPTIMIZER, *DATA, *STRATEGY, *MODEL_PARALLEL, *MODEL, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
 
 
 def refusal(case: Case, facts: Facts) -> str | None:

@@ -32,6 +32,7 @@ class Description:
     own_checkpointing: bool = False  # The workload says how its activations are recomputed.
     own_step: bool = False  # The workload has a step of its own.
     max_split: int | None = None  # max_split of a workload with split(model); None: tensor parallel cannot divide it.
+    has_stages: bool = False  # The workload says how pipeline parallel divides its model.
     on_meta: bool = True  # The model can be built on the meta device.
     world_size: int | None = None  # The ranks that FLOPs are those of; None: they do not depend on it.
     # What the loss uses of each model by its name ("" if there is only one), besides the model itself.

@@ -44,6 +44,19 @@ _TENSOR = {
     ),
     "loss-parallel": Choice("with tp: the logits stay divided by vocabulary in the loss", "off", ("on", "off")),
 }
+PIPELINE_SCHEDULES = {"gpipe": 1, "1f1b": 1, "interleaved": 2}  # Stages in each rank.
+_PIPELINE = {
+    "pp": Choice(
+        "pipeline parallel: N ranks have consecutive layers each, and the micro-batches of --grad-accum-steps go "
+        "through them",
+        *("1", (), 1),
+    ),
+    "schedule": Choice(
+        "with pp: gpipe: all forward passes, then all backward passes; 1f1b: a backward pass as soon as one can begin; "
+        "interleaved: 1f1b with two stages in each rank",
+        *("gpipe", tuple(PIPELINE_SCHEDULES)),
+    ),
+}
 _DDP = {
     "bucket-mb": Choice("size of a bucket in MiB", "25", minimum=1, most=2**20),
     "static-graph": Choice("promise that the graph never changes", "off", ("on", "off")),
@@ -56,7 +69,7 @@ STRATEGIES = {
     "dp": Strategy("nn.DataParallel: one process copies the model to all its GPUs each step; CUDA only"),
     "ddp": Strategy(
         "DistributedDataParallel: replicas, gradients all-reduced in buckets during the backward pass",
-        {**_DDP, **_TENSOR},
+        {**_DDP, **_TENSOR, **_PIPELINE},
     ),
     "zero1": Strategy(
         "DistributedDataParallel with ZeroRedundancyOptimizer: optimizer state sharded over all ranks", _DDP
@@ -76,6 +89,7 @@ STRATEGIES = {
                 *("own", ("own", "fp32", "bf16")),
             ),
             **_TENSOR,
+            **_PIPELINE,
         },
     ),
 }

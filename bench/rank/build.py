@@ -24,7 +24,8 @@ from bench.rank.compiling import CompileLog
 from bench.rank.loader import Batches, batches, to_device
 from bench.rank.mesh import mesh_of, of_tensor
 from bench.rank.optimizers import Optimizers, by_class, optimizers_of
-from bench.rank.parallelize import parallelize
+from bench.rank.parallelize import Way, parallelize
+from bench.rank.pipeline import Pipeline, autocasting
 from bench.rank.private import FakeStore
 from bench.rank.recorded import PATIENCE_S
 from bench.rank.script.names import loopback_interface
@@ -57,12 +58,13 @@ class Training:
     forward_is_local: bool | None
     compile_log: CompileLog | None
     mesh: DeviceMesh | None  # of all ranks
+    pipeline: Pipeline | None
     pinned: dict[str, str]  # PyTorch's settings before the workload's code ran
 
     @property
     def models(self) -> Sequence[nn.Module]:
-        """What the strategy has distributed: the model, or each of several that a step of the workload's own trains."""
-        several = isinstance(self.model, nn.ModuleDict) and self.workload.has_step
+        """What the strategy has distributed: the model, each of several of a step of the workload's own, or stages."""
+        several = isinstance(self.model, nn.ModuleDict) and (self.workload.has_step or self.pipeline)
         return list(self.model.values()) if several else [self.model]  # type: ignore[operator]
 
     def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[Any]:
@@ -76,7 +78,7 @@ class Training:
 
     def autocasting(self) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the model computes in another precision, if the strategy leaves that to it."""
-        return torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext()
+        return autocasting(self.device, self.autocast)
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a micro-batch, divided by the number of micro-batches in a step."""
@@ -110,6 +112,8 @@ class Training:
     def _clip(self, most: float) -> Tensor:
         """Clip the gradients, and return the norm that they had over all ranks."""
         parameters = list(self.model.parameters())
+        if self.pipeline:
+            return self.pipeline.clip(parameters, most)
         tensor = of_tensor(self.mesh)
         if tensor is not None and self.case.spread.name in REPLICATED:
             return clip(parameters, most, tensor)
@@ -156,7 +160,10 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
     strategy = importlib.import_module(f"bench.strategies.{case.spread.name}")
     mesh = mesh_of(case, device)
     compile_log = CompileLog() if case.compile != "off" else None
-    model, forward_is_local = parallelize(workload, case, strategy, device, mesh, spec.compile_cache, spec.methods)
+    autocast = None if strategy.OWN_PRECISION else AUTOCAST.get(str(case.precision))
+    way = Way(workload, case, strategy, device, mesh, spec.compile_cache, autocast)
+    made = parallelize(way, spec.methods)
+    model = made.model
     return Training(
         case=case,
         workload=workload,
@@ -168,10 +175,11 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         device=device,
         devices=devices,
         distributed=case.spread.name not in ONE_PROCESS,
-        autocast=None if strategy.OWN_PRECISION else AUTOCAST.get(str(case.precision)),
-        forward_is_local=forward_is_local,
+        autocast=autocast,
+        forward_is_local=made.forward_is_local,
         compile_log=compile_log,
         mesh=mesh,
+        pipeline=made.pipeline,
         pinned=pinned,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -163,24 +164,24 @@ def _run_delay_ns(file: str) -> int:
         return 0
 
 
-def by_part(durations: list[int], micro_batches: int = 1) -> dict[str, list[int]]:
+def by_part(durations: list[int], micro_batches: int = 1, parts: Sequence[str] = PARTS) -> dict[str, list[int]]:
     """Return the durations between marks as one list for each part: for each step the sum over its micro-batches.
 
     A micro-batch has all parts except the last one, the optimizer's, which comes once in a step.
     """
-    each, marks = len(PARTS) - 1, marks_a_step(micro_batches)
+    each, marks = len(parts) - 1, marks_a_step(micro_batches, parts)
     steps = [durations[i : i + marks] for i in range(0, len(durations), marks)]
-    repeated = {part: [sum(step[i : marks - 1 : each]) for step in steps] for i, part in enumerate(PARTS[:-1])}
-    return {**repeated, PARTS[-1]: [step[-1] for step in steps]}
+    repeated = {part: [sum(step[i : marks - 1 : each]) for step in steps] for i, part in enumerate(parts[:-1])}
+    return {**repeated, parts[-1]: [step[-1] for step in steps]}
 
 
-def by_step(durations: list[int], micro_batches: int = 1) -> list[int]:
+def by_step(durations: list[int], micro_batches: int = 1, parts: Sequence[str] = PARTS) -> list[int]:
     """Return the sum of each step's parts. Raise AssertionError if the marks do not fill whole steps."""
-    marks = marks_a_step(micro_batches)
+    marks = marks_a_step(micro_batches, parts)
     assert len(durations) % marks == 0, f"{len(durations)} marks do not fill steps of {marks} marks"
     return [sum(durations[i : i + marks]) for i in range(0, len(durations), marks)]
 
 
-def marks_a_step(micro_batches: int) -> int:
+def marks_a_step(micro_batches: int, parts: Sequence[str] = PARTS) -> int:
     """Return how often ``mark`` is called in a step."""
-    return (len(PARTS) - 1) * micro_batches + 1
+    return (len(parts) - 1) * micro_batches + 1

@@ -75,6 +75,7 @@ def descriptions(workload: Checked, micro: Micro, flops: bool = True) -> Iterato
         own_checkpointing=workload.has_checkpointing,
         own_step=workload.has_step,
         max_split=workload.max_split if workload.has_split else None,
+        has_stages=workload.has_stages,
         on_meta=on_meta is not None,
     )
     yield plain

@@ -8,8 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from bench.messages.rank_record import BUBBLE
 from bench.rank.build import Training
 from bench.rank.own_step import StepContext
+from bench.rank.pipeline import Pipeline
 from workloads.base import Batch
 
 # What a step does, as ``turn`` is told. Of the micro-batches before the last one, the passes are ``early``.
@@ -30,6 +32,8 @@ def take_step(
 
     ``turn`` is called before each of its parts, ``batch_came`` with each batch on the device.
     """
+    if training.pipeline:
+        return _take_pipeline_step(training, training.pipeline, turn, batch_came)
     context = _Counting(training, turn)
     micro_batches = training.case.micro_batches
     for number in range(1, micro_batches + 1):
@@ -52,6 +56,22 @@ def take_step(
         context.end()
         turn(BETWEEN)
         return Taken(context.gradients, None)
+    return _updated(training, turn)
+
+
+def _take_pipeline_step(
+    training: Training, pipeline: Pipeline, turn: Callable[[str], None], batch_came: Callable[[Batch], None]
+) -> Taken:
+    """Train a step of a pipeline. All its passes are those of the last micro-batch, as they follow in any order."""
+    turn(BETWEEN)
+    batches = [training.to_device(next(training.batches)) for _ in range(training.case.micro_batches)]
+    for batch in batches:
+        batch_came(batch)
+    pipeline.step(batches, lambda part: turn(BETWEEN if part == BUBBLE else part))
+    return _updated(training, turn)
+
+
+def _updated(training: Training, turn: Callable[[str], None]) -> Taken:
     gradients = _numbers(training.model.parameters())
     turn(OPTIMIZER)
     norm = training.update()

@@ -79,9 +79,10 @@ class GlobalBatches(Sampler[list[int]]):
 def batches(workload: Checked, data: str, case: Case, device: torch.device) -> Batches:
     """Return the micro-batches of this rank, on the host. Those of ``resident`` data are repeated on the device.
 
-    Ranks that share layers get the same: ``rank`` is the position among those with different samples.
+    Ranks that have parts of one model get the same: ``rank`` is the position among those with different samples.
     """
-    rank, ranks = int(os.environ.get("RANK", 0)) // case.tensor_ranks, case.data_ranks
+    ranks = case.data_ranks
+    rank = int(os.environ.get("RANK", 0)) // case.tensor_ranks % ranks
     assert case.rank_batch is not None
     if workload.has_loader:
         return _of_stream(lambda: workload.loader(rank, ranks, case.rank_batch), case, device)

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.messages.heartbeat import STAGE, Heartbeat
-from bench.messages.rank_record import PARTS, Measurement
+from bench.messages.rank_record import BUBBLE, PARTS, PIPELINE_PARTS, Measurement
 from bench.messages.sampling import MEASURING, tell
 from bench.messages.spec import Spec
 from bench.plan.options import LEAST_WARMUP_STEPS
@@ -31,6 +31,7 @@ from bench.rank.clock import AcceleratorClock, Clock, HostClock, by_part, by_ste
 from bench.rank.duet_turns import Pace, TakingTurns, plan
 from bench.rank.memory import PeakMemory
 from bench.rank.own_step import PartsClock, StepContext
+from bench.rank.pipeline import Pipeline
 from bench.rank.recorded import PATIENCE_S
 from bench.rank.window_length import AIM_BEYOND, more_steps, warmup_steps_left, window_steps
 from workloads.base import Batch
@@ -90,8 +91,10 @@ class _Run:
         self.step_ns = 0  # the longest mean step of the windows so far
         self.samples = self.tokens = 0
         self.counts_tokens = training.workload.counts_tokens
-        self.own_step = training.workload.has_step
-        self.parts_clock = PartsClock(HostClock())  # of the present window, for own steps
+        self.own_step, self.pipeline = training.workload.has_step, training.pipeline
+        self.parts = PIPELINE_PARTS if self.pipeline else PARTS
+        # Of the present window, for steps whose parts come in any order.
+        self.parts_clock = PartsClock(HostClock(), self.parts) if self.own_step or self.pipeline else None
         self.context = StepContext(training, self._turn)
         self.planned = spec.steps
         self.micro = training.case.micro_batches
@@ -168,7 +171,8 @@ class _Run:
         on_host = [ns for window in windows for ns in window.clock.host_ns()]
         log, (compilations, scale) = self.training.compile_log, self.before
         graphs = log.graphs if log else None
-        repeated = 1 if self.own_step else self.micro  # how often the parts of a micro-batch follow each other
+        repeated = 1 if self.parts_clock else self.micro  # how often the parts of a micro-batch follow each other
+        has_loss = self.pipeline is None or self.pipeline.has_loss
         return Measurement(
             first_step_at_ns=first_step_at_ns,
             window_at_ns=windows[0].at_ns,
@@ -176,12 +180,13 @@ class _Run:
             warmup_steps=seen.warmup_steps,
             window_ns=sum(window.ns for window in windows),
             waited_ns=sum(window.waited_ns for window in windows),
-            steps_ns=by_step(parts, repeated),
-            parts_ns=by_part(parts, repeated),
-            data_wait_host_ns=by_part(on_host, repeated)["data_wait"],
+            steps_ns=by_step(parts, repeated, self.parts),
+            parts_ns=by_part(parts, repeated, self.parts),
+            data_wait_host_ns=by_part(on_host, repeated, self.parts)["data_wait"],
             samples=sum(window.samples for window in windows),
             tokens=sum(window.tokens for window in windows) if self.counts_tokens else None,
-            losses=torch.cat(seen.losses).cpu().tolist(),
+            losses=torch.cat(seen.losses).cpu().tolist() if has_loss else [],
+            has_loss=has_loss,
             forward_is_local=self.training.forward_is_local,
             steps_per_epoch=self.training.batches.steps_per_epoch,
             memory=self.memory.read(),
@@ -199,8 +204,8 @@ class _Run:
     def _window(self, steps: int, min_seconds: float = 0.0) -> _Window:
         """Train ``steps`` steps between two synchronisations, and more until they have taken ``min_seconds``."""
         clock: Clock = AcceleratorClock(self.training.device) if self.on_accelerator else HostClock()
-        if self.own_step:
-            clock = self.parts_clock = PartsClock(clock)
+        if self.parts_clock:
+            clock = self.parts_clock = PartsClock(clock, self.parts)
         self.samples = self.tokens = done = 0
         losses = self._keep_losses(steps)
         self._synchronize(barrier=True)
@@ -208,10 +213,7 @@ class _Run:
         clock.start()
         while True:
             for loss in losses:
-                if self.own_step:
-                    self._own_step(self.parts_clock, loss)
-                else:
-                    self._step(clock, loss)
+                self._train(clock, loss)
             clock.close()
             self._synchronize()
             window_ns = clock.window_ns()
@@ -247,6 +249,39 @@ class _Run:
         batch = training.to_device(batch)
         clock.mark("copy")
         return batch
+
+    def _train(self, clock: Clock, keep_loss: Tensor) -> None:
+        """Train a step."""
+        if self.pipeline:
+            self._pipeline_step(self.pipeline, clock, keep_loss)
+        elif isinstance(clock, PartsClock):
+            self._own_step(clock, keep_loss)
+        else:
+            self._step(clock, keep_loss)
+
+    def _pipeline_step(self, pipeline: Pipeline, clock: Clock, keep_loss: Tensor) -> None:
+        """Train a step whose micro-batches go through the stages of a pipeline."""
+        training, enter = self.training, self.heartbeat.enter
+        assert isinstance(clock, PartsClock)
+        batches = [self._batch(clock) for _ in range(self.micro)]
+        now = BUBBLE
+
+        def turn(part: str) -> None:
+            nonlocal now
+            clock.mark(now)
+            enter(STAGE[part])
+            now = part
+
+        loss = pipeline.step(batches, turn)
+        clock.mark(now)
+        if loss is not None:
+            keep_loss.add_(loss.detach())
+        del loss, batches
+        enter(OPTIMIZER)
+        training.update()
+        self._beat()
+        clock.mark(PARTS[-1])
+        clock.end_step()
 
     def _step(self, clock: Clock, keep_loss: Tensor) -> None:
         training, enter = self.training, self.heartbeat.enter
@@ -285,6 +320,7 @@ class _Run:
 
     def _turn(self, ended: str, begins: str) -> None:
         """Note that a part of an own step has ended, and another begins."""
+        assert self.parts_clock is not None
         self.parts_clock.mark(ended)
         self.heartbeat.enter(STAGE[begins])
 

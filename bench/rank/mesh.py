@@ -9,13 +9,15 @@ from bench.plan.case import Case
 from bench.plan.strategies import ONE_PROCESS, REPLICATED
 
 TENSOR = "tensor"  # Ranks that share layers. They are neighbours, as they communicate most.
+PIPELINE = "pipeline"  # Ranks with different layers. They are the farthest from each other, as they communicate least.
 
 
 def mesh_of(case: Case, device: torch.device) -> DeviceMesh | None:
     """Return the mesh of all ranks; None with one process."""
     if case.spread.name in ONE_PROCESS:
         return None
-    names = (*data_dimensions(case), *((TENSOR,) if case.tensor_ranks > 1 else ()))
+    outer, inner = (PIPELINE,) if case.pipeline_ranks > 1 else (), (TENSOR,) if case.tensor_ranks > 1 else ()
+    names = (*outer, *data_dimensions(case), *inner)
     return init_device_mesh(device.type, tuple(case.mesh[name] for name in names), mesh_dim_names=names)
 
 
@@ -28,7 +30,7 @@ def data_dimensions(case: Case) -> tuple[str, ...]:
 
 def of_data(mesh: DeviceMesh | None, case: Case) -> DeviceMesh | None:
     """Return the part of a mesh in which this rank's model is replicated or sharded."""
-    return mesh[data_dimensions(case)] if mesh is not None and case.tensor_ranks > 1 else mesh
+    return mesh[data_dimensions(case)] if mesh is not None and case.model_ranks > 1 else mesh
 
 
 def of_tensor(mesh: DeviceMesh | None) -> DeviceMesh | None:

@@ -38,6 +38,7 @@ COLLECTIVES = {
     **{"allreduce": "all-reduce", "all_reduce": "all-reduce"},
     **{"reduce_scatter": "reduce-scatter", "allgather": "all-gather", "all_gather": "all-gather"},
     **{"broadcast": "broadcast", "alltoall": "all-to-all", "all_to_all": "all-to-all"},
+    **{"send": "send", "recv": "receive"},
 }
 
 

@@ -149,8 +149,9 @@ class CountedContext:
 class PartsClock:
     """A clock of steps whose parts come in any order and number: the parts of each step are summed."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, parts: Sequence[str] = PARTS) -> None:
+        """Take the clock of single parts, and the names of all ``parts`` of a step."""
+        self._clock, self._names = clock, parts
         self._parts: list[str] = []
         self._steps: list[int] = []  # number of spans in each step
 
@@ -180,7 +181,7 @@ class PartsClock:
         return self._clock.waited_ns()
 
     def parts_ns(self) -> list[int]:
-        """Return the nanoseconds of PARTS of every step, as of steps with one micro-batch."""
+        """Return the nanoseconds of the parts of every step, in their order."""
         return self._summed(self._clock.parts_ns())
 
     def host_ns(self) -> list[int]:
@@ -191,7 +192,7 @@ class PartsClock:
         found: list[int] = []
         at = 0
         for number in self._steps:
-            sums = dict.fromkeys(PARTS, 0)
+            sums = dict.fromkeys(self._names, 0)
             for part, ns in zip(self._parts[at : at + number], spans[at : at + number], strict=True):
                 sums[part] += ns
             found += sums.values()

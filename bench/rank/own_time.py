@@ -29,9 +29,12 @@ BETWEEN_TWO = ("send", "recv")
 
 
 def has_own_steps(training: Training, in_duet: bool) -> bool:
-    """Return whether own time takes steps after the window: several ranks, whose forward pass communicates."""
+    """Return whether own time takes steps after the window: several ranks, whose forward pass communicates.
+
+    Not for a pipeline: its ranks have different work, so that own times say nothing about which of them is slow.
+    """
     case = training.case
-    alone = not training.distributed or case.world_size == 1 or case.fake_ranks
+    alone = not training.distributed or case.world_size == 1 or case.fake_ranks or training.pipeline
     return not alone and not in_duet and training.forward_is_local is False
 
 

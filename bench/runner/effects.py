@@ -155,6 +155,8 @@ def _trained(case: Case, seen: Seen) -> Found:
 def _ddp(case: Case, seen: Seen) -> Found:
     if case.spread.name not in REPLICATED:
         return Found()
+    if case.pipeline_ranks > 1:  # all forward passes are in no_sync(), and the last backward pass exchanges
+        return _reduced(case, seen, "all-reduce", "gradients exchanged", case.spread.options["hook"])
     forwards = [state.forwards for state in seen.states.values() if state.forwards is not None]
     steps = len(seen.measurements[0].losses)
     if not forwards:  # several models, of which not each may be used in each step
@@ -181,6 +183,7 @@ def _fsdp(case: Case, seen: Seen) -> Found:
     if case.world_size == 1:
         return Found("one rank: nothing to shard")
     gathers = [seen.calls("all-gather", phase) for phase in ("forward", "backward")]
+    gathers[0] += seen.calls("all-gather", "between")  # before a forward pass of a pipeline
     replicas = int(case.spread.options["replicate"])
     said = f"gathered {gathers[0]} times forward and {gathers[1]} times backward"
     found = _reduced(case, seen, "all-reduce", said, "none") if replicas > 1 else Found(said)
@@ -231,8 +234,26 @@ def _tensor(case: Case, seen: Seen) -> Found:
     return Found(f"{said}, activations: {', '.join(words)}")
 
 
+def _pipeline(case: Case, seen: Seen) -> Found:
+    """Check that the first stage sends each micro-batch on, and receives its gradient."""
+    if case.pipeline_ranks == 1 or seen.observed is None:
+        return Found()
+    sent, received = (seen.calls(kind, "between") for kind in ("send", "receive"))
+    stages = f"{case.stages} stages" + (f" in {case.pipeline_ranks} ranks" if case.stages_per_rank > 1 else "")
+    said = f"{stages}, {sent} sends and {received} receives of the first rank in a step"
+    least = case.micro_batches * case.stages_per_rank
+    fault = f"pp={case.pipeline_ranks} had no effect: {said}" if min(sent, received) < least else ""
+    return Found(said, fault)
+
+
 def _accumulation(case: Case, seen: Seen) -> Found:
-    if case.grad_accum_steps == 1 or seen.observed is None or not seen.observed.gradients or case.data_ranks == 1:
+    if (
+        case.pipeline_ranks > 1
+        or case.grad_accum_steps == 1
+        or seen.observed is None
+        or not seen.observed.gradients
+        or case.data_ranks == 1
+    ):
         return Found()
     early = max(seen.numbers(kind, "early backward") for kind in ("all-reduce", "reduce-scatter"))
     if early >= seen.observed.gradients:
@@ -340,7 +361,19 @@ def _attention(case: Case, seen: Seen) -> Found:
 
 
 CHECKS: tuple[Callable[[Case, Seen], Found], ...] = (
-    *(_ddp, _zero1, _fsdp, _tensor, _accumulation, _replicas, _trained, _precision, _checkpointing, _compiled),
+    *(
+        _ddp,
+        _zero1,
+        _fsdp,
+        _tensor,
+        _pipeline,
+        _accumulation,
+        _replicas,
+        _trained,
+        _precision,
+        _checkpointing,
+        _compiled,
+    ),
     *(_layout, _clipping, _attention, _settings, _batch, _threads),
 )
 

@@ -13,6 +13,7 @@ from bench.plan.case import Case
 from bench.plan.code_key import Code, code_key
 from bench.plan.description import Description
 from bench.plan.placement import per_node
+from bench.runner.bubble import bubble
 from bench.runner.communication import communication
 from bench.runner.effects import effects
 from bench.runner.failure_cause import Evidence, cause, is_machine_failure, last_peaks
@@ -175,8 +176,8 @@ class Judge:
         ranks = [r.measurement for _, r in sorted(records.items()) if r.measurement]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
         tokens, own = self.description.tokens_per_sample, own_times(records)
-        row = launch_metrics(ranks, end.requested_at_ns, tokens, devices, own, case.tensor_ranks)
-        row |= efficiency(row, self.description, self._peak(device_name))
+        row = launch_metrics(ranks, end.requested_at_ns, tokens, devices, own, case.model_ranks)
+        row |= bubble(case, ranks) | efficiency(row, self.description, self._peak(device_name))
         if row["flops_note"] != self.description.flops_note:
             self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")
         assert case.rank_batch is not None

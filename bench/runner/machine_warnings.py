@@ -45,8 +45,8 @@ def state_mib(case: Case, parameters: int) -> float:
     """Return the MiB of parameters, gradients and optimizer state of one rank, without activations.
 
     An optimizer keeps numbers for each parameter, of its type: float32, under ``bf16`` bfloat16. Nothing is counted
-    for a workload's own. ``fsdp`` shards all of it over the ranks of a replica, ``zero1`` the optimizer's numbers, and
-    tensor parallel divides all but norms over the ranks of a group.
+    for a workload's own. ``fsdp`` shards all of it over the ranks of a replica, ``zero1`` the optimizer's numbers;
+    tensor parallel divides all but norms over the ranks of a group, and a pipeline has about as much in each stage.
     """
     state = OPTIMIZERS[parse_optimizer(case.optimizer)[0]].state if case.optimizer else 0
     shards = case.world_size if case.spread.name == "zero1" else case.mesh["shard"]
@@ -57,7 +57,7 @@ def state_mib(case: Case, parameters: int) -> float:
         if case.spread.name == "zero1"
         else 2 + state
     )
-    return parameters / case.tensor_ranks * copies * (2 if case.precision == "bf16" else 4) / 2**20
+    return parameters / case.model_ranks * copies * (2 if case.precision == "bf16" else 4) / 2**20
 
 
 def _memory_warning(case: Case, look: Look, parameters: int) -> str:

@@ -45,7 +45,7 @@ def launch_metrics(
     first, second = np.array_split(slowest, 2)
     drift = float(np.median(second) / np.median(first) - 1)
     critical = own.slowest if own else critical_rank(ranks)
-    losses = np.mean([m.losses for m in ranks], axis=0) if ranks[0].losses else None  # a script does not tell
+    losses = _mean([m.losses for m in ranks])
     parts = part_means_ms(ranks[critical])
     return {
         "samples_per_s": samples_per_s,
@@ -175,7 +175,7 @@ def step_rows(ranks: Sequence[Measurement]) -> list[Row]:
     """Return the STEPS columns, one row for each step."""
     steps, own = _steps_ms(ranks), own_time_ns(ranks)
     waits = np.array([m.data_wait_host_ns for m in ranks]) / 1e6
-    losses = np.mean([m.losses[m.warmup_steps :] for m in ranks], axis=0) if ranks[0].losses else None
+    losses = _mean([m.losses[m.warmup_steps :] for m in ranks])
     return [
         {
             "step": step,
@@ -265,6 +265,13 @@ def _rank_metrics(m: Measurement) -> Row:
 
 def _steps_ms(ranks: Sequence[Measurement]) -> Array:
     return np.array([m.steps_ns for m in ranks], dtype=np.float64) / 1e6
+
+
+def _mean(losses: Sequence[Sequence[float]]) -> Array | None:
+    """Return the mean over ranks of each step's loss; None if no rank tells, as those of a script."""
+    known = [of_rank for of_rank in losses if of_rank]
+    mean: Array | None = np.mean(known, axis=0) if known else None
+    return mean
 
 
 def _largest(values: Sequence[float | None]) -> float | None:

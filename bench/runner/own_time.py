@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.messages.rank_record import Measurement, RankRecord
+from bench.messages.rank_record import BUBBLE, Measurement, RankRecord
 from bench.store.columns import AFTER_WINDOW, IN_WINDOW, Row
 
 MOST_VALUES = 100  # in a cell of own_steps_ms
@@ -66,7 +66,8 @@ def own_times(records: Mapping[int, RankRecord]) -> OwnTimes | None:
     if after[0] and all(len(one) == len(after[0]) for one in after):
         return OwnTimes(AFTER_WINDOW, list(known), np.array(after, dtype=np.float64))
     ns = own_time_ns(measured)
-    if ns is None or measured[0].forward_is_local is False:  # then all but the wait for data is common to all ranks
+    # In the first case all but the wait for data is common to all ranks; stages of a pipeline have different work.
+    if ns is None or measured[0].forward_is_local is False:
         return None
     return OwnTimes(IN_WINDOW, list(known), ns)
 
@@ -75,12 +76,14 @@ def own_time_ns(ranks: Sequence[Measurement]) -> Array | None:
     """Return each rank's time before it first waits for another, (ranks, steps); None if there is no other.
 
     It has the wait and the copy, and the forward pass if it is free of collectives. Of a script it has the wait, and
-    what comes before it.
+    what comes before it. Of a rank of a pipeline it has all but the wait for other stages.
     """
     if "outside" in ranks[0].parts_ns:
         parts = ["data_wait", "outside"]
         if len(ranks) == 1:
             return None
+    elif BUBBLE in ranks[0].parts_ns:
+        parts = [part for part in ranks[0].parts_ns if part != BUBBLE]
     elif ranks[0].forward_is_local is None:
         return None
     else:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.messages.heartbeat import Beat, Heartbeat
-from bench.messages.rank_record import PARTS, Failure, RankRecord
+from bench.messages.rank_record import PIPELINE_PARTS, Failure, RankRecord
 from bench.runner import stack_traces
 from bench.untrusted.rank_files import NonsenseError
 from launch import Elsewhere
@@ -25,7 +25,7 @@ ORDER = (
     "building",
     "sync",
     "turn",
-    *PARTS,
+    *PIPELINE_PARTS,
     "ending",
     "done",
     "failed",
@@ -37,6 +37,7 @@ WORDS = {
     "copy": "copying a batch",
     "forward": "in the forward pass",
     "backward": "in the backward pass",
+    "bubble": "waiting for another stage of the pipeline",
     "optimizer": "in the optimizer",
     "sync": "waiting for the device or for other ranks",
     "turn": "waiting for the other side of the duet",

@@ -12,7 +12,7 @@ from bench.messages.rank_record import MEMORY
 from bench.plan.comms import COLLECTIVES, GROUPS
 from bench.plan.options import AXES, SETTINGS
 
-SCHEMA = 11
+SCHEMA = 12
 STATUSES = {
     "ok": "measured, and all checks passed",
     "oom": "a rank ran out of device or host memory",
@@ -145,7 +145,7 @@ class LaunchRow(NamedTuple):
     global_batch: Annotated[
         Int,
         "samples",
-        "samples per step, over all data ranks and micro-batches; ranks of one group of `tp` train the same samples",
+        "samples per step, over all data ranks and micro-batches; ranks of one group of `tp` or `pp` train the same",
     ] = None
     batch_search: Annotated[
         Text,
@@ -239,6 +239,20 @@ class LaunchRow(NamedTuple):
     forward_ms: Annotated[Float, "ms", "mean time of the forward pass"] = None
     backward_ms: Annotated[Float, "ms", "mean time of the backward pass with its communication"] = None
     optimizer_ms: Annotated[Float, "ms", "mean time of clipping, optimizer step and zero_grad"] = None
+    bubble_ms: Annotated[
+        Float, "ms", "of a pipeline: mean time in which the rank computes nothing, as it waits for other stages"
+    ] = None
+    bubble_share: Annotated[
+        Float,
+        "share",
+        "of a pipeline: time between passes / (that time and the passes), mean over ranks",
+    ] = None
+    bubble_share_ideal: Annotated[
+        Float,
+        "share",
+        "the same for equal stages that communicate in no time: (p - 1) / (v M + p - 1) for p ranks with v stages each "
+        "and M micro-batches",
+    ] = None
     rest_ms: Annotated[
         Float, "ms", "of a script: mean time between the wait for a batch and the backward pass, with copy and forward"
     ] = None
@@ -596,6 +610,7 @@ RANKS = {
     "forward_ms": Column("float", "ms", "mean time of the forward pass"),
     "backward_ms": Column("float", "ms", "mean time of the backward pass"),
     "optimizer_ms": Column("float", "ms", "mean time of clipping, optimizer step and zero_grad"),
+    "bubble_ms": LAUNCHES["bubble_ms"],
     "rest_ms": LAUNCHES["rest_ms"],
     "outside_ms": LAUNCHES["outside_ms"],
     "own_method": Column(

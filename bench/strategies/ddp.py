@@ -59,7 +59,7 @@ def apply(
     bucket_mb = int(options["bucket-mb"])
     ddp = Counting(
         model.to(device),
-        process_group=mesh.get_group() if mesh is not None and case.tensor_ranks > 1 else None,
+        process_group=mesh.get_group() if mesh is not None and case.model_ranks > 1 else None,
         device_ids=[device] if case.on_accelerator else None,
         # None also means 25, but with a small first bucket; an explicit size is that of all buckets.
         bucket_cap_mb=None if bucket_mb == 25 else bucket_mb,
@@ -106,9 +106,9 @@ def forward_is_local(model: nn.Module) -> bool | None:
 def remove_collectives(model: nn.Module, case: Case) -> bool:
     """Make further backward passes exchange no gradients and, from the second one on, no buffers either.
 
-    False under tensor parallel, whose collectives are parts of the layers.
+    False where ranks have parts of one model: what they send each other is part of its forward and backward pass.
     """
-    if case.tensor_ranks > 1:
+    if case.model_ranks > 1:
         return False
     if isinstance(model, DistributedDataParallel):
         model.require_backward_grad_sync = False  # as in no_sync(), but for good

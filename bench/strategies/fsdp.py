@@ -58,12 +58,12 @@ def forward_is_local(model: nn.Module) -> bool | None:
 
 
 def remove_collectives(model: nn.Module, case: Case) -> bool:
-    """Put copies of the rank's own shard in place of what other ranks have; False for several replicas (HSDP) or tp.
+    """Put copies of the rank's own shard in place of what other ranks have; False for several replicas, tp or pp.
 
-    Without the all-reduce between replicas FSDP keeps gradients back, so that a step would lack its optimizer; the
-    collectives of tensor parallel are parts of the layers.
+    Without the all-reduce between replicas (HSDP) FSDP keeps gradients back, so that a step would lack its optimizer;
+    what ranks with parts of one model send each other is part of its forward and backward pass.
     """
-    if int(case.spread.options["replicate"]) > 1 or case.tensor_ranks > 1:
+    if int(case.spread.options["replicate"]) > 1 or case.model_ranks > 1:
         return False
     for part in model.modules():
         if isinstance(part, FSDPModule):

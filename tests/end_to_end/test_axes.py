@@ -27,7 +27,7 @@ from bench.rank.compiling import is_recompilation
 from bench.rank.describe import describe
 from bench.rank.loader import batches, to_device
 from bench.rank.measure import _Run
-from bench.rank.parallelize import parallelize
+from bench.rank.parallelize import Way, parallelize
 from bench.runner.launch_case import PRELOAD
 from bench.strategies import single
 from bench.strategies.dp import autocast_to
@@ -90,8 +90,7 @@ def test_deterministic_and_cudnn_benchmark(monkeypatch: pytest.MonkeyPatch) -> N
 
 def model_of(workload: str, **changes: Any) -> nn.Module:
     case = dataclasses.replace(PLAIN, workload=workload, strategy="single", gpus=1, **changes)
-    model, _ = parallelize(load(case.spec.target, case.spec.options), case, single, CPU, None, "")
-    return model
+    return parallelize(Way(load(case.spec.target, case.spec.options), case, single, CPU, None, "")).model
 
 
 def test_bf16_holds_for_parameters_and_statistics() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+import functools
 
 import pytest
-from same_training import TOLERANCE, Seen, assert_same, case_of, read
+import same_training
+from same_training import SGD, assert_trained_the_same
 from trainings import Trainings, cases_of
 
 from bench.plan.case import Case
@@ -19,8 +19,6 @@ MODELS = {
     "llama": "llama:layers=2:width=32:hidden=48:seq=16:heads=4:kv_heads=4",
     "untied": "llama:layers=2:width=32:hidden=48:seq=16:heads=4:kv_heads=4:tied=0",
 }
-OF_BOTH = ("optimizer", "max_grad_norm")  # What `single` is to have as well.
-SGD: dict[str, object] = {"optimizer": "sgd"}  # Adam hides gradients of a wrong scale.
 
 
 @pytest.fixture(scope="module")
@@ -32,28 +30,7 @@ def trainings(
     return Trainings(launcher, folder, "train", "seen.npz", cases_of(request), STEPS)
 
 
-def pairs(
-    strategies: Iterable[str], models: Iterable[str], *axes: dict[str, object], gpus: int = 2, fast: bool = False
-) -> list[object]:
-    """Return (alone, case) of each strategy, model and set of axes; the rest of a product is slow unless ``fast``."""
-    return [
-        pytest.param(
-            case_of("single", workload=MODELS[model], **{name: some[name] for name in OF_BOTH if name in some}),
-            case_of(strategy, workload=MODELS[model], gpus=gpus, **some),
-            id="-".join([strategy, model, *map(str, some.values())]),
-            marks=[] if fast else [pytest.mark.slow],
-        )
-        for strategy, model, some in itertools.product(strategies, models, axes)
-    ]
-
-
-def same(trainings: Trainings, alone: Case, case: Case) -> None:
-    found: Seen = read(trainings, case)
-    assert len(found["losses"]) == len(found["norms"]) == STEPS
-    of_losses, of_gradients = TOLERANCE[str(case.precision)]
-    assert_same(found, read(trainings, alone), (of_losses, max(of_gradients, 2e-5)))
-
-
+pairs = functools.partial(same_training.pairs, MODELS)
 TWO = pairs(("ddp:tp=2",), MODELS, {}, SGD, fast=True)
 LOSS = pairs(("ddp:tp=2:loss-parallel=on",), ("gpt", "llama"), SGD, {"grad_accum_steps": 2}, fast=True)
 AXES = (
@@ -83,12 +60,12 @@ FOUR = [
 
 @pytest.mark.parametrize(("alone", "case"), [*TWO, *LOSS, *TOGETHER, *OPTIONS])
 def test_two_ranks(trainings: Trainings, alone: Case, case: Case) -> None:
-    same(trainings, alone, case)
+    assert_trained_the_same(trainings, alone, case, STEPS)
 
 
 @pytest.mark.parametrize(("alone", "case"), FOUR)
 def test_four_ranks(trainings: Trainings, alone: Case, case: Case) -> None:
-    same(trainings, alone, case)
+    assert_trained_the_same(trainings, alone, case, STEPS)
 
 
 OF_FSDP = ("fsdp:tp=2", "fsdp:tp=2:loss-parallel=on", "fsdp:reshard=off:tp=2")
@@ -99,7 +76,7 @@ OF_FSDP = ("fsdp:tp=2", "fsdp:tp=2:loss-parallel=on", "fsdp:reshard=off:tp=2")
     [*pairs(OF_FSDP, MODELS, {}, SGD, gpus=4), *pairs(OF_FSDP[:2], ("gpt", "llama"), *SOME, gpus=4)],
 )
 def test_shards_of_shards(trainings: Trainings, alone: Case, case: Case) -> None:
-    same(trainings, alone, case)
+    assert_trained_the_same(trainings, alone, case, STEPS)
 
 
 @pytest.mark.parametrize(
@@ -107,4 +84,4 @@ def test_shards_of_shards(trainings: Trainings, alone: Case, case: Case) -> None
     pairs(("fsdp:replicate=2:tp=2",), ("gpt", "llama"), {}, SGD, {"max_grad_norm": 0.2, "grad_accum_steps": 2}, gpus=8),
 )
 def test_replicas_of_shards_of_shards(trainings: Trainings, alone: Case, case: Case) -> None:
-    same(trainings, alone, case)
+    assert_trained_the_same(trainings, alone, case, STEPS)

@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.messages.heartbeat import Heartbeat
 from bench.messages.spec import Spec
-from bench.rank.build import build, pin_numerics, place
+from bench.rank.build import Training, build, pin_numerics, place
 from bench.rank.main import KEPT
 from bench.rank.measure import _Run
 from bench.rank.tensor_parallel import layout_of
@@ -73,17 +73,19 @@ def _train(spec: Spec) -> None:
     It also leaves, of the first step, the gradients and the parameters before and after it.
     """
     training = build(spec, _placed(spec))
-    seen = {f"{name} before": value for name, value in _parameters(training.model).items()}
+    seen = {f"{name} before": value for name, value in _of_all_stages(training, _parameters(training)).items()}
 
     norms: list[float] = []
 
     def keep_gradients(optimizer: torch.optim.Optimizer, *_: object) -> None:
         scale = getattr(optimizer, "grad_scale", None)  # set where the fused kernel unscales
-        found = {}
-        for name, parameter in training.model.named_parameters():
-            assert parameter.grad is not None, name
-            whole = _whole(parameter.grad, parameter) / (1 if scale is None else scale.item())
-            found[name.removeprefix("module.")] = whole
+        own = {}
+        for model in training.models:
+            for name, parameter in model.named_parameters():
+                assert parameter.grad is not None, name
+                whole = _whole(parameter.grad, parameter) / (1 if scale is None else scale.item())
+                own[name.removeprefix("module.")] = whole
+        found = _of_all_stages(training, own)
         norms.append(float(np.sqrt(sum(np.square(whole, dtype=np.float64).sum() for whole in found.values()))))
         if "losses" not in seen:
             seen.update(found)
@@ -91,13 +93,13 @@ def _train(spec: Spec) -> None:
     training.optimizers.optimizers[0].register_step_pre_hook(keep_gradients)
     run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
     run._window(1)
-    seen |= {f"{name} after": value for name, value in _parameters(training.model).items()}
+    seen |= {f"{name} after": value for name, value in _of_all_stages(training, _parameters(training)).items()}
     seen["losses"] = np.empty(0)
     run._window(spec.steps - 1)
     losses = torch.cat(run.losses)
     if training.distributed:
-        dist.all_reduce(losses)
-        losses /= dist.get_world_size()
+        dist.all_reduce(losses)  # of a pipeline the ranks with the last stage have one, and the others 0
+        losses /= dist.get_world_size() // spec.case.pipeline_ranks
     training.batches.close()
     KEPT.append(training)
     if int(os.environ["RANK"]) == 0:
@@ -124,8 +126,27 @@ def _placed(spec: Spec) -> list[torch.device]:
     return [torch.device("cpu")]
 
 
-def _parameters(model: torch.nn.Module) -> dict[str, np.ndarray]:
-    return {name.removeprefix("module."): _whole(p, p) for name, p in model.named_parameters()}
+def _parameters(training: Training) -> dict[str, np.ndarray]:
+    named = (pair for model in training.models for pair in model.named_parameters())
+    return {name.removeprefix("module."): _whole(p, p) for name, p in named}
+
+
+def _of_all_stages(training: Training, own: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what the ranks of a pipeline have together, by the names of the whole model; else ``own``.
+
+    A parameter that several stages have must be the same in all of them.
+    """
+    if training.pipeline is None:
+        return own
+    every: list[dict[str, np.ndarray]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(every, own)
+    model = training.workload.build()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    first = {name: names[id(parameter)] for name, parameter in model.named_parameters(remove_duplicate=False)}
+    found: dict[str, np.ndarray] = {}
+    for name, value in (pair for of_rank in every for pair in of_rank.items()):
+        np.testing.assert_array_equal(found.setdefault(first[name], value), value, err_msg=name)
+    return {name: found[name] for name in names.values()}
 
 
 def _whole(tensor: torch.Tensor, parameter: torch.Tensor) -> np.ndarray:

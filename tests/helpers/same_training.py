@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from trainings import Trainings
 
@@ -34,6 +37,38 @@ def case_of(strategy: str, **axes: object) -> Case:
     case = dataclasses.replace(case, batch_size=GLOBAL_BATCH // (case.data_ranks * case.grad_accum_steps))
     assert case.global_batch == GLOBAL_BATCH
     return case
+
+
+OF_BOTH = ("optimizer", "max_grad_norm")  # What `single` is to have as well.
+SGD: dict[str, object] = {"optimizer": "sgd"}  # Adam hides gradients of a wrong scale.
+
+
+def pairs(
+    models: Mapping[str, str],
+    strategies: Iterable[str],
+    names: Iterable[str],
+    *axes: dict[str, object],
+    gpus: int = 2,
+    fast: bool = False,
+) -> list[object]:
+    """Return (alone, case) of each strategy, name of a model and set of axes; a product is slow unless ``fast``."""
+    return [
+        pytest.param(
+            case_of("single", workload=models[name], **{axis: some[axis] for axis in OF_BOTH if axis in some}),
+            case_of(strategy, workload=models[name], gpus=gpus, **some),
+            id="-".join([strategy, name, *map(str, some.values())]),
+            marks=[] if fast else [pytest.mark.slow],
+        )
+        for strategy, name, some in itertools.product(strategies, names, axes)
+    ]
+
+
+def assert_trained_the_same(trainings: Trainings, alone: Case, case: Case, steps: int) -> None:
+    """Compare losses and norms of gradients over ``steps`` steps, and the first gradients."""
+    found = read(trainings, case)
+    assert len(found["losses"]) == len(found["norms"]) == steps
+    of_losses, of_gradients = TOLERANCE[str(case.precision)]
+    assert_same(found, read(trainings, alone), (of_losses, max(of_gradients, 2e-5)))
 
 
 def read(trainings: Trainings, case: Case) -> Seen:

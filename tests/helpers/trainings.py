@@ -23,27 +23,32 @@ def cases_of(request: pytest.FixtureRequest) -> list[Case]:
 
 
 STUCK_S = 90.0  # without a case that is done
+MOST_CASES = 24  # in a launch: each case makes process groups, whose threads stay
 
 
 class Trainings:
     """The files that the ranks of some cases leave: ``entry`` is of ``rank_entries.py``, and ``left`` its file.
 
-    No case depends on another: one that fails or hangs ends its launch, and the cases after it get a launch of their
-    own. A compiled case is alone in its launch, as a compiler keeps what it has compiled.
+    A launch has at most MOST_CASES. No case depends on another: one that fails or hangs ends its launch, and the cases
+    after it get a launch of their own. A compiled case is alone in its launch, as a compiler keeps what it has compiled.
     """
 
     def __init__(
         self, launcher: Launcher, folder: Path, entry: str, left: str, cases: Iterable[Case], steps: int
     ) -> None:
         self.launcher, self.folder, self.entry, self.left, self.steps = launcher, folder, entry, left, steps
-        self.groups: dict[object, list[Case]] = defaultdict(list)
+        alike: dict[object, list[Case]] = defaultdict(list)
         for case in dict.fromkeys(cases):
-            self.groups[_group(case)].append(case)
+            alike[_group(case)].append(case)
+        launches = [some[at : at + MOST_CASES] for some in alike.values() for at in range(0, len(some), MOST_CASES)]
+        self.waiting = {case: launch for launch in launches for case in launch}
         self.failed: dict[Case, str] = {}
 
     def __getitem__(self, case: Case) -> Path:
         """Return the file that a case has left; the test fails with what its ranks said where it has left none."""
-        cases = self.groups.pop(_group(case), [])
+        cases = self.waiting.get(case, [])
+        for one in cases:
+            del self.waiting[one]
         while cases:
             if (outcome := self._launch(cases)).ok:
                 break

@@ -246,21 +246,32 @@ def test_ranks_devices_and_batches(
 @pytest.mark.parametrize(
     ("strategy", "gpus", "mesh", "data_ranks"),
     [
-        ("single", 4, (1, 1, 1), 1),
-        ("ddp", 4, (4, 1, 1), 4),
-        ("zero1", 2, (2, 1, 1), 2),
-        ("fsdp", 4, (1, 4, 1), 4),
-        ("fsdp:replicate=2", 4, (2, 2, 1), 4),
-        ("ddp:tp=4", 4, (1, 1, 4), 1),
-        ("ddp:tp=2", 8, (4, 1, 2), 4),
-        ("fsdp:tp=2", 8, (1, 4, 2), 4),
-        ("fsdp:replicate=2:tp=2", 8, (2, 2, 2), 4),
+        ("single", 4, (1, 1, 1, 1), 1),
+        ("ddp", 4, (1, 4, 1, 1), 4),
+        ("zero1", 2, (1, 2, 1, 1), 2),
+        ("fsdp", 4, (1, 1, 4, 1), 4),
+        ("fsdp:replicate=2", 4, (1, 2, 2, 1), 4),
+        ("ddp:tp=4", 4, (1, 1, 1, 4), 1),
+        ("ddp:tp=2", 8, (1, 4, 1, 2), 4),
+        ("fsdp:tp=2", 8, (1, 1, 4, 2), 4),
+        ("fsdp:replicate=2:tp=2", 8, (1, 2, 2, 2), 4),
+        ("ddp:pp=4", 4, (4, 1, 1, 1), 1),
+        ("ddp:pp=2", 8, (2, 4, 1, 1), 4),
+        ("fsdp:pp=2:schedule=interleaved", 8, (2, 1, 4, 1), 4),
     ],
 )
 def test_dimensions_of_the_mesh(strategy: str, gpus: int, mesh: tuple[int, ...], data_ranks: int) -> None:
     asked = case(strategy=strategy, gpus=gpus)
-    assert tuple(asked.mesh.items()) == tuple(zip(("replicate", "shard", "tensor"), mesh, strict=True))
-    assert (asked.data_ranks, asked.tensor_ranks) == (data_ranks, mesh[-1])
+    assert tuple(asked.mesh.items()) == tuple(zip(("pipeline", "replicate", "shard", "tensor"), mesh, strict=True))
+    assert (asked.data_ranks, asked.pipeline_ranks, asked.tensor_ranks) == (data_ranks, mesh[0], mesh[-1])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "stages"),
+    [("ddp", 1), ("ddp:tp=2", 1), ("ddp:pp=2:schedule=1f1b", 2), ("fsdp:pp=2:schedule=interleaved", 4)],
+)
+def test_stages_of_a_pipeline(strategy: str, stages: int) -> None:
+    assert case(strategy=strategy, gpus=4).stages == stages
 
 
 @pytest.mark.parametrize(
@@ -280,10 +291,9 @@ def test_environment_is_read_from_its_words(env: str, environment: dict[str, str
 
 def test_strategy_is_understood() -> None:
     spread = case(strategy="fsdp:offload=cpu").spread
-    assert (spread.name, spread.options) == (
-        "fsdp",
-        {"reshard": "on", "replicate": "1", "offload": "cpu", "reduce": "own", "tp": "1", "loss-parallel": "off"},
-    )
+    of_fsdp = {"reshard": "on", "replicate": "1", "offload": "cpu", "reduce": "own"}
+    of_model = {"tp": "1", "loss-parallel": "off", "pp": "1", "schedule": "gpipe"}
+    assert (spread.name, spread.options) == ("fsdp", of_fsdp | of_model)
 
 
 def test_single_has_one_rank_whatever_was_asked() -> None:

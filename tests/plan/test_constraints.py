@@ -371,19 +371,19 @@ def test_what_tensor_parallel_was_shown_to_train(strategy: str, loss: str, axes:
         (tensor("ddp:tp=8"), "tp=8 does not divide 4 ranks into groups"),
         (tensor("fsdp:tp=4"), "tp=4 leaves one data rank of 4, and fsdp nothing to shard; use ddp:tp=4"),
         (tensor("fsdp:replicate=2:tp=2"), "does not split 2 data ranks into replicas of two or more"),
-        (tensor("fsdp:reshard=2:tp=2", 8), "has reshard=2 with tp, which has not been shown"),
-        (tensor("fsdp:offload=cpu:tp=2", device="cuda"), "has offload=cpu with tp"),
-        (tensor("fsdp:reduce=fp32:tp=2"), "has reduce=fp32 with tp"),
-        (tensor("ddp:hook=bf16:find-unused=on:tp=2"), "has find-unused=on and hook=bf16 with tp"),
-        (tensor("ddp:static-graph=on:tp=2"), "has static-graph=on with tp"),
-        (tensor(fake_ranks=True), "tensor parallel runs on fake ranks, which has not"),
-        (tensor(oversubscribe=True, device="cuda"), "tensor parallel runs on ranks that share a GPU, which has not"),
+        (tensor("fsdp:reshard=2:tp=2", 8), "has reshard=2 with tp=2, which has not been shown"),
+        (tensor("fsdp:offload=cpu:tp=2", device="cuda"), "has offload=cpu with tp=2"),
+        (tensor("fsdp:reduce=fp32:tp=2"), "has reduce=fp32 with tp=2"),
+        (tensor("ddp:hook=bf16:find-unused=on:tp=2"), "has find-unused=on and hook=bf16 with tp=2"),
+        (tensor("ddp:static-graph=on:tp=2"), "has static-graph=on with tp=2"),
+        (tensor(fake_ranks=True), "tp=2 runs on fake ranks, which has not"),
+        (tensor(oversubscribe=True, device="cuda"), "tp=2 runs on ranks that share a GPU, which has not"),
         (tensor("ddp:tp=8", 8), "tp=8 does not divide max_split of gpt, which is 4"),
-        (tensor(compile="default"), "--compile default compiles around collectives"),
+        (tensor(compile="default"), "--compile default compiles around what ranks exchange under tp=2"),
         (tensor(precision="amp-fp16"), "GradScaler looks for infinities"),
-        (tensor(channels_last=True), "--channels-last on is for images"),
-        (tensor("fsdp:tp=2", init="meta"), "--init meta fills shards of shards"),
-        (tensor(optimizer="muon"), "--optimizer muon under tp would see a part of each matrix"),
+        (tensor(channels_last=True), "--channels-last on is used with tp=2"),
+        (tensor("fsdp:tp=2", init="meta"), "--init meta fills parts of a model under tp=2"),
+        (tensor(optimizer="muon"), "--optimizer muon would see a part of the model under tp=2"),
         (tensor(optimizer="adam"), "use adamw or sgd"),
     ],
 )
@@ -395,13 +395,75 @@ def test_what_tensor_parallel_was_not_shown_to_train_is_refused(asked: Case, rea
     ("lacks", "reason"),
     [
         ({"max_split": None}, "gpt lacks split(model) and max_split"),
-        ({"own_optimizer": True}, "gpt has its own optimizers(model) under tp"),
-        ({"own_loader": True}, "gpt has its own loader(rank, world_size, batch_size) under tp"),
-        ({"own_checkpointing": True}, "gpt has its own activation_checkpoint(model) under tp"),
-        ({"own_step": True}, "gpt has its own step(model, batch, ctx) under tp"),
-        ({"methods": {"": ["loss"]}}, "gpt has its own methods that its loss calls under tp"),
+        ({"own_optimizer": True}, "gpt has its own optimizers(model) under tp=2"),
+        ({"own_loader": True}, "gpt has its own loader(rank, world_size, batch_size) under tp=2"),
+        ({"own_checkpointing": True}, "gpt has its own activation_checkpoint(model) under tp=2"),
+        ({"own_step": True}, "gpt has its own step(model, batch, ctx) under tp=2"),
+        ({"methods": {"": ["loss"]}}, "gpt has its own methods that its loss calls under tp=2"),
     ],
 )
 def test_members_that_tensor_parallel_needs_or_does_not_know(lacks: dict[str, Any], reason: str) -> None:
     assert reason in (why(tensor(), description=dataclasses.replace(DIVIDED, **lacks)) or "")
     assert why(tensor("ddp"), description=dataclasses.replace(DIVIDED, **lacks)) is None
+
+
+# -- pipeline parallel ---------------------------------------------------------------------------------------------
+
+
+def pipeline(strategy: str = "ddp:pp=2", gpus: int = 4, **axes: Any) -> Case:
+    return case(**{"workload": "gpt", "strategy": strategy, "gpus": gpus, "grad_accum_steps": 4, **axes})
+
+
+STAGED = description(data=("resident",), has_stages=True, layers=4)
+
+
+@pytest.mark.parametrize(
+    "strategy", ["ddp:pp=2", "ddp:pp=4:schedule=1f1b", "fsdp:pp=2:schedule=interleaved", "fsdp:reshard=off:pp=2"]
+)
+@pytest.mark.parametrize(
+    "axes", [{}, {"optimizer": "sgd:for-loop"}, {"precision": "bf16"}, {"activation_checkpointing": "full"}]
+)
+def test_what_pipeline_parallel_was_shown_to_train(strategy: str, axes: dict[str, Any]) -> None:
+    assert why(pipeline(strategy, **axes), description=STAGED) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (pipeline("ddp:schedule=1f1b"), "there is none; give pp=2 or more"),
+        (pipeline("ddp:pp=3"), "pp=3 does not divide 4 ranks into groups"),
+        (pipeline("ddp:tp=2:pp=2"), "has tp and pp together, which has not been shown"),
+        (pipeline("fsdp:pp=4"), "pp=4 leaves one data rank of 4, and fsdp nothing to shard; use ddp:pp=4"),
+        (pipeline("ddp:pp=2:schedule=interleaved"), "use fsdp, or gpipe or 1f1b"),
+        (pipeline("ddp:pp=8", 8), "has 8 stages, and gpt only 4 layers"),
+        (pipeline("fsdp:pp=4:schedule=interleaved", 8), "has 8 stages, and gpt only 4 layers"),
+        (
+            pipeline("ddp:pp=2:schedule=1f1b", grad_accum_steps=1),
+            "give --grad-accum-steps 2 or more, or schedule=gpipe",
+        ),
+        (pipeline("fsdp:pp=2:schedule=interleaved", grad_accum_steps=5), "give --grad-accum-steps 4"),
+        (pipeline("fsdp:reduce=fp32:pp=2"), "has reduce=fp32 with pp=2"),
+        (pipeline("ddp:hook=bf16:pp=2"), "has hook=bf16 with pp=2"),
+        (pipeline("fsdp:replicate=2:pp=2", 8), "has replicate=2 with pp=2"),
+        (pipeline(fake_ranks=True), "pp=2 runs on fake ranks, which has not"),
+        (pipeline(compile="default"), "--compile default compiles around what ranks exchange under pp=2"),
+        (pipeline(precision="amp-fp16"), "GradScaler looks for infinities"),
+        (pipeline(channels_last=True), "--channels-last on is used with pp=2"),
+        (pipeline("fsdp:pp=2", init="meta"), "--init meta fills parts of a model under pp=2"),
+        (pipeline(optimizer="muon"), "--optimizer muon would see a part of the model under pp=2"),
+    ],
+)
+def test_what_pipeline_parallel_was_not_shown_to_train_is_refused(asked: Case, reason: str) -> None:
+    assert reason in (why(asked, description=STAGED) or "")
+
+
+@pytest.mark.parametrize(
+    ("lacks", "reason"),
+    [
+        ({"has_stages": False}, "gpt lacks stages(model, count) and inputs(batch)"),
+        ({"own_step": True}, "gpt has its own step(model, batch, ctx) under pp=2"),
+        ({"methods": {"": ["loss"]}}, "gpt has its own methods that its loss calls under pp=2"),
+    ],
+)
+def test_members_that_pipeline_parallel_needs_or_does_not_know(lacks: dict[str, Any], reason: str) -> None:
+    assert reason in (why(pipeline(), description=dataclasses.replace(STAGED, **lacks)) or "")

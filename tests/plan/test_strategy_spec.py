@@ -14,8 +14,10 @@ from bench.plan.strategies import ONE_PROCESS, STRATEGIES, Choice
 from bench.plan.strategy_spec import StrategySpec, parse_strategy
 
 TENSOR = {"tp": "1", "loss-parallel": "off"}
-DDP = {"bucket-mb": "25", "static-graph": "off", "find-unused": "off", "bucket-view": "off", "hook": "none"} | TENSOR
-FSDP = {"reshard": "on", "replicate": "1", "offload": "off", "reduce": "own"} | TENSOR
+PIPELINE = {"pp": "1", "schedule": "gpipe"}
+OF_DDP = {"bucket-mb": "25", "static-graph": "off", "find-unused": "off", "bucket-view": "off", "hook": "none"}
+DDP = OF_DDP | TENSOR | PIPELINE
+FSDP = {"reshard": "on", "replicate": "1", "offload": "off", "reduce": "own"} | TENSOR | PIPELINE
 
 
 @pytest.mark.parametrize(
@@ -80,8 +82,8 @@ def test_every_value_is_taken_and_no_two_points_have_one_text(given: list[str], 
     assert [parse_strategy(text).spec for text in texts] == texts
 
 
-IN_DDP = "bucket-mb, static-graph, find-unused, bucket-view, hook, tp, loss-parallel"
-IN_FSDP = "reshard, replicate, offload, reduce, tp, loss-parallel"
+IN_DDP = "bucket-mb, static-graph, find-unused, bucket-view, hook, tp, loss-parallel, pp, schedule"
+IN_FSDP = "reshard, replicate, offload, reduce, tp, loss-parallel, pp, schedule"
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def group() -> Iterator[None]:
 
 def training(forward_is_local: bool | None, **axes: Any) -> Any:
     planned = case(**axes)
-    return SimpleNamespace(case=planned, distributed=planned.gpus > 1, forward_is_local=forward_is_local)
+    return SimpleNamespace(case=planned, distributed=planned.gpus > 1, forward_is_local=forward_is_local, pipeline=None)
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,12 @@ from bench.messages.heartbeat import STAGE, Heartbeat
 from bench.messages.rank_record import PARTS
 from bench.messages.spec import Spec, Turns
 from bench.plan.case import Case
-from bench.rank.build import parallelize
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.clock import AcceleratorClock, HostClock, by_part, by_step, marks_a_step, run_delay_ns
 from bench.rank.loader import GlobalBatches
 from bench.rank.measure import warmup_steps
 from bench.rank.mesh import mesh_of
+from bench.rank.parallelize import Way, parallelize
 from bench.rank.recorded import failure_of, last_seconds
 from bench.strategies import fsdp
 from workloads.base import load
@@ -402,9 +402,8 @@ def four_ranks() -> Iterator[None]:
 )
 def test_a_rank_holds_its_share_of_every_parameter(tmp_path: Path, strategy: str, rows: int) -> None:
     spread = case(strategy=strategy, gpus=4)
-    model, _ = parallelize(
-        load(spread.spec.target, spread.spec.options), spread, fsdp, CPU, mesh_of(spread, CPU), tmp_path
-    )
+    workload = load(spread.spec.target, spread.spec.options)
+    model = parallelize(Way(workload, spread, fsdp, CPU, mesh_of(spread, CPU), str(tmp_path))).model
     weight = next(model.parameters())
     assert tuple(weight.shape) == (256, 256)
     assert tuple(weight.to_local().shape) == (rows, 256)  # type: ignore[attr-defined]

@@ -77,11 +77,11 @@ REGISTERED = {
 GROUP = ("environment", "case_id", "nproc_per_node", "work_key", "code_key")
 MEDIANS = (
     *("samples_per_s", "samples_per_s_per_device", "tokens_per_s", "step_ms", "step_p95_ms", "data_wait_share"),
-    *("mfu", "hfu", "mfu_achievable", "startup_s", "first_step_ms", "compile_s", "joules_per_sample"),
+    *("mfu", "hfu", "mfu_achievable", "bubble_share", "startup_s", "first_step_ms", "compile_s", "joules_per_sample"),
     "peak_allocated_mib",
     *("peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib", "peak_host_mib"),
     *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
-    *("rest_ms", "outside_ms"),
+    *("bubble_ms", "rest_ms", "outside_ms"),
     # none of these launches has a profile
     *("profiled_step_ms", "comm_ms", "compute_ms", "overlap_ms", "exposed_comm_ms", "exposed_comm_share"),
 )

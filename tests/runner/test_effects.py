@@ -222,3 +222,15 @@ def test_what_was_otherwise_than_asked_is_a_mark(asked: Any, states: list[State]
     row, faults = effects(dataclasses.replace(asked, strategy="single"), records(*states, observed=observed))
     assert (faults, row["not_as_asked"]) == ([], said)
     assert row["num_threads"] == min(one.num_threads for one in states)
+
+
+def test_a_pipeline_sends_and_receives_each_micro_batch() -> None:
+    asked = case(strategy="ddp:pp=2", gpus=2, grad_accum_steps=3)
+    between = {"between send float32": [3, 60], "between receive float32": [3, 60]}
+    row, faults = effects(
+        asked, records(state(shard=0), state(shard=1), observed=seen(collectives=reduced(100) | between))
+    )
+    assert faults == []
+    assert "2 stages, 3 sends and 3 receives of the first rank in a step" in row["took_effect"]
+    _, faults = effects(asked, records(state(shard=0), state(shard=1), observed=seen(collectives=reduced(100))))
+    assert faults == ["pp=2 had no effect: 2 stages, 0 sends and 0 receives of the first rank in a step"]

@@ -20,6 +20,7 @@ from bench.report.format import number
 
 CASES_A_PAGE = 40
 AFTER = {"copy_ms": "copy", "forward_ms": "forward", "backward_ms": "backward", "optimizer_ms": "optimizer"}
+OF_A_PIPELINE = {"bubble_ms": "wait for other stages"}
 OF_A_SCRIPT = {
     **{"rest_ms": "copy and forward", "backward_ms": "backward", "optimizer_ms": "optimizer"},
     "outside_ms": "outside of the step",
@@ -33,6 +34,8 @@ def parts(_: Answers, questions: Sequence[Question]) -> Iterator[Chart]:
     for question in questions:
         of_script = question.cases["rest_ms"].notna().any()
         names = {**FIRST[question.on_gpus], **(OF_A_SCRIPT if of_script else AFTER)}
+        if question.cases["bubble_ms"].notna().any():
+            names |= OF_A_PIPELINE
         steps = question.cases[list(names)].rename(columns=names)
         if steps.isna().all(axis=None):
             continue
