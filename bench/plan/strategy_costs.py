@@ -14,7 +14,10 @@ SYMBOLS = (
     "layers), and a rank has P' = (P - N) / T + N; M of them are of norms; L blocks of two norms; A bytes of "
     "activations between layers, batch x sequence x width x 4; G bytes of logits. Bytes are those of messages: what is "
     "gathered, or what it was before it is reduced or scattered. With loss-parallel=on logits are not gathered, and "
-    "three numbers a token are all-reduced. Learned positions gather their gradient as well."
+    "three numbers a token are all-reduced. Learned positions gather their gradient as well. Under pp a rank has P_s "
+    "of the parameters, those of its stages, and M micro-batches of a step have activations of A bytes each, which go "
+    "from stage to stage, as their gradients go back. A parameter of W bytes that the first and the last stage share "
+    "is all-reduced between both, sharded like all others."
 )
 
 
@@ -48,5 +51,16 @@ COSTS = {
         "as under ddp:tp, and what a rank has of the layers is sharded over n",
         "over n as fsdp of P'; all-gather (4 L + 2) A + G, reduce-scatter (4 L + 2) A, all-reduce 4 M over T",
         "16 P' / n",
+    ),
+    "ddp:pp=N": Costs(
+        "the batch, between groups; in a group the layers",
+        "all-reduce 4 P_s over n; send M A and receive M A at each boundary of its stages; all-reduce W",
+        "16 P_s, and 4 P_s of buckets unless bucket-view=on",
+    ),
+    "fsdp:pp=N": Costs(
+        "as under ddp:pp, and what a rank has of the layers is sharded over n",
+        "over n: all-gather 4 ((M + 1) (P_s - P_root) + P_root), with reshard=off 4 P_s, and reduce-scatter 4 P_s; "
+        "send and receive as under ddp:pp; all-reduce W / n",
+        "16 P_s / n",
     ),
 }

@@ -140,3 +140,52 @@ def test_the_same_losses(ran: Run) -> None:
     """Of the same global batch; that of the others is smaller."""
     first: Any = {(row["loss_first"], row["loss_last"]) for row in ran.rows() if row["global_batch"] == str(2 * BATCH)}
     assert len(first) == 1
+
+
+EMBEDDING = VOCAB * WIDTH  # which is the head as well, so that both stages have it
+MICRO = 4
+
+
+def test_a_pipeline_sends_activations_and_their_gradients(launching: None, tmp_path: Path) -> None:
+    """The first rank has the embedding and two of four blocks; it reduces their gradients alone, as it has no replica."""
+    from command_line import run_bench
+
+    strategies = "ddp:pp=2,ddp:pp=2:schedule=1f1b"
+    words = ("run", *LLAMA, "--gpus", "2", "--grad-accum-steps", str(MICRO))
+    ran = run_bench(tmp_path, *words, "--strategy", strategies)
+    of_blocks = (P - EMBEDDING - WIDTH) // 2  # all but the embedding and the last norm
+    for strategy in strategies.split(","):
+        assert counted(ran, strategy, "collective") == {
+            "send ×2": MICRO * A,
+            "receive ×2": MICRO * A,
+            "all-reduce ×1": 4 * (of_blocks + EMBEDDING),
+            "all-reduce ×2": 4 * EMBEDDING,
+        }
+        held = counted(ran, strategy, "memory")
+        assert held["parameters"] == held["gradients"] == 4 * (of_blocks + EMBEDDING)
+        assert held["optimizer state"] == 8 * (of_blocks + EMBEDDING) + 4 * (TENSORS // 2)
+    assert {row["loss_last"] for row in ran.rows()} == {ran.rows()[0]["loss_last"]}
+
+
+def test_fsdp_gathers_the_layers_of_a_stage_once_a_micro_batch_and_once_more(launching: None, tmp_path: Path) -> None:
+    """The embedding is outside of layers, and stays gathered in the first stage of a rank."""
+    from command_line import run_bench
+
+    schedules = ("fsdp:pp=2", "fsdp:pp=2:schedule=1f1b", "fsdp:pp=2:schedule=interleaved", "fsdp:reshard=off:pp=2")
+    words = ("run", *LLAMA, "--gpus", "4", "--grad-accum-steps", str(MICRO))
+    ran = run_bench(tmp_path, *words, "--strategy", ",".join(schedules))
+    of_blocks = (P - EMBEDDING - WIDTH) // 2
+    for strategy in schedules:
+        found = counted(ran, strategy, "collective")
+        boundaries = 3 if "interleaved" in strategy else 1  # of the first rank's stages with those of the other
+        again = 1 if "off" in strategy else MICRO + 1
+        assert found == {
+            "send ×2": boundaries * MICRO * A,
+            "receive ×2": boundaries * MICRO * A,
+            "all-gather ×2": 4 * (again * of_blocks + EMBEDDING),
+            "reduce-scatter ×2": 4 * (of_blocks + EMBEDDING),
+            "all-reduce ×2": 4 * EMBEDDING // 2,
+        }, strategy
+        held = counted(ran, strategy, "memory")
+        assert held["parameters"] == held["gradients"] == 4 * (of_blocks + EMBEDDING) // 2
+    assert {row["loss_last"] for row in ran.rows()} == {ran.rows()[0]["loss_last"]}
