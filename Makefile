@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 
 OLDEST := .venv-oldest
 QUICK := not slow and not cluster and not gpu
-OF_PRIVATE_PARTS := tests/rank tests/launch tests/end_to_end/test_axes.py tests/api/test_watching.py tests/end_to_end/test_scripts.py
+OF_PRIVATE_PARTS := tests/rank tests/launch tests/api/test_watching.py \
+	$(addprefix tests/end_to_end/,test_axes.py test_scripts.py test_tensor_parallel.py test_pipeline.py)
 
 # What `make gpu-wheels` fetches wheels for: the machine with the GPU.
 GPU_PYTHON ?= 3.12

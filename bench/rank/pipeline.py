@@ -221,7 +221,8 @@ def adapted(stage: nn.Module, device: torch.device, autocast: torch.dtype | None
 
     def of_stage(received: Tensor, **others: Tensor) -> Any:
         with autocasting(device, autocast):
-            return forward(received, *(others[_name(at)] for at in range(1, len(others) + 1)))
+            returned = forward(received, *(others[_name(at)] for at in range(1, len(others) + 1)))
+        return returned.contiguous() if isinstance(returned, Tensor) else returned  # as it is sent
 
     stage.forward = of_stage
     return stage
@@ -248,7 +249,7 @@ def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
     """Return the tensors of all micro-batches as one. Raise WorkloadError if they differ in shape."""
     if len({tensor.shape for tensor in tensors}) > 1:
         raise WorkloadError("inputs(batch) differ in shape between micro-batches; a stage takes tensors of one shape")
-    return torch.cat(list(tensors)) if len(tensors) > 1 else tensors[0]
+    return torch.cat(list(tensors)) if len(tensors) > 1 else tensors[0].contiguous()
 
 
 def _local(gradient: Tensor) -> Tensor:
