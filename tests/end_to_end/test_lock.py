@@ -75,6 +75,18 @@ args = ["find-unused", "no-sync"]
 gpus = 2
 device = "cpu"
 """
+# Some of them, for what any case shows.
+FEW_HABITS = """
+[[matrix]]
+workload = ["habits.py:Logs", "habits.py:Plain", "habits.py:ToHost"]
+gpus = 2
+device = "cpu"
+[[matrix]]
+script = "habits_script.py"
+args = "no-sync"
+gpus = 2
+device = "cpu"
+"""
 SAID = {
     "logs": "+1 wait for item in forward",
     "contiguous": "+6 clone float32 in forward",
@@ -205,11 +217,20 @@ def found(folder: Path, *words: str) -> tuple[int, dict[str, tuple[str, list[str
 
 @pytest.fixture(scope="module")
 def habits(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("habits")
+    return locked(tmp_path_factory.mktemp("habits"), HABITS)
+
+
+@pytest.fixture(scope="module")
+def few_habits(launching: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return locked(tmp_path_factory.mktemp("few"), FEW_HABITS)
+
+
+def locked(folder: Path, suite: str) -> Path:
+    """Return the folder with habits and the lock of a suite."""
     for name in ("habits.py", "habits_script.py"):
         shutil.copy(HELPERS / name, folder)
     (folder / "flags.py").write_text("CHANGED = False\n")
-    (folder / "suite.toml").write_text(HABITS)
+    (folder / "suite.toml").write_text(suite)
     code, written = found(folder, "--suite", "suite.toml")
     assert (code, {verdict for verdict, _ in written.values()}) == (0, {"new"})
     return folder
@@ -251,16 +272,26 @@ def test_a_print_inside_of_compiled_code_is_found(habits: Path, tmp_path: Path) 
     assert "graphs 1 → " in line
 
 
-def test_unchanged_code_is_the_same(habits: Path) -> None:
-    before = (habits / "bench.lock").read_text()
-    code, told = found(habits, "--check")
+def unchanged(folder: Path) -> None:
+    before = (folder / "bench.lock").read_text()
+    code, told = found(folder, "--check")
     assert (code, {key: value for key, value in told.items() if value != ("same", [])}) == (0, {})
-    code, _ = found(habits, "--workload", "habits.py:Plain", "--gpus", "2", "--device", "cpu")
+    code, _ = found(folder, "--workload", "habits.py:Plain", "--gpus", "2", "--device", "cpu")
     assert code == 0
-    assert (habits / "bench.lock").read_text() == before
+    assert (folder / "bench.lock").read_text() == before
 
 
-def test_less_work_passes_and_is_told(habits: Path, tmp_path: Path) -> None:
+def test_unchanged_code_is_the_same(few_habits: Path) -> None:
+    unchanged(few_habits)
+
+
+@pytest.mark.slow
+def test_unchanged_code_of_every_habit_is_the_same(habits: Path) -> None:
+    unchanged(habits)
+
+
+def test_less_work_passes_and_is_told(few_habits: Path, tmp_path: Path) -> None:
+    habits = few_habits
     lock = tmp_path / "bench.lock"
     (habits / "flags.py").write_text("CHANGED = True\n")
     words = ["--workload", "habits.py:Logs", "--gpus", "2", "--device", "cpu", "--file", str(lock)]
@@ -271,7 +302,8 @@ def test_less_work_passes_and_is_told(habits: Path, tmp_path: Path) -> None:
     assert "-1 wait for item in forward" in told["logs"][1]
 
 
-def test_what_cannot_be_compared(habits: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_compared(few_habits: Path, tmp_path: Path) -> None:
+    habits = few_habits
     lock, text = tmp_path / "bench.lock", (habits / "bench.lock").read_text()
     version = tomllib.loads(text)["torch"]
 

@@ -24,15 +24,14 @@ Names = dict[str, list[str]]  # models by strategy
 
 ALWAYS: Names = {
     "single": [
-        *("mobilenet", "lora-int8", "tied", "two-optimizers", "gan", "wgan-gp", "ppo", "diffusion", "lstm", "nested"),
-        *("bucketing", "tar-stream", "graph"),
+        *("lora-int8", "tied", "two-optimizers", "gan", "ppo", "lstm", "nested", "bucketing", "tar-stream"),
     ],
-    "ddp": ["clip", "ema-teacher"],
+    "ddp": ["clip"],
     "fsdp": ["diffusion"],
 }
 SLOW: Names = {
     "single": [name for name in real_models.TABLE if name not in ALWAYS["single"]],
-    "ddp": ["mobilenet", "gpt2", "peft-lora", "gan", "wgan-gp", "graph"],
+    "ddp": ["mobilenet", "gpt2", "peft-lora", "gan", "wgan-gp", "graph", "ema-teacher"],
     "fsdp": ["llama", "mixtral", "tied"],
 }
 

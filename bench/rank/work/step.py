@@ -145,10 +145,9 @@ def _sorted(lines: Iterable[CountLine]) -> list[CountLine]:
 
 def _layers(training: Training) -> Sequence[nn.Module]:
     """Return the layers of the model as the workload names them; none if the strategy's model is not known to it."""
-    model = training.model
-    inner = getattr(model, "module", model)
+    models = training.models if training.pipeline else [training.model]
     try:
-        return training.workload.layers(inner)
+        return [layer for model in models for layer in training.workload.layers(getattr(model, "module", model))]
     except Exception:
         traceback.print_exc()
         return []
