@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from bench.messages.heartbeat import STAGE, Heartbeat
-from bench.messages.rank_record import BUBBLE, PARTS, PIPELINE_PARTS, Measurement
+from bench.messages.rank_record import PARTS, PIPELINE_PARTS, Measurement
 from bench.messages.sampling import MEASURING, tell
 from bench.messages.spec import Spec
 from bench.plan.options import LEAST_WARMUP_STEPS
@@ -264,7 +264,7 @@ class _Run:
         training, enter = self.training, self.heartbeat.enter
         assert isinstance(clock, PartsClock)
         batches = [self._batch(clock) for _ in range(self.micro)]
-        now = BUBBLE
+        now = "copy"
 
         def turn(part: str) -> None:
             nonlocal now

@@ -146,10 +146,9 @@ class Pipeline:
         turn(BUBBLE)
         with self._no_sync():
             self._schedule.step(*first, target=target, losses=losses, return_outputs=False, **of_all)
-        with self._computing(BACKWARD):
-            for parameter, group in self._shared:
-                if parameter.grad is not None:
-                    dist.all_reduce(_local(parameter.grad), group=group)
+        for parameter, group in self._shared:  # which waits for other stages
+            if parameter.grad is not None:
+                dist.all_reduce(_local(parameter.grad), group=group)
         self._batches = []
         return torch.stack(losses).sum() if losses else None
 

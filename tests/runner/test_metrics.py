@@ -443,3 +443,16 @@ def test_the_window_of_a_duet_ends_with_its_last_burst() -> None:
 def test_each_burst_may_be_off_by_a_slice_of_the_schedulers() -> None:
     for window_ms, found in ((100, 0), (101, 1)):  # its steps take 80 ms, and 10 ms more in each burst are tolerated
         assert len(faults([dataclasses.replace(BURSTS[0], window_ns=window_ms * MS)], 8)) == found
+
+
+def test_losses_are_of_the_ranks_that_have_the_last_stage_of_a_pipeline() -> None:
+    parts = {"bubble": 5}
+    without = rank([10, 20], parts_ms=parts, losses=[], has_loss=False, forward_is_local=False)
+    last = [rank([10, 20], parts_ms=parts, losses=[3.0, 2.0, one], forward_is_local=False) for one in (1.0, 2.0)]
+    ranks = [without, without, *last]
+    assert [m.odd() for m in ranks] == [""] * 4
+    found = launch_metrics(ranks, requested_at_ns=0, tokens_per_sample=None, alike=2)
+    assert (found["loss_first"], found["loss_last"], found["samples"]) == (3.0, 1.5, 32)  # 2 of 4 ranks x 2 steps x 8
+    assert [row["loss"] for row in step_rows(ranks)] == [2.0, 1.5]
+    assert faults(ranks, 8) == []
+    assert "has 0 losses of 1 + 2 steps" in dataclasses.replace(without, has_loss=True).odd()
