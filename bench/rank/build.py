@@ -14,13 +14,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.parallel import loss_parallel
 
 from bench.messages.spec import Spec
 from bench.plan.case import Case
 from bench.plan.strategies import ONE_PROCESS, REPLICATED
 from bench.rank.compiling import CompileLog
+from bench.rank.distributed_tensors import local_of
 from bench.rank.loader import Batches, batches, to_device
 from bench.rank.mesh import mesh_of, of_tensor
 from bench.rank.optimizers import Optimizers, by_class, optimizers_of
@@ -84,7 +84,7 @@ class Training:
         """Return the mean loss of a micro-batch, divided by the number of micro-batches in a step."""
         with self.autocasting(), self._of_divided_logits():
             loss = self.workload.loss(self.model, batch)
-            loss = loss.to_local() if isinstance(loss, DTensor) else loss
+            loss = local_of(loss)
         return loss / self.case.micro_batches if self.case.micro_batches > 1 else loss
 
     def backward(self, loss: Tensor) -> None:

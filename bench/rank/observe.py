@@ -22,6 +22,7 @@ from bench.messages.counts import Counts
 from bench.messages.rank_record import Observed
 from bench.rank.build import Training
 from bench.rank.checkpointing import watch_layers
+from bench.rank.distributed_tensors import whole_of
 from bench.rank.extra_step import BACKWARD, take_step
 from bench.rank.mesh import of_tensor
 from bench.rank.private import TorchDispatchMode
@@ -182,4 +183,4 @@ def _type(tensor: Tensor) -> str:
 
 
 def _number(norm: Tensor) -> float:
-    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+    return float(whole_of(norm))

@@ -17,12 +17,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe, ScheduleInterleaved1F1B
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from bench.messages.rank_record import BUBBLE
 from bench.plan.case import Case
+from bench.rank.clipping import clip_over
+from bench.rank.distributed_tensors import local_of
 from bench.rank.mesh import PIPELINE
 from workloads.base import Batch
 from workloads.checks import Checked, WorkloadError
@@ -116,6 +116,8 @@ class Pipeline:
         self._case, self._workload, self._device, self._autocast = case, workload, device, autocast
         self._group: dist.ProcessGroup = mesh.get_group(PIPELINE)
         self._shared = [(_named(stages, one.names), one.group) for one in shared if one.group is not None]
+        rank = dist.get_rank()
+        self._counted_elsewhere = {id(p) for p, group in self._shared if dist.get_group_rank(group, rank) > 0}
         self._replicas = [stage for stage in stages.values() if isinstance(stage, DistributedDataParallel)]
         self._first, self.has_loss = 0 in stages, case.stages - 1 in stages
         self._turn: Turn = lambda part: None
@@ -148,7 +150,7 @@ class Pipeline:
             self._schedule.step(*first, target=target, losses=losses, return_outputs=False, **of_all)
         for parameter, group in self._shared:  # which waits for other stages
             if parameter.grad is not None:
-                dist.all_reduce(_local(parameter.grad), group=group)
+                dist.all_reduce(local_of(parameter.grad), group=group)
         self._batches = []
         return torch.stack(losses).sum() if losses else None
 
@@ -157,13 +159,8 @@ class Pipeline:
 
         A parameter that several stages have counts once.
         """
-        twice = {id(parameter) for parameter, group in self._shared if dist.get_group_rank(group, dist.get_rank()) > 0}
-        gradients = [p.grad for p in parameters if p.grad is not None and id(p) not in twice]
-        norm = get_total_norm(gradients)
-        squares = (norm.full_tensor() if isinstance(norm, DTensor) else norm).to(self._device).square()
-        dist.all_reduce(squares, group=self._group)
-        clip_grads_with_norm_(parameters, most, squares.sqrt())
-        return squares.sqrt()
+        counted = [p.grad for p in parameters if p.grad is not None and id(p) not in self._counted_elsewhere]
+        return clip_over(self._group, parameters, most, counted)
 
     @contextlib.contextmanager
     def _no_sync(self) -> Iterator[None]:
@@ -249,7 +246,3 @@ def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
     if len({tensor.shape for tensor in tensors}) > 1:
         raise WorkloadError("inputs(batch) differ in shape between micro-batches; a stage takes tensors of one shape")
     return torch.cat(list(tensors)) if len(tensors) > 1 else tensors[0].contiguous()
-
-
-def _local(gradient: Tensor) -> Tensor:
-    return gradient.to_local() if isinstance(gradient, DTensor) else gradient

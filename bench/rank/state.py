@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 
 from bench.messages.rank_record import State
 from bench.rank.build import Training
 from bench.rank.checksum import checksum
+from bench.rank.distributed_tensors import local_of
 from bench.rank.mesh import of_tensor
 from bench.rank.settings import settings, threads
 from bench.rank.tensor_parallel import divided
@@ -51,7 +51,7 @@ def _parameters(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _checksum(parameter: Tensor) -> int | None:
     """Return None for a tensor of a special kind, which has no bits to read."""
     try:
-        return checksum(parameter.to_local() if isinstance(parameter, DTensor) else parameter)
+        return checksum(local_of(parameter))
     except Exception:
         return None
 

@@ -23,8 +23,8 @@ from torch.distributed.tensor.parallel import (
     SequenceParallel,
     parallelize_module,
 )
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
+from bench.rank.clipping import clip_over
 from bench.rank.mesh import TENSOR
 from workloads.checks import Checked, WorkloadError
 
@@ -168,11 +168,7 @@ def clip(parameters: list[nn.Parameter], most: float, mesh: DeviceMesh) -> Tenso
     layouts = [layout_of(parameter) for parameter in parameters]
     parts = [p.grad for p, of in zip(parameters, layouts, strict=True) if p.grad is not None and of and of.divided]
     same = [p.grad for p, of in zip(parameters, layouts, strict=True) if p.grad is not None and not (of and of.divided)]
-    squares = get_total_norm(parts).square()
-    torch.distributed.all_reduce(squares, group=mesh.get_group())
-    norm = (squares + get_total_norm(same).square()).sqrt()
-    clip_grads_with_norm_(parameters, most, norm)
-    return norm
+    return clip_over(mesh.get_group(), parameters, most, parts, same)
 
 
 def divided(model: nn.Module) -> tuple[int, int]:

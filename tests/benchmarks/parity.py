@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 WORKLOAD, GLOBAL_BATCH, STEPS = "gpt-nano", 16, 20
-WARMUP = (
-    6  # What a loader of batches of one step needs; with fewer, steps of several micro-batches would begin earlier.
-)
+# What a loader of batches of one step needs; with fewer, steps of several micro-batches would begin earlier.
+WARMUP = 6
 
 
 class Group(NamedTuple):

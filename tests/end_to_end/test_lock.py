@@ -291,25 +291,23 @@ def test_unchanged_code_of_every_habit_is_the_same(habits: Path) -> None:
 
 
 def test_less_work_passes_and_is_told(few_habits: Path, tmp_path: Path) -> None:
-    habits = few_habits
     lock = tmp_path / "bench.lock"
-    (habits / "flags.py").write_text("CHANGED = True\n")
+    (few_habits / "flags.py").write_text("CHANGED = True\n")
     words = ["--workload", "habits.py:Logs", "--gpus", "2", "--device", "cpu", "--file", str(lock)]
-    found(habits, *words)
-    (habits / "flags.py").write_text("CHANGED = False\n")
-    code, told = found(habits, "--check", "--file", str(lock))
+    found(few_habits, *words)
+    (few_habits / "flags.py").write_text("CHANGED = False\n")
+    code, told = found(few_habits, "--check", "--file", str(lock))
     assert (code, told["logs"][0]) == (0, "less")
     assert "-1 wait for item in forward" in told["logs"][1]
 
 
 def test_what_cannot_be_compared(few_habits: Path, tmp_path: Path) -> None:
-    habits = few_habits
-    lock, text = tmp_path / "bench.lock", (habits / "bench.lock").read_text()
+    lock, text = tmp_path / "bench.lock", (few_habits / "bench.lock").read_text()
     version = tomllib.loads(text)["torch"]
 
     def said(changed: str, *words: str) -> tuple[int, str]:
         lock.write_text(changed)
-        done = bench("lock", "--check", "--quiet", "--file", str(lock), *words, cwd=habits)
+        done = bench("lock", "--check", "--quiet", "--file", str(lock), *words, cwd=few_habits)
         return done.returncode, done.stderr + done.stdout
 
     other = text.replace(f'torch = "{version}"', 'torch = "1.0.0"')

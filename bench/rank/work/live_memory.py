@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
+from bench.rank.distributed_tensors import local_of
 from bench.rank.replaced import replaced
 
 
@@ -75,11 +75,6 @@ class LiveMemory:
 
     def _gone(self, key: int, _: object) -> None:
         self.now -= self._live.pop(key).size
-
-
-def local_of(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a distributed tensor; any other tensor as it is."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def storage_of(tensor: Tensor) -> torch.UntypedStorage | None:

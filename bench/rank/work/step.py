@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from bench.messages.counts import KEPT, PEAK, CountLine, Counts
 from bench.rank.build import Training
 from bench.rank.compiling import CompileLog
+from bench.rank.distributed_tensors import local_of
 from bench.rank.extra_step import BETWEEN, EARLY
 from bench.rank.flops import counting
 from bench.rank.optimizers import state_of
 from bench.rank.private import generated_kernels
 from bench.rank.work.collectives import Collectives, futures_of_done_work
 from bench.rank.work.device import DeviceWatch
-from bench.rank.work.live_memory import LiveMemory, local_of
+from bench.rank.work.live_memory import LiveMemory
 from bench.rank.work.operations import Operations
 from bench.rank.work.saved import SavedActivations
 from workloads.base import Batch
