@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bench.plan.optimizers import OPTIMIZERS
-from bench.plan.options import AXES, COMPILE, PRECISIONS, show
+from bench.plan.options import ATTENTION, AXES, COMPILE, COMPILE_SCOPES, PRECISIONS, SAVING, show
 from bench.plan.strategies import STRATEGIES
 from bench.store.environments import over_nodes
 from workloads import WORKLOADS
@@ -19,6 +19,9 @@ REGISTRIES = {
     "strategy": list(STRATEGIES),
     "precision": list(PRECISIONS),
     "compile": list(COMPILE),
+    "compile_scope": list(COMPILE_SCOPES),
+    "attention": list(ATTENTION),
+    "save_checkpoint": list(SAVING),
     "optimizer": list(OPTIMIZERS),
     "activation_checkpointing": ["none", "selective", "every", "full"],
 }
@@ -27,7 +30,7 @@ WORDS = {
     **dict.fromkeys(("workload", "strategy", "precision", "data", "env", "optimizer", "device"), "{}"),
     **{"gpus": "×{}", "batch_size": "batch {}", "activation_checkpointing": "ac {}", "num_workers": "{} workers"},
     **{"omp_num_threads": "OMP {}", "grad_accum_steps": "accum {}", "max_grad_norm": "clip {}"},
-    **{"prefetch_factor": "prefetch {}"},
+    **{"prefetch_factor": "prefetch {}", "save_checkpoint": "save {}", "activation_offload": "offload {}"},
 }
 
 

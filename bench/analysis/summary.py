@@ -19,6 +19,10 @@ FIGURES = (
     *("peak_allocated_mib", "peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib"),
     "peak_host_mib",
 )
+SAVING = (
+    *("save_blocked_s", "save_total_s", "save_step_ms", "save_bytes", "save_mb_per_s"),
+    *("save_peak_allocated_mib", "save_peak_rss_mib", "load_s", "goodput"),
+)
 PARTS = (
     *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
     *("bubble_ms", "rest_ms", "outside_ms"),
@@ -41,7 +45,7 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
 
     ``status`` is ``ok`` if every launch was, else the first other one, with its ``reason``; ``launches`` counts fresh
     starts, ``ok`` the successful ones, ``failed`` says how the others ended (``2 oom, 1 crashed``; None if there are
-    none), and ``runs`` joins the ids of their runs. Each of FIGURES, PARTS and COMMUNICATION is the median over
+    none), and ``runs`` joins the ids of their runs. Each of FIGURES, PARTS, SAVING and COMMUNICATION is the median over
     successful launches, the last of those by ``comm_method``; ``samples_per_s_low`` and ``_high`` are the 95 % bounds
     of that median, and ``spread`` is (largest - smallest) / median, both unknown for fewer than two. ``marks`` says in
     words what distorted a launch, and what was not as asked for. ``work`` is 0, and 1 … for cases with the same axes
@@ -61,7 +65,7 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     summary["failed"] = _failed(measured)
     summary["runs"] = measured.groupby("_case")["run_id"].agg(lambda ids: ";".join(dict.fromkeys(ids.dropna())))
     sound = _by_one_method(sound)
-    medians = sound.groupby("_case")[[*FIGURES, *PARTS, *COMMUNICATION]].median()
+    medians = sound.groupby("_case")[[*FIGURES, *PARTS, *SAVING, *COMMUNICATION]].median()
     summary = summary.join(medians.astype("float64")).join(_spread(sound)).join(_marks(sound))
     summary["comm_method"] = sound.groupby("_case")["comm_method"].first().astype("str")
     summary["work"] = _works(summary)

@@ -11,7 +11,16 @@ from rich.text import Text
 
 from bench.errors import EXIT_OK, UsageError, did_you_mean
 from bench.plan.optimizers import OPTIMIZERS
-from bench.plan.options import AXES, CHECKPOINTING, COMPILE, PRECISIONS, SETTINGS
+from bench.plan.options import (
+    ATTENTION,
+    AXES,
+    CHECKPOINTING,
+    COMPILE,
+    COMPILE_SCOPES,
+    PRECISIONS,
+    SAVING,
+    SETTINGS,
+)
 from bench.plan.strategies import STRATEGIES
 from bench.plan.strategy_costs import COSTS, SYMBOLS
 from bench.plan.suite_file import suites
@@ -106,6 +115,9 @@ _TABLES = {
     "precisions": _values("precision", PRECISIONS),
     "checkpointing": _values("activation checkpointing", CHECKPOINTING),
     "compile": _values("compile", COMPILE),
+    "compile-scopes": _values("compile scope", COMPILE_SCOPES),
+    "attention": _values("attention", ATTENTION),
+    "saving": _values("way to save", SAVING),
     "optimizers": _values("optimizer", {name: one.about for name, one in OPTIMIZERS.items()}),
     "suites": _suites,
     "options": _options,

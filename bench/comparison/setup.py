@@ -92,6 +92,12 @@ class Contest:
                 option="--duet",
                 hint="Leave --duet or --profile out.",
             )
+        if duet and any(case.saves for case in cases):
+            raise UsageError(
+                "--duet: the other side trains while the state for --save-checkpoint is saved",
+                option="--duet",
+                hint="Leave --duet or --save-checkpoint out.",
+            )
         loaders = [case.case_id for case in cases if case.num_workers]
         if duet and loaders:
             raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import getpass
+import importlib.util
 import json
 import os
 import platform
@@ -115,6 +116,11 @@ def compiler_lacks() -> str:
 def numactl() -> bool:
     """Return whether the command numactl is installed, with which torch binds ranks to processors."""
     return shutil.which("numactl") is not None
+
+
+def has_torchao() -> bool:
+    """Return whether torchao is installed, which multiplies float8."""
+    return importlib.util.find_spec("torchao") is not None
 
 
 def installed() -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 class Peak(NamedTuple):
     """Peak rates in TFLOP/s: ``fp32`` without tensor cores, the others dense with tensor cores.
 
-    Products of 16 and 8 bits are summed in float32, as PyTorch does. No ``--precision`` has FP8 yet.
+    Products of 16 and 8 bits are summed in float32, as PyTorch does.
     """
 
     fp32: float | None
@@ -93,8 +93,8 @@ PEAKS: dict[str, Peak] = {
 }
 
 
-def peak_tflops(device: str, precision: str | None) -> tuple[float, str] | None:
-    """Return (dense peak in TFLOP/s, its source) of a device at a value of ``--precision``; None if unknown."""
+def peak_tflops(device: str, kind: str | None) -> tuple[float, str] | None:
+    """Return (dense peak in TFLOP/s, its source) of a device for a ``kind`` of Peak's rates; None if unknown."""
     peak = PEAKS.get(device)
-    rate = getattr(peak, precision.removeprefix("amp-")) if peak and precision else None
+    rate = getattr(peak, kind) if peak and kind else None
     return None if peak is None or rate is None else (rate, peak.source)

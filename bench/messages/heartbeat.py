@@ -13,7 +13,7 @@ from bench.messages.rank_record import PIPELINE_PARTS, Failure
 from bench.untrusted.rank_files import NonsenseError, checked, read_file
 
 # Stages of a rank in their order; PIPELINE_PARTS, "sync" and "turn" are repeated.
-STAGES = ("starting", "building", *PIPELINE_PARTS, "sync", "turn", "ending", "done", "failed")
+STAGES = ("starting", "building", *PIPELINE_PARTS, "sync", "turn", "ending", "saving", "done", "failed")
 STAGE = {name: number for number, name in enumerate(STAGES)}
 MOST_STEPS = 1 << 40
 LAST_WORDS = 1024  # Bytes.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.messages.comms_record import CommsTimes
 from bench.messages.counts import Counts
+from bench.messages.saved import Saved
 from bench.messages.step_profile import StepProfile
 from bench.plan.code_key import Source
 from bench.untrusted.rank_files import NonsenseError, read_json, write_json
@@ -138,6 +139,7 @@ class Observed:
     for those before it; in a pipeline it is ``between`` for what stages send each other. ``gradients``: number of
     values in the gradients that the optimizer received. ``gradient_norm``: their norm before clipping.
     ``checkpointed``: layers that the backward pass shall recompute. ``recomputed``: layers that it did recompute.
+    ``offloaded``: activations that waited on the host: [tensors, bytes].
     """
 
     matmuls: dict[str, int] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class Observed:
     gradient_norm: float | None = None
     checkpointed: int = 0
     recomputed: int = 0
+    offloaded: list[int] = field(default_factory=lambda: [0, 0])
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ class RankRecord:
     observed: Observed | None = None
     counts: Counts | None = None
     profile: StepProfile | None = None
+    saved: Saved | None = None
     own_ns: list[int] = field(default_factory=list)  # Of steps after the window: time outside of collectives.
     script: ScriptRecord | None = None
     comms: list[CommsTimes] = field(default_factory=list)
@@ -213,7 +217,7 @@ class RankRecord:
 
     def odd(self) -> str:
         """Return why this cannot be the record of a rank that has measured; an empty text if it can."""
-        if self.profile and (why := self.profile.odd()):
+        if why := (self.profile and self.profile.odd()) or (self.saved and self.saved.odd()):
             return why
         if self.script is None or self.measurement is None:
             return ""

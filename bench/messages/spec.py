@@ -68,6 +68,7 @@ class Spec:
     script: Script | None = None  # Only if the case is a script.
     count_work: bool = False  # Count the work of the step after the window.
     profile: str = "off"  # One of PROFILES.
+    save_folder: str = ""  # Where the state is saved after the window, and removed again; empty to save nothing.
     stragglers: bool = False  # Find the rank's own time, if it takes steps after the window.
     methods: dict[str, list[str]] = field(default_factory=dict)  # As in Description.
     nodes: list[int] = field(default_factory=list)  # The node of each rank.

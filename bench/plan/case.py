@@ -40,7 +40,10 @@ class Case:
     persistent_workers: bool | None
     omp_num_threads: int
     seed: int | None
+    activation_offload: str | None = "none"
+    attention: str | None = "auto"
     compile: str | None = "off"
+    compile_scope: str | None = None
     grad_accum_steps: int | None = 1
     max_grad_norm: float | None = 0.0
     optimizer: str | None = "adamw"
@@ -51,6 +54,7 @@ class Case:
     cudnn_benchmark: bool | None = True
     numa_binding: str | None = "off"
     placement: str | None = "pack"
+    save_checkpoint: str | None = "none"
     env: str = ""
     args: str = ""  # Of a script.
     oversubscribe: bool = False
@@ -195,12 +199,25 @@ class Case:
             name: value
             for name, value in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
             if name in ("workload", "strategy", "gpus", "device")
-            or (value is not None and name in AXES and value != AXES[name].default)
+            or (value is not None and name in AXES and value != self._default(name))
             or (name in FLAGS and value)
         }
         digest = hashlib.sha256(json.dumps(differs, sort_keys=True).encode()).hexdigest()[:8]
         words = [_word(name, value) for name, value in differs.items() if name != "batch_size" or not self._own_batch]
         return "-".join([*filter(None, words), digest])
+
+    def _default(self, axis: str) -> Value:
+        return self.own_compile_scope if axis == "compile_scope" else AXES[axis].default
+
+    @property
+    def own_compile_scope(self) -> str:
+        """What ``--compile`` compiles by itself under this strategy, if ``--compile-scope`` is not given."""
+        return "block" if self.spread.name == "fsdp" else "model"
+
+    @property
+    def saves(self) -> bool:
+        """Whether its state is saved after the window."""
+        return self.save_checkpoint not in (None, "none")
 
     @property
     def _own_batch(self) -> bool:
@@ -211,6 +228,7 @@ class Case:
 _SHORT = {
     **{"gpus": "x", "activation_checkpointing": "ac-", "batch_size": "b", "grad_accum_steps": "accum"},
     **{"max_grad_norm": "clip", "num_workers": "w", "omp_num_threads": "omp", "seed": "seed", "numa_binding": "numa-"},
+    **{"save_checkpoint": "save-", "activation_offload": "offload-"},
 }
 
 

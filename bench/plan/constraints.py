@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from bench.machine.gpus import Machine
 from bench.plan.case import Case
 from bench.plan.optimizers import parse_optimizer
-from bench.plan.options import AXES, LOADER_AXES
+from bench.plan.options import AXES, FLOAT8, LOADER_AXES
 from bench.plan.strategies import PIPELINE_SCHEDULES, REPLICATED, STRATEGIES
 
 if TYPE_CHECKING:
     from bench.plan.description import Description
 
-VOLTA, AMPERE = (7, 0), (8, 0)  # Compute capabilities.
+VOLTA, AMPERE, ADA, HOPPER = (7, 0), (8, 0), (8, 9), (9, 0)  # Compute capabilities.
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Facts:
 
     ``samples``: number of samples in the data, None if not known yet. ``compiler_lacks``: what torch.compile needs and
     this machine does not have, in words; empty if nothing is missing. ``numactl``: whether that command is installed.
+    ``torchao``: whether that package is.
     """
 
     machine: Machine
@@ -32,6 +33,7 @@ class Facts:
     description: Description | None = None
     compiler_lacks: str = ""
     numactl: bool = True
+    torchao: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ def _models(facts: Facts, kind: str) -> str:
     """Return the names of some parts of the models that a loss uses by themselves."""
     names: list[str] = getattr(facts.description, kind)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _offloads(case: Case) -> bool:
+    return case.activation_offload == "cpu"
 
 
 def _every(case: Case) -> int:
@@ -452,6 +458,101 @@ PRECISION = (
     ),
 )
 
+FLOAT8_RULES = (
+    Rule(
+        lambda case, facts: case.precision in FLOAT8 and case.device == "cpu",
+        lambda case, facts: f"--precision {case.precision} needs a GPU that multiplies float8; the CPU does not",
+    ),
+    Rule(
+        lambda case, facts: case.precision == "fp8" and _has_gpu_before(facts, ADA),
+        lambda case, facts: "the matrix products of float8 need compute capability 8.9 (Ada) or newer",
+    ),
+    Rule(
+        lambda case, facts: case.precision == "fp8-rowwise" and _has_gpu_before(facts, HOPPER),
+        lambda case, facts: (
+            "the matrix products of float8 with a scale for each row need compute capability 9.0 (Hopper) or newer"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.precision in FLOAT8 and not facts.torchao,
+        lambda case, facts: (
+            f"--precision {case.precision} needs torchao, which is not installed; pip install 'stepbench[fp8]'"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.precision in FLOAT8 and _layers(facts) == 0,
+        lambda case, facts: (
+            f"{case.workload} names no layers, whose Linear modules --precision {case.precision} makes float8: its "
+            "layers() is empty"
+        ),
+    ),
+    Rule(
+        lambda case, facts: (
+            case.precision in FLOAT8 and (_is_divided(case) or (case.spread.name == "dp" and case.gpus > 1))
+        ),
+        lambda case, facts: (
+            f"--precision {case.precision} is used with {_of_model(case) or case.spread.name}, {NOT_SHOWN}"
+        ),
+    ),
+)
+
+OF_GPUS, HALF = ("efficient", "cudnn"), ("flash", "cudnn")  # Kernels of attention on GPUs, and of 16 bits there.
+ATTENTION = (
+    Rule(
+        lambda case, facts: case.attention in OF_GPUS and case.device == "cpu",
+        lambda case, facts: f"the CPU has no {case.attention} kernel of attention; give auto, flash or math",
+    ),
+    Rule(
+        lambda case, facts: case.attention in HALF and case.device == "cuda" and case.precision in ("fp32", "tf32"),
+        lambda case, facts: (
+            f"on a GPU the {case.attention} kernel of attention takes float16 and bfloat16 only; give another "
+            "--precision, or efficient or math"
+        ),
+    ),
+    Rule(
+        lambda case, facts: case.attention in HALF and case.device == "cuda" and _has_gpu_before(facts, AMPERE),
+        lambda case, facts: f"the {case.attention} kernel of attention needs compute capability 8.0 (Ampere) or newer",
+    ),
+)
+
+ACTIVATION_OFFLOAD = (
+    Rule(
+        lambda case, facts: _offloads(case) and case.device == "cpu",
+        lambda case, facts: (
+            "--activation-offload cpu moves activations from a GPU to the host; on the CPU they are there already"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _offloads(case) and case.spread.name == "dp" and case.gpus > 1,
+        lambda case, facts: (
+            "the replicas of nn.DataParallel compute in threads of their own, which do not offload activations; use ddp"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _offloads(case) and _is_divided(case),
+        lambda case, facts: f"--activation-offload cpu is used with {_of_model(case)}, {NOT_SHOWN}",
+    ),
+    Rule(
+        lambda case, facts: _offloads(case) and bool(facts.description and facts.description.own_step),
+        lambda case, facts: (
+            f"{case.workload} has its own step(model, batch, ctx) under --activation-offload cpu, {NOT_SHOWN}"
+        ),
+    ),
+)
+
+SAVING = (
+    Rule(
+        lambda case, facts: case.saves and case.fake_ranks,
+        lambda case, facts: "fake ranks have no state that could be saved",
+    ),
+    Rule(
+        lambda case, facts: case.saves and case.spread.name == "zero1" and case.save_checkpoint != "full",
+        lambda case, facts: (
+            "ZeroRedundancyOptimizer gives its state as a whole only, once it is gathered; use --save-checkpoint full"
+        ),
+    ),
+)
+
 CHECKPOINTING = (
     Rule(
         lambda case, facts: _checkpoints_itself(facts) and case.activation_checkpointing not in ("none", "full"),
@@ -473,6 +574,10 @@ CHECKPOINTING = (
 )
 
 COMPILE = (
+    Rule(
+        lambda case, facts: case.compile_scope == "block" and case.spread.name != "fsdp" and _layers(facts) == 0,
+        lambda case, facts: f"{case.workload} names no layers to compile by themselves: its layers() is empty",
+    ),
     Rule(
         lambda case, facts: case.compile != "off" and case.spread.name == "dp" and case.gpus > 1,
         lambda case, facts: (
@@ -548,7 +653,10 @@ COMMS = (
     ),
 )
 
-RULES = (*OPTIMIZER, *DATA, *STRATEGY, *MODEL_PARALLEL, *MODEL, *BINDING, *PRECISION, *CHECKPOINTING, *COMPILE)
+RULES = (
+    *(*OPTIMIZER, *DATA, *STRATEGY, *MODEL_PARALLEL, *MODEL, *BINDING, *PRECISION, *FLOAT8_RULES, *ATTENTION),
+    *(*CHECKPOINTING, *ACTIVATION_OFFLOAD, *COMPILE, *SAVING),
+)
 
 
 def refusal(case: Case, facts: Facts) -> str | None:

@@ -60,9 +60,13 @@ def _workload_case(given: dict[str, Any], spread: StrategySpec, on_gpus: bool, s
         given["cudnn_benchmark"] = False
     if entry and not entry.images:
         given["channels_last"] = None
+    if given["compile"] == "off":
+        given["compile_scope"] = None
     given["strategy"] = _without_idle_options(spread, given["precision"]).spec
     auto = given["batch_size"] == AUTO
     case = Case(**{**given, "batch_size": None if auto else given["batch_size"]}, oversubscribe=shares, auto_batch=auto)
+    if case.compile != "off" and case.compile_scope is None:
+        case = dataclasses.replace(case, compile_scope=case.own_compile_scope)
     return case if case.batch_size or auto or not entry else dataclasses.replace(case, batch_size=entry.batch_size)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +37,8 @@ PRECISIONS = {
     "amp-bf16": "autocast to bfloat16, weights in float32; FSDP by its MixedPrecisionPolicy, reduced in float32",
     "amp-fp16": "like amp-bf16 with float16, and a GradScaler",
     "bf16": "bfloat16 everywhere: also parameters, gradients and optimizer state",
+    "fp8": "like amp-bf16, and the Linear modules of the layers multiply float8 with one scale a tensor (torchao)",
+    "fp8-rowwise": "like fp8, with one scale for each row and column",
 }
 CHECKPOINTING = {
     "none": "keep all activations",
@@ -45,9 +48,31 @@ CHECKPOINTING = {
 }
 COMPILE = {
     "off": "eager execution",
-    "default": "torch.compile of the whole model; under fsdp of each layer",
+    "default": "torch.compile of what --compile-scope says",
     "max-autotune": "like default, with kernels chosen by measurement (without CUDA graphs)",
 }
+COMPILE_SCOPES = {
+    "model": "the whole model",
+    "block": "each layer of layers(model) by itself, so that equal layers are compiled once",
+}
+ATTENTION = {
+    "auto": "the kernel that PyTorch chooses",
+    "flash": "FlashAttention",
+    "efficient": "memory-efficient attention; GPUs only",
+    "cudnn": "cuDNN's; GPUs only",
+    "math": "matrix products and a softmax",
+}
+ACTIVATION_OFFLOAD = {
+    "none": "activations stay where they were computed",
+    "cpu": "activations wait for the backward pass in page-locked memory of the host; GPUs only",
+}
+SAVING = {
+    "none": "nothing is saved",
+    "full": "the whole state is gathered, and written by torch.save",
+    "dcp": "each rank writes its part, by torch.distributed.checkpoint",
+    "dcp-async": "like dcp, from a copy of the state and while training goes on",
+}
+FLOAT8 = ("fp8", "fp8-rowwise")
 SCHEDULERS = {
     "none": "a constant learning rate",
     "cosine": "cosine annealing over 10,000 steps",
@@ -246,6 +271,12 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _save_dir(text: str) -> str:
+    if not text:
+        raise NotAllowed
+    return os.path.abspath(text)
+
+
 def _budget(text: str) -> float:
     if (seconds := duration.seconds(text)) > MOST_SECONDS:
         raise NotAllowed(f"At most {MOST_SECONDS:,} s.")
@@ -304,7 +335,22 @@ AXES: dict[str, Option] = {
             "none",
             "activations that the backward pass recomputes",
         ),
+        Option(
+            "activation_offload",
+            one_of(ACTIVATION_OFFLOAD),
+            _words(ACTIVATION_OFFLOAD),
+            "none",
+            "where activations wait for the backward pass",
+        ),
+        Option("attention", one_of(ATTENTION), _words(ATTENTION), "auto", "kernel of scaled_dot_product_attention"),
         Option("compile", one_of(COMPILE), _words(COMPILE), "off", "mode of torch.compile; each launch compiles again"),
+        Option(
+            "compile_scope",
+            one_of(COMPILE_SCOPES),
+            _words(COMPILE_SCOPES),
+            None,
+            "what torch.compile compiles by itself (default: block under fsdp, else model)",
+        ),
         Option(
             "batch_size",
             _batch_size,
@@ -417,6 +463,13 @@ AXES: dict[str, Option] = {
         ),
         Option("placement", one_of(PLACEMENTS), _words(PLACEMENTS), "pack", "which of several nodes have the ranks"),
         Option(
+            "save_checkpoint",
+            one_of(SAVING),
+            _words(SAVING),
+            "none",
+            "way to save parameters and optimizer state, which is timed after the window",
+        ),
+        Option(
             "env",
             _environment,
             "NAME=VALUE, or NAME=V1|V2 for an axis",
@@ -525,6 +578,21 @@ SETTINGS: dict[str, Option] = {
             "find the slow rank also where all wait for it in the forward pass, by a few more steps after the window",
         ),
         Option(
+            "save_dir",
+            _save_dir,
+            "a folder, which all ranks must reach",
+            None,
+            "where --save-checkpoint saves (default: beside the log of the launch); what it saved is removed",
+        ),
+        Option(
+            "save_interval",
+            whole(1, MOST_STEPS),
+            "a whole number from 1",
+            500,
+            "steps between two saves, which goodput is for",
+            most=MOST_STEPS,
+        ),
+        Option(
             "matmul_peak",
             one_of(MATMUL_PEAK),
             _words(MATMUL_PEAK),
@@ -612,6 +680,11 @@ def _alternatives(given: object, where: str) -> tuple[str, list[str]]:
         raise UsageError(option=where, given=given, allowed=AXES["env"].allowed)
     name, _, values = given.partition("=")
     return name, values.split("|")
+
+
+def arithmetic(precision: str) -> str:
+    """Return what most matrix products are in with a value of ``--precision``: fp32, tf32, fp16, bf16 or fp8."""
+    return "fp8" if precision in FLOAT8 else precision.removeprefix("amp-")
 
 
 def effective(column: str, value: Value) -> Value:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
-from bench.machine.environment import compiler_lacks, numactl
+from bench.machine.environment import compiler_lacks, has_torchao, numactl
 from bench.machine.gpus import Machine
 from bench.plan import comms
 from bench.plan.case import PLACEHOLDERS, Case
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 # Settings of a run that have no effect on a single case.
 NOT_OF_A_CASE = ("order_seed", "budget", "count_work", "profile", "stragglers", "matmul_peak")
+SAVING_SETTINGS = ("save_dir", "save_interval")
 
 Axes = dict[str, list[Value]]
 
@@ -65,6 +67,8 @@ class Protocol:
     count_work: bool = True
     profile: str = "off"
     stragglers: bool = True
+    save_dir: str | None = None
+    save_interval: int = 500
     matmul_peak: str = "on"
 
 
@@ -202,7 +206,7 @@ def plan_case(case: Case, facts: Facts, strong_from: int | None = None) -> Plann
 
 def facts(machine: Machine, samples: int | None, description: Description | None = None) -> Facts:
     """Return the facts that the rules need, for this machine as it is now."""
-    return Facts(machine, samples, description, compiler_lacks(), numactl())
+    return Facts(machine, samples, description, compiler_lacks(), numactl(), has_torchao())
 
 
 def _points(matrix: Axes, machine: Machine, oversubscribe: bool) -> list[tuple[Case, int | None]]:
@@ -262,6 +266,18 @@ def _check_settings(settings: Mapping[str, Value], cases: Sequence[Case]) -> Non
         if settings.get(name) and not any(case.is_script for case in cases):
             flag = SETTINGS[name].flag
             raise UsageError(f"{flag} has no effect without a script", option=flag, hint="Add --script FILE.")
+    for name in SAVING_SETTINGS:
+        if name in settings and not any(case.saves for case in cases):
+            flag = SETTINGS[name].flag
+            raise UsageError(f"{flag} has no effect without --save-checkpoint", option=flag, hint=f"Leave {flag} out.")
+    folder = str(settings.get("save_dir") or ".")
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        raise UsageError(
+            option=SETTINGS["save_dir"].flag,
+            given=folder,
+            allowed="a folder that exists, and in which you may write",
+            hint="Create it.",
+        )
     if settings.get("profile", "off") != "off" and any(case.is_script for case in cases):
         flag = SETTINGS["profile"].flag
         raise UsageError(

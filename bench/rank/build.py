@@ -18,7 +18,10 @@ from torch.distributed.tensor.parallel import loss_parallel
 
 from bench.messages.spec import Spec
 from bench.plan.case import Case
+from bench.plan.options import FLOAT8
 from bench.plan.strategies import ONE_PROCESS, REPLICATED
+from bench.rank.activation_offload import ActivationOffload
+from bench.rank.attention import choose_attention
 from bench.rank.compiling import CompileLog
 from bench.rank.distributed_tensors import local_of
 from bench.rank.loader import Batches, batches, to_device
@@ -36,7 +39,7 @@ from workloads.base import Batch, load
 from workloads.batches import map_tensors
 from workloads.checks import Checked
 
-AUTOCAST = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+AUTOCAST = {"amp-fp16": torch.float16, **dict.fromkeys(("amp-bf16", *FLOAT8), torch.bfloat16)}
 NEVER = 1 << 30  # steps: the scale never grows, so that it shows how many steps were skipped
 
 
@@ -60,6 +63,7 @@ class Training:
     mesh: DeviceMesh | None  # of all ranks
     pipeline: Pipeline | None
     pinned: dict[str, str]  # PyTorch's settings before the workload's code ran
+    offload: ActivationOffload | None = None
 
     @property
     def models(self) -> Sequence[nn.Module]:
@@ -82,7 +86,8 @@ class Training:
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the mean loss of a micro-batch, divided by the number of micro-batches in a step."""
-        with self.autocasting(), self._of_divided_logits():
+        offloading = self.offload.active() if self.offload else contextlib.nullcontext()
+        with self.autocasting(), offloading, self._of_divided_logits():
             loss = self.workload.loss(self.model, batch)
             loss = local_of(loss)
         return loss / self.case.micro_batches if self.case.micro_batches > 1 else loss
@@ -181,6 +186,7 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         mesh=mesh,
         pipeline=made.pipeline,
         pinned=pinned,
+        offload=ActivationOffload(device) if case.activation_offload == "cpu" else None,
     )
 
 
@@ -192,6 +198,7 @@ def pin_numerics(case: Case) -> None:
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = bool(case.cudnn_benchmark)
+    choose_attention(str(case.attention))
     if case.deterministic:
         # required by cuBLAS, which reads it with its first handle
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -11,13 +11,14 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from bench.rank.private import ATTENTION
+from bench.rank.private import ATTENTION, SCALED_MM
 
 aten = torch.ops.aten
 # Expensive operations, whose results selective checkpointing keeps: the operators of matmuls, convolutions and
 # attention on any device.
 KEPT = {
     *(aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default, aten.convolution.default),
+    SCALED_MM,
     *ATTENTION,
 }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from bench.messages.heartbeat import STAGE, Heartbeat
 from bench.messages.rank_record import RankRecord
 from bench.messages.sampling import MEASURED, await_sample, tell
+from bench.messages.saved import Saved
 from bench.messages.spec import Spec
 from bench.messages.step_profile import BY_PROFILE, StepProfile
 from bench.rank.build import Training, build, place
@@ -25,6 +26,7 @@ from bench.rank.observe import observe
 from bench.rank.own_time import has_own_steps, own_times_ns
 from bench.rank.profiling.method import ENDED_EARLY, profile_of
 from bench.rank.recorded import recorded
+from bench.rank.saving.phase import save_and_load
 from bench.rank.software import device_facts, imported, software
 from bench.rank.state import state_of
 from bench.rank.work.device import with_kernels
@@ -35,6 +37,7 @@ KEPT: list[Training] = []
 OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # limit of the step after the window
 PROFILING_SECONDS, PROFILING_STEPS = 60.0, 50  # limit of the steps for --profile
 OWN_SECONDS, OWN_STEPS = 20.0, 200  # limit of the steps for --stragglers
+NOT_SAVED = "the launch ended while its state was saved"
 
 
 def run(spec_path: str) -> None:
@@ -66,7 +69,9 @@ def run(spec_path: str) -> None:
         if spec.stragglers and has_own_steps(training, in_duet=spec.turns is not None):
             record = add_own_times(training, record, spec, heartbeat, slowest_step_s)
         if spec.profile != "off":
-            add_profile(training, record, spec, heartbeat, slowest_step_s)
+            record = add_profile(training, record, spec, heartbeat, slowest_step_s)
+        if spec.save_folder:
+            add_saving(training, record, spec, heartbeat, slowest_step_s)
         heartbeat.enter(STAGE["done"])  # the launch is complete, even if this process fails now
         training.batches.close()
 
@@ -88,14 +93,29 @@ def patience(seconds: float) -> Iterator[None]:
 
 def add_profile(
     training: Training, record: RankRecord, spec: Spec, heartbeat: Heartbeat, slowest_step_s: float
-) -> None:
-    """Add to the record how much of a step waits for communication."""
+) -> RankRecord:
+    """Return the record with how much of a step waits for communication."""
     record = dataclasses.replace(record, profile=StepProfile(BY_PROFILE, note=ENDED_EARLY))
     record.write(spec.folder)
     moved = _beats(record, heartbeat, slowest_step_s)
     with patience(PROFILING_SECONDS + PROFILING_STEPS * slowest_step_s):
         profile = profile_of(training, spec.profile, moved, spec.folder, record.rank)
-    dataclasses.replace(record, profile=profile).write(spec.folder)
+    record = dataclasses.replace(record, profile=profile)
+    record.write(spec.folder)
+    return record
+
+
+def add_saving(training: Training, record: RankRecord, spec: Spec, heartbeat: Heartbeat, slowest_step_s: float) -> None:
+    """Add to the record what it costs to save and load the state. Nothing is trained after it, as loading may fail."""
+    dataclasses.replace(record, saved=Saved(note=NOT_SAVED)).write(spec.folder)
+    heartbeat.enter(STAGE["saving"])
+    with patience(spec.timeout_s):
+        try:
+            saved = save_and_load(training, Path(spec.save_folder), _beats(record, heartbeat, slowest_step_s))
+        except Exception as error:
+            traceback.print_exc()
+            saved = Saved(note=f"saving failed: {type(error).__name__}")
+        dataclasses.replace(record, saved=saved).write(spec.folder)
 
 
 def add_own_times(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,8 +12,10 @@ import torch
 from bench.messages.heartbeat import STAGE
 from bench.messages.matmul_peak import MatmulPeak, Product
 from bench.messages.spec import Spec
+from bench.plan.options import arithmetic
 from bench.rank.build import device_of, pin_numerics
 from bench.rank.clock import AcceleratorClock, HostClock, run_delay_ns
+from bench.rank.private import scaled_mm
 from bench.rank.recorded import recorded
 from bench.rank.settings import threads
 from bench.rank.software import device_facts
@@ -24,7 +26,11 @@ SHAPES = (
     *((256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 512), (2048, 2048, 2048)),
     *((4096, 4096, 1024), (4096, 4096, 4096), (8192, 8192, 2048), (8192, 8192, 8192), (16384, 16384, 4096)),
 )
-TYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+TYPES = {
+    **{"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16},
+    "fp8": torch.float8_e4m3fn,
+}
+Multiply = Callable[[], object]
 SECONDS = 3.0  # for all shapes
 SECONDS_A_SHAPE, LEAST_PRODUCTS = 0.2, 5
 MOST_BYTES = 1 << 30  # of the matrices of a product on the CPU
@@ -35,7 +41,7 @@ def run(spec_path: str) -> None:
     spec = Spec.read(spec_path)
     with recorded(spec) as (_, heartbeat):
         pin_numerics(spec.case)
-        device, kind = device_of(spec.case), str(spec.case.precision).removeprefix("amp-")
+        device, kind = device_of(spec.case), arithmetic(str(spec.case.precision))
         delay_ns = run_delay_ns(all_threads=True)
         products = timed(device, TYPES[kind])
         delay_ns = run_delay_ns(all_threads=True) - delay_ns
@@ -70,25 +76,36 @@ def timed(
 def _product(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int], until: float) -> Product:
     """Multiply until LEAST_PRODUCTS and SECONDS_A_SHAPE are reached, or the time is over; the first is not counted."""
     m, n, k = shape
-    # Random numbers: a GPU multiplies zeros faster, as it then needs less power.
-    a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)
-    out = torch.empty(m, n, device=device, dtype=dtype)
-    torch.mm(a, b, out=out)
+    multiply = _multiplying(device, dtype, (m, n, k))
+    multiply()
     found: list[float] = []
     while not found or time.monotonic() < until:
-        found += _seconds(device, a, b, out)
+        found += _seconds(device, multiply)
         if len(found) >= LEAST_PRODUCTS and sum(found) >= SECONDS_A_SHAPE:
             break
     return Product(m, n, k, len(found), statistics.median(found))
 
 
-def _seconds(device: torch.device, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor) -> list[float]:
+def _multiplying(device: torch.device, dtype: torch.dtype, shape: tuple[int, int, int]) -> Multiply:
+    """Return a function that multiplies matrices of random numbers; those of float8 into bfloat16."""
+    m, n, k = shape
+    # Random numbers: a GPU multiplies zeros faster, as it then needs less power.
+    if dtype.itemsize > 1:
+        a, b = torch.randn(m, k, device=device, dtype=dtype), torch.randn(k, n, device=device, dtype=dtype)
+        out = torch.empty(m, n, device=device, dtype=dtype)
+        return lambda: torch.mm(a, b, out=out)
+    left, right = torch.randn(m, k, device=device).to(dtype), torch.randn(n, k, device=device).to(dtype).t()
+    narrow, scale = torch.empty(m, n, device=device, dtype=torch.bfloat16), torch.ones((), device=device)
+    return lambda: scaled_mm(left, right, scale, narrow)
+
+
+def _seconds(device: torch.device, multiply: Multiply) -> list[float]:
     """Return the seconds of one product on the CPU, or of each of LEAST_PRODUCTS, by events, on an accelerator."""
     on_cpu = device.type == "cpu"
     clock = HostClock() if on_cpu else AcceleratorClock(device)
     clock.start()
     for _ in range(1 if on_cpu else LEAST_PRODUCTS):
-        torch.mm(a, b, out=out)
+        multiply()
         clock.mark()
     if not on_cpu:
         torch.get_device_module(device).synchronize(device)

@@ -52,6 +52,8 @@ def observe(training: Training, counts: bool = False) -> tuple[Observed, Counts 
     watch = _Watch(None if tensor is None else tensor.get_group().group_name)
     counter = StepCounter(Held.by(training)) if counts and training.case.compile == "off" else None
     recomputed: set[int] = set()
+    offload = training.offload
+    moved = (offload.tensors, offload.bytes) if offload else (0, 0)
     own = training.workload.has_checkpointing and training.case.activation_checkpointing != "none"
 
     def turn(part: str) -> None:
@@ -84,6 +86,7 @@ def observe(training: Training, counts: bool = False) -> tuple[Observed, Counts 
         gradient_norm=None if norm is None else _number(norm),
         checkpointed=checkpointed,
         recomputed=min(len(recomputed), checkpointed),  # replicas of nn.DataParallel have layers of their own
+        offloaded=[offload.tensors - moved[0], offload.bytes - moved[1]] if offload else [0, 0],
     )
     if not counts:
         return observed, None

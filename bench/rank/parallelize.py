@@ -12,9 +12,11 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
 
 from bench.plan.case import Case
+from bench.plan.options import FLOAT8
 from bench.plan.strategies import REPLICATED
 from bench.rank.checkpointing import checkpoint_layers
 from bench.rank.compiling import compile_parts
+from bench.rank.float8 import to_float8
 from bench.rank.initialization import built, fill
 from bench.rank.mesh import of_data, of_tensor
 from bench.rank.model_calls import expose, lead_through_call
@@ -58,13 +60,16 @@ class Way:
         if case.channels_last and case.spread.name != "fsdp":
             model.to(memory_format=torch.channels_last)
         lead_through_call(model, methods)
+        if case.precision in FLOAT8:
+            to_float8(model, layers, str(case.precision), self.device)
         if (tensor := of_tensor(self.mesh)) is not None:
             split(model, self.workload, tensor, self.device, case.spread.options["loss-parallel"] == "on")
             if case.spread.name in REPLICATED:
                 make_local(model)
         checkpoint_layers(layers, self.checkpointing or str(case.activation_checkpointing))
         if case.compile != "off":
-            compile_parts(strategy.compiled(model, layers), str(case.compile), self.compile_cache)
+            parts = [*layers] if case.compile_scope == "block" and layers else [model]
+            compile_parts(parts, str(case.compile), self.compile_cache)
         forward_is_local = strategy.forward_is_local(model) if case.model_ranks == 1 else False
         outermost = strategy.apply(model, layers, of_data(self.mesh, case), case, self.device)
         expose(outermost, model, methods)

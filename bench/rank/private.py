@@ -28,6 +28,9 @@ ATTENTION: frozenset[OpOverload] = frozenset(
     )
 )
 
+# The matrix product of float8 with its scales.
+SCALED_MM: OpOverload = torch.ops.aten._scaled_mm.default
+
 # Names that torch.utils.checkpoint looks up in its own module at each call: the autograd function of the reentrant
 # form, and the generators of the other form, of which a release has one or both.
 CHECKPOINT_FUNCTION = "CheckpointFunction"
@@ -35,6 +38,15 @@ CHECKPOINT_GENERATORS = (
     "_checkpoint_without_reentrant_generator",
     "_checkpoint_without_reentrant_generator_impl",
 )
+
+
+def scaled_mm(a: torch.Tensor, b: torch.Tensor, scale: torch.Tensor, out: torch.Tensor) -> None:
+    """Multiply two matrices of float8 into ``out``, summed as fast as the device can.
+
+    ``b`` is in column-major order; ``scale`` is one number in float32, for each of both.
+    """
+    multiply: Any = vars(torch)["_scaled_mm"]
+    multiply(a, b, scale_a=scale, scale_b=scale, out_dtype=out.dtype, use_fast_accum=True, out=out)
 
 
 def dispatches(kind: type) -> bool:

@@ -25,6 +25,10 @@ SETTINGS: dict[str, Callable[[], object]] = {
     "cudnn.deterministic": lambda: backends.cudnn.deterministic,
     "cudnn.enabled": lambda: backends.cudnn.enabled,
     "mkldnn.enabled": lambda: backends.mkldnn.enabled,
+    "cuda.flash_sdp_enabled": backends.cuda.flash_sdp_enabled,
+    "cuda.mem_efficient_sdp_enabled": backends.cuda.mem_efficient_sdp_enabled,
+    "cuda.cudnn_sdp_enabled": backends.cuda.cudnn_sdp_enabled,
+    "cuda.math_sdp_enabled": backends.cuda.math_sdp_enabled,
     "default_dtype": torch.get_default_dtype,
     "anomaly_detection": torch.is_anomaly_enabled,
 }

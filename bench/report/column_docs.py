@@ -11,13 +11,17 @@ from bench.machine.hardware import FACTS
 from bench.plan import comms
 from bench.plan.optimizers import HOW, OPTIMIZERS
 from bench.plan.options import (
+    ACTIVATION_OFFLOAD,
+    ATTENTION,
     AXES,
     CHECKPOINTING,
     COMPILE,
+    COMPILE_SCOPES,
     INIT,
     MATMUL_PEAK,
     PRECISIONS,
     PROFILES,
+    SAVING,
     SCHEDULERS,
     SETTINGS,
     Option,
@@ -31,10 +35,14 @@ from workloads import ADAPTERS, WORKLOADS
 VALUES = {
     "precision": PRECISIONS,
     "activation_checkpointing": CHECKPOINTING,
+    "activation_offload": ACTIVATION_OFFLOAD,
+    "attention": ATTENTION,
     "compile": COMPILE,
+    "compile_scope": COMPILE_SCOPES,
     "optimizer": {name: one.about for name, one in OPTIMIZERS.items()} | {f"NAME:{way}": HOW[way] for way in HOW},
     "lr_scheduler": SCHEDULERS,
     "init": INIT,
+    "save_checkpoint": SAVING,
     "profile": PROFILES,
     "matmul_peak": MATMUL_PEAK,
 }

@@ -173,6 +173,19 @@ TUNING = (
     range_column("95 % interval", "loss", _percent),
     Column("mark", lambda row: ", ".join(w for w in ("best", "default") if row[w]), numeric=False),
 )
+SAVING = (
+    CASE,
+    figure_column("stands still s", "save_blocked_s"),
+    figure_column("written after s", "save_total_s"),
+    figure_column("MB", "save_bytes", scale=1e6),
+    figure_column("MB/s", "save_mb_per_s"),
+    figure_column("load s", "load_s"),
+    _share("goodput", "goodput"),
+    figure_column("step ms", "step_ms", brief=False),
+    figure_column("step ms while saving", "save_step_ms", brief=False),
+    figure_column("memory MiB while saving", "save_peak_allocated_mib"),
+    figure_column("host RSS MiB while saving", "save_peak_rss_mib"),
+)
 FAILURES = (
     CASE,
     text_column("status", "status"),
@@ -217,6 +230,7 @@ def tables(answers: Answers) -> list[Table]:
         Table("tradeoff", "Speed against memory", _TRADEOFF_NOTE, TRADEOFF, _with_labels(answers.tradeoff, names)),
         Table("tuning", "Threads and workers", _TUNING_NOTE, TUNING, _with_labels(answers.tuning, names)),
         Table("slow_ranks", "Ranks", _SLOW_RANKS_NOTE, SLOW_RANKS, _with_labels(answers.slow_ranks, names)),
+        Table("saving", "Saving", _SAVING_NOTE, SAVING, _saving(answers).assign(label=names["label"])),
         Table("failures", "Failures", _FAILURES_NOTE, FAILURES, failures),
         Table("commands", "Commands", "", COMMANDS, answers.summary.assign(label=names["label"])),
     ]
@@ -254,6 +268,10 @@ _SLOW_RANKS_NOTE = (
     f"holds for all ranks of a case with {CONFIDENCE:.0%}, is above {FLOOR:.0%}, with {LEAST_LAUNCHES} launches or "
     f"more; or if it is more than {FAR:.0%} slower in each launch. A node is slow if all its ranks are slower."
 )
+_SAVING_NOTE = (
+    "One save of parameters and optimizer state, and loading it: medians over launches, of the slowest rank. Goodput: "
+    "the share of time that trains, if a save follows each --save-interval steps."
+)
 _FAILURES_NOTE = "Every failed launch, and every case that was not launched."
 
 
@@ -261,6 +279,11 @@ def _summary_note(answers: Answers) -> str:
     with_workers = (answers.summary["memory_measure"] == "peak_host_mib").any()
     profiled = answers.summary["exposed_comm_share"].notna().any()
     return _SUMMARY_NOTE + (_WORKERS_NOTE if with_workers else "") + (_COMM_NOTE if profiled else "")
+
+
+def _saving(answers: Answers) -> pd.DataFrame:
+    """Return the cases whose state was saved."""
+    return answers.summary[answers.summary["save_blocked_s"].notna()]
 
 
 def environments(answers: Answers) -> Table:

@@ -43,6 +43,8 @@ _COLUMNS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("MFU", "mfu", lambda row: f"{row['mfu']:.1%}"),
     ("MFU ach.", "mfu_achievable", lambda row: f"{row['mfu_achievable']:.1%}"),
     ("J/sample", "joules_per_sample", lambda row: number(row["joules_per_sample"])),
+    ("save s", "save_blocked_s", lambda row: number(row["save_blocked_s"])),
+    ("goodput", "goodput", lambda row: f"{row['goodput']:.1%}"),
     ("compile s", "compile_s", lambda row: number(row["compile_s"])),
     ("GPU MiB", "peak_allocated_mib", lambda row: number(row["peak_allocated_mib"])),
     ("RSS MiB", "peak_rss_mib", lambda row: number(row["peak_rss_mib"])),

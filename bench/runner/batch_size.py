@@ -81,7 +81,7 @@ class Probes:
         """Launch with a batch, and return the status."""
         if self.case.device == "cpu" and self._too_much(batch):
             return "not tried (would need most of the host's memory)"
-        row = self.launch(replace(self.case, batch_size=batch, auto_batch=False))
+        row = self.launch(replace(self.case, batch_size=batch, auto_batch=False, save_checkpoint="none"))
         if row.rss_growth_mib:
             self.grown_mib[batch] = row.rss_growth_mib
         return str(row.status)

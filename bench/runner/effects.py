@@ -14,15 +14,19 @@ from typing import NamedTuple
 
 from bench.messages.rank_record import Measurement, Observed, RankRecord, State
 from bench.plan.case import Case
+from bench.plan.options import FLOAT8
 from bench.plan.strategies import REPLICATED
 from bench.store.columns import Row
 
 COMPUTED_IN = {
     **{"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"},
     **{"amp-bf16": "bfloat16", "amp-fp16": "float16"},
+    **dict.fromkeys(FLOAT8, "float8_e4m3fn"),
 }
+MIXED = ("amp-bf16", "amp-fp16", *FLOAT8)
 REDUCED_IN = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 OF_PRECISION = ("float32_matmul_precision", "allow_tf32", "fp32_precision")
+OF_ATTENTION = "_sdp_enabled"
 NAMED = 3  # number of ranks or parameters that a message names
 BYPASSES_DDP = (
     "the loss bypasses DistributedDataParallel's forward pass, as model.module(x) or a part of the model does, and "
@@ -85,6 +89,7 @@ def effects(case: Case, records: Mapping[int, RankRecord]) -> tuple[Row, list[st
         "num_threads": min(state.num_threads for state in seen.states.values()),
         "took_effect": "; ".join(one.said for one in found if one.said) or None,
         "not_as_asked": "; ".join(one.mark for one in found if one.mark) or None,
+        "attention_kernels": attention_kernels(seen.observed.attention) or None if seen.observed else None,
     }, [one.fault for one in found if one.fault]
 
 
@@ -117,6 +122,8 @@ def _settings(case: Case, seen: Seen) -> Found:
     changed = {name: values for state in seen.states.values() for name, values in state.settings.items()}
     words = {name: f"{name} is {found} and not {pinned}" for name, (pinned, found) in changed.items()}
     pinned_by = {"deterministic_algorithms": "--deterministic"} if case.deterministic else {}
+    if case.attention not in (None, "auto"):
+        pinned_by |= {name: f"--attention {case.attention}" for name in words if name.endswith(OF_ATTENTION)}
     if case.precision in ("fp32", "tf32"):  # with other precisions they matter little
         pinned_by |= {name: f"--precision {case.precision}" for name in words if name.endswith(OF_PRECISION)}
     spoilt = [name for name in words if name in pinned_by]
@@ -303,7 +310,7 @@ def _precision(case: Case, seen: Seen) -> Found:
             f"--precision {case.precision} had no effect: the parameters are in {_by_count(held)}, not {stored}",
         )
     marks = []
-    if total > found[wanted] and not str(case.precision).startswith("amp-"):
+    if total > found[wanted] and case.precision not in MIXED:
         marks.append(f"{total - found[wanted]} of {total} matmuls ran in {_by_count(found - Counter({wanted: total}))}")
     if numbers > held.get(stored, 0):
         marks.append(f"{1 - held[stored] / numbers:.0%} of the parameters are not in {stored}")
@@ -356,8 +363,33 @@ def _clipping(case: Case, seen: Seen) -> Found:
 
 
 def _attention(case: Case, seen: Seen) -> Found:
-    calls = seen.observed.attention if seen.observed else {}
-    return Found(f"attention {', '.join(f'{kernel} ({number})' for kernel, number in calls.items())}" if calls else "")
+    """Check that the kernel that was asked for has run."""
+    if seen.observed is None:
+        return Found()
+    asked, said = str(case.attention), attention_kernels(seen.observed.attention)
+    if asked == "auto" or set(seen.observed.attention) == {asked}:
+        return Found(f"attention {said}" if said else "")
+    if not said:
+        return Found(fault=f"--attention {asked} had no effect: the model does not call scaled_dot_product_attention")
+    what = f"attention ran with {said}"
+    if asked in seen.observed.attention:
+        return Found(f"attention {said}", mark=f"{what}, and not with {asked} alone")
+    return Found(f"attention {said}", f"--attention {asked} had no effect: {what}")
+
+
+def attention_kernels(calls: Mapping[str, int]) -> str:
+    """Return the kernels of attention, each with its number of calls; an empty text if it was not called."""
+    return ", ".join(f"{kernel} ({number})" for kernel, number in calls.items())
+
+
+def _offload(case: Case, seen: Seen) -> Found:
+    """Check that activations were copied to the host."""
+    if case.activation_offload in (None, "none") or seen.observed is None:
+        return Found()
+    tensors, size = seen.observed.offloaded
+    if not tensors:
+        return Found(fault="--activation-offload cpu had no effect: no activation was copied to the host")
+    return Found(f"{tensors} activations of {size / 2**20:.1f} MiB waited on the host")
 
 
 CHECKS: tuple[Callable[[Case, Seen], Found], ...] = (
@@ -374,7 +406,7 @@ CHECKS: tuple[Callable[[Case, Seen], Found], ...] = (
         _checkpointing,
         _compiled,
     ),
-    *(_layout, _clipping, _attention, _settings, _batch, _threads),
+    *(_layout, _clipping, _attention, _offload, _settings, _batch, _threads),
 )
 
 

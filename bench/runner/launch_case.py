@@ -155,8 +155,11 @@ class CaseLauncher:
                 shutil.rmtree(spec.compile_cache, ignore_errors=True)
             if spec is not None and spec.script is not None:
                 shutil.rmtree(spec.script.folder, ignore_errors=True)
-        judge = CommsJudge if case.is_comms else Judge
-        launched = judge(case, description, self._site, self.warn, protocol.samples_per_step).launched(end)
+            if spec is not None and spec.save_folder:  # if ranks could not
+                shutil.rmtree(spec.save_folder, ignore_errors=True)
+        kind = CommsJudge if case.is_comms else Judge
+        judge = kind(case, description, self._site, self.warn, protocol.samples_per_step, protocol.save_interval)
+        launched = judge.launched(end)
         if launched.measured:
             _note_host_memory(launched, end.peaks_mib, case.processes)
             if protocol.max_seconds and "window_steps" in launched.row:

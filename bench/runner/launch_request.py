@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ class LaunchRequests:
             nodes=[(elsewhere or {}).get(rank, 0) for rank in range(request.ranks)],
             count_work=protocol.count_work,
             profile=protocol.profile,
+            save_folder=_save_folder(protocol, folder) if case.saves and request.measures else "",
             stragglers=protocol.stragglers,
         )
         try:
@@ -132,6 +134,11 @@ class LaunchRequests:
             measures=measures,
             even=even,
         )
+
+
+def _save_folder(protocol: Protocol, folder: Path) -> str:
+    """Return a folder for the state of a launch, which does not exist yet."""
+    return f"{protocol.save_dir}/stepbench-{uuid.uuid4().hex}" if protocol.save_dir else f"{folder.resolve()}/saved"
 
 
 def absolute_target(target: str) -> str:

@@ -12,6 +12,7 @@ from bench.messages.rank_record import Measurement, RankRecord
 from bench.plan.case import Case
 from bench.plan.code_key import Code, code_key
 from bench.plan.description import Description
+from bench.plan.options import arithmetic
 from bench.plan.placement import per_node
 from bench.runner.bubble import bubble
 from bench.runner.communication import communication
@@ -32,6 +33,7 @@ from bench.runner.metrics import (
 from bench.runner.node_sampler import NodeSamples
 from bench.runner.own_time import own_times
 from bench.runner.rank_site import Site
+from bench.runner.saving import saving
 from bench.runner.script_steps import metrics, script_steps, united, verdict
 from bench.runner.step_counts import count_rows, counted
 from bench.store.columns import Row
@@ -104,6 +106,7 @@ class Judge:
     site: Site
     warn: Callable[[str], None]
     samples_per_step: int | None = None  # of a script
+    save_interval: int = 1
 
     def launched(self, end: End) -> Launched:
         """Return the rows of a launch that has ended."""
@@ -161,7 +164,8 @@ class Judge:
         steps = script_steps(records, self.samples_per_step, self.case.batch_size)
         scripts = [record.script for record in records.values() if record.script]
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or self.case.devices
-        peak = peak_tflops(device_name, self._precision(records))
+        precision = self._precision(records)
+        peak = peak_tflops(device_name, precision and arithmetic(precision))
         row = metrics(steps, scripts, end.requested_at_ns, devices, peak)
         effect, without_effect = effects(self.case, records)
         marks = "; ".join(filter(None, [effect.pop("not_as_asked", None), *steps.marks])) or None
@@ -177,7 +181,10 @@ class Judge:
         devices = len({uuid for r in records.values() for uuid in r.device_uuids}) or case.devices
         tokens, own = self.description.tokens_per_sample, own_times(records)
         row = launch_metrics(ranks, end.requested_at_ns, tokens, devices, own, case.model_ranks)
-        row |= bubble(case, ranks) | efficiency(row, self.description, self._peak(device_name))
+        row |= bubble(case, ranks) | saving(case, records, row["step_mean_ms"], self.save_interval)
+        if row.get("save_note"):
+            self.warn(f"--save-checkpoint: {row['save_note']}")
+        row |= efficiency(row, self.description, self._peak(device_name))
         if row["flops_note"] != self.description.flops_note:
             self.warn(f"mfu or hfu of {case.workload} would be 0 or above 1, and stays empty: see flops_note")
         assert case.rank_batch is not None
@@ -210,7 +217,7 @@ class Judge:
         return readings, end.role.own_of_devices({**columns, "foreign_processes": foreign})
 
     def _peak(self, device: str) -> tuple[float, str] | None:
-        peak = peak_tflops(device, self.case.precision)
+        peak = peak_tflops(device, arithmetic(str(self.case.precision)))
         if peak is None:
             self.warn(f"no peak arithmetic rate is known for device {device}: mfu and hfu stay empty")
         return peak

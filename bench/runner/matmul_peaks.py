@@ -11,7 +11,7 @@ from bench.errors import BenchError, Interrupted
 from bench.machine.gpus import Machine, device_names
 from bench.messages.matmul_peak import MatmulPeak
 from bench.plan.case import Case
-from bench.plan.options import AXES
+from bench.plan.options import AXES, arithmetic
 from bench.runner.launch_case import CaseLauncher
 from bench.runner.metrics import achieved
 from bench.runner.row_recorder import Notes
@@ -53,7 +53,7 @@ class MatmulPeaks:
             return ""
         if precision is None:
             return "no matmul peak, as the precision is not known"
-        kind, threads = precision.removeprefix("amp-"), None if case.on_accelerator else case.omp_num_threads
+        kind, threads = arithmetic(precision), None if case.on_accelerator else case.omp_num_threads
         key = case.on_accelerator, kind, threads
         if key not in self._found:
             try:

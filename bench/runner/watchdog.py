@@ -27,6 +27,7 @@ ORDER = (
     "turn",
     *PIPELINE_PARTS,
     "ending",
+    "saving",
     "done",
     "failed",
 )  # at the same step, ranks in an earlier stage are behind those in a later one
@@ -42,6 +43,7 @@ WORDS = {
     "sync": "waiting for the device or for other ranks",
     "turn": "waiting for the other side of the duet",
     "ending": "ending",
+    "saving": "saving its state",
 }
 
 
@@ -111,6 +113,8 @@ class Watchdog:
         """How long the launch may now go without progress."""
         if not self._all_stepped:
             return STARTUP * self.hang_s
+        if any(beat.stage == "saving" for beat in self.beats.values()):
+            return self.timeout_s  # a disk may be slow
         slowest_s = max(self._slowest_s, *(beat.step_ns / 1e9 for beat in self.beats.values()))
         # A host may have enqueued all steps of a window, and wait for its device.
         queued = max((beat.done - beat.synced for beat in self.beats.values() if beat.stage == "sync"), default=0)
@@ -128,7 +132,7 @@ class Watchdog:
     @property
     def ending(self) -> bool:
         """Whether all ranks have measured everything."""
-        return self._all_in("ending", "done")
+        return self._all_in("ending", "saving", "done")
 
     @property
     def done(self) -> bool:

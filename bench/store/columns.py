@@ -12,7 +12,7 @@ from bench.messages.rank_record import MEMORY
 from bench.plan.comms import COLLECTIVES, GROUPS
 from bench.plan.options import AXES, SETTINGS
 
-SCHEMA = 12
+SCHEMA = 13
 STATUSES = {
     "ok": "measured, and all checks passed",
     "oom": "a rank ran out of device or host memory",
@@ -89,7 +89,10 @@ class LaunchRow(NamedTuple):
     device: Annotated[Text, "", AXES["device"].help] = None
     precision: Annotated[Text, "", AXES["precision"].help] = None
     activation_checkpointing: Annotated[Text, "", AXES["activation_checkpointing"].help] = None
+    activation_offload: Annotated[Text, "", AXES["activation_offload"].help] = None
+    attention: Annotated[Text, "", AXES["attention"].help] = None
     compile: Annotated[Text, "", AXES["compile"].help] = None
+    compile_scope: Annotated[Text, "", AXES["compile_scope"].help] = None
     batch_size: Annotated[Int, "samples", AXES["batch_size"].help] = None
     grad_accum_steps: Annotated[Int, "micro-batches", AXES["grad_accum_steps"].help] = None
     max_grad_norm: Annotated[Float, "norm", AXES["max_grad_norm"].help] = None
@@ -108,6 +111,7 @@ class LaunchRow(NamedTuple):
     cudnn_benchmark: Annotated[Bool, "", AXES["cudnn_benchmark"].help] = None
     numa_binding: Annotated[Text, "", AXES["numa_binding"].help] = None
     placement: Annotated[Text, "", AXES["placement"].help] = None
+    save_checkpoint: Annotated[Text, "", AXES["save_checkpoint"].help] = None
     env: Annotated[Text, "", AXES["env"].help] = None
     warmup_steps: Annotated[Int, "steps", SETTINGS["warmup_steps"].help] = None
     steps: Annotated[Int, "steps", SETTINGS["steps"].help] = None
@@ -122,6 +126,8 @@ class LaunchRow(NamedTuple):
     count_work: Annotated[Bool, "", SETTINGS["count_work"].help] = None
     profile: Annotated[Text, "", SETTINGS["profile"].help] = None
     stragglers: Annotated[Bool, "", SETTINGS["stragglers"].help] = None
+    save_dir: Annotated[Text, "", SETTINGS["save_dir"].help] = None
+    save_interval: Annotated[Int, "steps", SETTINGS["save_interval"].help] = None
     matmul_peak: Annotated[Text, "", SETTINGS["matmul_peak"].help] = None
     order_seed: Annotated[Int, "", SETTINGS["order_seed"].help] = None
     budget: Annotated[Float, "s", SETTINGS["budget"].help] = None
@@ -313,6 +319,9 @@ class LaunchRow(NamedTuple):
         "",
         "settings of the case that did not take effect, though the row is valid; joined by `; `",
     ] = None
+    attention_kernels: Annotated[
+        Text, "", "kernels of scaled_dot_product_attention in one more step after the window, with their calls forward"
+    ] = None
     loss_first: Annotated[Float, "loss", "loss of the first step, mean over ranks"] = None
     loss_last: Annotated[Float, "loss", "loss of the last step, mean over ranks"] = None
     # -- memory --------------------------------------------------------------------------------------------------------
@@ -399,6 +408,31 @@ class LaunchRow(NamedTuple):
         Float, "share", "share of the step that waits for communication: `exposed_comm_ms` / `profiled_step_ms`"
     ] = None
     comm_note: Annotated[Text, "", "why it is not known how much of the step waits for communication"] = None
+    # -- saving and loading, after the window --------------------------------------------------------------------------
+    save_blocked_s: Annotated[
+        Float, "s", "time for which training stands still for a save; the median of its repetitions, slowest rank"
+    ] = None
+    save_total_s: Annotated[Float, "s", "time until all of it is written to the disk, of the same"] = None
+    save_step_ms: Annotated[
+        Float, "ms", "`dcp-async`: mean duration of the steps while it is written; empty if it took less than one"
+    ] = None
+    save_bytes: Annotated[Int, "bytes", "size of its files"] = None
+    save_mb_per_s: Annotated[Float, "MB/s", "`save_bytes` / `save_total_s`"] = None
+    save_peak_allocated_mib: Annotated[
+        Float, "MiB", "as `peak_allocated_mib`, while it is saved; with `dcp-async` steps are trained meanwhile"
+    ] = None
+    save_peak_rss_mib: Annotated[Float, "MiB", "as `peak_rss_mib`, while it is saved"] = None
+    load_s: Annotated[Float, "s", "time to load it into the model and its optimizer; slowest rank"] = None
+    save_restored: Annotated[
+        Bool, "", "true if all bits of parameters, buffers and optimizer state are the same after loading, in each rank"
+    ] = None
+    goodput: Annotated[
+        Float,
+        "share",
+        "share of time that trains, if a save follows each `save_interval` steps: their time / (their time + "
+        "`save_blocked_s` + by how much steps are slower while it is written)",
+    ] = None
+    save_note: Annotated[Text, "", "why something of this is not known, or what was not the same after loading"] = None
     # -- host memory ---------------------------------------------------------------------------------------------------
     peak_host_mib: Annotated[
         Float,

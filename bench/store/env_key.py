@@ -18,7 +18,7 @@ MACHINE_COLUMNS = (
 # How a launch is measured: the launcher and the window. Other settings have no effect within a launch.
 WITHOUT_EFFECT = (
     *("launches", "timeout", "hang_timeout", "order_seed", "budget"),
-    *("count_work", "profile", "stragglers", "matmul_peak"),
+    *("count_work", "profile", "stragglers", "save_dir", "save_interval", "matmul_peak"),
 )
 MEASURED_BY = tuple(name for name in SETTINGS if name not in WITHOUT_EFFECT)
 ENV_KEY_COLUMNS = (*MACHINE_COLUMNS, *MEASURED_BY)

@@ -4,8 +4,6 @@ Each file has
 
 ``apply(model, layers, mesh, case, device) -> Module``
     returns the model (already checkpointed and compiled) on the device, distributed over the mesh (None with one rank);
-``compiled(model, layers) -> Sequence[Module]``
-    returns the parts that ``--compile`` compiles before the model is distributed;
 ``gradient_sync(model, on) -> ContextManager``
     returns a context in which a backward pass exchanges gradients if ``on``, else accumulates them for a later one;
 ``forward_is_local(model) -> bool | None``

@@ -88,11 +88,6 @@ def done_at_once(dtype: torch.dtype | None, bucket: Any) -> torch.futures.Future
     return future
 
 
-def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
-    """Return the whole model."""
-    return [model]  # torch splits the graph at the buckets, so that the all-reduces overlap with the backward pass
-
-
 def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManager[None]:
     """Return no_sync() unless ``on``."""
     return model.no_sync() if isinstance(model, DistributedDataParallel) and not on else contextlib.nullcontext()

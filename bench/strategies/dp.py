@@ -42,11 +42,6 @@ def autocast_to(model: nn.Module, dtype: torch.dtype) -> None:
     model.register_forward_pre_hook(lambda *_: torch.set_autocast_dtype("cuda", dtype))
 
 
-def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
-    """Return the whole model."""
-    return [model]  # runs on one GPU only, without replicas; see bench.plan.constraints
-
-
 def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManager[None]:
     """Return an empty context."""
     return contextlib.nullcontext()  # replicas are rebuilt in each step; gradients always reduce to the source module

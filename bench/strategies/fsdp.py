@@ -13,9 +13,10 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from bench.plan.case import Case
+from bench.plan.options import FLOAT8
 
 OWN_PRECISION = True
-COMPUTE = {"amp-bf16": torch.bfloat16, "amp-fp16": torch.float16}
+COMPUTE = {"amp-fp16": torch.float16, **dict.fromkeys(("amp-bf16", *FLOAT8), torch.bfloat16)}
 REDUCE = {"own": None, "fp32": torch.float32, "bf16": torch.bfloat16}
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 RESHARD = {"on": True, "off": False}
@@ -36,11 +37,6 @@ def apply(
             _keep_batch_norms(part, options)
         fully_shard(part, mp_policy=policy, **options)
     return model
-
-
-def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
-    """Return the layers."""
-    return layers or [model]  # the hooks that gather and free parameters stay outside of compiled regions
 
 
 @contextlib.contextmanager

@@ -21,11 +21,6 @@ def apply(
     return model.to(device)
 
 
-def compiled(model: nn.Module, layers: Sequence[nn.Module]) -> Sequence[nn.Module]:
-    """Return the whole model."""
-    return [model]
-
-
 def gradient_sync(model: nn.Module, on: bool) -> contextlib.AbstractContextManager[None]:
     """Return an empty context."""
     return contextlib.nullcontext()

@@ -15,7 +15,6 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from bench.plan.case import Case
 from bench.strategies.ddp import OWN_PRECISION as OWN_PRECISION
 from bench.strategies.ddp import apply as apply
-from bench.strategies.ddp import compiled as compiled
 from bench.strategies.ddp import forward_is_local as forward_is_local
 from bench.strategies.ddp import gradient_sync as gradient_sync
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -18,10 +19,12 @@ from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile
 
 from bench.messages.heartbeat import Heartbeat
+from bench.messages.saved import Saved
 from bench.messages.spec import Spec
 from bench.rank.build import Training, build, pin_numerics, place
 from bench.rank.main import KEPT
 from bench.rank.measure import _Run
+from bench.rank.saving.phase import save_and_load
 from bench.rank.tensor_parallel import layout_of
 
 
@@ -104,6 +107,31 @@ def _train(spec: Spec) -> None:
     KEPT.append(training)
     if int(os.environ["RANK"]) == 0:
         np.savez(Path(spec.folder, "seen.npz"), **{**seen, "losses": losses.numpy(), "norms": np.array(norms)})
+
+
+def save(argument: str) -> None:
+    """Train the cases of a JSON list of specs, save and load them, and train on; leave ``saved.json`` of each."""
+    _one_after_the_other(argument, _save)
+
+
+def _save(spec: Spec) -> None:
+    """Rank 0 leaves what each rank saw, all losses, and the bytes of the tensors that all ranks have."""
+    training = build(spec, _placed(spec))
+    run = _Run(training, spec, Heartbeat(spec.scratch, "test", int(os.environ["RANK"])))
+    run._window(spec.steps)
+    saved = save_and_load(training, Path(spec.folder, "saved"), lambda: None) if spec.case.saves else Saved()
+    run._window(spec.steps)
+    losses = torch.cat(run.losses)
+    ranks: list[object] = [dataclasses.asdict(saved)]
+    if training.distributed:
+        dist.all_reduce(losses)
+        ranks = [None] * dist.get_world_size()
+        dist.all_gather_object(ranks, dataclasses.asdict(saved))
+    training.batches.close()
+    KEPT.append(training)
+    if int(os.environ["RANK"]) == 0:
+        said = {"losses": losses.tolist(), "ranks": ranks, "left": Path(spec.folder, "saved").exists()}
+        Path(spec.folder, "saved.json").write_text(json.dumps(said))
 
 
 def _one_after_the_other(argument: str, do: Callable[[Spec], None]) -> None:

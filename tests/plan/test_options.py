@@ -33,7 +33,11 @@ def test_a_case_has_a_field_for_every_axis_with_the_same_default() -> None:
     assert set(fields) == {*AXES, "oversubscribe", "fake_ranks", "auto_batch"}
     given = {name: default for name, default in fields.items() if default is not dataclasses.MISSING}
     assert {name: AXES[name].default for name in given if name in AXES} == {
+        "activation_offload": "none",
+        "attention": "auto",
         "compile": "off",
+        "compile_scope": None,
+        "save_checkpoint": "none",
         "grad_accum_steps": 1,
         "max_grad_norm": 0.0,
         "optimizer": "adamw",

@@ -127,11 +127,11 @@ def test_command_line_overrides_axes_and_settings_of_the_suite(suite: Any) -> No
 
 
 AXIS_NAMES = (
-    "workload, args, strategy, gpus, device, precision, activation_checkpointing, compile, batch_size, grad_accum_steps, "
+    "workload, args, strategy, gpus, device, precision, activation_checkpointing, activation_offload, attention, compile, compile_scope, batch_size, grad_accum_steps, "
     "max_grad_norm, optimizer, lr_scheduler, init, data, num_workers, pin_memory, prefetch_factor, persistent_workers, omp_num_threads, seed, "
-    "channels_last, deterministic, cudnn_benchmark, numa_binding, placement, env, scaling, machine, script, as_module"
+    "channels_last, deterministic, cudnn_benchmark, numa_binding, placement, save_checkpoint, env, scaling, machine, script, as_module"
 )
-SETTING_NAMES = "warmup_steps, steps, min_seconds, max_seconds, launches, timeout, hang_timeout, launcher, samples_per_step, count_flops, count_work, profile, stragglers, matmul_peak, order_seed, budget"
+SETTING_NAMES = "warmup_steps, steps, min_seconds, max_seconds, launches, timeout, hang_timeout, launcher, samples_per_step, count_flops, count_work, profile, stragglers, save_dir, save_interval, matmul_peak, order_seed, budget"
 
 
 @pytest.mark.parametrize(

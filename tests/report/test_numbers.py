@@ -45,7 +45,10 @@ AXES = (
         "device",
         "precision",
         "activation_checkpointing",
+        "activation_offload",
+        "attention",
         "compile",
+        "compile_scope",
         "batch_size",
     ),
     *(
@@ -60,7 +63,7 @@ AXES = (
         "prefetch_factor",
     ),
     *("persistent_workers", "omp_num_threads", "seed", "channels_last", "deterministic", "cudnn_benchmark"),
-    *("numa_binding", "placement", "env"),
+    *("numa_binding", "placement", "save_checkpoint", "env"),
 )
 # In the order in which `bench list` shows them.
 REGISTERED = {
@@ -69,8 +72,11 @@ REGISTERED = {
         *("llama-nano", "llama-1b", "llama-8b", "bert", "dlrm", "mlp"),
     ),
     "strategy": ("single", "dp", "ddp", "fsdp"),
-    "precision": ("fp32", "tf32", "amp-bf16", "amp-fp16", "bf16"),
+    "precision": ("fp32", "tf32", "amp-bf16", "amp-fp16", "bf16", "fp8", "fp8-rowwise"),
     "compile": ("off", "default", "max-autotune"),
+    "compile_scope": ("model", "block"),
+    "attention": ("auto", "flash", "efficient", "cudnn", "math"),
+    "save_checkpoint": ("none", "full", "dcp", "dcp-async"),
     "optimizer": ("adamw", "sgd", "adam", "rmsprop", "adafactor", "muon"),
     "activation_checkpointing": ("none", "selective", "every", "full"),
 }
@@ -82,6 +88,8 @@ MEDIANS = (
     *("peak_reserved_mib", "device_used_mib", "device_memory_peak_mib", "peak_rss_mib", "peak_host_mib"),
     *("data_wait_ms", "device_gap_ms", "copy_ms", "forward_ms", "backward_ms", "optimizer_ms"),
     *("bubble_ms", "rest_ms", "outside_ms"),
+    *("save_blocked_s", "save_total_s", "save_step_ms", "save_bytes", "save_mb_per_s"),
+    *("save_peak_allocated_mib", "save_peak_rss_mib", "load_s", "goodput"),
     # none of these launches has a profile
     *("profiled_step_ms", "comm_ms", "compute_ms", "overlap_ms", "exposed_comm_ms", "exposed_comm_share"),
 )

@@ -50,10 +50,11 @@ class SavedActivations:
         with contextlib.ExitStack() as stack:
             stack.callback(register_module_forward_pre_hook(enter).remove)
             stack.callback(register_module_forward_hook(leave, always_call=True).remove)
-            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self._save, lambda tensor: tensor))
+            stack.enter_context(torch.autograd.graph.saved_tensors_hooks(self.note, lambda tensor: tensor))
             yield
 
-    def _save(self, tensor: Tensor) -> Tensor:
+    def note(self, tensor: Tensor) -> Tensor:
+        """Note a tensor that autograd saves, and return it."""
         parameter = isinstance(tensor, nn.Parameter) or isinstance(tensor._base, nn.Parameter)
         if self.on and not parameter and self._is_new(tensor):
             layer = self._inside[-1] if self._inside else ""

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from bench.messages.counts import KEPT, PEAK, CountLine, Counts
+from bench.rank.activation_offload import ActivationOffload
 from bench.rank.build import Training
 from bench.rank.compiling import CompileLog
 from bench.rank.distributed_tensors import local_of
@@ -41,6 +42,7 @@ class Held:
     optimizers: Sequence[torch.optim.Optimizer]
     layers: Mapping[nn.Module, str]
     device: torch.device
+    offload: ActivationOffload | None = None
 
     @classmethod
     def by(cls, training: Training) -> Held:
@@ -49,7 +51,8 @@ class Held:
         wanted = {id(layer) for layer in _layers(training)}
         layers = {part: name.removeprefix("module.") for name, part in model.named_modules() if id(part) in wanted}
         return cls(
-            list(model.parameters()), list(model.buffers()), training.optimizers.optimizers, layers, training.device
+            *(list(model.parameters()), list(model.buffers()), training.optimizers.optimizers, layers),
+            *(training.device, training.offload),
         )
 
 
@@ -90,6 +93,9 @@ class StepCounter:
             stack.enter_context(self._device.active())
             stack.enter_context(self._memory.following_sizes())
             stack.enter_context(self._saved.noting())
+            if offload := self._of.offload:
+                stack.callback(setattr, offload, "seen", offload.seen)
+                offload.seen = self._saved.note
             stack.enter_context(futures_of_done_work())
             stack.enter_context(counting(self._operations))
             yield

@@ -15,6 +15,7 @@ from bench.report.charts.pareto import pareto
 from bench.report.charts.parts import parts
 from bench.report.charts.questions import Question, questions
 from bench.report.charts.ranks import ranks
+from bench.report.charts.saving import saving
 from bench.report.charts.scaling import scaling
 from bench.report.charts.steps import steps
 from bench.report.charts.svg import svg
@@ -24,7 +25,7 @@ __all__ = ["KINDS", "Chart", "charts", "svg"]
 
 # The kinds of charts, in the order of a report.
 KINDS: tuple[Callable[[Answers, Sequence[Question]], Iterator[Chart]], ...] = (
-    *(models, throughput, memory, scaling, heatmap, parts, communication, ranks, steps, pareto),
+    *(models, throughput, memory, scaling, heatmap, parts, communication, ranks, steps, saving, pareto),
 )
 
 

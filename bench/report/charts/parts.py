@@ -79,13 +79,13 @@ def _figure(question: Question, steps: pd.DataFrame, end: float, colours: Colour
 # -- drawing --------------------------------------------------------------------------------------------------------
 
 
-def draw(question: Question, steps: pd.DataFrame, end: float, colours: Colours) -> Figure:
-    """Draw the columns of ``steps`` (ms) one after another; unknown parts have no length."""
+def draw(question: Question, steps: pd.DataFrame, end: float, colours: Colours, unit: str = "ms a step") -> Figure:
+    """Draw the columns of ``steps``, in ``unit``, one after another; unknown parts have no length."""
     look = {part: (f"series-{n + 1}", HATCHES[n]) for n, part in enumerate(steps)}
     legend = [Key(str(part), "patch", *key) for part, key in look.items()]
     total = steps.sum(axis=1, min_count=1)
     with chart_settings():
-        drawn = draw_rows(colours, case_lines(question.cases, total), legend, (0, end), "ms a step")
+        drawn = draw_rows(colours, case_lines(question.cases, total), legend, (0, end), unit)
         for (_, case), (y,) in zip(steps.iterrows(), drawn.lanes, strict=True):
             left = 0.0
             for part, length in case.dropna().items():
