@@ -17,7 +17,7 @@ class Entry:
     ``options`` has the names, defaults and (by their defaults) types of the options that may follow the name after a
     colon; ``minimum`` (1 by default) and ``maximum`` bound them. ``multiples`` are tuples (a, b, …): a must be a
     multiple of b × …, each an option or a number. ``images`` says whether the model takes (batch, channels, height,
-    width).
+    width). ``parallel`` says which of tensor (``tp``) and pipeline parallel (``pp``) can divide it.
     """
 
     about: str
@@ -31,13 +31,16 @@ class Entry:
     maximum: Mapping[str, int] = field(default_factory=dict)
     multiples: tuple[tuple[str, *tuple[str | int, ...]], ...] = ()
     images: bool = False
+    parallel: tuple[str, ...] = ()
 
 
 IMAGES = ("resident", "synthetic", "folder")
 TOKENS = ("resident", "synthetic", "text")
 
 
-def _image(about: str, target: str, batch_size: int, parameters: int, patch: int = 1) -> Entry:
+def _image(
+    about: str, target: str, batch_size: int, parameters: int, patch: int = 1, parallel: tuple[str, ...] = ()
+) -> Entry:
     return Entry(
         about,
         target,
@@ -49,12 +52,15 @@ def _image(about: str, target: str, batch_size: int, parameters: int, patch: int
         minimum={"size": 32, "classes": 2},
         multiples=(("size", patch),) if patch > 1 else (),
         images=True,
+        parallel=parallel,
     )
 
 
 def _gpt(about: str, batch_size: int, parameters: int, **options: int) -> Entry:
     return Entry(
-        about, "workloads.gpt:GPT", "tokens", TOKENS, batch_size, parameters, options, multiples=(("width", "heads"),)
+        *(about, "workloads.gpt:GPT", "tokens", TOKENS, batch_size, parameters, options),
+        multiples=(("width", "heads"),),
+        parallel=("tp", "pp"),
     )
 
 
@@ -70,6 +76,7 @@ def _llama(about: str, batch_size: int, parameters: int, **options: int) -> Entr
         minimum={"tied": 0},
         maximum={"tied": 1},
         multiples=(("heads", "kv_heads"), ("width", 2, "heads")),  # Rotary embeddings rotate pairs.
+        parallel=("tp", "pp"),
     )
 
 
@@ -87,7 +94,7 @@ WORKLOADS: dict[str, Entry] = {
     "vit-b-16": _image(
         "Vision Transformer, torchvision's ViT-B/16: 12 layers, width 768, patches of 16 x 16",
         "workloads.vit:ViT",
-        **dict(batch_size=32, parameters=86_567_656, patch=16),
+        **dict(batch_size=32, parameters=86_567_656, patch=16, parallel=("pp",)),
     ),
     "mnist-cnn": Entry(
         about="a small convolutional network on MNIST's 28 x 28 digits: two convolutions, two linear layers",
@@ -145,6 +152,7 @@ WORKLOADS: dict[str, Entry] = {
         minimum={"vocab": 257},  # 256 bytes and the mask.
         maximum={"seq": 512},
         multiples=(("width", "heads"),),
+        parallel=("pp",),
     ),
     "dlrm": Entry(
         about="DLRM, for recommendation: 26 embedding tables; widths of tables and MLPs as for Criteo's Kaggle data",

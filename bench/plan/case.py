@@ -199,14 +199,15 @@ class Case:
             name: value
             for name, value in ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
             if name in ("workload", "strategy", "gpus", "device")
-            or (value is not None and name in AXES and value != self._default(name))
+            or (value is not None and name in AXES and value != self.default_of(name))
             or (name in FLAGS and value)
         }
         digest = hashlib.sha256(json.dumps(differs, sort_keys=True).encode()).hexdigest()[:8]
         words = [_word(name, value) for name, value in differs.items() if name != "batch_size" or not self._own_batch]
         return "-".join([*filter(None, words), digest])
 
-    def _default(self, axis: str) -> Value:
+    def default_of(self, axis: str) -> Value:
+        """Return what an axis is if it is not given, where that does not depend on the machine."""
         return self.own_compile_scope if axis == "compile_scope" else AXES[axis].default
 
     @property

@@ -144,6 +144,13 @@ def _most_split(facts: Facts) -> int:
     return (facts.description.max_split if facts.description else None) or 0
 
 
+def _lacks(case: Case, facts: Facts, way: str) -> bool:
+    """Return whether the workload is known not to say how ``tp`` or ``pp`` divides it."""
+    if facts.description:
+        return not (_most_split(facts) if way == "tp" else facts.description.has_stages)
+    return case.spec.entry is not None and way not in case.spec.entry.parallel
+
+
 def _own_of(facts: Facts) -> list[str]:
     """Return the optional members of a workload, and methods of its model, that tp and pp do not know."""
     found = facts.description
@@ -287,7 +294,7 @@ MODEL_PARALLEL = (
         ),
     ),
     Rule(
-        lambda case, facts: _is_tensor(case) and bool(facts.description) and not _most_split(facts),
+        lambda case, facts: _is_tensor(case) and _lacks(case, facts, "tp"),
         lambda case, facts: (
             f"{case.workload} lacks split(model) and max_split, which say how tensor parallel divides its layers; "
             "docs/workloads.md has what they are"
@@ -301,7 +308,7 @@ MODEL_PARALLEL = (
         ),
     ),
     Rule(
-        lambda case, facts: _is_pipeline(case) and bool(facts.description and not facts.description.has_stages),
+        lambda case, facts: _is_pipeline(case) and _lacks(case, facts, "pp"),
         lambda case, facts: (
             f"{case.workload} lacks stages(model, count) and inputs(batch), which say how pipeline parallel divides "
             "its model; docs/workloads.md has what they are"
@@ -350,9 +357,7 @@ MODEL_PARALLEL = (
     ),
     Rule(
         lambda case, facts: _is_divided(case) and case.compile != "off",
-        lambda case, facts: (
-            f"--compile {case.compile} compiles around what ranks exchange under {_of_model(case)}, {NOT_SHOWN}"
-        ),
+        lambda case, facts: f"--compile compiles around what ranks exchange under {_of_model(case)}, {NOT_SHOWN}",
     ),
     Rule(
         lambda case, facts: _is_divided(case) and case.precision == "amp-fp16",

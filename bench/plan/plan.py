@@ -309,7 +309,7 @@ def command(case: Case, protocol: Protocol) -> str:
             continue
         if name == "env":
             words += [w for variable, text in case.environment.items() for w in (AXES[name].flag, f"{variable}={text}")]
-        elif value != AXES[name].default or name in ("strategy", "device"):
+        elif value != case.default_of(name) or name in ("strategy", "device"):
             words += [AXES[name].flag, show(value)]
     for name, option in SETTINGS.items():
         value = getattr(protocol, name)

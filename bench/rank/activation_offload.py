@@ -14,18 +14,19 @@ LEAST_BYTES = 1024  # A smaller tensor costs more time to copy than it saves mem
 
 
 class Moved(NamedTuple):
-    """An activation on the host."""
+    """An activation on the host, and its strides on the device, which compiled code relies on."""
 
     host: Tensor
+    stride: tuple[int, ...]
 
 
 class ActivationOffload:
     """Copies what autograd saves to page-locked memory, and back when the backward pass needs it.
 
     Both happen on a stream of their own, so that the device computes meanwhile; the backward pass waits for each copy.
-    Parameters stay, as they are in memory anyway, and so does what is not on the device. ``tensors`` and ``bytes`` are
-    what was copied to the host so far. ``seen`` is called with each tensor that autograd saves, in place of hooks that
-    are outside of these.
+    Parameters stay, as they are in memory anyway, and so does what is not on the device or has a number at several
+    places. ``tensors`` and ``bytes`` are what was copied to the host so far. ``seen`` is called with each tensor that
+    autograd saves, in place of hooks that are outside of these.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -43,30 +44,35 @@ class ActivationOffload:
     def _pack(self, tensor: Tensor) -> Tensor | Moved:
         self.seen(tensor)
         size = tensor.numel() * tensor.element_size()
-        if size < LEAST_BYTES or tensor.device != self._device or _is_parameter(tensor):
+        if size < LEAST_BYTES or tensor.device != self._device or _is_parameter(tensor) or 0 in tensor.stride():
             return tensor
         self.tensors += 1
         self.bytes += size
         if self._stream is None:
-            return Moved(tensor.detach().clone())
+            return Moved(tensor.detach().clone(), tensor.stride())
         host = torch.empty_like(tensor, device="cpu", pin_memory=True)
         self._stream.wait_stream(self._module.current_stream(self._device))
         with self._module.stream(self._stream):
             host.copy_(tensor.detach(), non_blocking=True)
         tensor.record_stream(self._stream)  # Its memory is not used again before it is copied.
-        return Moved(host)
+        return Moved(host, tensor.stride())
 
     def _unpack(self, packed: Tensor | Moved) -> Tensor:
         if isinstance(packed, Tensor):
             return packed
         if self._stream is None:
-            return packed.host
+            return self._on_device(packed)
         with self._module.stream(self._stream):  # after the copy to the host
-            tensor = packed.host.to(self._device, non_blocking=True)
+            tensor = self._on_device(packed)
         now = self._module.current_stream(self._device)
         now.wait_stream(self._stream)
         tensor.record_stream(now)
         return tensor
+
+    def _on_device(self, moved: Moved) -> Tensor:
+        host = moved.host
+        tensor = torch.empty_strided(host.size(), moved.stride, dtype=host.dtype, device=self._device)
+        return tensor.copy_(host, non_blocking=True)
 
 
 def _is_parameter(tensor: Tensor) -> bool:

@@ -60,6 +60,43 @@ def test_strategies_precisions_and_checkpointing(seen: Seen, reference: Seen, pr
     assert_same(seen, reference, TOLERANCE[precision])
 
 
+FURTHER = [
+    pytest.param(case_of(strategy, **axes), id="-".join([strategy, *map(str, axes.values())]))
+    for strategy in ("single", "ddp", "fsdp")
+    for axes in (
+        *({"attention": kernel} for kernel in ("flash", "math")),
+        *({"activation_offload": "cpu", "activation_checkpointing": checkpointing} for checkpointing in CHECKPOINTING),
+    )
+]
+
+
+@pytest.mark.parametrize("case", FURTHER)
+def test_attention_and_offload(seen: Seen, reference: Seen) -> None:
+    assert_same(seen, reference, TOLERANCE["fp32"])
+
+
+FLOAT8 = [
+    pytest.param(case_of(strategy, precision=precision, **axes), id="-".join([strategy, precision, *axes.values()]))
+    for strategy in ("single", "ddp", "zero1", "fsdp")
+    for precision, axes in (
+        ("fp8", {}),
+        ("fp8-rowwise", {}),
+        ("fp8", {"activation_checkpointing": "full"}),
+        ("fp8", {"activation_checkpointing": "selective"}),
+    )
+]
+
+
+@pytest.mark.parametrize("case", FLOAT8)
+def test_float8_as_the_cpu_rounds_it(seen: Seen, reference: Seen) -> None:
+    """The CPU multiplies float8 in another type. A number of 3 bits is off by up to 2^-4, one of bfloat16 by 2^-9."""
+    np.testing.assert_allclose(seen["losses"], reference["losses"], rtol=5e-4)
+    np.testing.assert_allclose(seen["norms"], reference["norms"], rtol=1e-2)
+    wanted = gradients(reference)
+    off = sum(np.square(one - wanted[name]).sum() for name, one in gradients(seen).items())
+    assert 2**-7 < np.sqrt(off / sum(np.square(one).sum() for one in wanted.values())) < 2**-4
+
+
 LIKE = {
     "ddp:bucket-mb=1": "fp32",
     "ddp:bucket-view=on": "fp32",
@@ -172,7 +209,35 @@ COMPILED = [
 ]
 
 
-@pytest.mark.parametrize("case", COMPILED)
+# Each layer by itself where the whole model is compiled otherwise, and the other way round.
+SCOPES = [
+    pytest.param(
+        case_of(strategy, compile="default", compile_scope=scope, activation_checkpointing=checkpointing),
+        id=f"{strategy}-{scope}-{checkpointing}",
+        marks=pytest.mark.slow,
+    )
+    for (strategy, scope), checkpointing in itertools.product(
+        (("single", "block"), ("ddp", "block"), ("fsdp", "model")), ("none", "full", "selective")
+    )
+]
+COMPILED_WITH = [
+    pytest.param(
+        case_of(strategy, compile="default", **axes),
+        id="-".join([strategy, *map(str, axes.values())]),
+        marks=pytest.mark.slow,
+    )
+    for strategy, axes in itertools.product(
+        ("single", "fsdp"),
+        (
+            {"attention": "math"},
+            {"activation_offload": "cpu"},
+            {"activation_offload": "cpu", "compile_scope": "block", "activation_checkpointing": "full"},
+        ),
+    )
+]
+
+
+@pytest.mark.parametrize("case", [*COMPILED, *SCOPES, *COMPILED_WITH])
 def test_compiled_code_trains_the_same(seen: Seen, reference: Seen) -> None:
     assert_same(seen, reference, TOLERANCE["fp32"])
 

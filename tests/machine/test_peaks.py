@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from bench.machine.peaks import PEAKS, peak_tflops
-from bench.plan.options import PRECISIONS
+from bench.plan.options import PRECISIONS, arithmetic
+
+
+def peak_of(device: str, precision: str) -> tuple[float, str] | None:
+    return peak_tflops(device, arithmetic(precision))
 
 
 @pytest.mark.parametrize(
@@ -24,7 +28,7 @@ from bench.plan.options import PRECISIONS
     ],
 )
 def test_peak_is_the_datasheets(device: str, fp32: float, sparse_bf16: float) -> None:
-    known = peak_tflops(device, "fp32"), peak_tflops(device, "amp-bf16")
+    known = peak_of(device, "fp32"), peak_of(device, "amp-bf16")
     assert known[0] is not None
     assert known[1] is not None
     assert known[0][0] == fp32
@@ -52,7 +56,7 @@ def test_peak_is_the_datasheets(device: str, fp32: float, sparse_bf16: float) ->
     ],
 )
 def test_peak_of_tf32_is_the_datasheets(device: str, sparse_tf32: float) -> None:
-    known = peak_tflops(device, "tf32")
+    known = peak_of(device, "tf32")
     assert known is not None
     assert known[0] == pytest.approx(sparse_tf32 / 2, rel=0.007)  # A30: 82 printed, 165 sparse
     assert known[1] == PEAKS[device].source
@@ -84,7 +88,7 @@ def test_peak_of_tf32_is_the_datasheets(device: str, sparse_tf32: float) -> None
     ],
 )
 def test_peak_of_a_pair_is_the_dense_one(device: str, precision: str, dense: float | None, sparse: float) -> None:
-    known = peak_tflops(device, precision)
+    known = peak_of(device, precision)
     assert known is not None
     assert known[0] == pytest.approx(dense or sparse / 2, rel=0 if dense else 0.001)
     assert known[0] == pytest.approx(sparse / 2, rel=0.001)
@@ -112,11 +116,11 @@ def test_peak_of_a_pair_is_the_dense_one(device: str, precision: str, dense: flo
 )
 def test_what_was_not_read_is_empty(device: str, rates: dict[str, float]) -> None:
     kinds = ("fp32", "tf32", "fp16", "bf16", "fp8")
-    assert {kind: found[0] for kind in kinds if (found := peak_tflops(device, kind))} == rates
+    assert {kind: found[0] for kind in kinds if (found := peak_of(device, kind))} == rates
 
 
 def test_a_name_of_several_products_has_no_peak() -> None:
-    assert peak_tflops("AMD Instinct MI250X/MI250", "bf16") is None  # 191.5 and 181 TFLOP/s
+    assert peak_of("AMD Instinct MI250X/MI250", "bf16") is None  # 191.5 and 181 TFLOP/s
 
 
 H200, T4, V100 = "NVIDIA H200 SXM datasheet, dense", "NVIDIA T4 datasheet", "NVIDIA V100 datasheet"
@@ -146,18 +150,22 @@ H200, T4, V100 = "NVIDIA H200 SXM datasheet, dense", "NVIDIA T4 datasheet", "NVI
         ("NVIDIA B300 SXM6 AC", "bf16", (2250, "NVIDIA NeMo RL, nemo_rl/utils/flops_tracker.py, dense")),
         ("NVIDIA B300 SXM6 AC", "tf32", None),
         ("NVIDIA GB200", "fp16", None),
+        ("NVIDIA H200", "fp8", (1979, H200)),
+        ("NVIDIA H200", "fp8-rowwise", (1979, H200)),
+        ("Tesla T4", "fp8", None),
         ("NVIDIA H20", "fp32", None),
         ("NVIDIA H20", "tf32", (74, "NVIDIA H20 datasheet, dense")),
     ],
 )
 def test_precision_chooses_the_rate(device: str, precision: str, peak: tuple[float, str] | None) -> None:
-    assert peak_tflops(device, precision) == peak
+    assert peak_of(device, precision) == peak
 
 
 def test_every_precision_is_answered_for_every_device() -> None:
     for device, peak in PEAKS.items():
-        rates = {precision: peak_tflops(device, precision) for precision in PRECISIONS}
+        rates = {precision: peak_of(device, precision) for precision in PRECISIONS}
         assert rates["amp-bf16"] == rates["bf16"], device
+        assert rates["fp8"] == rates["fp8-rowwise"], device
         known = {precision: rate[0] for precision, rate in rates.items() if rate}
         assert all(rate[1] == peak.source for rate in rates.values() if rate)
         if "tf32" in known:  # Ampere and later: half of the rate of the 16-bit types, which are alike
@@ -167,21 +175,21 @@ def test_every_precision_is_answered_for_every_device() -> None:
 
 
 def test_whole_answer() -> None:
-    assert peak_tflops("NVIDIA H200", "amp-bf16") == (989, "NVIDIA H200 SXM datasheet, dense")
-    assert peak_tflops("NVIDIA L40S", "amp-bf16") == (362, "NVIDIA L40S datasheet, dense")  # printed beside the sparse
+    assert peak_of("NVIDIA H200", "amp-bf16") == (989, "NVIDIA H200 SXM datasheet, dense")
+    assert peak_of("NVIDIA L40S", "amp-bf16") == (362, "NVIDIA L40S datasheet, dense")  # printed beside the sparse
 
 
 @pytest.mark.parametrize("device", ["cpu", "", "NVIDIA H200 NVL", "nvidia h200", "NVIDIA H2000"])
 def test_unknown_device_has_no_peak(device: str) -> None:
-    assert peak_tflops(device, "fp32") is None
-    assert peak_tflops(device, "amp-bf16") is None
-    assert [peak_tflops(device, precision) for precision in PRECISIONS] == [None] * 5
+    assert peak_of(device, "fp32") is None
+    assert peak_of(device, "amp-bf16") is None
+    assert [peak_of(device, precision) for precision in PRECISIONS] == [None] * 7
 
 
 def test_unpublished_or_absent_rate_is_no_peak() -> None:
-    assert peak_tflops("Tesla T4", "amp-bf16") is None  # Turing has no bfloat16
-    assert peak_tflops("Tesla T4", "fp32") == (8.1, "NVIDIA T4 datasheet")
-    assert peak_tflops("NVIDIA B200", "fp32") is None
+    assert peak_of("Tesla T4", "amp-bf16") is None  # Turing has no bfloat16
+    assert peak_of("Tesla T4", "fp32") == (8.1, "NVIDIA T4 datasheet")
+    assert peak_of("NVIDIA B200", "fp32") is None
 
 
 def test_tensor_cores_are_faster_than_fp32_on_every_device() -> None:

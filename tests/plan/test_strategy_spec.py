@@ -169,7 +169,7 @@ def test_every_strategy_has_its_file_with_all_that_a_rank_asks_of_it() -> None:
     files = {path.stem for path in Path(bench.strategies.__path__[0]).glob("*.py")} - {"__init__"}
     assert files == set(STRATEGIES) == {"single", "dp", "ddp", "zero1", "fsdp"}
     modules = {name: importlib.import_module(f"bench.strategies.{name}") for name in STRATEGIES}
-    for asked in ("apply", "compiled", "gradient_sync", "forward_is_local"):
+    for asked in ("apply", "gradient_sync", "forward_is_local"):
         assert [name for name, module in modules.items() if not callable(getattr(module, asked, None))] == []
     assert [name for name, module in modules.items() if module.OWN_PRECISION] == ["fsdp"]
     assert set(ONE_PROCESS) == {"single", "dp"}

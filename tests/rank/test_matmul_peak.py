@@ -7,6 +7,7 @@ import torch
 
 from bench.rank import matmul_peak
 from bench.rank.matmul_peak import LEAST_PRODUCTS, SHAPES, timed
+from bench.rank.private import scaled_mm
 
 CPU = torch.device("cpu")
 SMALL = ((16, 32, 48), (64, 32, 48))
@@ -23,6 +24,17 @@ def test_each_shape_is_multiplied_until_it_is_known(monkeypatch: pytest.MonkeyPa
 
 def test_without_time_one_product_of_the_first_shape_is_measured() -> None:
     (only,) = timed(CPU, torch.bfloat16, SMALL, 0.0)
+    assert (only.m, only.n, only.k, only.times) == (16, 32, 48, 1)
+
+
+def test_float8_is_multiplied_into_bfloat16_with_a_scale() -> None:
+    """By the definition of a product of matrices, in float64; the sum is rounded to bfloat16, off by up to 2^-9."""
+    a, b = torch.randn(16, 48).to(torch.float8_e4m3fn), torch.randn(32, 48).to(torch.float8_e4m3fn)
+    out = torch.empty(16, 32, dtype=torch.bfloat16)
+    scaled_mm(a, b.t(), torch.ones(()), out)
+    exact = a.double() @ b.double().t()
+    torch.testing.assert_close(out.double(), exact, rtol=2**-8, atol=0.01)
+    (only,) = timed(CPU, torch.float8_e4m3fn, SMALL, 0.0)
     assert (only.m, only.n, only.k, only.times) == (16, 32, 48, 1)
 
 

@@ -60,7 +60,61 @@ def test_what_took_effect_is_said() -> None:
         "float32 in 4 of 4 matmuls and convolutions; 2 of 3 checkpointed layers recomputed; "
         "gradient norm 2.5, clipped to 1; attention flash (2), math (1)",
         "not_as_asked": None,
+        "attention_kernels": "flash (2), math (1)",
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "calls", "fault", "mark"),
+    [
+        ("auto", {"math": 2}, [], None),
+        ("flash", {"flash": 2}, [], None),
+        ("math", {"flash": 1, "math": 2}, [], "attention ran with flash (1), math (2), and not with math alone"),
+        ("flash", {"math": 2}, ["--attention flash had no effect: attention ran with math (2)"], None),
+        (
+            "efficient",
+            {},
+            ["--attention efficient had no effect: the model does not call scaled_dot_product_attention"],
+            None,
+        ),
+    ],
+)
+def test_the_kernel_that_ran_is_held_against_the_one_asked_for(
+    asked: str, calls: dict[str, int], fault: list[str], mark: str | None
+) -> None:
+    row, faults = effects(case(strategy="single", attention=asked), records(state(), observed=seen(attention=calls)))
+    assert (faults, row["not_as_asked"]) == (fault, mark)
+
+
+def test_a_workload_that_allows_other_kernels_has_an_invalid_row() -> None:
+    changed = state(settings={"cuda.math_sdp_enabled": ["False", "True"]})
+    looked = seen(attention={"flash": 1})
+    _, faults = effects(case(strategy="single", attention="flash"), records(changed, observed=looked))
+    assert faults == [
+        "the workload changed what --attention flash pins: cuda.math_sdp_enabled is True and not False; leave that to "
+        "the options"
+    ]
+    row, faults = effects(case(strategy="single"), records(changed, observed=looked))
+    assert faults == []
+    assert row["not_as_asked"] == "the workload changed PyTorch's settings: cuda.math_sdp_enabled is True and not False"
+
+
+def test_activations_on_the_host() -> None:
+    asked = case(strategy="single", activation_offload="cpu")
+    row, faults = effects(asked, records(state(), observed=seen(offloaded=[3, 3 << 20])))
+    assert faults == []
+    assert "3 activations of 3.0 MiB waited on the host" in row["took_effect"]
+    _, faults = effects(asked, records(state(), observed=SEEN))
+    assert faults == ["--activation-offload cpu had no effect: no activation was copied to the host"]
+
+
+def test_float8_leaves_other_products_in_bfloat16() -> None:
+    asked = case(strategy="single", precision="fp8")
+    row, faults = effects(asked, records(state(), observed=seen(matmuls={"float8_e4m3fn": 3, "bfloat16": 1})))
+    assert (faults, row["not_as_asked"]) == ([], None)
+    assert "float8_e4m3fn in 3 of 4 matmuls and convolutions" in row["took_effect"]
+    _, faults = effects(asked, records(state(), observed=seen(matmuls={"bfloat16": 4})))
+    assert faults == ["--precision fp8 had no effect: all matmuls ran in bfloat16, none in float8_e4m3fn"]
 
 
 def test_tensor_parallel_says_what_is_divided_and_exchanged() -> None:

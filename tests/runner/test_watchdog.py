@@ -131,6 +131,16 @@ def test_no_step_for_the_limit_ends_it(ranks: Ranks, clock: Clock) -> None:
     )
 
 
+def test_saving_may_take_as_long_as_the_launch(ranks: Ranks, clock: Clock) -> None:
+    watched = dog(ranks)
+    ranks.step(0, 1, "saving")
+    ranks.step(1, 1, "ending")
+    assert not looks(watched, clock, 1)
+    assert not looks(watched, clock, 4 * HANG_S)
+    assert watched.limit_s == TIMEOUT_S
+    assert watched.ending
+
+
 def test_slow_steps_have_ten_times_as_long(ranks: Ranks, clock: Clock) -> None:
     watched = dog(ranks)
     for rank in (0, 1):
