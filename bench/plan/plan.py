@@ -267,7 +267,8 @@ def _check_settings(settings: Mapping[str, Value], cases: Sequence[Case]) -> Non
             flag = SETTINGS[name].flag
             raise UsageError(f"{flag} has no effect without a script", option=flag, hint="Add --script FILE.")
     for name in SAVING_SETTINGS:
-        if name in settings and not any(case.saves for case in cases):
+        default = SETTINGS[name].default
+        if settings.get(name, default) != default and not any(case.saves for case in cases):
             flag = SETTINGS[name].flag
             raise UsageError(f"{flag} has no effect without --save-checkpoint", option=flag, hint=f"Leave {flag} out.")
     folder = str(settings.get("save_dir") or ".")

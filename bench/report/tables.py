@@ -221,18 +221,20 @@ def tables(answers: Answers) -> list[Table]:
     base = names.drop(columns="work_key").rename(columns=lambda name: name if name == "environment" else f"base_{name}")
     alike = ["environment", *BASE]
     scaling = _with_labels(answers.scaling, names).merge(base.drop_duplicates(alike), on=alike, how="left")
+    summary = answers.summary.assign(label=names["label"])
+    saving = summary[summary["save_blocked_s"].notna()]
     failures = _with_labels(answers.failures, names)
     failures["log_path"] = failures["run_id"] + "/" + failures["log"]
     found = [
         environments(answers),
-        Table("summary", "Cases", _summary_note(answers), SUMMARY, answers.summary.assign(label=names["label"])),
+        Table("summary", "Cases", _summary_note(answers), SUMMARY, summary),
         Table("scaling", "Scaling", _SCALING_NOTE, SCALING, scaling),
         Table("tradeoff", "Speed against memory", _TRADEOFF_NOTE, TRADEOFF, _with_labels(answers.tradeoff, names)),
         Table("tuning", "Threads and workers", _TUNING_NOTE, TUNING, _with_labels(answers.tuning, names)),
         Table("slow_ranks", "Ranks", _SLOW_RANKS_NOTE, SLOW_RANKS, _with_labels(answers.slow_ranks, names)),
-        Table("saving", "Saving", _SAVING_NOTE, SAVING, _saving(answers).assign(label=names["label"])),
+        Table("saving", "Saving", _SAVING_NOTE, SAVING, saving),
         Table("failures", "Failures", _FAILURES_NOTE, FAILURES, failures),
-        Table("commands", "Commands", "", COMMANDS, answers.summary.assign(label=names["label"])),
+        Table("commands", "Commands", "", COMMANDS, summary),
     ]
     return [without_empty(table) for table in found if len(table.frame)]
 
@@ -279,11 +281,6 @@ def _summary_note(answers: Answers) -> str:
     with_workers = (answers.summary["memory_measure"] == "peak_host_mib").any()
     profiled = answers.summary["exposed_comm_share"].notna().any()
     return _SUMMARY_NOTE + (_WORKERS_NOTE if with_workers else "") + (_COMM_NOTE if profiled else "")
-
-
-def _saving(answers: Answers) -> pd.DataFrame:
-    """Return the cases whose state was saved."""
-    return answers.summary[answers.summary["save_blocked_s"].notna()]
 
 
 def environments(answers: Answers) -> Table:

@@ -137,7 +137,7 @@ def _field(field: dataclasses.Field[Any], value: Any, at: str) -> Any:
     types = {"str": str, "int": int, "float": float, "bool": bool}
     if field.name in AXES:
         value = _read(AXES[field.name].read, value, at)
-    if type(value) is not types[kind.partition(" ")[0]] or value in ("auto", "all"):
+    if type(value) is not types[kind.partition(" ")[0]] or (field.name, value) == ("device", "auto"):
         raise _wrong(at, value, f"a value of kind {kind.partition(' ')[0]}")
     return value
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.analysis.frames import launches
 from bench.analysis.order import apart
-from bench.analysis.summary import FIGURES, OF_THE_CASE, PARTS, summarise
+from bench.analysis.summary import FIGURES, OF_THE_CASE, PARTS, SAVING, summarise
 from bench.store.columns import COMMUNICATION, FILES, LaunchRow
 from bench.store.environments import with_environments
 
@@ -29,7 +29,7 @@ def case_of(summary: pd.DataFrame, case_id: str) -> dict[str, Any]:
 UNKNOWN: dict[str, Any] = dict.fromkeys(FIGURES)
 # Columns that the rows of these tests do not have: the axes, the parts of a step, and figures that need two launches.
 UNSAID: dict[str, Any] = {
-    **dict.fromkeys(["nproc_per_node", "work_key", "code_key", *OF_THE_CASE, *PARTS, "marks"]),
+    **dict.fromkeys(["nproc_per_node", "work_key", "code_key", *OF_THE_CASE, *PARTS, *SAVING, "marks"]),
     **dict.fromkeys(["comm_method", *COMMUNICATION]),
     **{"work": 0, "code": 0},
 }

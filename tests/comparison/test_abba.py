@@ -394,18 +394,18 @@ def test_a_duet_has_no_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         compete(request, *(sides, tmp_path, Gating(Rules(), 5, duet=True), silent()))
 
 
-@pytest.mark.parametrize(
-    "sides", [(Side("A"), Side("B", {"seed": ["1"]})), (Side("A"), Side("B", {"num_workers": ["2"]}))]
-)
 def test_a_duet_saves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plain(monkeypatch, Turns(tmp_path, [[]]))
     with pytest.raises(UsageError, match="the other side trains while the state for --save-checkpoint is saved"):
         compete(
-            wanted({"save_checkpoint": ["dcp"]}),
+            wanted({"save_checkpoint": "dcp"}),
             *((Side("A"), Side("B", {"seed": ["1"]})), tmp_path, Gating(Rules(), 5, duet=True), silent()),
         )
 
 
+@pytest.mark.parametrize(
+    "sides", [(Side("A"), Side("B", {"seed": ["1"]})), (Side("A"), Side("B", {"num_workers": ["2"]}))]
+)
 def test_a_duet_with_workers_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sides: tuple[Side, Side]
 ) -> None:

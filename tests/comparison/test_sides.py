@@ -86,7 +86,7 @@ def test_an_axis_is_given_once() -> None:
     [
         ("precision=fp32,bf16", "--b: got 'precision=fp32,bf16'; allowed: one value"),
         ("env=X=1|2", r"--b: got 'env=X=1\|2'; allowed: one value"),
-        ("precision=fp8", "^--b: --precision: got 'fp8'; allowed: fp32"),
+        ("precision=fp9", "^--b: --precision: got 'fp9'; allowed: fp32"),
         ("seed=-1", "^--b: --seed: got '-1'; allowed: a whole number from 0"),
         ("env=FOO", "^--b: --env: got 'FOO'; allowed: NAME=VALUE"),
         ("env=OMP_NUM_THREADS=4", "^--b: --env: .* OMP_NUM_THREADS cannot be set here: use --omp-num-threads"),

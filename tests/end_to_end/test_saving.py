@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,3 +83,98 @@ def test_the_state_is_the_same_and_training_goes_on(trainings: Trainings, withou
             assert case.save_checkpoint == "dcp-async" or (save["steps"], save["blocked_ns"]) == (0, save["total_ns"])
     if case.save_checkpoint != "dcp-async":  # which trains meanwhile
         assert said["losses"] == json.loads(trainings[without].read_text())["losses"]
+
+
+GAN = """
+import torch
+from torch import nn
+
+
+class Gan:
+    unit, batch_size = "samples", 8
+
+    def build(self):
+        return {"generator": nn.Linear(8, 8), "critic": nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))}
+
+    def optimizers(self, models):
+        return [torch.optim.Adam(models[name].parameters(), 1e-3) for name in ("generator", "critic")]
+
+    def step(self, models, batch, ctx):
+        of_generator, of_critic = ctx.optimizers
+        made, critic = models["generator"](torch.randn_like(batch[0])), models["critic"]
+        lost = critic(made.detach()).mean() - critic(batch[0]).mean()
+        ctx.backward(lost)
+        ctx.update(of_critic)
+        won = -critic(made).mean()
+        ctx.backward(won)
+        ctx.update(of_generator)
+        return lost + won
+
+    def samples(self, data):
+        return torch.utils.data.TensorDataset(torch.randn(64, 8))
+
+    def layers(self, models):
+        return []
+"""
+PARAMETERS = 8 * 8 + 8 + 8 * 16 + 16 + 16 + 1
+
+
+def test_what_saving_costs_is_in_the_rows(bench: Any, tmp_path: Path) -> None:
+    """Of two models, each with an optimizer of its own. Adam's state has 12 bytes for each parameter."""
+    (tmp_path / "gan.py").write_text(GAN)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    where = ("--save-dir", str(disk), "--save-interval", "100")
+    words = ("--workload", "gan.py:Gan", "--strategy", "ddp,fsdp", "--save-checkpoint", "none,full,dcp-async", *where)
+    ran = bench("run", *words, "--device", "cpu", "--steps", "5", "--launches", "1", "--matmul-peak", "off")
+    assert [row["status"] for row in ran.rows()] == ["ok"] * 6
+    assert list(disk.iterdir()) == []
+    for row in ran.rows():
+        if row["save_checkpoint"] == "none":
+            assert {row[name] for name in row if name.startswith("save_") and name[5:] not in OF_THE_RUN} == {""}
+            assert (row["goodput"], row["load_s"]) == ("", "")
+            continue
+        assert (row["save_restored"], row["save_note"]) == ("true", "")
+        assert int(row["save_bytes"]) > 12 * PARAMETERS
+        blocked, total = float(row["save_blocked_s"]), float(row["save_total_s"])
+        assert 0 < blocked <= total
+        assert float(row["save_mb_per_s"]) == pytest.approx(int(row["save_bytes"]) / 1e6 / total, rel=1e-6)
+        interval = 100 * float(row["step_mean_ms"]) / 1e3
+        assert float(row["goodput"]) <= interval / max(interval + blocked, total) + 1e-9
+        if row["save_checkpoint"] == "full":
+            assert blocked == total
+            assert float(row["goodput"]) == pytest.approx(interval / (interval + blocked), rel=1e-6)
+
+
+OF_THE_RUN = ("checkpoint", "dir", "interval")
+
+
+def test_a_state_without_room_costs_no_row(bench: Any, tmp_path: Path) -> None:
+    """The files of each rank may have 1 MiB, and the state of this model has more."""
+    words = ("--workload", "mlp:width=512", "--strategy", "single", "--save-checkpoint", "full", "--device", "cpu")
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({1 << 20}, {1 << 20}))"
+    (tmp_path / "small.py").write_text(f"{limited}\nfrom workloads.mlp import MLP\n")
+    words = ("--workload", "small.py:MLP:width=512", *words[2:])
+    ran = bench("run", *words, "--steps", "5", "--launches", "1", "--matmul-peak", "off")
+    (row,) = ran.rows()
+    assert row["status"] == "ok"
+    assert float(row["samples_per_s"]) > 0
+    assert (row["save_bytes"], row["save_restored"], row["goodput"]) == ("", "", "")
+    assert row["save_note"].startswith("saving failed: ")
+    assert f"--save-checkpoint: {row['save_note']}" in ran.stderr
+    assert not list(ran.folder.rglob("saved"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--save-interval", "10"), "--save-interval has no effect without --save-checkpoint"),
+        (("--save-dir", "."), "--save-dir has no effect without --save-checkpoint"),
+        (("--save-checkpoint", "dcp", "--save-dir", "nowhere"), "allowed: a folder that exists, and in which you may"),
+        (("--save-checkpoint", "dpc"), "Did you mean 'dcp'?"),
+    ],
+)
+def test_what_has_no_effect_or_is_not_there_is_refused(bench_here: Any, words: tuple[str, ...], said: str) -> None:
+    ran = bench_here("run", "--workload", "mlp", "--device", "cpu", *words)
+    assert ran.code == 2
+    assert said in ran.stderr

@@ -131,6 +131,9 @@ def test_axes_of_a_later_version_at_their_defaults_or_empty_leave_an_id_as_it_wa
         ({"activation_checkpointing": "selective"}, "resnet18-ddp-x2-cpu-ac-selective"),
         ({"activation_checkpointing": "every=12"}, "resnet18-ddp-x2-cpu-ac-every-12"),
         ({"compile": "default"}, "resnet18-ddp-x2-cpu-compile-default"),
+        ({"attention": "math"}, "resnet18-ddp-x2-cpu-attention-math"),
+        ({"activation_offload": "cpu"}, "resnet18-ddp-x2-cpu-offload-cpu"),
+        ({"save_checkpoint": "dcp-async"}, "resnet18-ddp-x2-cpu-save-dcp-async"),
         ({"grad_accum_steps": 8}, "resnet18-ddp-x2-cpu-accum8"),
         ({"max_grad_norm": 0.25}, "resnet18-ddp-x2-cpu-clip0-25"),
         ({"optimizer": "sgd"}, "resnet18-ddp-x2-cpu-sgd"),
@@ -145,6 +148,15 @@ def test_axes_of_a_later_version_at_their_defaults_or_empty_leave_an_id_as_it_wa
 )
 def test_words_of_a_slug(changes: dict[str, Any], words: str) -> None:
     assert case(**changes).case_id.rpartition("-")[0] == words
+
+
+@pytest.mark.parametrize(("strategy", "own"), [("ddp", "model"), ("single", "model"), ("fsdp", "block")])
+def test_the_scope_that_a_strategy_compiles_anyway_is_not_in_the_id(strategy: str, own: str) -> None:
+    """As it was not in those of versions without the axis."""
+    compiled = case(strategy=strategy, compile="default")
+    other = "model" if own == "block" else "block"
+    assert dataclasses.replace(compiled, compile_scope=own).case_id == compiled.case_id
+    assert f"-compile-scope-{other}-" in dataclasses.replace(compiled, compile_scope=other).case_id
 
 
 def test_words_that_look_alike_have_other_hashes() -> None:

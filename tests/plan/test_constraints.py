@@ -12,6 +12,7 @@ from bench.machine.gpus import Gpu, Machine
 from bench.plan.case import Case
 from bench.plan.constraints import Facts, refusal
 from bench.plan.description import Description
+from workloads import WORKLOADS
 
 A100 = Gpu("GPU-a", "NVIDIA A100-SXM4-80GB", 81920.0, (8, 0))
 T4 = Gpu("GPU-t", "Tesla T4", 15360.0, (7, 5))
@@ -467,3 +468,115 @@ def test_what_pipeline_parallel_was_not_shown_to_train_is_refused(asked: Case, r
 )
 def test_members_that_pipeline_parallel_needs_or_does_not_know(lacks: dict[str, Any], reason: str) -> None:
     assert reason in (why(pipeline(), description=dataclasses.replace(STAGED, **lacks)) or "")
+
+
+# -- float8, attention, offload, compile scope, saving ---------------------------------------------------------------
+
+H100 = Gpu("GPU-h", "NVIDIA H100 80GB HBM3", 81559.0, (9, 0))
+L4 = Gpu("GPU-l", "NVIDIA L4", 23034.0, (8, 9))
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "reason"),
+    [
+        (case(precision="fp8"), (), "--precision fp8 needs a GPU that multiplies float8; the CPU does not"),
+        (
+            case(precision="fp8", device="cuda"),
+            (H100, A100),
+            "the matrix products of float8 need compute capability 8.9",
+        ),
+        (case(precision="fp8", device="cuda"), (L4,), None),
+        (case(precision="fp8-rowwise", device="cuda"), (L4,), "need compute capability 9.0 (Hopper) or newer"),
+        (case(precision="fp8-rowwise", device="cuda"), (H100,), None),
+        (
+            case(precision="fp8", device="cuda", strategy="dp"),
+            (H100, H100),
+            "--precision fp8 is used with dp, which has",
+        ),
+        (case(precision="fp8", device="cuda", strategy="dp", gpus=1), (H100,), None),
+        (case(precision="fp8", device="cuda", strategy="fsdp:reduce=bf16"), (H100,), None),
+        (case(attention="flash"), (), None),
+        (case(attention="math"), (), None),
+        (case(attention="efficient"), (), "the CPU has no efficient kernel of attention; give auto, flash or math"),
+        (case(attention="cudnn"), (), "the CPU has no cudnn kernel of attention"),
+        (
+            case(attention="flash", device="cuda"),
+            (H100,),
+            "the flash kernel of attention takes float16 and bfloat16 only",
+        ),
+        (
+            case(attention="cudnn", device="cuda", precision="tf32"),
+            (H100,),
+            "the cudnn kernel of attention takes float16",
+        ),
+        (case(attention="efficient", device="cuda"), (H100,), None),
+        (
+            case(attention="flash", device="cuda", precision="amp-fp16"),
+            (T4,),
+            "the flash kernel of attention needs compute",
+        ),
+        (case(attention="flash", device="cuda", precision="amp-bf16"), (A100,), None),
+        (case(attention="flash", device="cuda", precision="fp8"), (H100,), None),
+        (
+            case(activation_offload="cpu"),
+            (),
+            "moves activations from a GPU to the host; on the CPU they are there already",
+        ),
+        (case(activation_offload="cpu", device="cuda"), (T4,), None),
+        (
+            case(activation_offload="cpu", device="cuda", strategy="dp"),
+            (T4, T4),
+            "which do not offload activations; use ddp",
+        ),
+        (case(save_checkpoint="full", strategy="zero1"), (), None),
+        (case(save_checkpoint="dcp", strategy="zero1"), (), "gives its state as a whole only"),
+        (case(save_checkpoint="dcp-async", strategy="zero1"), (), "use --save-checkpoint full"),
+        (case(save_checkpoint="dcp", fake_ranks=True), (), "fake ranks have no state that could be saved"),
+        (case(save_checkpoint="dcp-async", strategy="fsdp:replicate=2", gpus=4), (), None),
+    ],
+)
+def test_further_axes(asked: Case, gpus: tuple[Gpu, ...], reason: str | None) -> None:
+    found = why(asked, *gpus, description=description(data=("resident",)))
+    assert found is None if reason is None else reason in str(found)
+
+
+def test_float8_needs_torchao_and_layers() -> None:
+    asked = case(precision="fp8", device="cuda")
+    facts = Facts(Machine((H100, H100)), torchao=False)
+    assert (
+        refusal(asked, facts) == "--precision fp8 needs torchao, which is not installed; pip install 'stepbench[fp8]'"
+    )
+    assert "names no layers, whose Linear modules" in str(
+        why(asked, H100, description=description(layers=0, data=("resident",)))
+    )
+
+
+def test_compiling_blocks_needs_layers() -> None:
+    without = description(layers=0, data=("resident",))
+    asked = case(compile="default", compile_scope="block")
+    assert why(asked, description=without) == "resnet18 names no layers to compile by themselves: its layers() is empty"
+    assert why(dataclasses.replace(asked, compile_scope="model"), description=without) is None
+    assert why(dataclasses.replace(asked, strategy="fsdp"), description=without) is None  # its whole model is a block
+    assert why(asked, description=description(data=("resident",))) is None
+
+
+@pytest.mark.parametrize("changes", [{"precision": "fp8"}, {"activation_offload": "cpu"}])
+def test_what_was_not_shown_with_parts_of_a_model(changes: dict[str, Any]) -> None:
+    for asked, known in ((tensor(device="cuda", **changes), DIVIDED), (pipeline(device="cuda", **changes), STAGED)):
+        assert "which has not been shown to train the same" in str(why(asked, H100, description=known))
+
+
+def test_an_own_step_is_not_shown_with_offload() -> None:
+    own = description(own_step=True, data=("resident",))
+    assert "has its own step(model, batch, ctx) under --activation-offload cpu" in str(
+        why(case(activation_offload="cpu", device="cuda"), H100, description=own)
+    )
+
+
+@pytest.mark.parametrize("workload", ["bert", "vit-b-16", "resnet18", "gpt-nano", "llama-8b", "mlp"])
+def test_a_built_in_workload_is_known_to_lack_what_divides_it_before_torch_is_asked(workload: str) -> None:
+    entry = WORKLOADS[workload]
+    for strategy, way in (("ddp:tp=2", "tp"), ("ddp:pp=2", "pp")):
+        found = why(case(workload=workload, strategy=strategy))
+        assert (found is None) == (way in entry.parallel), found
+        assert found is None or found.startswith(f"{workload} lacks ")

@@ -138,8 +138,8 @@ def test_a_step_is_seen_operation_by_operation(tmp_path: Path) -> None:
 
 
 def test_the_kernel_of_attention_is_seen(tmp_path: Path) -> None:
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        seen = looked(tmp_path)
+    assert looked(tmp_path).attention == {"flash": 2}
+    seen = looked(tmp_path, attention="math")
     assert seen.attention == {"math": 2}
     assert seen.matmuls == {"float32": 9}  # two products in each
 

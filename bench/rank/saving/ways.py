@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save, save
-from torch.utils._pytree import tree_map_only
 
 from bench.rank.distributed_tensors import whole_of
+from bench.rank.private import tree_map_only
 from bench.rank.saving.peers import Peers
 from bench.rank.saving.state import TrainingState
 
