@@ -94,7 +94,8 @@ WORKLOADS: dict[str, Entry] = {
     "vit-b-16": _image(
         "Vision Transformer, torchvision's ViT-B/16: 12 layers, width 768, patches of 16 x 16",
         "workloads.vit:ViT",
-        **dict(batch_size=32, parameters=86_567_656, patch=16, parallel=("pp",)),
+        **dict(batch_size=32, parameters=86_567_656, patch=16),
+        parallel=("pp",),
     ),
     "mnist-cnn": Entry(
         about="a small convolutional network on MNIST's 28 x 28 digits: two convolutions, two linear layers",

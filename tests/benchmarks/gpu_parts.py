@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import nvidia_smi
-from gpu_wheels import ROOT, TESTS, VERDICTS
+from gpu_wheels import FLOAT8, ROOT, TESTS, VERDICTS
 
 AGREES = 0.02  # a ratio of throughput this far from 1 fails, on a GPU
 LOSS_AGREES = 0.02  # between strategies and precisions, in the first step
@@ -108,7 +108,7 @@ class Part:
 
 def parts(setup: Setup) -> list[Part]:
     """All of them, in order."""
-    made = (_tests, _agreement, _matrix, _nvml, _compile, _llama, _auto, _ab)
+    made = (_tests, _agreement, _matrix, _nvml, _compile, _attention, _float8, _saving, _auto, _ab)
     return [make(setup) for make in made]
 
 
@@ -139,7 +139,7 @@ def _tests(setup: Setup) -> Part:
         said = [", ".join(f"{count} {word.lower()}" for word, count in counts.items()) or "no test ended"]
         return Found(said, ["no test passed"] if setup.on_gpu and not counts.get("PASSED") else [])
 
-    return Part("tests", about, 90, ((*words, *files),), check, TESTS)
+    return Part("tests", about, 70, ((*words, *files),), check, TESTS)
 
 
 def _agreement(setup: Setup) -> Part:
@@ -171,7 +171,7 @@ def _agreement(setup: Setup) -> Part:
                 wrong.append(line)
         return Found(said, wrong)
 
-    return Part("agreement", f"throughput against a bare loop, {precision}", 90, tuple(commands), check, {})
+    return Part("agreement", f"throughput against a bare loop, {precision}", 75, tuple(commands), check, {})
 
 
 def _matrix(setup: Setup) -> Part:
@@ -185,7 +185,7 @@ def _matrix(setup: Setup) -> Part:
         run(setup, **image, strategy=strategies, precision=setup.precision, activation_checkpointing="none,full"),
     )
     about = "GPT and ResNet by strategy, precision and checkpointing"
-    return Part("matrix", about, 75, commands, _rows_agree, {})
+    return Part("matrix", about, 55, commands, _rows_agree, {})
 
 
 def _compile(setup: Setup) -> Part:
@@ -206,7 +206,7 @@ def _compile(setup: Setup) -> Part:
         found = _rows_agree(done)
         return Found(found.said, [*found.wrong, *anew])
 
-    return Part("compile", "torch.compile, from an empty cache", 55, (gpt, image), check, {})
+    return Part("compile", "torch.compile, from an empty cache", 40, (gpt, image), check, {})
 
 
 def _nvml(setup: Setup) -> Part:
@@ -224,9 +224,49 @@ def _nvml(setup: Setup) -> Part:
     return Part("nvml", about, 22, (command,), check, {}, beside=True, gpu_only=True)
 
 
-def _llama(setup: Setup) -> Part:
-    command = run(setup, workload=setup.llama, batch_size=setup.llama_batch, strategy="fsdp", precision=setup.precision)
-    return Part("llama", f"{setup.llama} under FSDP", 22, (command,), _rows_agree, {})
+def _llama(setup: Setup, **options: object) -> tuple[str, ...]:
+    """A Llama under FSDP, in few steps."""
+    less = {"steps": min(setup.steps, 20), "stragglers": "off", "matmul_peak": "off"}
+    common = {"workload": setup.llama, "batch_size": setup.llama_batch, "strategy": "fsdp"}
+    return run(setup, **{**common, "precision": setup.precision, **less, **options})
+
+
+def _attention(setup: Setup) -> Part:
+    kernels = "auto,flash,efficient,cudnn,math" if setup.on_gpu else "auto,flash,math"
+
+    def check(done: Sequence[Done]) -> Found:
+        found = _rows_agree(done)
+        ran = [f"attention {row['attention']}: {row['attention_kernels']}" for one in done for row in one.rows]
+        return Found([*found.said, *ran], found.wrong)
+
+    about = f"kernels of attention on {setup.llama} under FSDP"
+    return Part("attention", about, 40, (_llama(setup, attention=kernels),), check, {})
+
+
+def _float8(setup: Setup) -> Part:
+    """In bfloat16 and float8, with and without a compiler, which float8 needs to be fast."""
+    commands = (
+        _llama(setup, precision="amp-bf16,fp8,fp8-rowwise"),
+        _llama(setup, precision="fp8,fp8-rowwise", compile="default"),
+    )
+    about = f"float8 on {setup.llama} under FSDP"
+    return Part("float8", about, 50, commands, _rows_agree, FLOAT8, gpu_only=True)
+
+
+def _saving(setup: Setup) -> Part:
+    """Of the GPT, as the Llama's state would fill a disk for long. On the CPU activations cannot be offloaded."""
+    gpt = {"workload": setup.gpt, "batch_size": setup.gpt_batch, "strategy": "fsdp", "precision": setup.precision}
+    saves = run(setup, **gpt, save_checkpoint="full,dcp,dcp-async")
+    commands = (saves, *([_llama(setup, activation_offload="cpu")] if setup.on_gpu else []))
+
+    def check(done: Sequence[Done]) -> Found:
+        found = _rows_agree(done)
+        rows = [row for row in done[0].rows if row["status"] == "ok"]
+        said = [f"{row['save_checkpoint']}: {row['save_blocked_s']} s, {row['goodput']} goodput" for row in rows]
+        wrong = [f"{row['case_id']}: {row['save_note']}" for row in rows if not row["save_restored"]]
+        return Found([*found.said, *said], [*found.wrong, *wrong])
+
+    return Part("saving", f"saving and loading {setup.gpt}; activations of {setup.llama} on the host", 45, commands, check, {})
 
 
 def _auto(setup: Setup) -> Part:
@@ -243,7 +283,7 @@ def _auto(setup: Setup) -> Part:
         wrong = [] if not setup.on_gpu or any("oom" in line for line in said) else ["no batch ran out of memory"]
         return Found(said, wrong if rows else [])
 
-    return Part("auto", "--batch-size auto", 28, (words,), check, {})
+    return Part("auto", "--batch-size auto", 20, (words,), check, {})
 
 
 def _ab(setup: Setup) -> Part:
@@ -256,7 +296,7 @@ def _ab(setup: Setup) -> Part:
     def check(done: Sequence[Done]) -> Found:
         return Found([line for line in done[0].stdout.splitlines() if "blocks" in line][:2], [])
 
-    return Part("ab", "bench ab --duet of two equal sides", 65, (command,), check, VERDICTS, allowed=(0, 3))
+    return Part("ab", "bench ab --duet of two equal sides", 30, (command,), check, VERDICTS, allowed=(0, 3))
 
 
 def _rows_agree(done: Sequence[Done]) -> Found:

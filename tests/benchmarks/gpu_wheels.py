@@ -25,6 +25,7 @@ BASE = {
     "pynvml": "nvidia-ml-py",
 }
 TESTS = {"pytest": "pytest", "pytest_timeout": "pytest-timeout"}
+FLOAT8 = {"torchao": "torchao"}
 VERDICTS = {name: name for name in ("pandas", "scipy")}
 PAGE = {**VERDICTS, "jinja2": "jinja2", "matplotlib": "matplotlib", "PIL": "pillow"}
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
@@ -79,7 +80,7 @@ def downloads(python: str, torch: str, into: Path) -> list[list[str]]:
         raise ValueError(f"torch {torch}: it is not known which torchvision belongs to it")
     pip = [sys.executable, "-m", "pip", "download", "--dest", str(into), "--only-binary", ":all:"]
     pip += ["--python-version", python, *(word for name in PLATFORMS for word in ("--platform", name))]
-    others = sorted({"pip", *{**BASE, **TESTS, **PAGE}.values()} - {"torch", "torchvision"})
+    others = sorted({"pip", *{**BASE, **TESTS, **PAGE, **FLOAT8}.values()} - {"torch", "torchvision"})
     return [[*pip, *others], [*pip, "--no-deps", f"torchvision==0.{int(minor) + 15}.*"]]
 
 

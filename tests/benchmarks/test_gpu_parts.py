@@ -58,7 +58,7 @@ def test_every_case_of_every_part_can_run(make: object, tmp_path: Path) -> None:
     seen = {
         (planned.case.spread.name, planned.case.precision, planned.case.activation_checkpointing) for planned in cases
     }
-    precisions = {"fp32", "tf32", "amp-bf16"} if on_gpu else {"fp32"}
+    precisions = {"fp32", "tf32", "amp-bf16", "fp8", "fp8-rowwise"} if on_gpu else {"fp32"}
     assert {precision for _, precision, _ in seen} == precisions
     assert {strategy for strategy, _, _ in seen} == {"single", "ddp", "fsdp"}
     assert {checkpointing for _, _, checkpointing in seen} == {"none", "selective", "full"}
