@@ -38,9 +38,7 @@ IMAGES = ("resident", "synthetic", "folder")
 TOKENS = ("resident", "synthetic", "text")
 
 
-def _image(
-    about: str, target: str, batch_size: int, parameters: int, patch: int = 1, parallel: tuple[str, ...] = ()
-) -> Entry:
+def _image(about: str, target: str, batch_size: int, parameters: int, patch: int = 1) -> Entry:
     return Entry(
         about,
         target,
@@ -52,7 +50,7 @@ def _image(
         minimum={"size": 32, "classes": 2},
         multiples=(("size", patch),) if patch > 1 else (),
         images=True,
-        parallel=parallel,
+        parallel=("tp", "pp") if patch > 1 else (),  # A convolutional network has no blocks of one width.
     )
 
 
@@ -95,7 +93,6 @@ WORKLOADS: dict[str, Entry] = {
         "Vision Transformer, torchvision's ViT-B/16: 12 layers, width 768, patches of 16 x 16",
         "workloads.vit:ViT",
         **dict(batch_size=32, parameters=86_567_656, patch=16),
-        parallel=("pp",),
     ),
     "mnist-cnn": Entry(
         about="a small convolutional network on MNIST's 28 x 28 digits: two convolutions, two linear layers",
@@ -153,7 +150,7 @@ WORKLOADS: dict[str, Entry] = {
         minimum={"vocab": 257},  # 256 bytes and the mask.
         maximum={"seq": 512},
         multiples=(("width", "heads"),),
-        parallel=("pp",),
+        parallel=("tp", "pp"),
     ),
     "dlrm": Entry(
         about="DLRM, for recommendation: 26 embedding tables; widths of tables and MLPs as for Criteo's Kaggle data",

@@ -24,7 +24,8 @@ class Workload(Protocol):
     Optional attributes: ``data``, the kinds of ``--data`` that ``samples`` understands (default ``resident`` and
     ``synthetic``); ``tokens``, the number of tokens in a sample if ``unit`` is ``"tokens"``; ``flops_per_sample``, the
     FLOPs of training on one sample without recomputation, to replace the count; ``max_split``, the most parts of a
-    layer under tensor parallel, of which the number of ranks must be a divisor.
+    layer under tensor parallel, of which the number of ranks must be a divisor; ``split_sequence`` (default True),
+    False if activations between layers cannot be divided along the sequence then.
 
     Optional methods: ``loader(rank, world_size, batch_size)`` returns this rank's batches in place of ``samples``;
     ``optimizers(model)`` returns optimizers; ``collate_fn(items)`` makes a batch of items; ``batch_size_of(batch)``

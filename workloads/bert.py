@@ -6,6 +6,7 @@ which RoBERTa (Liu et al. 2019) found to be of no use.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -55,14 +56,15 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.dim = width // heads
         self.norm1, self.norm2 = nn.LayerNorm(width, EPSILON), nn.LayerNorm(width, EPSILON)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x after the block."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # Each head has its q, k and v side by side, so that a part of the columns has whole heads.
+        q, k, v = self.qkv(x).unflatten(-1, (-1, 3, self.dim)).permute(3, 0, 2, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2)
         x = self.norm1(x + self.out(attended))
         mixed: Tensor = self.norm2(x + self.down(F.gelu(self.up(x))))
@@ -113,10 +115,12 @@ class BERT:
     unit = "tokens"
     batch_size = 8
     data = ("resident", "synthetic", "text")
+    split_sequence = False  # The norms follow what is added up, and the head takes tokens from anywhere in a sequence.
 
     def __init__(self, layers: int = 12, heads: int = 12, width: int = 768, seq: int = 128, vocab: int = 30522) -> None:
         self.n_layers, self.heads, self.width, self.seq, self.vocab = layers, heads, width, seq, vocab
         self.tokens = seq
+        self.max_split = math.gcd(heads, width, vocab)
 
     def build(self) -> nn.Module:
         """Return the encoder."""
@@ -134,6 +138,17 @@ class BERT:
     def layers(self, model: nn.Module) -> Sequence[nn.Module]:
         """Return the blocks."""
         return list(model.get_submodule("blocks").children())
+
+    def split(self, model: nn.Module) -> dict[str, str]:
+        """Return how the modules divide over ranks."""
+        of_block = {"qkv": "column", "out": "row", "up": "column", "down": "row", "norm1": "whole", "norm2": "whole"}
+        blocks = {f"blocks.{n}.{name}": kind for n in range(self.n_layers) for name, kind in of_block.items()}
+        others = dict.fromkeys(("positions", "types", "norm", "dense", "head_norm"), "whole")
+        return {"tokens": "embedding", **blocks, **others, "head": "head"}
+
+    def tie(self, model: nn.Module) -> None:
+        """Share the weights of the head and the embedding."""
+        model.get_submodule("head").weight = model.get_submodule("tokens").weight
 
     def inputs(self, batch: Batch) -> tuple[Tensor, ...]:
         """Return what the loss calls the model with."""

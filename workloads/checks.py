@@ -23,7 +23,11 @@ MOST_FLOPS = 1e30
 METHODS = ("build", "loss", "samples", "layers")
 OF_BATCHES = ("collate_fn", "batch_size_of", "tokens_of", "loader")
 OPTIONAL = (*OF_BATCHES, "optimizers", "step", "activation_checkpoint")
-SPLITS = ("column", "row", "embedding", "positions", "norm", "head")
+# What a module may be under tensor parallel, by split_sequence.
+SPLITS = {
+    True: ("column", "row", "embedding", "positions", "norm", "head"),
+    False: ("column", "row", "embedding", "head", "whole"),
+}
 OPTIMIZERS = "write optimizers(model), or choose one with --optimizer"
 SCHEDULERS = "optimizers(model) may return schedulers, or choose one with --lr-scheduler"
 STEPS = "a step is loss(model, batch), its backward pass and the optimizer, or step(model, batch, ctx)"
@@ -79,6 +83,8 @@ def check_members(target: str, workload: Any) -> None:
 def _check_split(target: str, workload: Any) -> None:
     if _splits(workload):
         _check_whole(f"{target}: max_split", workload.max_split, MOST_SAMPLES)
+        if not isinstance(given := getattr(workload, "split_sequence", True), bool):
+            raise _refused(f"{target}: split_sequence", given, "True, False")
 
 
 def _check_unused(target: str, workload: Any) -> None:
@@ -194,9 +200,14 @@ class Checked:
         """Whether the workload says how tensor parallel divides the modules of its model."""
         return _splits(self._workload)
 
+    @property
+    def split_sequence(self) -> bool:
+        """Whether tensor parallel divides activations between layers along the sequence."""
+        return bool(getattr(self._workload, "split_sequence", True))
+
     def split(self, model: nn.Module) -> dict[str, str]:
         """Return which of SPLITS each module is, by its name; every module with parameters of its own has one."""
-        given = self._workload.split(model)
+        given, kinds = self._workload.split(model), SPLITS[self.split_sequence]
         name = f"{self._target}: split() returned"
         if not isinstance(given, dict):
             raise _refused(name, given, "a dictionary from names of modules to kinds")
@@ -205,11 +216,11 @@ class Checked:
             if part not in known:
                 allowed = "names of its modules, such as 'blocks.0.up'"
                 raise WorkloadError(f"{name} {part!r}, which is no module of the model; allowed: {allowed}")
-            if kind not in SPLITS:
-                raise _refused(f"{self._target}: split() of {part!r} is", kind, ", ".join(map(repr, SPLITS)))
+            if kind not in kinds:
+                raise _refused(f"{self._target}: split() of {part!r} is", kind, ", ".join(map(repr, kinds)))
         own = [part for part, module in known.items() if next(module.parameters(recurse=False), None) is not None]
         if left := [part for part in own if part not in given]:
-            allowed = ", ".join(map(repr, SPLITS))
+            allowed = ", ".join(map(repr, kinds))
             raise WorkloadError(f"{name} nothing for {left[0]!r}, which has parameters; allowed: {allowed}")
         return given
 

@@ -72,17 +72,19 @@ class PeakMemory:
         """Keep the peak of the resident set until now, as the model has just been built."""
         self._build_peak_rss = _status_mib("VmHWM")
 
-    def reset(self) -> None:
-        """Return memory that warm-up freed to the system, then reset the peaks."""
+    def reset(self, trim: bool = True) -> None:
+        """Reset the peaks, if ``trim`` is set after memory that is not used any more was returned to the system."""
         self._life = self._now()
         for device in self._devices:
             module = torch.get_device_module(device)
             module.synchronize(device)
-            module.empty_cache()
+            if trim:
+                module.empty_cache()
             module.reset_peak_memory_stats(device)
             module.reset_accumulated_memory_stats(device)  # retries of the allocator
         try:
-            ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory: hundreds of MiB after warm-up
+            if trim:
+                ctypes.CDLL(None).malloc_trim(0)  # glibc keeps freed memory: hundreds of MiB after warm-up
             CLEAR_REFS.write_text("5")  # proc(5): reset the peak resident set
             self._resets_rss = True
         except (OSError, AttributeError):

@@ -3,7 +3,8 @@
 Activations between layers are divided along the sequence (sequence parallel, arXiv:2205.05198). What a rank then sends
 in a step is, with A the bytes of the activations of its micro-batch (batch x sequence x width) and L blocks of two
 norms, all-gathers of (4 L + 2) A and as many reduce-scatters, and without ``loss-parallel`` one all-gather of the
-logits.
+logits. A workload whose sequences cannot be divided has whole activations between layers: all-reduces of 4 L A
+(arXiv:1909.08053), and one of A for an embedding that is divided.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from torch.distributed.tensor.parallel import (
 )
 
 from bench.rank.clipping import clip_over
+from bench.rank.distributed_tensors import local_of
 from bench.rank.mesh import TENSOR
 from workloads.checks import Checked, WorkloadError
 
 SEQUENCE = Shard(1)  # of activations (batch, sequence, width)
+WHOLE = "is_whole"  # attribute of the class of a module that computes with plain parameters
 
 
 class GatheredNorm(SequenceParallel):
@@ -42,6 +45,29 @@ class GatheredNorm(SequenceParallel):
         use_local_output: bool, mod: nn.Module, outputs: DTensor, device_mesh: DeviceMesh
     ) -> DTensor:
         return outputs.redistribute(placements=[Replicate()])
+
+
+class Whole(ParallelStyle):
+    """A module that each rank has all of, and which works on whole activations."""
+
+    def _apply(self, module: nn.Module, device_mesh: DeviceMesh) -> nn.Module:
+        own = dict(module.named_parameters(recurse=False))
+        for name, parameter in own.items():
+            whole = DTensor.from_local(parameter.detach(), device_mesh, [Replicate()], run_check=False)
+            module.register_parameter(name, nn.Parameter(whole, requires_grad=parameter.requires_grad))
+        kind = type(module)
+        module.__class__ = type(kind.__name__, (kind,), {WHOLE: True, **{name: _of_rank(name) for name in own}})
+        return module
+
+
+def _of_rank(name: str) -> property:
+    """Return a property that is the parameter of this name as a plain tensor."""
+
+    def plain(module: nn.Module) -> Tensor | None:
+        parameter = module._parameters[name]
+        return None if parameter is None else local_of(parameter)
+
+    return property(plain)
 
 
 class DividedPositions(ParallelStyle):
@@ -62,17 +88,21 @@ class DividedPositions(ParallelStyle):
         return distribute_module(module, device_mesh, divide, output_fn=local)
 
 
-def styles(loss_parallel: bool) -> dict[str, ParallelStyle]:
-    """Return how torch divides each kind of module that ``split(model)`` may name."""
+def styles(loss_parallel: bool, split_sequence: bool = True) -> dict[str, ParallelStyle]:
+    """Return how torch divides each kind of module that ``split(model)`` may name.
+
+    Without ``split_sequence`` ranks have whole activations between layers.
+    """
     logits = Shard(-1) if loss_parallel else Replicate()
-    return {
+    between = SEQUENCE if split_sequence else Replicate()
+    common = {
         "column": ColwiseParallel(),
-        "row": RowwiseParallel(output_layouts=SEQUENCE),
-        "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=SEQUENCE),
-        "positions": DividedPositions(),
-        "norm": GatheredNorm(),
+        "row": RowwiseParallel(output_layouts=between),
+        "embedding": RowwiseParallel(input_layouts=Replicate(), output_layouts=between),
         "head": ColwiseParallel(output_layouts=logits, use_local_output=not loss_parallel),
     }
+    own = {"positions": DividedPositions(), "norm": GatheredNorm()} if split_sequence else {"whole": Whole()}
+    return {**common, **own}
 
 
 def split(model: nn.Module, workload: Checked, mesh: DeviceMesh, device: torch.device, loss_parallel: bool) -> None:
@@ -82,8 +112,9 @@ def split(model: nn.Module, workload: Checked, mesh: DeviceMesh, device: torch.d
     do not afterwards: torch gives each its own, and the workload's ``tie`` has to share it again.
     """
     shared = _sharing(model)
-    by_kind = styles(loss_parallel)
-    for name, kind in workload.split(model).items():
+    by_kind = styles(loss_parallel, workload.split_sequence)
+    # A whole module may have others inside, which are divided before it moves to the device.
+    for name, kind in sorted(workload.split(model).items(), key=lambda item: item[1] == "whole"):
         parallelize_module(model.get_submodule(name).to(device), mesh, by_kind[kind], src_data_rank=None)
     workload.tie(model)
     if lost := shared - _sharing(model):
@@ -137,7 +168,7 @@ def make_local(model: nn.Module) -> None:
                 local.tensor_layout = layout  # type: ignore[attr-defined]
                 made[id(parameter)] = local
             module._parameters[name] = made[id(parameter)]
-        if own:
+        if own and not hasattr(type(module), WHOLE):
             kind = type(module)
             module.__class__ = type(kind.__name__, (kind,), {name: _distributed(name) for name in own})
 

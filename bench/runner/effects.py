@@ -231,12 +231,14 @@ def _tensor(case: Case, seen: Seen) -> Found:
         return Found(said, f"tp={case.tensor_ranks} had no effect: no parameter is divided")
     if seen.observed is None:
         return Found(said)
-    kinds = ("tensor all-gather", "tensor reduce-scatter")
+    kinds = ("tensor all-gather", "tensor reduce-scatter", "tensor all-reduce")
     calls = {kind: [seen.calls(kind, phase) for phase in ("forward", "backward")] for kind in kinds}
     if not any(map(any, calls.values())):
         return Found(said, f"tp={case.tensor_ranks} had no effect: ranks exchanged no activations")
     words = (
-        f"{kind.removeprefix('tensor ')} {both[0]} times forward and {both[1]} backward" for kind, both in calls.items()
+        f"{kind.removeprefix('tensor ')} {both[0]} times forward and {both[1]} backward"
+        for kind, both in calls.items()
+        if any(both)
     )
     return Found(f"{said}, activations: {', '.join(words)}")
 

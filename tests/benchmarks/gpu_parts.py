@@ -266,7 +266,9 @@ def _saving(setup: Setup) -> Part:
         wrong = [f"{row['case_id']}: {row['save_note']}" for row in rows if not row["save_restored"]]
         return Found([*found.said, *said], [*found.wrong, *wrong])
 
-    return Part("saving", f"saving and loading {setup.gpt}; activations of {setup.llama} on the host", 45, commands, check, {})
+    return Part(
+        "saving", f"saving and loading {setup.gpt}; activations of {setup.llama} on the host", 45, commands, check, {}
+    )
 
 
 def _auto(setup: Setup) -> Part:

@@ -199,3 +199,22 @@ def test_noise_and_baselines_are_measured_over_nodes(launching: None, tmp_path: 
     rows = nodes.rows()[25:]
     assert {(row["nodes"], row["status"]) for row in rows} == {("2", "ok")}
     assert [row["role"] for row in rows].count("control") == 5
+
+
+@pytest.mark.slow
+@pytest.mark.launch
+def test_a_state_is_saved_to_a_folder_that_both_nodes_share(launching: None, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    nodes = Nodes(tmp_path)
+    follower = nodes.start(1)
+    axes = ["--workload", "mlp", "--strategy", "ddp,fsdp", "--gpus", "2", "--spread", "even", "--batch-size", "4"]
+    saves = ["--save-checkpoint", "full,dcp,dcp-async", "--save-dir", str(shared)]
+    code, said = ended(nodes.start(0, *axes, *saves, "--launches", "1", "--steps", "4"))
+    assert code == 0, said
+    assert ended(follower)[0] == 0
+    rows = nodes.rows()
+    assert [(row["status"], row["nodes"], row["save_restored"], row["save_note"]) for row in rows] == [
+        ("ok", "2", "true", "")
+    ] * 6
+    assert list(shared.iterdir()) == []

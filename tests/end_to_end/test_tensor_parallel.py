@@ -18,6 +18,8 @@ MODELS = {
     "gpt": "gpt:layers=2:width=32:seq=16:heads=4",
     "llama": "llama:layers=2:width=32:hidden=48:seq=16:heads=4:kv_heads=4",
     "untied": "llama:layers=2:width=32:hidden=48:seq=16:heads=4:kv_heads=4:tied=0",
+    # Its activations are whole between layers. 260 tokens divide by 4.
+    "bert": "bert:layers=2:width=32:seq=16:heads=4:vocab=260",
 }
 
 
@@ -42,7 +44,9 @@ AXES = (
     {"max_grad_norm": 0.2, "grad_accum_steps": 2, "activation_checkpointing": "full", "precision": "amp-bf16"},
 )
 OF_DDP = ("ddp:tp=2", "ddp:tp=2:loss-parallel=on")
-TOGETHER = pairs(OF_DDP, ("gpt", "llama"), *AXES)
+TOGETHER = [*pairs(OF_DDP, ("gpt", "llama"), *AXES), *pairs(OF_DDP[:1], ("bert",), *AXES)]
+VIT = functools.partial(same_training.pairs, {"vit": "vit-b-16:size=32"})
+IMAGES = [*VIT(("ddp:tp=2",), ("vit",), SGD), *VIT(("ddp:tp=2",), ("vit",), {"max_grad_norm": 0.2, **SGD})]
 OPTIONS = pairs(("ddp:bucket-view=on:tp=2", "ddp:bucket-mb=1:tp=2"), ("gpt", "llama"), SGD)
 SOME = (
     {"activation_checkpointing": "full", "grad_accum_steps": 2, "max_grad_norm": 0.2, **SGD},
@@ -55,10 +59,11 @@ SOME = (
 FOUR = [
     *pairs(("ddp:tp=4", "ddp:tp=4:loss-parallel=on", *OF_DDP), MODELS, {}, SGD, gpus=4),
     *pairs(OF_DDP, ("gpt", "llama"), *SOME, gpus=4),
+    *pairs(("ddp:tp=2", "ddp:tp=4"), ("bert",), *SOME, gpus=4),
 ]
 
 
-@pytest.mark.parametrize(("alone", "case"), [*TWO, *LOSS, *TOGETHER, *OPTIONS])
+@pytest.mark.parametrize(("alone", "case"), [*TWO, *LOSS, *TOGETHER, *OPTIONS, *IMAGES])
 def test_two_ranks(trainings: Trainings, alone: Case, case: Case) -> None:
     assert_trained_the_same(trainings, alone, case, STEPS)
 
@@ -73,7 +78,7 @@ OF_FSDP = ("fsdp:tp=2", "fsdp:tp=2:loss-parallel=on", "fsdp:reshard=off:tp=2")
 
 @pytest.mark.parametrize(
     ("alone", "case"),
-    [*pairs(OF_FSDP, MODELS, {}, SGD, gpus=4), *pairs(OF_FSDP[:2], ("gpt", "llama"), *SOME, gpus=4)],
+    [*pairs(OF_FSDP, MODELS, {}, SGD, gpus=4), *pairs(OF_FSDP[:2], ("gpt", "llama", "bert"), *SOME, gpus=4)],
 )
 def test_shards_of_shards(trainings: Trainings, alone: Case, case: Case) -> None:
     assert_trained_the_same(trainings, alone, case, STEPS)

@@ -118,6 +118,29 @@ def test_a_group_of_ranks_trains_its_samples_once(ran: Run) -> None:
     assert "819,200 of 820,352 numbers of the parameters divided over 2 ranks" in by_strategy["ddp:tp=2"]["took_effect"]
 
 
+def test_whole_activations_are_reduced(launching: None, tmp_path: Path) -> None:
+    """Of a block the sums of both row-wise layers forward, and of both column-wise ones the gradients of their inputs.
+
+    So are the embedding's sum, and the gradients of what the head takes: 19 tokens of a sequence.
+    """
+    from command_line import run_bench
+
+    sizes = {"layers": 3, "width": 64, "heads": 4, "vocab": 300}
+    words = ("--workload", ":".join(["bert", *(f"{name}={size}" for name, size in sizes.items())]), *LLAMA[2:])
+    ran = run_bench(tmp_path, "run", *words, "--gpus", "2", "--strategy", "ddp:tp=2")
+    width, vocab, layers = sizes["width"], sizes["vocab"], sizes["layers"]
+    whole = (512 + 2) * width + 2 * width + layers * (4 + 2) * width + width * width + width + 2 * width
+    halves = vocab * width + vocab + layers * (12 * width * width + 3 * width + 4 * width)
+    activations = 4 * BATCH * SEQ * width
+    assert counted(ran, "ddp:tp=2", "collective") == {
+        "all-reduce ×1": 4 * (whole + halves // 2),
+        "all-reduce ×2": (4 * layers + 1) * activations + 4 * BATCH * 19 * width,
+        "all-gather ×2": 4 * BATCH * 19 * vocab,
+    }
+    held = counted(ran, "ddp:tp=2", "memory")
+    assert held["parameters"] == held["gradients"] == 4 * (whole + halves // 2)
+
+
 @pytest.mark.slow
 def test_shards_of_shards(launching: None, tmp_path: Path) -> None:
     """FSDP gathers and scatters what a rank has of a layer: in both passes, and of the rest once."""

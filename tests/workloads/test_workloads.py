@@ -642,6 +642,9 @@ def test_berts_block_equals_torchs() -> None:
         "norm2.": "norm2.",
     }
     state = block.state_dict()
+    for end in ("weight", "bias"):  # theirs has q, k and v of all heads one after the other
+        of_heads = state[f"qkv.{end}"].unflatten(0, (4, 3, 8))
+        state[f"qkv.{end}"] = torch.cat([of_heads[head, part] for part in range(3) for head in range(4)])
     theirs.load_state_dict({a + end: state[b + end] for a, b in names.items() for end in ("weight", "bias")})
     x = torch.randn(3, 7, 32)
     torch.testing.assert_close(block(x), theirs(x), rtol=1e-4, atol=1e-5)

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,16 +56,18 @@ class _Phase:
         if why := self._peers.first(self._prepared()) or self._peers.first(self._unseen()):
             return Saved(note=why)
         saves: list[Save] = []
+        peaks: list[dict[str, float | None]] = []
         begun = time.monotonic()
-        self._memory.reset()
         while len(saves) < SAVES and not (saves and any(self._peers.all(time.monotonic() - begun > SECONDS))):
             before = self._state.checksums()
+            self._memory.reset(trim=not saves)
             save, why = self._save()
+            peaks.append(self._memory.read())
             if why:
                 return Saved(saves, note=f"saving failed: {why}")
             assert save is not None
             saves.append(save)
-        peaks, size = self._memory.read(), _size(self._folder)
+        size = _size(self._folder)
         load_ns, why = self._load()
         of_rank = [] if why else self._unlike(before)
         unlike = [*dict.fromkeys(name for of_one in self._peers.all(of_rank) for name in of_one)]
@@ -74,8 +76,8 @@ class _Phase:
             bytes=size,
             load_ns=None if why else load_ns,
             unlike=unlike[:NAMED],
-            allocated_mib=peaks["peak_allocated_mib"],
-            rss_mib=peaks["peak_rss_mib"],
+            allocated_mib=_largest(one["peak_allocated_mib"] for one in peaks),
+            rss_mib=_largest(one["peak_rss_mib"] for one in peaks),
             note=f"loading failed: {why}" if why else "",
         )
 
@@ -183,6 +185,10 @@ def _said(error: BaseException | None) -> str:
     of_ranks = list(error.failures.values()) if isinstance(error, CheckpointException) else []
     first = of_ranks[0][0] if of_ranks else error
     return shorten(f"{type(first).__name__}: {first}")
+
+
+def _largest(known: Iterable[float | None]) -> float | None:
+    return max((one for one in known if one is not None), default=None)
 
 
 def _files(folder: Path) -> list[Path]:
