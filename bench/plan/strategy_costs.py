@@ -15,11 +15,11 @@ SYMBOLS = (
     "activations between layers, batch x sequence x width x 4; G bytes of logits. Bytes are those of messages: what is "
     "gathered, or what it was before it is reduced or scattered. With loss-parallel=on logits are not gathered, and "
     "three numbers a token are all-reduced. Learned positions gather their gradient as well. A workload with "
-    "split_sequence = False (bert, vit) has, in place of the gathers and scatters of activations, all-reduces of 4 L A, "
-    "of A for an embedding that is divided, and of what a divided head takes. Under pp a rank has P_s of the parameters, "
-    "those of its stages, and M micro-batches of a step have activations of A bytes each, which go from stage to stage, "
-    "as their gradients go back. A parameter of W bytes that the first and the last stage share is all-reduced between "
-    "both, sharded like all others."
+    "split_sequence = False (bert, vit) has, in place of the gathers and scatters of activations, all-reduces of 4 L "
+    "A, of A for an embedding that is divided, and of what a divided head takes. Under pp a rank has P_s of the "
+    "parameters, those of its stages, and M micro-batches of a step have activations of A bytes each, which go from "
+    "stage to stage, as their gradients go back. A parameter of W bytes that the first and the last stage share is "
+    "all-reduced between both, sharded like all others."
 )
 
 
