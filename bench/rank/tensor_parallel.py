@@ -61,10 +61,12 @@ class Whole(ParallelStyle):
 
 
 def _of_rank(name: str) -> property:
-    """Return a property that is the parameter of this name as a plain tensor."""
+    """Return a property that is the parameter of this name as a plain tensor, unless FSDP has sharded it as well."""
 
     def plain(module: nn.Module) -> Tensor | None:
         parameter = module._parameters[name]
+        if isinstance(parameter, DTensor) and parameter.device_mesh.ndim > 1:
+            return parameter
         return None if parameter is None else local_of(parameter)
 
     return property(plain)

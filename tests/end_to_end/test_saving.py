@@ -16,6 +16,7 @@ from launch.server_launcher import ServerLauncher
 
 pytestmark = pytest.mark.timeout(1800)  # The first test of a number of ranks trains all cases of it.
 GPT, LLAMA = "gpt:layers=4:width=32:seq=16:heads=2", "llama:layers=4:width=32:hidden=48:seq=16:heads=2:kv_heads=2"
+BERT = "bert:layers=2:width=32:seq=16:heads=4:vocab=260"
 WAYS = ("full", "dcp", "dcp-async")
 
 
@@ -61,6 +62,8 @@ MORE = [
 FOUR = [
     *(case for name in ("ddp", "fsdp", "fsdp:replicate=2") for case in pairs(name, 4, fast=False)),
     *(case for name in ("ddp:tp=2", "fsdp:tp=2") for case in pairs(name, 4, fast=False, workload=LLAMA)),
+    *pairs("ddp:tp=2", 2, fast=False, workload=BERT),
+    *pairs("fsdp:tp=2", 4, fast=False, workload=BERT),
     *pairs("ddp:tp=4", 4, fast=False, workload="gpt:layers=2:width=32:seq=16:heads=4"),
     *(case for name in ("ddp:pp=2", "fsdp:pp=2", "ddp:pp=4") for case in pairs(name, 4, fast=False)),
     *pairs("fsdp:pp=2:schedule=interleaved", 4, fast=False, grad_accum_steps=4, workload=LLAMA),

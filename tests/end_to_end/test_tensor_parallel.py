@@ -78,7 +78,11 @@ OF_FSDP = ("fsdp:tp=2", "fsdp:tp=2:loss-parallel=on", "fsdp:reshard=off:tp=2")
 
 @pytest.mark.parametrize(
     ("alone", "case"),
-    [*pairs(OF_FSDP, MODELS, {}, SGD, gpus=4), *pairs(OF_FSDP[:2], ("gpt", "llama", "bert"), *SOME, gpus=4)],
+    [
+        *pairs(OF_FSDP, MODELS, {}, SGD, gpus=4),
+        *pairs(OF_FSDP[:2], ("gpt", "llama", "bert"), *SOME, gpus=4),
+        *VIT(("fsdp:tp=2",), ("vit",), SGD, gpus=4),
+    ],
 )
 def test_shards_of_shards(trainings: Trainings, alone: Case, case: Case) -> None:
     assert_trained_the_same(trainings, alone, case, STEPS)
