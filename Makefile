@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 QUICK := not slow and not cluster and not gpu
 OF_PRIVATE_PARTS := tests/rank tests/launch tests/api/test_watching.py \
-	$(addprefix tests/end_to_end/,test_axes.py test_scripts.py test_tensor_parallel.py test_pipeline.py)
+	$(addprefix tests/end_to_end/,test_axes.py test_scripts.py test_tensor_parallel.py test_pipeline.py test_saving.py)
 
 # What `make gpu-wheels` fetches wheels for: the machine with the GPU.
 GPU_PYTHON ?= 3.12

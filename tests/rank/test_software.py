@@ -11,7 +11,7 @@ from bench.rank.software import nccl_plugins, software
 
 
 def test_training_packages_are_those_that_were_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("timm", "transformers", "peft"):
+    for name in ("timm", "transformers", "peft", "torchao"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     assert software()["packages"] == ""
     for name, version in (("transformers", "5.24.0"), ("peft", "0.17"), ("timm", None)):
