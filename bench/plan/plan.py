@@ -271,8 +271,8 @@ def _check_settings(settings: Mapping[str, Value], cases: Sequence[Case]) -> Non
         if settings.get(name, default) != default and not any(case.saves for case in cases):
             flag = SETTINGS[name].flag
             raise UsageError(f"{flag} has no effect without --save-checkpoint", option=flag, hint=f"Leave {flag} out.")
-    folder = str(settings.get("save_dir") or ".")
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
+    folder = settings.get("save_dir")
+    if folder and not (os.path.isdir(str(folder)) and os.access(str(folder), os.W_OK | os.X_OK)):
         raise UsageError(
             option=SETTINGS["save_dir"].flag,
             given=folder,

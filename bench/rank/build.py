@@ -198,7 +198,7 @@ def pin_numerics(case: Case) -> None:
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = bool(case.cudnn_benchmark)
-    choose_attention(str(case.attention))
+    choose_attention(case.attention or "auto")
     if case.deterministic:
         # required by cuBLAS, which reads it with its first handle
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
