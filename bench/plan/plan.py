@@ -234,7 +234,7 @@ def _check_effects(typed: Sequence[str], cases: Sequence[Case]) -> None:
         _check_placeholders(typed, cases)
     if all(case.is_comms for case in cases):
         _check_of_comms(typed)
-    for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last")):
+    for name in dict.fromkeys((*LOADER_AXES, *GPU_AXES, "channels_last", "compile_scope")):
         if name in typed and all(getattr(case, name) is None for case in cases):
             raise _without_effect(name, cases)
 
@@ -292,6 +292,8 @@ def _without_effect(name: str, cases: Sequence[Case]) -> UsageError:
     flag = AXES[name].flag
     if name == "channels_last":
         where, hint = "without images", f"Choose a workload that has images, or leave {flag} out."
+    elif name == "compile_scope":
+        where, hint = "without torch.compile", f"Add --compile default, or leave {flag} out."
     elif name in LOADER_AXES and all(case.data == "resident" for case in cases):
         where, hint = "with --data resident, which needs no DataLoader", "Add --data synthetic (or files)."
     elif name in GPU_AXES:

@@ -174,6 +174,7 @@ def test_a_state_without_room_costs_no_row(bench: Any, tmp_path: Path) -> None:
         (("--save-interval", "10"), "--save-interval has no effect without --save-checkpoint"),
         (("--save-dir", "."), "--save-dir has no effect without --save-checkpoint"),
         (("--save-checkpoint", "dcp", "--save-dir", "nowhere"), "allowed: a folder that exists, and in which you may"),
+        (("--compile-scope", "block"), "--compile-scope has no effect without torch.compile. Add --compile default"),
         (("--save-checkpoint", "dpc"), "Did you mean 'dcp'?"),
     ],
 )
