@@ -65,12 +65,24 @@ def summarise(launches: pd.DataFrame) -> pd.DataFrame:
     summary["failed"] = _failed(measured)
     summary["runs"] = measured.groupby("_case")["run_id"].agg(lambda ids: ";".join(dict.fromkeys(ids.dropna())))
     sound = _by_one_method(sound)
+    sound = _of_one_place(sound)
     medians = sound.groupby("_case")[[*FIGURES, *PARTS, *SAVING, *COMMUNICATION]].median()
     summary = summary.join(medians.astype("float64")).join(_spread(sound)).join(_marks(sound))
     summary["comm_method"] = sound.groupby("_case")["comm_method"].first().astype("str")
     summary["work"] = _works(summary)
     summary["code"] = measured.groupby("_case")["code"].first() if "code" in measured else 0
     return in_order(summary.reset_index(drop=True))
+
+
+def _of_one_place(sound: pd.DataFrame) -> pd.DataFrame:
+    """Return the launches without what saving costs in cases that were saved in several folders.
+
+    Without the goodput, if the intervals between saves are several.
+    """
+    places = sound.groupby("_case")["save_dir"].transform("nunique", dropna=False) > 1
+    intervals = sound.groupby("_case")["save_interval"].transform("nunique") > 1
+    kept = {name: sound[name].where(~(places | (intervals & (name == "goodput")))) for name in SAVING}
+    return sound.assign(**kept)
 
 
 def _by_one_method(sound: pd.DataFrame) -> pd.DataFrame:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.machine.environment import compiler_lacks
 from bench.machine.gpus import Machine, this_machine
 from bench.plan.compatibility import FURTHER, GPUS, MATRIX, WITH, Cell, cells, further_cells
 from bench.plan.options import AXES, show
+from bench.plan.plan import facts
 from bench.report.format import wide_console
 
 
@@ -28,9 +28,10 @@ def matrix(
     Options of strategies have more constraints: `bench run --dry-run` checks all of them.
     """
     spec = str(AXES["workload"].read(workload, "--workload"))
-    machine, lacks = this_machine(), compiler_lacks()
-    products = {device: cells(spec, device, machine, lacks) for device in ("cpu", "cuda")}
-    further = {device: further_cells(spec, device, machine, lacks) for device in products}
+    machine = this_machine()
+    known = facts(machine, None)
+    products = {device: cells(spec, device, known) for device in ("cpu", "cuda")}
+    further = {device: further_cells(spec, device, known) for device in products}
     if as_json:
         print(
             json.dumps([_as_json(device, cell) for of in (products, further) for device in of for cell in of[device]])

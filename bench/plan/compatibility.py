@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,25 +53,25 @@ class Cell:
     reason: str | None
 
 
-def cells(workload: str, device: str, machine: Machine, compiler_lacks: str) -> list[Cell]:
+def cells(workload: str, device: str, facts: Facts) -> list[Cell]:
     """Return all combinations of MATRIX, on GPUS devices of this machine; missing GPUs are replaced by assumed ones."""
     points = (dict(zip(MATRIX, point, strict=True)) for point in itertools.product(*MATRIX.values()))
-    return [_cell(point, workload, device, machine, compiler_lacks) for point in points]
+    return [_cell(point, workload, device, facts) for point in points]
 
 
-def further_cells(workload: str, device: str, machine: Machine, compiler_lacks: str) -> list[Cell]:
+def further_cells(workload: str, device: str, facts: Facts) -> list[Cell]:
     """Return each value of FURTHER with each strategy."""
     return [
-        _cell({"strategy": strategy, axis: value, **WITH.get(axis, {})}, workload, device, machine, compiler_lacks)
+        _cell({"strategy": strategy, axis: value, **WITH.get(axis, {})}, workload, device, facts)
         for strategy in MATRIX["strategy"]
         for axis, values in FURTHER.items()
         for value in values
     ]
 
 
-def _cell(values: Mapping[str, str], workload: str, device: str, machine: Machine, compiler_lacks: str) -> Cell:
-    if device == "cuda" and len(machine.gpus) < GPUS:
-        machine = Machine((*machine.gpus, *[ASSUMED] * GPUS)[:GPUS])
+def _cell(values: Mapping[str, str], workload: str, device: str, facts: Facts) -> Cell:
+    if device == "cuda" and len(facts.machine.gpus) < GPUS:
+        facts = dataclasses.replace(facts, machine=Machine((*facts.machine.gpus, *[ASSUMED] * GPUS)[:GPUS]))
     axes: dict[str, Value] = {name: option.default for name, option in AXES.items()}
-    case = make_case({**axes, "workload": workload, "device": device, "gpus": GPUS, **values}, machine)
-    return Cell(values, case, refusal(case, Facts(machine, compiler_lacks=compiler_lacks)))
+    case = make_case({**axes, "workload": workload, "device": device, "gpus": GPUS, **values}, facts.machine)
+    return Cell(values, case, refusal(case, facts))

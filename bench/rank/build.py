@@ -186,8 +186,14 @@ def build(spec: Spec, devices: list[torch.device], loaded: Callable[[], None] = 
         mesh=mesh,
         pipeline=made.pipeline,
         pinned=pinned,
-        offload=ActivationOffload(device) if case.activation_offload == "cpu" else None,
+        offload=_offload(case, device),
     )
+
+
+def _offload(case: Case, device: torch.device) -> ActivationOffload | None:
+    if case.activation_offload in (None, "none"):
+        return None
+    return ActivationOffload(device, keeps_strides=case.compile != "off")
 
 
 def pin_numerics(case: Case) -> None:

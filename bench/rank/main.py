@@ -25,8 +25,8 @@ from bench.rank.memory import resident_mib
 from bench.rank.observe import observe
 from bench.rank.own_time import has_own_steps, own_times_ns
 from bench.rank.profiling.method import ENDED_EARLY, profile_of
-from bench.rank.recorded import recorded
-from bench.rank.saving.phase import save_and_load
+from bench.rank.recorded import PATIENCE_S, recorded
+from bench.rank.saving.phase import CUT, save_and_load
 from bench.rank.software import device_facts, imported, software
 from bench.rank.state import state_of
 from bench.rank.work.device import with_kernels
@@ -37,7 +37,6 @@ KEPT: list[Training] = []
 OBSERVING_SECONDS, OBSERVING_STEPS = 20.0, 10  # limit of the step after the window
 PROFILING_SECONDS, PROFILING_STEPS = 60.0, 50  # limit of the steps for --profile
 OWN_SECONDS, OWN_STEPS = 20.0, 200  # limit of the steps for --stragglers
-NOT_SAVED = "the launch ended while its state was saved"
 
 
 def run(spec_path: str) -> None:
@@ -107,15 +106,22 @@ def add_profile(
 
 def add_saving(training: Training, record: RankRecord, spec: Spec, heartbeat: Heartbeat, slowest_step_s: float) -> None:
     """Add to the record what it costs to save and load the state. Nothing is trained after it, as loading may fail."""
-    dataclasses.replace(record, saved=Saved(note=NOT_SAVED)).write(spec.folder)
+    so_far = Saved(note=CUT)
+
+    def keep(saved: Saved) -> None:
+        nonlocal so_far
+        so_far = saved
+        dataclasses.replace(record, saved=saved).write(spec.folder)
+
+    keep(so_far)
     heartbeat.enter(STAGE["saving"])
+    beat, wait_s = _beats(record, heartbeat, slowest_step_s), spec.timeout_s + PATIENCE_S
     with patience(spec.timeout_s):
         try:
-            saved = save_and_load(training, Path(spec.save_folder), _beats(record, heartbeat, slowest_step_s))
+            keep(save_and_load(training, Path(spec.save_folder), beat, keep, wait_s))
         except Exception as error:
             traceback.print_exc()
-            saved = Saved(note=f"saving failed: {type(error).__name__}")
-        dataclasses.replace(record, saved=saved).write(spec.folder)
+            keep(dataclasses.replace(so_far, note=f"saving failed: {type(error).__name__}"))
 
 
 def add_own_times(

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
@@ -25,7 +24,7 @@ from bench.rank.checkpointing import watch_layers
 from bench.rank.distributed_tensors import whole_of
 from bench.rank.extra_step import BACKWARD, take_step
 from bench.rank.mesh import of_tensor
-from bench.rank.private import TorchDispatchMode
+from bench.rank.private import TorchDispatchMode, dispatches
 from bench.rank.work.collectives import group_in
 from bench.rank.work.step import Held, StepCounter, compiled
 
@@ -114,8 +113,8 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, operation: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if any(issubclass(kind, DTensor) for kind in types):
-            return NotImplemented  # comes again as operations on local tensors
+        if any(map(dispatches, types)):
+            return NotImplemented  # comes again as operations on what such a tensor is made of
         result = operation(*args, **(kwargs or {}))
         with contextlib.suppress(Exception):  # an operation that cannot be noted is not counted
             self._note(operation, args, kwargs or {})

@@ -49,6 +49,12 @@ class Way:
     autocast: torch.dtype | None = None
     checkpointing: str | None = None  # in place of the case's
 
+    @property
+    def _rows(self) -> int:
+        """The number of tokens in a micro-batch of this rank; of its samples, where the workload has no tokens."""
+        of_sample = int(getattr(self.workload, "tokens", 1)) if self.workload.unit == "tokens" else 1
+        return of_sample * (self.case.rank_batch or 1)
+
     def parallelized(
         self, model: nn.Module, layers: Sequence[nn.Module], methods: Sequence[str]
     ) -> tuple[nn.Module, bool | None]:
@@ -61,7 +67,7 @@ class Way:
             model.to(memory_format=torch.channels_last)
         lead_through_call(model, methods)
         if case.precision in FLOAT8:
-            to_float8(model, layers, str(case.precision), self.device)
+            to_float8(model, layers, str(case.precision), self.device, self._rows)
         if (tensor := of_tensor(self.mesh)) is not None:
             split(model, self.workload, tensor, self.device, case.spread.options["loss-parallel"] == "on")
             if case.spread.name in REPLICATED:

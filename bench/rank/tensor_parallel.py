@@ -114,9 +114,11 @@ def split(model: nn.Module, workload: Checked, mesh: DeviceMesh, device: torch.d
     do not afterwards: torch gives each its own, and the workload's ``tie`` has to share it again.
     """
     shared = _sharing(model)
-    by_kind = styles(loss_parallel, workload.split_sequence)
+    by_kind, kinds = styles(loss_parallel, workload.split_sequence), workload.split(model)
+    if loss_parallel and "head" not in kinds.values():
+        raise WorkloadError("loss-parallel=on divides the logits, and split(model) names no head that makes them")
     # A whole module may have others inside, which are divided before it moves to the device.
-    for name, kind in sorted(workload.split(model).items(), key=lambda item: item[1] == "whole"):
+    for name, kind in sorted(kinds.items(), key=lambda item: item[1] == "whole"):
         parallelize_module(model.get_submodule(name).to(device), mesh, by_kind[kind], src_data_rank=None)
     workload.tie(model)
     if lost := shared - _sharing(model):

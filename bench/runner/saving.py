@@ -31,8 +31,9 @@ def saving(case: Case, records: Mapping[int, RankRecord], step_ms: float, interv
         "save_restored": not unlike if len(loads) == len(ranks) else None,
         "save_note": note or None,
     }
-    saves = _over_ranks(ranks)
-    return row if not saves else {**_costs(saves, step_ms, interval), **_sizes(ranks, saves), **row}
+    saves, alone = _over_ranks(ranks), [one.alone_ns for one in ranks if one.alone_ns is not None]
+    alone_ms = max(alone) / 1e6 if alone else step_ms
+    return row if not saves else {**_costs(saves, step_ms, alone_ms, interval), **_sizes(ranks, saves), **row}
 
 
 def _over_ranks(ranks: list[Saved]) -> list[Save]:
@@ -49,13 +50,18 @@ def _over_ranks(ranks: list[Saved]) -> list[Save]:
     return found[1:] or found
 
 
-def _costs(saves: list[Save], step_ms: float, interval: int) -> Row:
+def _costs(saves: list[Save], step_ms: float, alone_ms: float, interval: int) -> Row:
+    """Return times, and the goodput.
+
+    On an accelerator a step of the window is not waited for, and is faster than those beside a save for that alone; so
+    these are compared with ``alone_ms``, of a step that was waited for as they were.
+    """
     blocked = median(one.blocked_ns for one in saves) / 1e9
     total = median(one.total_ns for one in saves) / 1e9
     steps = sum(one.steps for one in saves)
     while_saving_ms = sum(one.steps_ns for one in saves) / steps / 1e6 if steps else None
     steps_a_save = steps / len(saves)
-    slowed = 0.0 if while_saving_ms is None else max(while_saving_ms - step_ms, 0.0) / 1e3 * steps_a_save
+    slowed = 0.0 if while_saving_ms is None else max(while_saving_ms - alone_ms, 0.0) / 1e3 * steps_a_save
     return {
         "save_blocked_s": blocked,
         "save_total_s": total,

@@ -430,7 +430,7 @@ class LaunchRow(NamedTuple):
         Float,
         "share",
         "share of time that trains, if a save follows each `save_interval` steps: their time / (their time + "
-        "`save_blocked_s` + by how much steps are slower while it is written)",
+        "`save_blocked_s` + by how much steps are slower while it is written), or / `save_total_s` if that is longer",
     ] = None
     save_note: Annotated[Text, "", "why something of this is not known, or what was not the same after loading"] = None
     # -- host memory ---------------------------------------------------------------------------------------------------

@@ -74,6 +74,42 @@ def test_compiled_training_is_the_same(bench: Any, mode: str) -> None:
         assert losses == pytest.approx([losses[0]] * 4, rel=1e-3)
 
 
+@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
+def test_kernels_of_attention_and_offload(bench: Any, strategy: str) -> None:
+    words = ("--strategy", strategy, "--precision", "amp-bf16", *BRIEF)
+    run = bench("run", *SMALL, *words, "--attention", "auto,flash,efficient,cudnn,math", timeout=600)
+    assert {row["status"] for row in run.rows()} == {"ok"}, run.stdout
+    ran = {row["attention"]: row["attention_kernels"].partition(" ")[0] for row in run.rows()}
+    assert {asked: kernel for asked, kernel in ran.items() if asked != "auto"} == {
+        kernel: kernel for kernel in ("flash", "efficient", "cudnn", "math")
+    }
+    moved = bench("run", *SMALL, *words, "--activation-offload", "none,cpu", timeout=600)
+    assert {row["status"] for row in moved.rows()} == {"ok"}, moved.stdout
+    losses = [float(row["loss_last"]) for row in [*run.rows(), *moved.rows()]]
+    assert losses == pytest.approx([losses[0]] * 7, rel=0.02)
+
+
+@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
+def test_float8_trains(bench: Any, strategy: str) -> None:
+    pytest.importorskip("torchao")
+    if any(gpu.capability < (9, 0) for gpu in this_machine().gpus):
+        pytest.skip("float8 with a scale for each row needs compute capability 9.0")
+    words = ("--strategy", strategy, "--precision", "amp-bf16,fp8,fp8-rowwise", *BRIEF)
+    run = bench("run", *SMALL, *words, timeout=600)
+    assert {row["status"] for row in run.rows()} == {"ok"}, run.stdout
+    assert ["float8_e4m3fn in" in row["took_effect"] for row in run.by_case()] == [False, True, True]
+    losses = [float(row["loss_last"]) for row in run.rows()]
+    assert losses == pytest.approx([losses[0]] * 3, rel=0.02)
+
+
+@pytest.mark.parametrize("strategy", ["single", "ddp", "fsdp"])
+def test_a_state_on_a_gpu_is_the_same_after_loading(bench: Any, strategy: str) -> None:
+    words = ("--strategy", strategy, "--save-checkpoint", "full,dcp,dcp-async", *BRIEF)
+    run = bench("run", *SMALL, *words, timeout=600)
+    assert [(row["status"], row["save_restored"], row["save_note"]) for row in run.rows()] == [("ok", "true", "")] * 3
+    assert all(float(row["save_peak_allocated_mib"]) > 0 for row in run.rows())
+
+
 def test_data_parallel_is_one_rank_on_all_gpus(bench: Any) -> None:
     run = bench("run", *SMALL, "--strategy", "dp", *BRIEF)
     (row,) = run.rows()

@@ -13,6 +13,7 @@ import pytest
 from bench.machine.environment import compiler_lacks
 from bench.machine.gpus import Gpu, Machine
 from bench.plan.compatibility import FURTHER, GPUS, MATRIX, Cell, cells, further_cells
+from bench.plan.constraints import Facts
 
 # Strategies, precisions, checkpointing, compile: dp, 5 that have whole layers in each rank, 4 that have parts of them.
 WHOLE, PARTS = (
@@ -25,17 +26,18 @@ NO_DP = "nn.DataParallel copies a model to GPUs and does not support the CPU; us
 NO_FP8 = "--precision fp8 needs a GPU that multiplies float8; the CPU does not"
 T4 = Gpu("GPU-t", "Tesla T4", 15360.0, (7, 5))
 TINY = "gpt:layers=4:width=32:seq=16:heads=4:vocab=64"
+HERE = Facts(Machine())
 SHORT = ("--steps", "2", "--launches", "1", "--batch-size", "2", "--matmul-peak", "off", "--quiet")
 
 
 def reasons(device: str, machine: Machine, lacks: str = "") -> Counter[str | None]:
-    return Counter(cell.reason for cell in cells("gpt-nano", device, machine, lacks))
+    return Counter(cell.reason for cell in cells("gpt-nano", device, Facts(machine, compiler_lacks=lacks)))
 
 
 def test_there_are_as_many_as_the_product() -> None:
     assert MATRIX["strategy"] == ["single", "dp", "ddp", "zero1", "fsdp", "fsdp:replicate=2", *PARTS]
-    assert len(cells("gpt-nano", "cpu", Machine(), "")) == CELLS == 840
-    assert len(further_cells("gpt-nano", "cpu", Machine(), "")) == 10 * (2 + 4 + 1 + 3)
+    assert len(cells("gpt-nano", "cpu", HERE)) == CELLS == 840
+    assert len(further_cells("gpt-nano", "cpu", HERE)) == 10 * (2 + 4 + 1 + 3)
 
 
 def test_on_the_cpu() -> None:
@@ -74,6 +76,12 @@ def test_without_a_compiler() -> None:
     assert found[None] == 5 * 4 * 4 + 4 * 3 * 4
 
 
+def test_without_torchao() -> None:
+    found = Counter(cell.reason for cell in cells("gpt-nano", "cuda", Facts(Machine(), torchao=False)))
+    assert found["--precision fp8 needs torchao, which is not installed; pip install 'stepbench[fp8]'"] > 0
+    assert found[None] == reasons("cuda", Machine())[None] - 5 * 2 * 4 * 3 - 2 * 0
+
+
 def test_a_workload_that_cannot_be_divided() -> None:
     assert reasons_of_strategies("resnet18") == dict.fromkeys(PARTS, True)
     assert [reasons_of_strategies(name) for name in ("gpt-nano", "llama-8b", "bert", "vit-b-16")] == [{}] * 4
@@ -81,7 +89,7 @@ def test_a_workload_that_cannot_be_divided() -> None:
 
 def reasons_of_strategies(workload: str) -> dict[str, bool]:
     """Return which strategies need a member that the workload lacks."""
-    found = cells(workload, "cuda", Machine(), "")
+    found = cells(workload, "cuda", HERE)
     return {
         cell.values["strategy"]: True for cell in found if cell.reason and cell.reason.startswith(f"{workload} lacks")
     }
@@ -108,12 +116,8 @@ def choice() -> list[Cell]:
 
     Each precision and each way of checkpointing is among them.
     """
-    product = [
-        cell for cell in cells(TINY, "cpu", Machine(), "") if not cell.reason and cell.values["compile"] == "off"
-    ]
-    further = [
-        cell for cell in further_cells(TINY, "cpu", Machine(), "") if not cell.reason and "compile" not in cell.values
-    ]
+    product = [cell for cell in cells(TINY, "cpu", HERE) if not cell.reason and cell.values["compile"] == "off"]
+    further = [cell for cell in further_cells(TINY, "cpu", HERE) if not cell.reason and "compile" not in cell.values]
     chosen = []
     for number, strategy in enumerate((*WHOLE, *PARTS)):
         for found, step in ((product, 5), (further, 1)):
@@ -153,8 +157,8 @@ def test_a_choice_of_cells_runs(bench: Any, tmp_path: Path) -> None:
 @pytest.mark.timeout(10800)
 @pytest.mark.parametrize("compiled", [False, True], ids=["not compiled: 15 minutes", "compiled: 2 hours"])
 def test_every_cell_runs_or_says_why_not(bench: Any, tmp_path: Path, compiled: bool) -> None:
-    lacks = compiler_lacks()
-    every = [*cells(TINY, "cpu", Machine(), lacks), *further_cells(TINY, "cpu", Machine(), lacks)]
+    known = Facts(Machine(), compiler_lacks=compiler_lacks())
+    every = [*cells(TINY, "cpu", known), *further_cells(TINY, "cpu", known)]
     some = [cell for cell in every if (cell.case.compile != "off") == compiled]
     words = ("--env", f"TORCHINDUCTOR_CACHE_DIR={tmp_path}/cache")  # equal kernels are built once: minutes less
     run = bench("run", "--suite", str(suite(tmp_path, some)), *SHORT, *words, timeout=10800)

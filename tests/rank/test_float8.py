@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import pytest
 import torch
+from made_up_plans import case
 from torch import nn
 from torchao.float8.float8_linear import Float8Linear
 
+from bench.messages.spec import Spec
+from bench.rank.build import build
 from bench.rank.float8 import to_float8
+from bench.rank.observe import observe
 
 CPU = torch.device("cpu")
 
@@ -40,6 +47,25 @@ def test_linear_modules_of_the_layers_and_no_others(precision: str, recipe: str)
         assert part.config.emulate
     after = dict(model.named_parameters())
     assert {name: id(one) for name, one in after.items()} == {name: id(one) for name, one in parameters.items()}
+
+
+def test_the_products_of_a_step_are_seen_in_the_type_that_they_are_computed_in(tmp_path: Path) -> None:
+    """On a GPU this is float8. The CPU computes them in float32; attention and the head are in bfloat16."""
+    asked = case(workload="gpt:layers=1:width=32:seq=16:heads=2", strategy="single", gpus=1, precision="fp8")
+    asked = dataclasses.replace(asked, batch_size=2)
+    spec = Spec(
+        *(asked, asked.spec.target, asked.spec.options, "resident", 5, 5, 0.0, 60.0, str(tmp_path), str(tmp_path))
+    )
+    seen, counts = observe(build(spec, [CPU]), counts=True)
+    assert seen.matmuls == {"float32": 4, "bfloat16": 2}
+    assert counts is not None
+
+
+@pytest.mark.parametrize(("rows", "pads"), [(16, False), (48, False), (8, True), (197, True)])
+def test_rows_that_16_does_not_divide_are_padded(rows: int, pads: bool) -> None:
+    model = Net()
+    to_float8(model, list(model.blocks), "fp8", CPU, rows)
+    assert {part.config.pad_inner_dim for part in model.modules() if isinstance(part, Float8Linear)} == {pads}
 
 
 def test_a_layer_that_is_a_linear_itself_stays() -> None:

@@ -64,6 +64,19 @@ def test_the_chart_has_a_standstill_what_is_written_beside_and_loading() -> None
     assert {4.0, 2.0, 1.0, 3.0} <= set(widths)
 
 
+def test_launches_that_saved_to_several_folders_are_not_put_together() -> None:
+    both = [saved("full", 1.0, 1.0).but(save_dir="/a"), saved("full", 3.0, 3.0, block=1).but(save_dir="/b")]
+    assert "saving" not in [table.name for table in tables(answered(*both))]
+    assert "saving" in [table.name for table in tables(answered(*[one.but(save_dir="/a") for one in both]))]
+
+
+def test_the_goodput_is_of_one_interval() -> None:
+    both = [saved("full", 1.0, 1.0).but(save_interval=10), saved("full", 3.0, 3.0, block=1).but(save_interval=20)]
+    (table,) = [one for one in tables(answered(*both)) if one.name == "saving"]
+    assert "goodput" not in [column.title for column in table.columns]
+    assert table.frame["save_blocked_s"].to_list() == [2.0]
+
+
 @pytest.mark.parametrize("rows", [ROWS[:1], [saved("full", 1.0, 1.0).but(save_blocked_s=None)]])
 def test_without_a_save_there_is_neither(rows: list[LaunchRow]) -> None:
     answers = answered(*rows)

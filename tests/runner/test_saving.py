@@ -53,6 +53,13 @@ def test_each_save_counts_with_its_slowest_rank_and_the_first_is_left_out() -> N
     } | {"goodput": pytest.approx(1 / 4)}  # as the next save waits until 4 s have passed
 
 
+def test_steps_beside_a_save_are_compared_with_steps_that_were_waited_for_as_well() -> None:
+    """Steps of the window take 100 ms, those that are waited for 150 ms, and beside a save 200 ms."""
+    found = row(*[of_rank(Save(SECOND, SECOND, 5, SECOND), alone_ns=150_000_000)] * 2)
+    assert found["save_step_ms"] == 200.0
+    assert found["goodput"] == pytest.approx(1 / (1 + 1 + 5 * 0.05))
+
+
 def test_a_save_alone_is_not_left_out() -> None:
     found = row(of_rank(Save(SECOND, SECOND)), of_rank(Save(SECOND, SECOND)))
     assert (found["save_blocked_s"], found["save_step_ms"], found["goodput"]) == (1.0, None, 0.5)
@@ -105,6 +112,7 @@ def test_goodput(interval: float, blocked: float, slowed: float, total: float, s
         (of_rank(Save(0, 0)), "has a save that ended before training went on"),
         (of_rank(Save(1, 2, -1, 0)), "has a save that took less than no time"),
         (Saved(bytes=-1), "has a size or a time below 0"),
+        (Saved(alone_ns=-1), "has a size or a time below 0"),
         (Saved(load_ns=-1), "has a size or a time below 0"),
     ],
 )

@@ -20,33 +20,50 @@ from bench.messages.saved import Save, Saved
 from bench.rank.build import Training
 from bench.rank.extra_step import take_step
 from bench.rank.memory import PeakMemory
-from bench.rank.saving.peers import Peers
+from bench.rank.saving.peers import PATIENCE_S, Peers
 from bench.rank.saving.state import TrainingState
-from bench.rank.saving.ways import WAYS, Way
+from bench.rank.saving.ways import WAYS, Asynchronous, Way
 
 SAVES = 3  # The first is set apart: it makes what later ones use again.
 SECONDS = 60.0  # No further save begins after this time.
+STEPS_ALONE = 5  # That steps beside a save are compared with.
+CUT = "the launch ended while its state was saved"
 NAMED = 3
 
 T = TypeVar("T")
 
 
-def save_and_load(training: Training, folder: Path, beat: Callable[[], None]) -> Saved:
+def save_and_load(
+    training: Training,
+    folder: Path,
+    beat: Callable[[], None] = lambda: None,
+    keep: Callable[[Saved], None] = lambda saved: None,
+    patience_s: float = PATIENCE_S,
+) -> Saved:
     """Save into ``folder``, which must not exist, load the last of it and remove the folder; all ranks call this.
 
-    ``beat`` is called after each save and step. What goes wrong is in the ``note``, with all that was measured before.
+    ``beat`` is called after each save and step, ``keep`` with what is known after each save. What goes wrong is in the
+    ``note``, with all that was measured before. Ranks wait for each other for ``patience_s``.
     """
-    peers = Peers(training.distributed)
+    peers = Peers(training.distributed, patience_s)
     try:
-        return _Phase(training, folder, beat, peers).saved()
+        return _Phase(training, folder, beat, keep, peers).saved()
     finally:
         if peers.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Phase:
-    def __init__(self, training: Training, folder: Path, beat: Callable[[], None], peers: Peers) -> None:
-        self._training, self._folder, self._beat, self._peers = training, folder, beat, peers
+    def __init__(
+        self,
+        training: Training,
+        folder: Path,
+        beat: Callable[[], None],
+        keep: Callable[[Saved], None],
+        peers: Peers,
+    ) -> None:
+        self._training, self._folder, self._peers = training, folder, peers
+        self._beat, self._keep = beat, keep
         self._state = TrainingState(training)
         self._way: Way = WAYS[str(training.case.save_checkpoint)](self._state, peers)
         self._memory = PeakMemory(training.devices if training.case.on_accelerator else [], None)
@@ -57,6 +74,7 @@ class _Phase:
             return Saved(note=why)
         saves: list[Save] = []
         peaks: list[dict[str, float | None]] = []
+        alone_ns = self._step_alone_ns()
         begun = time.monotonic()
         while len(saves) < SAVES and not (saves and any(self._peers.all(time.monotonic() - begun > SECONDS))):
             before = self._state.checksums()
@@ -64,15 +82,17 @@ class _Phase:
             save, why = self._save()
             peaks.append(self._memory.read())
             if why:
-                return Saved(saves, note=f"saving failed: {why}")
+                return Saved(saves, alone_ns, note=f"saving failed: {why}")
             assert save is not None
             saves.append(save)
+            self._keep(Saved([*saves], alone_ns, note=CUT))
         size = _size(self._folder)
         load_ns, why = self._load()
         of_rank = [] if why else self._unlike(before)
         unlike = [*dict.fromkeys(name for of_one in self._peers.all(of_rank) for name in of_one)]
         return Saved(
             saves,
+            alone_ns,
             bytes=size,
             load_ns=None if why else load_ns,
             unlike=unlike[:NAMED],
@@ -127,12 +147,26 @@ class _Phase:
         written.add_done_callback(lambda _: ended.append(time.perf_counter_ns()))
         steps: list[int] = []
         while not all(self._peers.all(written.done())):
-            begun = time.perf_counter_ns()
-            take_step(self._training, lambda _: None)
-            self._synchronize()
-            steps.append(time.perf_counter_ns() - begun)
-            self._beat()
+            steps.append(self._step_ns())
         return steps, min(ended, default=time.perf_counter_ns())
+
+    def _step_alone_ns(self) -> int | None:
+        """Return the mean duration of a step beside which nothing is written, waited for as those beside a save are."""
+        if not isinstance(self._way, Asynchronous):
+            return None
+        steps: list[int] = []
+        while len(steps) < STEPS_ALONE:
+            self._peers.all(None)
+            steps.append(self._step_ns())
+        return sum(steps) // len(steps)
+
+    def _step_ns(self) -> int:
+        """Train a step, and return how long it took."""
+        begun = time.perf_counter_ns()
+        take_step(self._training, lambda _: None)
+        self._synchronize()
+        self._beat()
+        return time.perf_counter_ns() - begun
 
     def _load(self) -> tuple[int, str]:
         """Load what was saved in place of nonsense. Return how long it took, and why it failed."""

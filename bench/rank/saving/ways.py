@@ -38,16 +38,23 @@ class Full:
     def save(self, folder: Path) -> None:
         """Gather, and write in the ranks that lead."""
         state, leads = self._state, self._state.leads
+        failed: list[Exception] = []  # a rank without memory still takes part in what the others gather
 
         def gathered(tensor: Tensor) -> Tensor | None:
             """Return the whole tensor in a rank that writes it: on the host, if it had to be gathered."""
             whole = whole_of(tensor)
-            if not leads:
+            if failed or not leads:
                 return None
-            return whole if whole is tensor else whole.cpu()
+            try:
+                return whole if whole is tensor else whole.cpu()
+            except (MemoryError, RuntimeError) as error:
+                failed.append(error)
+                return None
 
         parts = state.gathered_by_optimizers() if state.sharded_optimizers else state.parts()
         whole = tree_map_only(Tensor, gathered, parts)
+        if failed:
+            raise failed[0]
         if leads:
             with self._file(folder).open("wb") as stream:
                 torch.save(whole, stream)
@@ -56,7 +63,9 @@ class Full:
 
     def load(self, folder: Path) -> None:
         """Read the file of this rank's part, and take what this rank has of each tensor."""
-        whole = torch.load(self._file(folder), map_location="cpu", mmap=True, weights_only=True)
+        # Mapped tensors would be read after the time is taken, where nothing copies them to a device.
+        mapped = self._state.on_accelerator
+        whole = torch.load(self._file(folder), map_location="cpu", mmap=mapped, weights_only=True)
         if self._state.sharded_optimizers:
             self._state.put_to_optimizers(whole)
         else:
@@ -92,7 +101,7 @@ class Asynchronous(Distributed):
 
     def save(self, folder: Path) -> Future[Any]:
         """Copy the state, and begin to write."""
-        writer = FileSystemWriter(folder)
+        writer = FileSystemWriter(folder, per_thread_copy_ahead=0)  # what it writes is on the host already
         begun: Any = async_save(self._parts(), storage_writer=writer, process_group=self._group)
         written: Future[Any] = getattr(begun, "upload_completion", begun)
         return written

@@ -149,6 +149,38 @@ def test_a_moment_that_is_not_loaded_is_noticed(tmp_path: Path, monkeypatch: pyt
     assert seen.unlike == ["optimizer 0: exp_avg of parameter 0"]
 
 
+def test_the_order_in_which_parameters_were_first_updated_is_none_of_the_state(tmp_path: Path) -> None:
+    training = trained(tmp_path, save_checkpoint="full")
+    state = training.optimizers.optimizers[0].state
+    first = next(iter(state))
+    state[first] = state.pop(first)  # as if the others had been updated before it
+    assert saved(training, tmp_path).unlike == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_loaded_was_read_when_the_time_was_taken(tmp_path: Path, way: str) -> None:
+    """Tensors that are mapped are read where they are first used."""
+    training = trained(tmp_path, save_checkpoint=way)
+    assert saved(training, tmp_path).unlike == []
+    assert str(tmp_path / "saved") not in Path("/proc/self/maps").read_text()
+
+
+def test_steps_alone_are_timed_where_steps_beside_a_save_are(tmp_path: Path) -> None:
+    for way in WAYS:
+        folder = tmp_path / way
+        folder.mkdir()
+        seen = saved(trained(folder, save_checkpoint=way), folder)
+        assert (seen.alone_ns is not None) == (way == "dcp-async")
+        assert seen.alone_ns is None or seen.alone_ns > 0
+
+
+def test_each_save_is_kept_before_the_next(tmp_path: Path) -> None:
+    kept: list[Saved] = []
+    phase.save_and_load(trained(tmp_path, save_checkpoint="dcp"), tmp_path / "saved", keep=kept.append)
+    assert [len(one.saves) for one in kept] == [1, 2, 3]
+    assert {one.note for one in kept} == {phase.CUT}
+
+
 def test_a_state_that_does_not_fit_is_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9, 4_500_000_000))
     monkeypatch.setattr(TrainingState, "bytes", lambda self: 4_500_100_000)
@@ -169,7 +201,7 @@ def test_a_disk_that_is_full(tmp_path: Path, way: str, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "fsync", full)
     seen = saved(trained(tmp_path, save_checkpoint=way), tmp_path)
-    assert seen == Saved(note="saving failed: OSError: [Errno 28] No space left on device")
+    assert (seen.saves, seen.note) == ([], "saving failed: OSError: [Errno 28] No space left on device")
 
 
 @pytest.mark.parametrize("way", WAYS)
