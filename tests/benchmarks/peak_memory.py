@@ -17,7 +17,7 @@ from typing import Any
 LAYERS, WIDTH, VOCAB, P, NORMS = 4, 128, 256, 820_352, 1_152  # of llama-nano, whose head is its embedding
 EMBEDDING = VOCAB * WIDTH
 LAYER = (P - EMBEDDING - WIDTH) // LAYERS
-BATCH, GPUS, MICRO = 8, 4, 4
+BATCH, GPUS = 8, 4
 PART = (P - NORMS) // 2 + NORMS  # of a rank, where two share each layer
 STAGE = EMBEDDING + LAYERS // 2 * LAYER  # of the first of two stages
 # Bytes between two steps, by strategy: parameters, gradients, two numbers of AdamW; and what FSDP gathers at once.
