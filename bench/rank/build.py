@@ -71,6 +71,12 @@ class Training:
         several = isinstance(self.model, nn.ModuleDict) and (self.workload.has_step or self.pipeline)
         return list(self.model.values()) if several else [self.model]  # type: ignore[operator]
 
+    def synchronize(self) -> None:
+        """Wait until the devices of this rank have done all that they were given."""
+        if self.case.on_accelerator:
+            for device in self.devices:
+                torch.get_device_module(device).synchronize(device)
+
     def gradient_sync(self, on: bool) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the backward pass exchanges gradients if ``on``, else accumulates them."""
         if self.case.micro_batches == 1:

@@ -348,9 +348,7 @@ class _Run:
         self.heartbeat.enter(SYNC)
         if barrier and self.training.distributed:
             dist.barrier()
-        if self.on_accelerator:
-            for device in self.training.devices:
-                torch.get_device_module(device).synchronize(device)
+        self.training.synchronize()
 
     def _slowest(self, ns: int) -> float:
         """Return the longest time of all ranks, as all must agree on the number of steps."""

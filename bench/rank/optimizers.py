@@ -60,8 +60,14 @@ def by_class(kind: type[torch.optim.Optimizer], parameters: Sequence[nn.Paramete
 
 
 def state_of(optimizer: torch.optim.Optimizer) -> Iterable[dict[str, Any]]:
-    """Return what an optimizer keeps of each parameter on this rank."""
-    return getattr(optimizer, "optim", optimizer).state.values()  # ZeroRedundancyOptimizer's is in its local optimizer
+    """Return what an optimizer keeps of each parameter on this rank, in the order of its groups.
+
+    That of its own dictionary is the order in which parameters were first updated, and another one after loading.
+    """
+    own = getattr(optimizer, "optim", optimizer)  # ZeroRedundancyOptimizer's state is in its local optimizer
+    parameters = [parameter for group in own.param_groups for parameter in group["params"]]
+    places = {id(parameter): place for place, parameter in enumerate(parameters)}
+    return [own.state[key] for key in sorted(own.state, key=lambda key: places.get(id(key), len(places)))]
 
 
 def optimizers_of(workload: Checked, model: nn.Module, case: Case, make: Make = by_class) -> Optimizers:

@@ -43,7 +43,7 @@ def own_times_ns(training: Training, window_ns: int, window_steps: int, moved: C
 
     ``moved`` is called after each. Compiled parts run eagerly, as collectives inside a compiled graph cannot be seen.
     """
-    synchronize = _synchronizer(training)
+    synchronize = training.synchronize
     found = []
     with contextlib.ExitStack() as stack:
         if training.case.compile != "off":
@@ -68,17 +68,6 @@ def _steps(training: Training, window_ns: int, window_steps: int) -> int:
     window_s = longest.item() / 1e9
     steps = max(SECONDS, SHARE * window_s) / (window_s / window_steps)
     return min(max(int(steps), LEAST_STEPS), MOST_STEPS)
-
-
-def _synchronizer(training: Training) -> Callable[[], None]:
-    """Return a function that waits until the devices of this rank have done all that they were given."""
-
-    def synchronize() -> None:
-        if training.case.on_accelerator:
-            for device in training.devices:
-                torch.get_device_module(device).synchronize(device)
-
-    return synchronize
 
 
 class _Waiting(TorchDispatchMode):

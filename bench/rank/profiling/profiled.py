@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from torch.profiler import ProfilerActivity, profile, record_function, supported_activities
 
 from bench.messages.step_profile import StepProfile
@@ -42,9 +41,7 @@ def profiled(training: Training, moved: Callable[[], None], trace: Path | None) 
 def take_whole_step(training: Training) -> None:
     """Take a step, and wait until the devices have done it."""
     take_step(training, lambda _: None)
-    if training.case.on_accelerator:
-        for device in training.devices:
-            torch.get_device_module(device).synchronize(device)
+    training.synchronize()
 
 
 def _of_device(training: Training) -> list[ProfilerActivity]:

@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch.distributed.checkpoint.api import CheckpointException
 
 from bench.errors import shorten
@@ -129,7 +128,7 @@ class _Phase:
         self._wait()
         begun = time.perf_counter_ns()
         written, why = _tried(lambda: self._way.save(self._folder))
-        self._synchronize()
+        self._training.synchronize()
         blocked = time.perf_counter_ns() - begun
         why = self._peers.first(why)
         done = time.perf_counter_ns() - begun  # here all ranks are done
@@ -164,7 +163,7 @@ class _Phase:
         """Train a step, and return how long it took."""
         begun = time.perf_counter_ns()
         take_step(self._training, lambda _: None)
-        self._synchronize()
+        self._training.synchronize()
         self._beat()
         return time.perf_counter_ns() - begun
 
@@ -176,7 +175,7 @@ class _Phase:
         self._wait()
         begun = time.perf_counter_ns()
         _, why = _tried(lambda: self._way.load(self._folder))
-        self._synchronize()
+        self._training.synchronize()
         why = self._peers.first(why)
         self._beat()
         return time.perf_counter_ns() - begun, why
@@ -194,13 +193,8 @@ class _Phase:
 
     def _wait(self) -> None:
         """Wait for the device, and for all ranks."""
-        self._synchronize()
+        self._training.synchronize()
         self._peers.all(None)
-
-    def _synchronize(self) -> None:
-        if self._training.case.on_accelerator:
-            for device in self._training.devices:
-                torch.get_device_module(device).synchronize(device)
 
 
 def _tried(what: Callable[[], T]) -> tuple[T | None, str]:

@@ -24,6 +24,7 @@ from bench.rank.build import Training
 from bench.rank.checksum import checksum
 from bench.rank.distributed_tensors import local_of
 from bench.rank.mesh import PIPELINE, TENSOR
+from bench.rank.optimizers import state_of
 
 MODEL, OPTIMIZER = "model", "optimizer"
 
@@ -118,19 +119,10 @@ class TrainingState:
         return {
             f"{OPTIMIZER} {number}: {name} of parameter {at}": value
             for number, optimizer in enumerate(self._optimizers)
-            for at, values in enumerate(_by_parameter(optimizer))
+            for at, values in enumerate(state_of(optimizer))
             for name, value in values.items()
             if isinstance(value, Tensor)
         }
-
-
-def _by_parameter(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
-    """Return what the optimizer keeps of each parameter on this rank, in the order of its groups.
-
-    That of its state is the order in which parameters were first updated, and another one after loading.
-    """
-    own = getattr(optimizer, "optim", optimizer)  # ZeroRedundancyOptimizer's is in its local optimizer
-    return [own.state.get(parameter, {}) for group in own.param_groups for parameter in group["params"]]
 
 
 def _place(training: Training) -> dict[str, int]:

@@ -18,6 +18,7 @@ from torch.distributed.checkpoint import FileSystemReader
 from bench.messages.saved import Saved
 from bench.messages.spec import Spec
 from bench.rank.build import Training, build
+from bench.rank.optimizers import state_of
 from bench.rank.saving import phase, ways
 from bench.rank.saving.state import TrainingState
 
@@ -149,11 +150,15 @@ def test_a_moment_that_is_not_loaded_is_noticed(tmp_path: Path, monkeypatch: pyt
     assert seen.unlike == ["optimizer 0: exp_avg of parameter 0"]
 
 
-def test_the_order_in_which_parameters_were_first_updated_is_none_of_the_state(tmp_path: Path) -> None:
-    training = trained(tmp_path, save_checkpoint="full")
-    state = training.optimizers.optimizers[0].state
-    first = next(iter(state))
-    state[first] = state.pop(first)  # as if the others had been updated before it
+@pytest.mark.parametrize("way", WAYS)
+def test_the_order_in_which_parameters_were_first_updated_is_none_of_the_state(tmp_path: Path, way: str) -> None:
+    training = trained(tmp_path, save_checkpoint=way)
+    optimizer = training.optimizers.optimizers[0]
+    parameters = optimizer.param_groups[0]["params"]
+    optimizer.state[parameters[0]] = optimizer.state.pop(parameters[0])  # as if the others had been updated before it
+    assert list(optimizer.state)[-1] is parameters[0]
+    kept = [id(one) for one in state_of(optimizer)]
+    assert kept == [id(optimizer.state[parameter]) for parameter in parameters]
     assert saved(training, tmp_path).unlike == []
 
 
