@@ -627,12 +627,12 @@ def test_eight_billion_parameters_take_no_memory_on_meta() -> None:
 
 def test_berts_block_equals_torchs() -> None:
     torch.manual_seed(0)
-    block = made("bert", layers=1, width=32, heads=4, vocab=300).build().blocks[0]
+    block = made("bert", layers=1, width=32, heads=4, vocab=300).build().blocks[0].double()
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
     theirs = nn.TransformerEncoderLayer(
         32, 4, 128, dropout=0.0, activation="gelu", layer_norm_eps=1e-12, batch_first=True
-    )
+    ).double()
     names = {
         "self_attn.in_proj_": "qkv.",
         "self_attn.out_proj.": "out.",
@@ -646,14 +646,14 @@ def test_berts_block_equals_torchs() -> None:
         of_heads = state[f"qkv.{end}"].unflatten(0, (4, 3, 8))
         state[f"qkv.{end}"] = torch.cat([of_heads[head, part] for part in range(3) for head in range(4)])
     theirs.load_state_dict({a + end: state[b + end] for a, b in names.items() for end in ("weight", "bias")})
-    x = torch.randn(3, 7, 32)
-    torch.testing.assert_close(block(x), theirs(x), rtol=1e-4, atol=1e-5)
+    x = torch.randn(3, 7, 32, dtype=torch.float64)
+    torch.testing.assert_close(block(x), theirs(x))
 
 
 def test_bert_guesses_at_the_masked_positions() -> None:
     """The head on some positions returns what the head on all positions has there."""
     torch.manual_seed(0)
-    model = made("bert", layers=1, width=32, heads=4, vocab=300).build()
+    model = made("bert", layers=1, width=32, heads=4, vocab=300).build().double()
     tokens, positions = torch.randint(0, 300, (2, 10)), torch.tensor([[1, 4], [0, 9]])
     everywhere = model(tokens, torch.arange(10).expand(2, 10))
     torch.testing.assert_close(model(tokens, positions), torch.stack([everywhere[n, positions[n]] for n in range(2)]))
@@ -668,8 +668,8 @@ def test_bert_guesses_at_the_masked_positions() -> None:
 
 def test_dlrm_multiplies_every_two_vectors() -> None:
     torch.manual_seed(0)
-    model = made("dlrm", tables=3, rows=10, width=4).build()
-    numbers, categories = torch.rand(2, 13), torch.randint(0, 10, (2, 3))
+    model = made("dlrm", tables=3, rows=10, width=4).build().double()
+    numbers, categories = torch.rand(2, 13, dtype=torch.float64), torch.randint(0, 10, (2, 3))
     logits = model(numbers, categories)
     for n in range(2):
         vectors = [model.bottom(numbers[n])] + [model.tables.tables[t].weight[categories[n, t]] for t in range(3)]
