@@ -5,7 +5,7 @@ programs; docs/api.md shows them. Importing ``bench`` is fast: the functions imp
 and only ``bench.watch``, which measures code of the same process, imports torch.
 """
 
-__version__ = "0.4.0"
+__version__ = "0.4.1"
 
 # Public name -> the module that defines it, which is imported when the name is first used.
 _PUBLIC = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import signal
@@ -38,6 +39,8 @@ def facts(folder: str) -> None:
         "threads": torch.get_num_threads(),
         "cuda_initialized": torch.cuda.is_initialized(),
         "preloaded": "bench.rank.main" in sys.modules,
+        "collects": gc.isenabled(),
+        "objects": [len(gc.get_objects()), gc.get_freeze_count()],
         "stdin": os.readlink("/proc/self/fd/0"),
         "tmp": os.environ["TMPDIR"],
     }

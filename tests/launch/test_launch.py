@@ -61,6 +61,14 @@ def test_every_launch_is_new_processes_of_one_fork_server(launcher: ServerLaunch
     assert all(rank["stdin"] == "/dev/null" for rank in seen)
 
 
+def test_ranks_look_for_garbage_among_their_own_objects_only(launcher: ServerLauncher, tmp_path: Path) -> None:
+    assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
+    for rank in facts(tmp_path):
+        own, imported = rank["objects"]  # type: ignore[misc]
+        assert rank["collects"]
+        assert own < imported / 20
+
+
 def test_the_fork_server_has_one_thread_and_no_cuda(launcher: ServerLauncher, tmp_path: Path) -> None:
     assert launcher.launch(request("facts", tmp_path, tmp_path)).ok
     forkserver = int(str(facts(tmp_path)[0]["parent"]))
