@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,15 @@ os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its workers, and outp
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-faults", action="store_true", help="write docs/faults.md from what the tests see")
     parser.addoption("--write-goldens", action="store_true", help="write tests/data/golden/ from what the tests see")
+
+
+def pytest_collection() -> None:
+    gc.disable()  # to look for garbage while all tests are imported would take half as long as the imports
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

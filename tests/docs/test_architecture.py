@@ -70,17 +70,22 @@ def named() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("file", "name"), [one for one in named() if not one[1].endswith((".py", ".toml"))])
-def test_a_module_that_a_text_names_is_there(file: str, name: str) -> None:
+def test_modules_that_texts_name_are_there() -> None:
     """`importlib`, monkeypatches and `python -m` take modules as texts, which no linter follows."""
+    texts = [one for one in named() if not one[1].endswith((".py", ".toml"))]
+    assert len(texts) > 50
+    assert [one for one in texts if not is_there(one[1])] == []
+
+
+def is_there(name: str) -> bool:
+    """Return whether the module is there that a text begins with, and has what the text names in it."""
     parts = name.replace(":", ".").split(".")
     module = next(".".join(parts[:n]) for n in range(len(parts), 0, -1) if is_module(".".join(parts[:n])))
     source = importlib.util.find_spec(module)
-    assert source is not None
-    assert source.origin is not None
+    if source is None or source.origin is None:
+        return False
     rest = parts[module.count(".") + 1 :]
-    text = Path(source.origin).read_text()
-    assert not rest or re.search(rf"\b{rest[0]}\b", text), f"{file}: {module} has no {rest[0]}"
+    return not rest or re.search(rf"\b{rest[0]}\b", Path(source.origin).read_text()) is not None
 
 
 def is_module(name: str) -> bool:
