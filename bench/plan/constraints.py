@@ -356,7 +356,18 @@ MODEL_PARALLEL = (
         ),
     ),
     Rule(
-        lambda case, facts: _is_divided(case) and case.compile != "off",
+        # Tried with torch 2.14: gpt and bert trained the same as single under ddp:tp=2. Under fsdp:tp=2 "Mixing fake
+        # modes" ended gpt and llama where the whole model was compiled, and a llama whose layers were compiled one by
+        # one had other losses from the fifth step on. The other error ended a llama with checkpointing under ddp:tp=2.
+        lambda case, facts: _is_tensor(case) and case.compile != "off",
+        lambda case, facts: (
+            f'torch.compile fails with some models under {_of_model(case)} (torch 2.14, DTensor: "Mixing fake modes '
+            "NYI\", \"'Tensor' object has no attribute '_local_tensor'\"), and trains others in another way; "
+            "give --compile off, or a strategy without tp"
+        ),
+    ),
+    Rule(
+        lambda case, facts: _is_pipeline(case) and case.compile != "off",
         lambda case, facts: f"--compile compiles around what ranks exchange under {_of_model(case)}, {NOT_SHOWN}",
     ),
     Rule(

@@ -380,7 +380,7 @@ def test_what_tensor_parallel_was_shown_to_train(strategy: str, loss: str, axes:
         (tensor(fake_ranks=True), "tp=2 runs on fake ranks, which has not"),
         (tensor(oversubscribe=True, device="cuda"), "tp=2 runs on ranks that share a GPU, which has not"),
         (tensor("ddp:tp=8", 8), "tp=8 does not divide max_split of gpt, which is 4"),
-        (tensor(compile="default"), "--compile compiles around what ranks exchange under tp=2"),
+        (tensor(compile="default"), "torch.compile fails with some models under tp=2 (torch 2.14, DTensor: "),
         (tensor(precision="amp-fp16"), "GradScaler looks for infinities"),
         (tensor(channels_last=True), "--channels-last on is used with tp=2"),
         (tensor("fsdp:tp=2", init="meta"), "--init meta fills parts of a model under tp=2"),
