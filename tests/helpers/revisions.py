@@ -54,6 +54,7 @@ def repository(folder: Path) -> Path:
     """A workload and what it imports from beside it: of width 8 in `main`, of 16 in the branch that is checked out."""
     (folder / "nets" / "lib").mkdir(parents=True)
     (folder / "nets" / "mine.py").write_text(WORKLOAD)
+    (folder / ".gitignore").write_text("__pycache__/\n")
     for branch, width in (("main", 8), ("change", 16)):
         (folder / "nets" / "lib" / "helper.py").write_text(f"WIDTH = {width}\n")
         if branch == "main":

@@ -47,10 +47,10 @@ def test_on_the_cpu() -> None:
     assert found[NO_DP] == 7 * 4 * 3
     assert found[NO_TF32] == 5 * 4 * 3 + 4 * 4
     assert found[NO_FP8] == 5 * 4 * 3 + 4 * 4
-    with_tensor = sum(
-        number for why, number in found.items() if why and why.startswith("torch.compile fails with some")
-    )
-    assert with_tensor == 2 * 7 * 4 * 2
+    assert found[
+        'torch.compile fails with some models under tp=2 (torch 2.14, DTensor: "Mixing fake modes NYI", "\'Tensor\' object '
+        "has no attribute '_local_tensor'\"), and trains others in another way; give --compile off, or a strategy without tp"
+    ] == (2 * 7 * 4 * 2)
     assert found[
         "--compile compiles around what ranks exchange under pp=2, which has not been shown to train the same as single"
     ] == (2 * 7 * 4 * 2)
